@@ -1,0 +1,42 @@
+# make demo: the whole pipeline on synthetic data. make test: lint and tests. Each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint bench format setup clean
+
+demo: setup
+	$(BIN)/snakemake --profile profiles/demo
+
+setup: $(READY)
+
+# torch first: another package must not pull a different build of it.
+$(READY): requirements.txt requirements-dev.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $$(grep '^torch==' requirements.txt)
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $(READY)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf results/demo .pytest_cache .mypy_cache .ruff_cache

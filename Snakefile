@@ -1,0 +1,31 @@
+# SWiFT workflow: raw data folders in, debiased classifiers compared, tables and figures out.
+#
+#   make demo                                             synthetic data, a laptop, minutes
+#   snakemake --profile profiles/slurm --cores all        the paper, on a cluster
+#
+# Without --configfile the demo is run. The rules stand in the order of the road.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+if not config:
+
+    configfile: "config/demo.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/importance.smk"
+include: "workflow/rules/debias.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.check_data.output,
+        rules.summary.output,

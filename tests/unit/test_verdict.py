@@ -1,0 +1,448 @@
+"""verdict.py and claims.py: hand checks on the published numbers, planted truths on made-up ones."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from swift_debias import claims, tables, verdict
+from swift_debias.claims import Evidence, Scope, Where, decide, judge
+from swift_debias.settings import Method, UserError
+from swift_debias.tables import KEYS, Block
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER = ROOT.parent / "shared" / "paper" / "paper.txt"
+PUBLISHED = tables.read_published(ROOT / "resources" / "published_results.csv")
+CLAIMS = claims.read_claims(ROOT / "resources" / "claims.yaml")
+BY_ID = {claim.id: claim for claim in CLAIMS}
+
+SKIN = ("skin", "resnet50", "skin_tone", "fitzpatrick17k")
+AGE = ("cxr", "resnet50", "age", "chexpert")
+
+# The method variants of a run: those of the tables, and sweeps over one setting.
+VARIANTS = {
+    "baseline": {"algorithm": "baseline", "title": "Baseline"},
+    "swift": {"algorithm": "swift", "title": "SWiFT"},
+    "swift_epochs_05": {"algorithm": "swift", "epochs_percent": 5},
+    "swift_epochs_20": {"algorithm": "swift", "epochs_percent": 20},
+    "swift_epochs_40": {"algorithm": "swift", "epochs_percent": 40},
+    "swift_external_20": {"algorithm": "swift", "external_fraction": 0.2},
+    "swift_external_40": {"algorithm": "swift", "external_fraction": 0.4},
+    "swift_reinit_30": {"algorithm": "swift", "threshold": 0.3},
+    "swift_reinit_70": {"algorithm": "swift", "threshold": 0.7},
+    "swift_random_mask": {"algorithm": "swift", "mask": "random", "epochs_percent": 5},
+    "llft": {"algorithm": "llft"},
+}
+METHODS = {name: Method(**settings) for name, settings in VARIANTS.items()}
+
+
+def as_metrics(cells: pd.DataFrame, folds: int = 5) -> pd.DataFrame:
+    """Metrics rows whose mean and sample standard deviation over folds are those given."""
+    z = np.arange(folds) - (folds - 1) / 2
+    z = z / z.std(ddof=1)
+    unique = cells.drop_duplicates(KEYS)
+    rows = [
+        unique[KEYS].assign(fold=k, value=unique["mean"] + unique["std"] * z[k], n=9, reason=None)
+        for k in range(folds)
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def panels(rename: dict[str, str] | None = None) -> dict[str, list[Block]]:
+    """The run's tables, on the paper's networks or on others."""
+    found: dict[str, list[Block]] = {}
+    for (table, *key), _ in PUBLISHED.groupby(["table", "task", "backbone", "attribute"]):
+        task, backbone, attribute = key
+        network = (rename or {}).get(backbone, backbone)
+        found.setdefault(f"table{table}", []).append(Block(task, network, attribute, (), (), ()))
+    return found
+
+
+def run(metrics: pd.DataFrame, synthetic: bool = False, **kwargs: object) -> verdict.Verdict:
+    arguments = {"panels": panels(), "methods": METHODS, "epochs_percent": {"skin": 10, "cxr": 10}}
+    return verdict.reach_verdict(
+        metrics, PUBLISHED, CLAIMS, synthetic=synthetic, **{**arguments, **kwargs}
+    )
+
+
+@pytest.fixture(scope="module")
+def same() -> verdict.Verdict:
+    """A run that got exactly the published numbers."""
+    return run(as_metrics(PUBLISHED))
+
+
+# --- claims on the published tables ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "holds", "detail"),
+    [
+        # Table 1, Fitzpatrick-17k: 0.144 -> 0.092 is 36.1 %; EOdds 0.159 -> 0.096 is 39.6 %
+        ("fitzpatrick-spd-quoted", True, "text 36.1 %, table 36.1 %"),
+        ("fitzpatrick-eodds-quoted", False, "text 37.6 %, table 39.6 %"),
+        ("fitzpatrick-eodds-quoted", False, "0.101 is SPD of Baseline on DDI"),
+        ("fitzpatrick-eodds-quoted", False, "0.064 is EOdds of SWiFT on DDI"),
+        ("fitzpatrick-eodds-quoted", False, "the quoted values give 36.6 %"),
+        ("fitzpatrick-eodds-quoted", False, "37.6 % is the reduction in SPD on DDI"),
+        ("fitzpatrick-spd-reduction", True, "0.144 to 0.092: 36.1 %"),
+        ("fitzpatrick-eodds-reduction", True, "0.159 to 0.096: 39.6 %"),
+        # best other on Fitzpatrick-17k: LLFT, SPD 0.097 and EOdds 0.113; on DDI EOdds 0.088
+        ("fitzpatrick-spd-best-other-quoted", False, "text 15.1 %, table 5.2 %"),
+        ("fitzpatrick-eodds-best-other-quoted", False, "27.3 % is the reduction in EOdds on DDI"),
+        ("cxr-age-spd-best-other-quoted", True, "table 34.4 %"),  # FairPrune 0.090 -> 0.059
+        ("cxr-age-eodds-best-other-quoted", True, "table 34.2 %"),  # BMFT 0.038 -> 0.025
+        ("chexpert-age-eodds-quoted", False, "45.9 % is the reduction in SPD on CheXpert"),
+        ("chexpert-gender-eodds-quoted", False, "text 23.1 %, table 46.2 %"),
+        ("diffprune-atlas-best-spd", False, "0.006, best other bmft 0.005"),
+        ("diffprune-atlas-auc-falls", True, "0.788 against 0.768"),
+        # 0.879 < 0.880 on CheXpert (Table 4), 0.785 = 0.785 on Atlas (Table 2)
+        ("auc-above-baseline-everywhere", False, "14 of 16 hold"),
+        ("auc-above-baseline-nearly-everywhere", True, "14 of 16 hold"),
+        ("auc-above-baseline-one-exception", False, "14 of 16 hold"),
+        ("chexpert-densenet-age-auc-quoted", True, "0.879 against 0.880"),
+        ("multi-baseline-lowest-not-above-overall", False, "0.589, 0.586"),
+        ("multi-baseline-lowest-not-above-overall-age", True, "0.813, 0.871"),
+        ("multi-auc-gap", True, "0.030 against 0.048"),
+        ("hard-mask-beats-random", False, "4 of 6 hold"),  # Atlas: SPD, EOdds 0.023 > 0.017
+        ("soft-mask-beats-random", True, "6 of 6 hold"),
+        ("minmax-auc-above-zscore", False, "0.873 against 0.880"),
+        ("first-step-alone-beats-baseline", False, "0.787 against 0.788"),
+        ("second-step-alone-beats-baseline", False, "3 of 6 hold"),
+        ("partial-reinit-beats-none", False, "5 of 6 hold"),  # CheXpert AUC 0.873 = 0.873
+        ("partial-reinit-auc-above-full", False, "0.873 against 0.876"),
+        ("chexpert-age-improves-more", True, "0.051 to 0.025: 51.0 %"),
+        ("fullft-rw-inconsistent", True, "hold"),
+    ],
+)
+def test_hand_checked_claims(same: verdict.Verdict, name: str, holds: bool, detail: str) -> None:
+    row = same.claims.set_index("id").loc[name]
+    assert row.holds_published is holds
+    assert detail in row.published
+
+
+def test_counted_claims_by_brute_force(same: verdict.Verdict) -> None:
+    """Best of ten, counted with a pivot over Tables 1-4."""
+    part = PUBLISHED[PUBLISHED.table <= 4]
+    index = ["task", "backbone", "attribute", "dataset"]
+    for metric, name in (("auc", "auc"), ("spd", "spd"), ("eodds", "eodds")):
+        wide = part[part.metric == metric].pivot_table(index=index, columns="method", values="mean")
+        assert wide.shape == (16, 10)
+        best = wide.max(axis=1) if metric == "auc" else wide.min(axis=1)
+        count = int((wide.swift == best).sum())
+        row = same.claims.set_index("id").loc[f"swift-best-{name}-most"]
+        assert row.published.startswith(f"{count} of 16 hold")
+        assert row.holds_published is (count > 8)
+
+
+def test_only_figures_and_pictures_cannot_be_checked_on_the_tables(same: verdict.Verdict) -> None:
+    open_claims = same.claims[[holds is None for holds in same.claims.holds_published]]
+    checks = {name: BY_ID[name].check.type for name in open_claims.id}
+    assert set(checks.values()) == {"sweep", "sweep_pair", "peak", "manual"}
+    assert open_claims.published.str.startswith("not computed: ").all()
+
+
+def test_a_run_with_the_published_numbers_is_judged_like_them(same: verdict.Verdict) -> None:
+    assert np.allclose(same.cells.difference, 0)
+    assert all(value is True for value in same.cells.overlap)
+    for row in same.claims.itertuples():
+        if BY_ID[row.id].check.type == "quotation":
+            assert row.holds_ours is None
+            assert "about the paper's own text" in row.ours
+        else:
+            assert row.holds_ours is row.holds_published, row.id
+
+
+def test_quotes_are_the_papers_words() -> None:
+    if not PAPER.is_file():
+        pytest.skip("the paper's text is not beside this checkout")
+
+    def plain(text: str) -> str:
+        return re.sub(r"\s+", " ", text.replace("’", "'").replace("–", "-"))
+
+    paper = plain(PAPER.read_text(encoding="utf-8"))
+    for claim in CLAIMS:
+        for part in re.split(r"\[[^\]]*\]", plain(claim.quote)):
+            assert part.strip() in paper, claim.id
+
+
+# --- cells ----------------------------------------------------------------------------------------
+
+
+def test_cells_state_difference_overlap_and_what_is_missing() -> None:
+    shifted = PUBLISHED.copy()
+    shifted["mean"] += 0.02
+    shifted = shifted[shifted.task == "skin"]
+    cells = run(as_metrics(shifted)).cells
+    assert len(cells) == 558
+    skin = cells[cells.task == "skin"]
+    assert np.allclose(skin.difference, 0.02)
+    assert [value is True for value in skin.overlap] == list(skin.published_std * 2 >= 0.02 - 1e-9)
+    cxr = cells[cells.task == "cxr"]
+    assert cxr.difference.isna().all()
+    assert all(value is None for value in cxr.overlap)
+    assert set(cxr.reason) == {"not computed in this run"}
+
+
+def test_one_fold_has_no_interval() -> None:
+    single = as_metrics(PUBLISHED).query("fold == 2")
+    cells = run(single).cells
+    assert np.allclose(cells.difference, 0)
+    assert set(cells.reason) == {"fewer than two folds: no interval"}
+
+
+def test_synthetic_runs_on_other_networks_are_judged_but_not_compared() -> None:
+    rename = {"resnet50": "small", "efficientnet_b3": "small2", "densenet121": "small2"}
+    metrics = as_metrics(PUBLISHED).replace({"backbone": rename})
+    answer = run(metrics, synthetic=True, panels=panels(rename))
+    assert answer.cells["mean"].notna().all()
+    assert answer.cells.difference.isna().all()
+    assert set(answer.cells.reason) == {"synthetic data: not comparable"}
+    assert set(answer.cells[answer.cells.backbone == "resnet50"].network) == {"small"}
+    row = answer.claims.set_index("id").loc["swift-best-eodds-most"]
+    assert row.holds_ours is True
+    assert "PAD-UFES-20 (sex, Small)" in row.ours
+    assert "PAD-UFES-20 (sex, ResNet-50)" in row.published
+    assert verdict.summary(answer)[0].startswith("Synthetic data")
+
+
+def test_part_of_a_run_decides_what_it_can() -> None:
+    """One failing case refutes 'everywhere'; 'most' stays open until enough is known."""
+    metrics = as_metrics(PUBLISHED[PUBLISHED.backbone == "densenet121"])
+    found = run(metrics).claims.set_index("id")
+    assert found.loc["auc-above-baseline-everywhere"].holds_ours is False
+    assert found.loc["auc-best-in-most"].holds_ours is None
+    assert "not computed" in found.loc["auc-best-in-most"].ours
+
+
+# --- the rules ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("need", ["all", "any", "mixed", 0.5, 0.8])
+def test_decide_against_every_completion(need: claims.Need) -> None:
+    def rule(answers: tuple[bool, ...]) -> bool:
+        if need == "all":
+            return all(answers)
+        if need == "any":
+            return any(answers)
+        if need == "mixed":
+            return any(answers) and not all(answers)
+        return sum(answers) / len(answers) > float(need)
+
+    for size in range(1, 5):
+        for holds in product([True, False, None], repeat=size):
+            options = [[True, False] if h is None else [h] for h in holds]
+            outcomes = {rule(answers) for answers in product(*options)}
+            expected = outcomes.pop() if len(outcomes) == 1 else None
+            assert decide(holds, need) is expected
+    assert decide([], need) is None
+
+
+def test_variants_differ_in_one_setting_alone() -> None:
+    assert verdict.variants(METHODS, "epochs_percent", 10) == [
+        (0, "baseline"),
+        (5, "swift_epochs_05"),
+        (10, "swift"),
+        (20, "swift_epochs_20"),
+        (40, "swift_epochs_40"),
+    ]
+    assert verdict.variants(METHODS, "external_fraction", 1.0) == [
+        (0, "baseline"),
+        (0.2, "swift_external_20"),
+        (0.4, "swift_external_40"),
+        (1, "swift"),
+    ]
+    names = [name for _, name in verdict.variants(METHODS, "threshold", float("nan"))]
+    assert sorted(names) == ["swift", "swift_reinit_30", "swift_reinit_70"]
+    assert verdict.variants({"llft": METHODS["llft"]}, "threshold", 0) == []
+
+
+def test_networks_stand_in_by_their_tables() -> None:
+    rename = {"resnet50": "small", "efficientnet_b3": "small2", "densenet121": "small2"}
+    assert verdict.stand_ins(PUBLISHED, panels(rename)) == {
+        ("skin", "resnet50"): "small",
+        ("skin", "efficientnet_b3"): "small2",
+        ("cxr", "resnet50"): "small",
+        ("cxr", "densenet121"): "small2",
+    }
+    only = {"table3": [Block("cxr", "mine", "age", (), (), ())]}
+    found = verdict.stand_ins(PUBLISHED, only)
+    assert found["cxr", "resnet50"] == "mine"
+    assert found["skin", "resnet50"] == "resnet50"
+
+
+def sweep_evidence(values: dict[str, tuple[float, float]], metric: str, *scopes: tuple) -> Evidence:
+    """A run with the given mean and standard deviation of each variant."""
+    rows = []
+    for task, backbone, attribute, dataset in scopes or (SKIN,):
+        place = "" if metric == "seconds" else dataset
+        for method, (mean, std) in values.items():
+            rows.append((task, backbone, attribute, method, place, metric, mean, std))
+    cells = pd.DataFrame(rows, columns=[*KEYS, "mean", "std"])
+    sweeps = {
+        (task, setting): verdict.variants(METHODS, setting, default)
+        for task in ("skin", "cxr")
+        for setting, default in (
+            ("epochs_percent", 10),
+            ("external_fraction", 1.0),
+            ("threshold", float("nan")),
+        )
+    }
+    backbones = {("skin", "resnet50"): "resnet50", ("cxr", "resnet50"): "resnet50"}
+    found = tables.lookup(as_metrics(cells))
+    return Evidence(PUBLISHED, found, backbones, sweeps, {}, "not computed in this run", False)
+
+
+EPOCHS = ("baseline", "swift_epochs_05", "swift", "swift_epochs_20", "swift_epochs_40")
+EXTERNAL = ("baseline", "swift_external_20", "swift_external_40", "swift")
+
+
+def series(names: tuple[str, ...], *means: float, std: float = 0.01) -> dict:
+    return dict(zip(names, ((mean, std) for mean in means), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("check", "metric", "values", "holds"),
+    [
+        ("epochs_percent beats_baseline 5", "auc", series(EPOCHS, 0.6, 0.61, 0.7, 0.7, 0.7), True),
+        ("epochs_percent beats_baseline 5", "spd", series(EPOCHS, 0.6, 0.61, 0.7, 0.7, 0.7), False),
+        ("epochs_percent beats_baseline 7", "auc", series(EPOCHS, 0.6, 0.61, 0.7, 0.7, 0.7), None),
+        ("epochs_percent steady 10", "spd", series(EPOCHS, 0.9, 0.5, 0.2, 0.21, 0.215), True),
+        ("epochs_percent steady 10", "spd", series(EPOCHS, 0.9, 0.5, 0.2, 0.21, 0.23), False),
+        ("epochs_percent worsens 10", "auc", series(EPOCHS, 0.6, 0.9, 0.8, 0.79, 0.75), True),
+        ("epochs_percent worsens 10", "auc", series(EPOCHS, 0.6, 0.7, 0.8, 0.81, 0.83), False),
+        ("epochs_percent improves 0", "eodds", series(EPOCHS, 0.9, 0.7, 0.6, 0.6, 0.3), True),
+        ("epochs_percent linear 0", "seconds", series(EPOCHS, 1, 6, 11, 21, 41), True),
+        ("epochs_percent linear 0", "seconds", series(EPOCHS, 1, 30, 11, 9, 41), False),
+        ("external_fraction steady 0.4", "auc", series(EXTERNAL, 0.5, 0.6, 0.7, 0.72), True),
+        (
+            "external_fraction close_to_baseline 0.2",
+            "auc",
+            series(EXTERNAL, 0.5, 0.505, 1, 1),
+            True,
+        ),
+        (
+            "external_fraction close_to_baseline 0.2",
+            "auc",
+            series(EXTERNAL, 0.5, 0.52, 1, 1),
+            False,
+        ),
+        (
+            "threshold near_best 0",
+            "auc",
+            series(("swift", "swift_reinit_30", "swift_reinit_70"), 0.7, 0.715, 0.6),
+            True,
+        ),
+        (
+            "threshold near_best 0",
+            "auc",
+            series(("swift", "swift_reinit_30", "swift_reinit_70"), 0.7, 0.73, 0.6),
+            False,
+        ),
+        ("threshold near_best 0", "auc", series(("swift",), 0.7), None),
+    ],
+)
+def test_sweeps_with_planted_answers(
+    check: str, metric: str, values: dict, holds: bool | None
+) -> None:
+    setting, test, at = check.split()
+    claim = claims.Sweep(
+        type="sweep",
+        setting=setting,
+        test=test,
+        at=float(at),
+        within=0.01,
+        metrics=(metric,),
+        where=Where(**Scope(*SKIN)._asdict()),
+    )
+    instances = claim.instances(sweep_evidence(values, metric))
+    assert decide([instance.holds for instance in instances], "all") is holds
+    assert all(instance.text for instance in instances)
+
+
+def test_sweep_pairs_and_masks() -> None:
+    names = ("swift_reinit_30", "swift_reinit_70", "swift")
+    one = sweep_evidence(series(names, 0.7, 0.6, 0.65), "auc", SKIN)
+    two = sweep_evidence(series(names, 0.80, 0.81, 0.80), "auc", AGE)
+    both = Evidence(
+        PUBLISHED, {**one.cells, **two.cells}, one.backbones, one.sweeps, {}, "absent", False
+    )
+    check = BY_ID["reinit-ratio-task-dependent"].check
+    found = {instance.label.split(":")[0]: instance for instance in check.instances(both)}
+    assert found["AUC"].holds is True
+    assert found["AUC"].text == "best at 0.3 and 0.7"
+    assert found["SPD"].holds is None
+    smaller = check.model_copy(update={"test": "smaller_range", "metrics": ("auc",)})
+    assert smaller.instances(both)[0].holds is False  # 0.1 on skin, 0.01 on age
+    swapped = smaller.model_copy(update={"first": check.second, "second": check.first})
+    assert swapped.instances(both)[0].holds is True
+
+    summary = pd.DataFrame(
+        {
+            "group": ["conv1", "layer1", "layer2", "layer2", "layer3", "layer4"],
+            "n": [10, 100, 100, 300, 100, 100],
+            "mean": [0.9, 0.3, 0.2, 0.6, 0.45, 0.4],
+        }
+    )
+    rows = verdict.mask_rows(summary, "skin", "resnet50", "skin_tone", 0)
+    assert rows.set_index("metric").value["mask[layer2]"] == pytest.approx(0.5)
+    masks = Evidence(PUBLISHED, tables.lookup(rows), one.backbones, {}, {}, "absent", False)
+    early = judge(BY_ID["mask-skin-tone-early"], masks)
+    assert early.holds is True
+    assert early.instances[0].margin == pytest.approx(0.1)
+    deep = BY_ID["mask-skin-tone-early"].check.model_copy(update={"layers": ("layer4",)})
+    assert deep.instances(masks)[0].holds is False
+
+
+def test_claims_file_mistakes_name_the_claim(tmp_path: Path) -> None:
+    good = {
+        "id": "a",
+        "section": "5",
+        "claim": "c",
+        "quote": "q",
+        "check": {"type": "better", "better": ["swift"], "than": ["baseline"], "metrics": ["auc"]},
+    }
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump([good]))
+    assert claims.read_claims(path)[0].need == "all"
+    wrong = {**good, "id": "b", "check": {**good["check"], "beter": ["x"]}}
+    path.write_text(yaml.safe_dump([good, wrong]))
+    with pytest.raises(UserError, match=r"(?s)claim b: .*beter"):
+        claims.read_claims(path)
+    path.write_text(yaml.safe_dump([good, good]))
+    with pytest.raises(UserError, match="used twice: a"):
+        claims.read_claims(path)
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+def test_markdown_and_html_show_everything(same: verdict.Verdict, tmp_path: Path) -> None:
+    paths = verdict.write(same, tmp_path)
+    text = (tmp_path / "verdict.md").read_text()
+    page = (tmp_path / "verdict.html").read_text()
+    for claim in CLAIMS:
+        assert claim.claim.replace("|", "\\|") in text
+    assert page.count("<tr>") >= len(CLAIMS) + 558
+    assert not re.search(r"https?://|<script|<link|<img", page)
+    disagree = text.split("## ")[1]
+    assert disagree.startswith("Where the paper's text and tables disagree")
+    assert "SWiFT achieves an SPD and EOdds of 0.092 and 0.064" in disagree
+    assert "consistently outperforms the pre-trained Baseline model" in disagree
+    cells = pd.read_csv(tmp_path / "verdict_cells.csv")
+    assert len(cells) == 558
+    again = [path.read_bytes() for path in verdict.write(same, tmp_path / "again")]
+    assert again == [path.read_bytes() for path in paths]
+
+
+def test_cell_summary_counts() -> None:
+    half = run(as_metrics(PUBLISHED[PUBLISHED.metric != "spd"]))
+    short = verdict.cell_summary(half)
+    assert short["published numbers"].sum() == 558
+    assert short["compared"].sum() == (PUBLISHED.metric != "spd").sum()
+    assert (short[short.metric == "SPD"]["computed here"] == 0).all()

@@ -1,0 +1,70 @@
+"""Identity of code: changes with what runs, and with nothing else."""
+
+from pathlib import Path
+
+import pytest
+from swift_debias.code import _parse, code_id
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    package = tmp_path / "library"
+    package.mkdir()
+    files = {
+        "job.py": "from library import top\nprint(top.f())\n",
+        "other.py": "import json\n",
+        "library/__init__.py": "",
+        "library/top.py": '"""Doc."""\nfrom .deep import g\n\ndef f():\n    """Doc."""\n    return g()\n',
+        "library/deep.py": "def g():\n    from .lazy import h\n    return h()\n",
+        "library/lazy.py": "def h():\n    return 1  # one\n",
+        "library/unused.py": "x = 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def identity(scripts: Path, *arguments: str) -> str:
+    code_id.cache_clear()
+    _parse.cache_clear()
+    return code_id(scripts, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changes"),
+    [
+        ("job.py", "print(", "print(1, ", True),
+        ("library/top.py", "return g()", "return g() + 1", True),
+        ("library/deep.py", "return h()", "return -h()", True),
+        ("library/lazy.py", "return 1", "return 2", True),
+        ("library/lazy.py", "# one", "# another comment", False),
+        ("library/top.py", '"""Doc."""', '"""Another docstring."""', False),
+        ("library/lazy.py", "return 1", "return  (1)", False),
+        ("library/unused.py", "x = 1", "x = 2", False),
+        ("other.py", "json", "re", False),
+    ],
+)
+def test_identity_changes_with_what_runs_only(
+    scripts: Path, file: str, old: str, new: str, changes: bool
+) -> None:
+    before = identity(scripts, "job.py")
+    path = scripts / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert (identity(scripts, "job.py") != before) == changes
+
+
+def test_modules_loaded_by_name_count(scripts: Path) -> None:
+    before = identity(scripts, "job.py", "library.unused")
+    assert before != identity(scripts, "job.py")
+    (scripts / "library" / "unused.py").write_text("x = 3\n")
+    assert identity(scripts, "job.py", "library.unused") != before
+
+
+def test_what_only_type_checkers_see_does_not_count(scripts: Path) -> None:
+    guard = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from library import unused\n"
+    (scripts / "job.py").write_text(guard)
+    before = identity(scripts, "job.py")
+    (scripts / "library" / "unused.py").write_text("x = 4\n")
+    assert identity(scripts, "job.py") == before

@@ -1,0 +1,138 @@
+"""The configuration: what is valid is read, what is not is refused with its path and a hint."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from swift_debias import datasets, methods, settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def load(raw: dict) -> settings.Settings:
+    return settings.load(
+        raw,
+        PROJECT,
+        algorithms=methods.settings_models(),
+        adapters=datasets.available(),
+    )
+
+
+@pytest.fixture
+def paper() -> dict:
+    return yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "config").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    loaded = load(yaml.safe_load(path.read_text()))
+    assert loaded.cells()
+
+
+def test_the_paper_config_says_what_the_paper_says(paper: dict) -> None:
+    loaded = load(paper)
+    assert loaded.folds == 5
+    skin, cxr = loaded.tasks["skin"], loaded.tasks["cxr"]
+    assert (skin.pretraining.epochs, cxr.pretraining.epochs) == (200, 100)
+    assert (skin.pretraining.optimizer.name, cxr.pretraining.optimizer.name) == ("sgd", "adam")
+    for task in (skin, cxr):
+        assert task.pretraining.batch_size == 128
+        assert task.pretraining.optimizer.lr == task.finetuning.lr_extractor == 1e-4
+        assert task.finetuning.epochs_percent == 10
+    table = loaded.experiments["table1"]
+    assert len(table.methods) == 10
+
+
+def test_demo_extends_the_paper(paper: dict) -> None:
+    demo = load(yaml.safe_load((PROJECT / "config" / "demo.yaml").read_text()))
+    full = load(paper)
+    assert demo.synthetic is not None
+    assert full.synthetic is None
+    assert demo.methods == full.methods
+    assert demo.attributes == full.attributes
+    assert demo.tasks["skin"].tests == full.tasks["skin"].tests
+
+
+def _set(raw: dict, path: str, value: object) -> dict:
+    raw = copy.deepcopy(raw)
+    *parents, last = path.split("/")
+    node = raw
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("sede", 1, ["unknown key 'sede'", "did you mean 'seed'"]),
+        ("folds", "five", ["folds", "integer"]),
+        ("folds", 1, ["folds", "greater than or equal to 2"]),
+        ("run", "a/b", ["run"]),
+        ("tasks/skin/pretraining/epoch", 3, ["tasks.skin.pretraining", "did you mean 'epochs'"]),
+        (
+            "tasks/skin/pretraining/optimizer/name",
+            "sgdm",
+            ["tasks.skin.pretraining.optimizer.name"],
+        ),
+        ("tasks/skin/train", ["isic2071"], ["tasks.skin.train", "did you mean 'isic2017'"]),
+        ("tasks/skin/tests/sex", ["ddi"], ["tasks.skin.tests.sex", "'ddi' has no column 'sex'"]),
+        ("tasks/skin/tests/skin_tone", ["atlas"], ["'atlas' has no column 'fitzpatrick'"]),
+        ("tasks/skin/tests/gender", ["atlas"], ["no attribute 'gender'"]),
+        ("tasks/skin/tests/sex", ["isic2017"], ["is also a training set"]),
+        ("datasets/ddi/tone", 1, ["datasets: ddi", "unknown key 'tone'"]),
+        ("datasets/atlas/image", "both", ["atlas.image", "dermoscopic"]),
+        ("datasets/nih/adapter", "nihh", ["datasets.nih.adapter", "did you mean 'nih'"]),
+        ("methods/swift/algorithm", ..., ["methods.swift.algorithm", "required"]),
+        ("methods/swift/algorithm", "swfit", ["methods.swift.algorithm", "did you mean 'swift'"]),
+        (
+            "methods/swift/normalisation",
+            "zscore",
+            ["methods.swift", "did you mean 'normalization'"],
+        ),
+        ("methods/swift/mask", "sotf", ["methods.swift.mask", "soft"]),
+        ("experiments/table1/methods", ["swfit"], ["experiments.table1", "did you mean 'swift'"]),
+        ("experiments/table1/panels/0/backbone", "resnet", ["did you mean 'resnet50'"]),
+        ("experiments/table1/panels/0/task", "sikn", ["did you mean 'skin'"]),
+        ("experiments/table1/panels/0/attribute", "age", ["no tests of attribute 'age'"]),
+        ("experiments/table1/panels/0/datasets", ["atlas"], ["'atlas' is no test set"]),
+        ("attributes/age/cuts", [65, 20], ["attributes.age", "3 names"]),
+        ("attributes/sex/groups", {"female": ["female"]}, ["attributes.sex", "two groups"]),
+        ("extends", "config/nowhere.yaml", ["no file", "nowhere.yaml"]),
+    ],
+)
+def test_mistakes_are_refused_with_path_and_hint(
+    paper: dict, path: str, value: object, expected: list[str]
+) -> None:
+    with pytest.raises(settings.UserError) as error:
+        load(_set(paper, path, value))
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_several_problems_are_named_at_once(paper: dict) -> None:
+    raw = _set(_set(paper, "methods/swift/mask", "x"), "methods/bmft/rate", 3)
+    with pytest.raises(settings.UserError) as error:
+        load(raw)
+    assert "methods.swift.mask" in str(error.value)
+    assert "methods.bmft.rate" in str(error.value)
+
+
+def test_cells_are_the_union_of_the_views(paper: dict) -> None:
+    raw = _set(
+        paper,
+        "experiments/extra",
+        {
+            "kind": "table",
+            "title": "x",
+            "methods": ["swift"],
+            "panels": [{"task": "cxr", "backbone": "resnet50", "attribute": "age_5"}],
+        },
+    )
+    before, after = load(paper).cells(), load(raw).cells()
+    assert after == {**before, ("cxr", "resnet50", "age_5"): ("swift",)}

@@ -1,0 +1,45 @@
+# How much every weight matters to prediction, to bias and to each group: once for all methods.
+
+
+def external_set(wildcards):
+    return folder(
+        f"external/{wildcards.task}/{wildcards.attribute}/fold{wildcards.fold}.parquet"
+    )
+
+
+rule importance:
+    input:
+        unpack(pool_images),
+        model=rules.train_baseline.output.model,
+        external=external_set,
+    output:
+        importance=folder(
+            "importance/{task}/{backbone}/{attribute}/fold{fold}.safetensors"
+        ),
+        summary=folder(
+            "importance/{task}/{backbone}/{attribute}/fold{fold}.mask_summary.parquet"
+        ),
+    log:
+        folder("logs/importance/{task}/{backbone}/{attribute}/fold{fold}.log"),
+    benchmark:
+        folder("benchmarks/importance/{task}/{backbone}/{attribute}/fold{fold}.tsv")
+    conda:
+        "../../envs/torch.yaml"
+    threads: settings.compute.threads
+    resources:
+        gpu=1,
+    params:
+        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        finetuning=lambda wildcards: dump(settings.tasks[wildcards.task].finetuning),
+        batch_size=lambda wildcards: settings.tasks[
+            wildcards.task
+        ].pretraining.batch_size,
+        groups=lambda wildcards: len(
+            settings.attributes[wildcards.attribute].group_names
+        ),
+        datasets=lambda wildcards: list(settings.tasks[wildcards.task].train),
+        compute=dump(settings.compute),
+        seed=settings.seed,
+        code=code_id("importance.py"),
+    script:
+        "../scripts/importance.py"

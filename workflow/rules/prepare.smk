@@ -1,0 +1,242 @@
+# Raw folders -> manifests -> image caches -> cohorts -> folds -> external sets.
+
+DATASETS = settings.used_datasets()
+LOOKS_AT_IMAGES = [
+    name for name in DATASETS if settings.datasets[name].skin_tone == "ita"
+]
+
+
+def task_of(dataset):
+    """The task whose image settings a data set's cache follows."""
+    for name, task in settings.tasks.items():
+        tests = {test for tests in task.tests.values() for test in tests}
+        if dataset in (*task.train, *tests):
+            return name
+
+
+def tests_of(task):
+    """All test sets of a task that some experiment needs, in a fixed order."""
+    used = [
+        d
+        for cell in CELLS
+        if cell[0] == task
+        for d in settings.tasks[task].tests[cell[2]]
+    ]
+    return sorted(set(used))
+
+
+def raw_folder(wildcards):
+    """The demo draws its raw folders; elsewhere they are there, and far too large to track."""
+    return folder(f"raw/{wildcards.dataset}") if settings.synthetic else []
+
+
+if settings.synthetic:
+
+    rule synthesize:
+        output:
+            directory(folder("raw/{dataset}")),
+        log:
+            folder("logs/synthesize/{dataset}.log"),
+        conda:
+            "../../envs/data.yaml"
+        params:
+            synthetic=dump(settings.synthetic),
+            adapter=lambda wildcards: settings.datasets[wildcards.dataset].adapter,
+            seed=settings.seed,
+            code=code_id("synthesize.py"),
+        script:
+            "../scripts/synthesize.py"
+
+
+rule check_data:
+    input:
+        raw=(
+            expand(folder("raw/{dataset}"), dataset=DATASETS)
+            if settings.synthetic
+            else []
+        ),
+        expected=str(PROJECT / "resources" / "expected_counts.yaml"),
+    output:
+        json=folder("data_check.json"),
+        text=folder("data_check.txt"),
+    log:
+        folder("logs/check_data.log"),
+    benchmark:
+        folder("benchmarks/check_data.tsv")
+    conda:
+        "../../envs/data.yaml"
+    params:
+        settings=dump(settings),
+        project=str(PROJECT),
+        code=code_id("check_data.py"),
+    script:
+        "../scripts/check_data.py"
+
+
+rule build_manifest:
+    input:
+        raw=raw_folder,
+        check=ancient(rules.check_data.output.json),
+    output:
+        manifest=folder("manifests/{dataset}.parquet"),
+        log=folder("manifests/{dataset}.log.json"),
+    log:
+        folder("logs/build_manifest/{dataset}.log"),
+    benchmark:
+        folder("benchmarks/build_manifest/{dataset}.tsv")
+    conda:
+        "../../envs/data.yaml"
+    params:
+        dataset=lambda wildcards: dump(settings.datasets[wildcards.dataset]),
+        invert_labels=lambda wildcards: settings.tasks[
+            task_of(wildcards.dataset)
+        ].invert_labels,
+        project=str(PROJECT),
+        code=lambda wildcards: code_id(
+            "build_manifest.py",
+            f"swift_debias.datasets.{settings.datasets[wildcards.dataset].adapter}",
+        ),
+    script:
+        "../scripts/build_manifest.py"
+
+
+rule cache_images:
+    input:
+        raw=raw_folder,
+        manifest=rules.build_manifest.output.manifest,
+    output:
+        pixels=folder("images/{dataset}.npy"),
+        index=folder("images/{dataset}.parquet"),
+    log:
+        folder("logs/cache_images/{dataset}.log"),
+    benchmark:
+        folder("benchmarks/cache_images/{dataset}.tsv")
+    conda:
+        "../../envs/data.yaml"
+    threads: 1 if settings.synthetic else 8
+    params:
+        root=lambda wildcards: settings.datasets[wildcards.dataset].root,
+        images=lambda wildcards: dump(settings.tasks[task_of(wildcards.dataset)].images),
+        project=str(PROJECT),
+        code=code_id("cache_images.py"),
+    script:
+        "../scripts/cache_images.py"
+
+
+rule find_duplicates:
+    input:
+        train_manifests=lambda wildcards: expand(
+            rules.build_manifest.output.manifest,
+            dataset=settings.tasks[wildcards.task].train,
+        ),
+        train_images=lambda wildcards: expand(
+            rules.cache_images.output.index,
+            dataset=settings.tasks[wildcards.task].train,
+        ),
+        test_manifests=lambda wildcards: expand(
+            rules.build_manifest.output.manifest, dataset=tests_of(wildcards.task)
+        ),
+        test_images=lambda wildcards: expand(
+            rules.cache_images.output.index, dataset=tests_of(wildcards.task)
+        ),
+    output:
+        cohort=folder("cohorts/{task}.parquet"),
+        duplicates=folder("cohorts/{task}.duplicates.parquet"),
+        log=folder("cohorts/{task}.log.json"),
+    log:
+        folder("logs/find_duplicates/{task}.log"),
+    benchmark:
+        folder("benchmarks/find_duplicates/{task}.tsv")
+    conda:
+        "../../envs/data.yaml"
+    params:
+        train=lambda wildcards: list(settings.tasks[wildcards.task].train),
+        tests=lambda wildcards: tests_of(wildcards.task),
+        sources=lambda wildcards: {
+            name: [settings.datasets[name].root, settings.datasets[name].archive]
+            for name in [*settings.tasks[wildcards.task].train, *tests_of(wildcards.task)]
+        },
+        duplicates=dump(settings.duplicates),
+        group_by_patient=lambda wildcards: settings.tasks[
+            wildcards.task
+        ].group_by_patient,
+        project=str(PROJECT),
+        code=code_id("find_duplicates.py"),
+    script:
+        "../scripts/find_duplicates.py"
+
+
+rule annotate_skin_tone:
+    input:
+        raw=raw_folder,
+        manifest=rules.build_manifest.output.manifest,
+        pixels=rules.cache_images.output.pixels,
+        index=rules.cache_images.output.index,
+    output:
+        folder("skin_tone/{dataset}.parquet"),
+    log:
+        folder("logs/annotate_skin_tone/{dataset}.log"),
+    benchmark:
+        folder("benchmarks/annotate_skin_tone/{dataset}.tsv")
+    conda:
+        "../../envs/data.yaml"
+    params:
+        skin_tone=dump(settings.skin_tone),
+        code=code_id("annotate_skin_tone.py"),
+    script:
+        "../scripts/annotate_skin_tone.py"
+
+
+def skin_tones(names):
+    """Skin tone files of those data sets whose tone is measured."""
+    return expand(
+        rules.annotate_skin_tone.output,
+        dataset=[n for n in names if n in LOOKS_AT_IMAGES],
+    )
+
+
+rule make_folds:
+    input:
+        cohort=rules.find_duplicates.output.cohort,
+        skin_tone=lambda wildcards: skin_tones(settings.tasks[wildcards.task].train),
+    output:
+        folder("folds/{task}.parquet"),
+    log:
+        folder("logs/make_folds/{task}.log"),
+    benchmark:
+        folder("benchmarks/make_folds/{task}.tsv")
+    conda:
+        "../../envs/data.yaml"
+    params:
+        attributes=lambda wildcards: {
+            name: dump(settings.attributes[name])
+            for name in sorted(settings.tasks[wildcards.task].tests)
+            if len(settings.attributes[name].group_names) == 2
+        },
+        folds=settings.folds,
+        seed=settings.seed,
+        code=code_id("make_folds.py"),
+    script:
+        "../scripts/make_folds.py"
+
+
+rule make_external:
+    input:
+        cohort=rules.find_duplicates.output.cohort,
+        folds=rules.make_folds.output,
+        skin_tone=lambda wildcards: skin_tones(settings.tasks[wildcards.task].train),
+    output:
+        expand(folder("external/{{task}}/{{attribute}}/fold{fold}.parquet"), fold=FOLDS),
+    log:
+        folder("logs/make_external/{task}/{attribute}.log"),
+    benchmark:
+        folder("benchmarks/make_external/{task}/{attribute}.tsv")
+    conda:
+        "../../envs/data.yaml"
+    params:
+        attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
+        min_cell=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_cell,
+        seed=settings.seed,
+        code=code_id("make_external.py"),
+    script:
+        "../scripts/make_external.py"

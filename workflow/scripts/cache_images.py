@@ -1,0 +1,18 @@
+"""Decode every image of a data set once, into a memory-mapped uint8 array."""
+
+from pathlib import Path
+
+from swift_debias import images, manifest
+from swift_debias.job import logged
+from swift_debias.settings import Images
+
+with logged(snakemake):
+    params = snakemake.params
+    images.build_cache(
+        manifest.read(Path(snakemake.input.manifest)),
+        Path(params.project) / params.root,
+        Path(snakemake.output.pixels),
+        Path(snakemake.output.index),
+        Images(**params.images),
+        workers=snakemake.threads,
+    )

@@ -1,0 +1,75 @@
+"""Debias one Baseline with one method."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from swift_debias import fisher, methods, networks, training
+from swift_debias.external import external_set, read_external, shared_importance
+from swift_debias.images import CachedImages, cache_pairs
+from swift_debias.job import key, logged, write_json
+from swift_debias.seeds import derive_seed
+from swift_debias.settings import (
+    Augmentation,
+    Backbone,
+    Compute,
+    Finetuning,
+    Method,
+    Pretraining,
+)
+
+with logged(snakemake):
+    params, wildcards = snakemake.params, snakemake.wildcards
+    variant, compute = Method(**params.method), Compute(**params.compute)
+    recipe = Pretraining(**params.task["pretraining"])
+    finetuning = Finetuning(**params.task["finetuning"])
+    method = methods.load(variant.algorithm)
+
+    device = training.prepare_device(compute)
+    classifier = networks.load(Path(snakemake.input.model), Backbone(**params.backbone))
+    classifier = training.place(classifier, device, compute)
+    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
+    samples, balanced = read_external(
+        Path(snakemake.input.external), images, device, compute.resident
+    )
+    cell = (wildcards.task, wildcards.attribute, wildcards.fold)
+    seed = derive_seed(params.seed, "external", *cell)
+    external = external_set(
+        classifier,
+        samples,
+        balanced,
+        groups=params.groups,
+        fraction=variant.external_fraction,
+        finetuning=finetuning,
+        seed=seed,
+        say=print,
+    )
+
+    def importance() -> fisher.Importance:
+        """The shared one; a part of the external set needs its own."""
+        if variant.external_fraction < 1:
+            return shared_importance(classifier, external, finetuning, recipe.batch_size, seed)
+        loaded = fisher.load(Path(snakemake.input.importance))
+        return {name: {k: v.to(device) for k, v in f.items()} for name, f in loaded.items()}
+
+    percent = variant.epochs_percent or finetuning.epochs_percent
+    context = training.Context(
+        seed=derive_seed(params.seed, "debias", wildcards.backbone, wildcards.method, *cell),
+        epochs=max(1, round(recipe.epochs * percent / 100)),
+        batch_size=recipe.batch_size,
+        optimizer=recipe.optimizer,
+        finetuning=finetuning,
+        augmentation=Augmentation(**params.task["augmentation"]),
+        compute=compute,
+        importance=importance,
+        checkpoints=training.Checkpoints(Path(params.checkpoints), key(snakemake)),
+        log=sys.stderr,
+    )
+    cost = training.Cost(classifier, device)
+    debiased = method.debias(classifier, external, method.Settings(**variant.settings), context)
+
+    networks.save(debiased, Path(snakemake.output.model))
+    pd.DataFrame(context.history).to_parquet(snakemake.output.history)
+    write_json(snakemake.output.cost, cost.measure(debiased, samples.seen[0]))
+    context.checkpoints.clear()

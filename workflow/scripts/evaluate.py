@@ -1,0 +1,38 @@
+"""Score the test sets with the models of all folds of one method."""
+
+from pathlib import Path
+
+from swift_debias import networks, training
+from swift_debias.images import CachedImages, cache_pairs
+from swift_debias.job import logged, whole
+from swift_debias.labelled import read_labelled
+from swift_debias.samples import make_samples
+from swift_debias.settings import Attribute, Backbone, Compute
+
+with logged(snakemake):
+    params = snakemake.params
+    backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
+    device = training.prepare_device(compute)
+    tests = read_labelled(
+        params.datasets,
+        snakemake.input.manifests,
+        snakemake.input.index,
+        snakemake.input.skin_tone,
+        Attribute(**params.attribute),
+    )
+    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
+    samples = make_samples(
+        images,
+        images.rows(tests.dataset.tolist(), tests.image_id.tolist()),
+        tests.label.to_numpy(),
+        tests.attribute.to_numpy(),
+        device,
+        compute.resident,
+    )
+    for model, output in zip(snakemake.input.models, snakemake.output, strict=True):
+        classifier = training.place(networks.load(Path(model), backbone), device, compute)
+        scores = training.predict(classifier, samples).double().sigmoid().cpu().numpy()
+        predictions = tests.assign(score=scores.astype("float32"))
+        with whole(output) as partial:
+            predictions.to_parquet(partial, index=False)
+        print(f"{model}: {len(predictions)} images scored")

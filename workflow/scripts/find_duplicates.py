@@ -1,0 +1,44 @@
+"""The training pool without duplicates and without test images."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from swift_debias import duplicates, images, manifest
+from swift_debias.job import logged, whole, write_json
+from swift_debias.settings import Duplicates
+
+with logged(snakemake):
+    params = snakemake.params
+
+    def sources(names: list[str], manifests: list[str], indexes: list[str]) -> list:
+        """The data sets as the search wants them."""
+        found = []
+        for name, rows, index in zip(names, manifests, indexes, strict=True):
+            root, archive = params.sources[name]
+            found.append(
+                duplicates.Source(
+                    name,
+                    manifest.read(Path(rows)),
+                    images.read_index(Path(index)),
+                    archive,
+                    duplicates.read_listed(Path(params.project) / root),
+                )
+            )
+        return found
+
+    cohort = duplicates.find_duplicates(
+        sources(params.train, snakemake.input.train_manifests, snakemake.input.train_images),
+        sources(params.tests, snakemake.input.test_manifests, snakemake.input.test_images),
+        Duplicates(**params.duplicates),
+        params.group_by_patient,
+    )
+    with (
+        whole(snakemake.output.cohort) as frame,
+        whole(snakemake.output.duplicates) as pairs,
+    ):
+        cohort.frame.to_parquet(frame, index=False)
+        cohort.pairs.to_parquet(pairs, index=False)
+    write_json(snakemake.output.log, cohort.log)
+    with pd.option_context("display.width", 160):
+        print(pd.Series(cohort.log).to_string())

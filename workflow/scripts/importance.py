@@ -1,0 +1,41 @@
+"""Measure how much every weight matters to prediction, to bias and to each group."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from swift_debias import fisher, masks, networks, training
+from swift_debias.external import external_set, read_external, shared_importance
+from swift_debias.images import CachedImages, cache_pairs
+from swift_debias.job import logged
+from swift_debias.seeds import derive_seed
+from swift_debias.settings import Backbone, Compute, Finetuning
+
+with logged(snakemake):
+    params, wildcards = snakemake.params, snakemake.wildcards
+    compute, finetuning = Compute(**params.compute), Finetuning(**params.finetuning)
+    device = training.prepare_device(compute)
+    classifier = networks.load(Path(snakemake.input.model), Backbone(**params.backbone))
+    classifier = training.place(classifier, device, compute)
+    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
+    samples, balanced = read_external(
+        Path(snakemake.input.external), images, device, compute.resident
+    )
+    # Without the method: the same external set as every method of this cell sees.
+    seed = derive_seed(params.seed, "external", wildcards.task, wildcards.attribute, wildcards.fold)
+    external = external_set(
+        classifier,
+        samples,
+        balanced,
+        groups=params.groups,
+        fraction=1,
+        finetuning=finetuning,
+        seed=seed,
+        say=print,
+    )
+    importance = shared_importance(classifier, external, finetuning, params.batch_size, seed)
+    fisher.save(importance, Path(snakemake.output.importance))
+    mask = masks.soft_mask(
+        importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]
+    )
+    pd.DataFrame(masks.summary(mask)).to_parquet(snakemake.output.summary)

@@ -1,0 +1,85 @@
+"""Identity of the code a job runs.
+
+Snakemake watches a rule's script, by its time stamp, and none of the modules that it imports. So
+every rule has a param `code`: a hash over its script and every local module that it imports,
+however deep. The syntax trees are hashed without docstrings, so that a comment, a docstring or a
+fresh checkout reruns nothing.
+
+`settings.py` is left out: a job gets its slice of the settings as params, defaults included, so a
+key that is added for one rule must not rerun all others.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+LEFT_OUT = "swift_debias/settings.py"
+
+
+@functools.cache
+def code_id(scripts: Path, script: str, *modules: str) -> str:
+    """A 16-digit hash of a script and all local code that it runs.
+
+    Args:
+        scripts: the folder of the scripts, in which local packages lie too.
+        script: file name of the script.
+        modules: dotted names of modules that the script loads by name, e.g. a method's.
+    """
+    todo = [scripts / script, *(_file(scripts, module) for module in modules)]
+    seen: dict[Path, str] = {}
+    while todo:
+        path = todo.pop()
+        if path is None or path in seen or path == scripts / LEFT_OUT:
+            continue
+        digest, imports = _parse(path, scripts)
+        seen[path] = digest
+        todo += [_file(scripts, name) for name in imports]
+    lines = [f"{path.relative_to(scripts)} {digest}" for path, digest in sorted(seen.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _file(scripts: Path, module: str) -> Path | None:
+    """The file of a local module, or None if it is not local."""
+    base = scripts.joinpath(*module.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _parse(path: Path, scripts: Path) -> tuple[str, tuple[str, ...]]:
+    """Hash of a file's syntax tree, and the modules it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = tuple(_imports(tree, path.relative_to(scripts).with_suffix("").parts))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+
+
+def _imports(tree: ast.Module, parts: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names of everything imported for running; what only type checkers see is left out."""
+    package = parts[:-1]
+    for node in _runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *(node.module.split(".") if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        guarded = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        if not guarded:
+            yield node
+            yield from _runtime_nodes(node)

@@ -1,0 +1,68 @@
+"""How a script of the workflow runs: its log, its errors, its atomic outputs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .settings import UserError
+
+
+@contextlib.contextmanager
+def logged(snakemake: Any) -> Iterator[None]:
+    """Send everything printed to the rule's log; a user's mistake is shown without a traceback."""
+    terminal = sys.stderr
+    with (
+        Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            yield
+        except UserError as error:
+            print(f"error: {error}", file=log)
+            print(f"\nerror in {snakemake.rule}: {error}\n", file=terminal, flush=True)
+            sys.exit(1)
+        except BaseException:
+            traceback.print_exc(file=log)
+            raise
+
+
+@contextlib.contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name when the block ends without an error."""
+    final = Path(path)
+    partial = final.with_name(final.name + ".partial")
+    yield partial
+    partial.replace(final)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file, whole or not at all."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def key(snakemake: Any, small: int = 1 << 24) -> str:
+    """What a job's checkpoint stands for: its params and the content of its inputs.
+
+    Inputs above `small` bytes (image caches) are taken by size and time of change.
+    """
+    digest = hashlib.sha256(repr(sorted(snakemake.params.items())).encode())
+    for name in sorted(map(str, snakemake.input)):
+        path = Path(name)
+        stat = path.stat()
+        content = path.read_bytes() if stat.st_size <= small else str(stat.st_mtime_ns).encode()
+        digest.update(f"{name} {stat.st_size} ".encode() + content)
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""BMFT: bias-based weight masking fine-tuning (Xue et al., MICCAI FAIMI 2024), SWiFT's predecessor.
+
+Step 1 fine-tunes on the bias alone the half of the extractor's weights whose ratio of bias to
+prediction importance is highest. Step 2 sets the whole head to zero and trains it anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ..settings import Model
+
+if TYPE_CHECKING:
+    from ..networks import Classifier
+    from ..training import Context, ExternalSet
+
+NEEDS_IMPORTANCE = True
+
+
+class Settings(Model):
+    """Mask and weights of BMFT."""
+
+    rate: float = Field(
+        0.5, gt=0, lt=1, description="Share of the extractor's weights that is fine-tuned [code]."
+    )
+    bias_weight: float = Field(
+        0.1, ge=0, description="Weight of the bias beside the prediction loss in step 2 [code]."
+    )
+
+
+def debias(
+    classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
+) -> Classifier:
+    """Step 1 on the un-balanced set, step 2 on the balanced one, E epochs each.
+
+    The original trains 10 epochs a step; here E, like SWiFT, so the comparison is at equal cost.
+    """
+    from .. import masks
+    from ..training import extract_features, fit, set_trainable
+
+    importance, finetuning = context.importance(), context.finetuning
+    names = [f"extractor.{name}" for name, _ in classifier.extractor.named_parameters()]
+    bias, prediction = (
+        {name: importance[f"minibatch.full.{kind}"][name] for name in names}
+        for kind in ("bias", "prediction")
+    )
+    mask = masks.hard_mask(bias, prediction, 100 * (1 - settings.rate))
+
+    set_trainable(classifier, extractor=True, head=False)
+    optimizer = masks.MaskedOptimizer(
+        context.make_optimizer(classifier.extractor.parameters(), finetuning.lr_extractor),
+        dict(classifier.named_parameters()),
+        mask,
+    )
+    objective = context.objective(external.full, prediction=0, bias=1)
+    fit(classifier, external.full, objective, optimizer, context, "step1")
+
+    samples = external.balanced
+    head = dict(classifier.head.named_parameters())
+    masks.reinitialize(head, {}, "full")
+    features = extract_features(classifier, samples, context.augmentation)
+    set_trainable(classifier, extractor=False, head=True)
+    objective = context.objective(samples, prediction=1, bias=settings.bias_weight)
+    head_optimizer = context.make_optimizer(classifier.head.parameters(), finetuning.lr_head)
+    fit(classifier.head, features, objective, head_optimizer, context, "step2")
+    return classifier

@@ -1,0 +1,166 @@
+"""DiffGda: bias gradient descent/ascent (Marcinkevics et al., MLHC 2022).
+
+All weights follow the gradient of a signed, differentiable bias, towards zero, with no task loss;
+the least biased iterate that is still accurate is kept (selection.py).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ..selection import Evaluation, Proxy, Selection, SelectionSettings, evaluate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..networks import Classifier
+    from ..samples import Samples
+    from ..training import Context, ExternalSet
+
+NEEDS_IMPORTANCE = False
+STAGE = "diffgda"
+
+
+class Settings(SelectionSettings):
+    """Steps of the descent, and which iterate is kept."""
+
+    lr: float = Field(1e-5, gt=0, description="Adam [code].")
+    evaluations: int = Field(
+        5, ge=1, description="Evaluations an epoch, at most one a batch [code]."
+    )
+    stop_balanced_accuracy: float = Field(
+        0.52, ge=0, le=1, description="The search ends at or below this balanced accuracy [code]."
+    )
+
+
+def debias(
+    classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
+) -> Classifier:
+    """E epochs on the full external set, in eval mode and without augmentation."""
+    descent = _Descent(classifier, external.full, settings, context)
+    descent.run()
+    return descent.best
+
+
+class _Descent:
+    """The search: the current network, the best one so far, and what was measured.
+
+    Both networks are checkpointed together; the state of the selection follows from the history.
+    """
+
+    def __init__(
+        self, classifier: Classifier, samples: Samples, settings: Settings, context: Context
+    ) -> None:
+        import copy
+
+        import torch
+
+        self.samples, self.settings, self.context = samples, settings, context
+        self.now, self.best = classifier, copy.deepcopy(classifier)
+        self.selection = Selection(self.evaluate(), settings, settings.stop_balanced_accuracy)
+        classifier.eval().requires_grad_(True)
+        self.optimizer = torch.optim.Adam(classifier.parameters(), lr=settings.lr)
+        self.rows: list[dict[str, Any]] = []
+        self.over = False
+
+    def run(self) -> None:
+        """All epochs that are left, or until accuracy is gone."""
+        from torch import nn
+
+        context, start = self.context, self.selection.best
+        direction = "ascent" if self.selection.ascend else "descent"
+        context.say(f"{STAGE}  {direction} from {_text(start)}")
+        networks = nn.ModuleDict({"now": self.now, "best": self.best})
+        done, rows = context.checkpoints.load(STAGE, networks, self.optimizer)
+        for row in rows:
+            self.record(_measured(row), row["epoch"], row["batch"])
+        for epoch in range(done + 1, context.epochs + 1):
+            if self.over:
+                break
+            self.epoch(epoch)
+            if context.checkpoints.due():
+                context.checkpoints.save(STAGE, epoch, networks, self.optimizer, self.rows)
+        context.history.extend(self.rows)
+        context.say(f"{STAGE}  {self.selection.verdict()}")
+
+    def epoch(self, epoch: int) -> None:
+        """One pass over the samples; the best network takes over each iterate that is better."""
+        import torch
+
+        from ..seeds import derive_seed
+
+        started, context, drawn, skipped = time.monotonic(), self.context, 0, 0
+        generator = torch.Generator().manual_seed(derive_seed(context.seed, f"{STAGE}/{epoch}"))
+        order = torch.randperm(len(self.samples), generator=generator)
+        batches = order.split(context.batch_size)
+        evaluations = min(self.settings.evaluations, len(batches))
+        due = {len(batches) * k // evaluations for k in range(1, evaluations + 1)}
+        for number, index in enumerate(batches, start=1):
+            drawn += len(index)
+            skipped += not self.step(index)
+            if number in due and self.record(self.evaluate(), epoch, number):
+                self.best.load_state_dict(self.now.state_dict())
+            if self.over:
+                break
+        speed = drawn / max(time.monotonic() - started, 1e-9)
+        left = (time.monotonic() - started) * (context.epochs - epoch)
+        context.say(
+            f"{STAGE}  epoch {epoch}/{context.epochs}  {_text(_measured(self.rows[-1]))}  "
+            f"{skipped} batches skipped for an empty cell  {speed:.0f} images/s  left {left:.0f} s"
+        )
+
+    def step(self, index: Tensor) -> bool:
+        """One step on one batch; False, and no step, if it lacks a cell that the proxy needs."""
+        from .. import losses
+        from ..training import autocast
+
+        at = index.to(self.samples.device)
+        labels, attributes = self.samples.labels[at], self.samples.attributes[at]
+        if not has_cells(labels, attributes, self.settings.proxy):
+            return False
+        with autocast(self.samples.device, self.context.compute):
+            logits = self.now(self.samples.draw(index))
+        gap = losses.signed_gap(self.settings.proxy, logits.float(), labels, attributes)
+        self.optimizer.zero_grad(set_to_none=True)
+        (-gap if self.selection.ascend else gap).backward()
+        self.optimizer.step()
+        return True
+
+    def evaluate(self) -> Evaluation:
+        """The current network on the external set."""
+        from ..training import predict
+
+        logits, samples = predict(self.now, self.samples), self.samples
+        return evaluate(logits, samples.labels, samples.attributes, self.settings.proxy)
+
+    def record(self, now: Evaluation, epoch: int, batch: int) -> bool:
+        """Note an evaluation; whether it is the best so far."""
+        row = {"stage": STAGE, "epoch": epoch, "batch": batch} | {
+            "balanced_accuracy": now.balanced_accuracy,
+            "hard_bias": now.bias,
+            "threshold": now.threshold,
+        }
+        self.rows.append(row)
+        self.over = self.selection.over(now)
+        return self.selection.offer(now)
+
+
+def has_cells(labels: Tensor, attributes: Tensor, proxy: Proxy) -> bool:
+    """Whether a batch has every cell whose rate the proxy compares."""
+    from .. import losses
+
+    if proxy == "spd":
+        return bool((attributes == 0).any() and (attributes == 1).any())
+    true_positive, false_positive = losses.usable_terms(labels, attributes)
+    return true_positive and (false_positive or proxy == "eopp")
+
+
+def _measured(row: dict[str, Any]) -> Evaluation:
+    return Evaluation(row["balanced_accuracy"], row["hard_bias"], row["threshold"])
+
+
+def _text(now: Evaluation) -> str:
+    return f"hard bias {now.bias:+.4f}  balanced accuracy {now.balanced_accuracy:.4f}"

@@ -1,0 +1,52 @@
+"""Full fine-tuning of all weights, in the paper's three forms.
+
+FullFT-RW (Zhang et al. 2022): balanced set, prediction loss only.
+FullFT-Reg (Cherepanova et al. 2021): un-balanced set, prediction loss and fairness constraint.
+FullFT-FDR (Le et al. 2023): balanced set, prediction loss and fairness constraint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ..settings import Model
+
+if TYPE_CHECKING:
+    from ..networks import Classifier
+    from ..training import Context, ExternalSet
+
+NEEDS_IMPORTANCE = False
+
+
+class Settings(Model):
+    """Which set, and lambda of Eq. 10."""
+
+    balanced: bool = Field(True, description="Train on the group-balanced part [paper].")
+    prediction_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="lambda of Eq. 10; 1 = prediction loss only. Published nowhere [ours: 0.5].",
+    )
+
+
+def debias(
+    classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
+) -> Classifier:
+    """Fine-tune everything for E epochs; extractor and head have their own learning rates."""
+    from ..training import fit, set_trainable
+
+    samples = external.balanced if settings.balanced else external.full
+    weight = settings.prediction_weight
+    set_trainable(classifier, extractor=True, head=True)
+    optimizer = context.make_optimizer(
+        [
+            {"params": classifier.extractor.parameters(), "lr": context.finetuning.lr_extractor},
+            {"params": classifier.head.parameters(), "lr": context.finetuning.lr_head},
+        ]
+    )
+    objective = context.objective(samples, prediction=weight, bias=1 - weight)
+    fit(classifier, samples, objective, optimizer, context, "fullft")
+    return classifier

@@ -1,0 +1,160 @@
+"""SWiFT: soft-mask weight fine-tuning (Yan et al., MELBA 2025, Section 3).
+
+The importance of every weight to bias and to prediction gives a soft mask. Step 1 fine-tunes the
+extractor with every update multiplied by its mask. Step 2 sets the most biased weights of the head
+to zero and fine-tunes the head on the debiased, frozen features.
+
+The ablations of Section 5.2 are settings: mask, normalization, step1, step2, reinit, threshold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from ..settings import Model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..networks import Classifier
+    from ..training import Context, ExternalSet
+
+NEEDS_IMPORTANCE = True
+
+
+class Settings(Model):
+    """Mask, steps and weights of SWiFT."""
+
+    mask: Literal["soft", "hard", "random", "none"] = Field("soft", description="Eq. 9; Table 6.")
+    estimator: Literal["minibatch", "per_sample"] = Field(
+        "minibatch", description="Of the importances, Eq. 7-8 [code: minibatch]."
+    )
+    normalization: Literal["minmax", "zscore", "percentile"] = Field(
+        "minmax", description="Of each parameter tensor's importances; Table 7 [paper]."
+    )
+    percentile: float = Field(
+        99.0,
+        gt=50,
+        le=100,
+        description="normalization: percentile clips at this percentile [ours].",
+    )
+    hard_rates: tuple[float, ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9),
+        min_length=1,
+        description="mask: hard fine-tunes this share of the weights; several rates are searched "
+        "and the best on the external set is kept [paper: rates are searched].",
+    )
+    step1: bool = Field(True, description="Fine-tune the extractor under the mask; Table 8.")
+    step2: bool = Field(True, description="Re-initialize and fine-tune the head; Table 8.")
+    prediction_weight_1: float = Field(
+        0.1, ge=0, le=1, description="lambda of Eq. 10 in step 1: small [paper]; 0.1 [code]."
+    )
+    prediction_weight_2: float = Field(
+        0.9, ge=0, le=1, description="lambda of Eq. 10 in step 2: much larger [paper]; 0.9 [code]."
+    )
+    masked: Literal["update", "gradient"] = Field(
+        "update",
+        description="What the mask multiplies. Eq. 11 says the gradient; but weight decay is added "
+        "after it, and Adam divides a masked gradient by its own size, which cancels the mask. So "
+        "the whole update is masked [ours]; for plain SGD the two are the same.",
+    )
+    reinit: Literal["partial", "none", "full"] = Field("partial", description="Eq. 12; Table 9.")
+    threshold: Literal["mean"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        "mean",
+        description="tau of Eq. 12: the mean of the head's mask [paper], or the share of the "
+        "head's weights with the highest mask to set to zero (Figure 6).",
+    )
+
+
+def debias(
+    classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
+) -> Classifier:
+    """Both steps, on the balanced external set.
+
+    With mask "hard" every rate is tried from the same start, and the one whose balanced accuracy
+    minus EOdds gap on the external set is highest is kept; no test set is looked at.
+    """
+    if settings.mask != "hard":
+        return _two_steps(classifier, external, settings, context, rate=None)
+    import copy
+
+    from ..training import external_score
+
+    candidates = []
+    for rate in settings.hard_rates:
+        context.say(f"hard mask: {rate:.0%} of the weights")
+        start = copy.deepcopy(classifier)
+        candidates.append(_two_steps(start, external, settings, context, rate))
+    scores = [external_score(candidate, external.balanced) for candidate in candidates]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    context.say(f"hard mask: kept rate {settings.hard_rates[best]:.0%}, scores {scores}")
+    context.history.append({"stage": "search", "hard_rate": settings.hard_rates[best]})
+    return candidates[best]
+
+
+def make_masks(
+    classifier: Classifier, settings: Settings, context: Context, rate: float | None
+) -> dict[str, Tensor]:
+    """The mask of every parameter, extractor and head, by parameter name (Eq. 9)."""
+    import torch
+
+    from .. import masks
+
+    parameters = dict(classifier.named_parameters())
+    if settings.mask == "none":
+        return {name: torch.ones_like(value) for name, value in parameters.items()}
+    if settings.mask == "random":
+        generator = torch.Generator().manual_seed(context.seed)
+        return masks.random_mask({k: p.shape for k, p in parameters.items()}, generator)
+    importance = context.importance()
+    bias = importance[f"{settings.estimator}.balanced.bias"]
+    prediction = importance[f"{settings.estimator}.balanced.prediction"]
+    if rate is not None:
+        return masks.hard_mask(bias, prediction, rate=100 * (1 - rate))
+    return masks.soft_mask(bias, prediction, settings.normalization, settings.percentile)
+
+
+def _two_steps(
+    classifier: Classifier,
+    external: ExternalSet,
+    settings: Settings,
+    context: Context,
+    rate: float | None,
+) -> Classifier:
+    """Step 1 on the extractor, step 2 on the head; either can be left out."""
+    from .. import masks
+    from ..training import extract_features, fit, set_trainable
+
+    samples, finetuning = external.balanced, context.finetuning
+    mask = make_masks(classifier, settings, context, rate)
+    suffix = "" if rate is None else f"_rate{rate:g}"
+
+    if settings.step1:
+        set_trainable(classifier, extractor=True, head=False)
+        optimizer = masks.MaskedOptimizer(
+            context.make_optimizer(classifier.extractor.parameters(), finetuning.lr_extractor),
+            dict(classifier.named_parameters()),
+            mask,
+            settings.masked,
+        )
+        weight = settings.prediction_weight_1
+        objective = context.objective(samples, prediction=weight, bias=1 - weight)
+        fit(classifier, samples, objective, optimizer, context, "step1" + suffix)
+
+    if settings.step2:
+        head = dict(classifier.head.named_parameters())
+        head_mask = {name: mask[f"head.{name}"] for name in head}
+        threshold = settings.threshold if settings.threshold == "mean" else 1 - settings.threshold
+        zeroed = masks.reinitialize(head, head_mask, settings.reinit, threshold)
+        context.say(
+            f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
+        )
+        features = extract_features(classifier, samples, context.augmentation)
+        set_trainable(classifier, extractor=False, head=True)
+        weight = settings.prediction_weight_2
+        objective = context.objective(samples, prediction=weight, bias=1 - weight)
+        head_optimizer = context.make_optimizer(classifier.head.parameters(), finetuning.lr_head)
+        fit(classifier.head, features, objective, head_optimizer, context, "step2" + suffix)
+    return classifier

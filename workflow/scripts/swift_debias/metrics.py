@@ -1,0 +1,290 @@
+"""Discrimination, fairness and calibration of one set of predictions (methods.md, "Metrics").
+
+Everything is computed on the pooled test set, never averaged over batches. Rows whose attribute is
+unknown (-1) are counted in `n_unknown` and left out of every other metric, AUC included, so that
+all numbers of a table row describe one population.
+
+AUC, accuracy, balanced accuracy and the Brier score are scikit-learn's; selection rate, true and
+false positive rate are fairlearn's, and a difference between groups is fairlearn's
+`between_groups`: largest minus smallest. Only the expected calibration error is our own.
+
+Both libraries take a second to import, hence the imports inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+ECE_BINS = 15
+THRESHOLDS = np.linspace(0.0, 1.0, 101)
+
+
+class Row(NamedTuple):
+    """One metric of one data set; `value` is None where it cannot be computed, and `reason` why.
+
+    A row with a value may have a reason too: then it says what the value leaves out.
+    """
+
+    metric: str
+    value: float | None
+    n: int
+    reason: str | None = None
+
+
+class Sample(NamedTuple):
+    """Some rows of one data set: four arrays of shape (N,)."""
+
+    labels: np.ndarray  # int8, 0 or 1
+    attributes: np.ndarray  # int, group index
+    scores: np.ndarray  # float64, P(class 1)
+    decisions: np.ndarray  # int8, 1 where the score reaches the threshold
+
+    def where(self, mask: np.ndarray) -> Sample:
+        """The rows that a boolean mask of shape (N,) keeps."""
+        return Sample(*(array[mask] for array in self))
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+
+def score(
+    predictions: pd.DataFrame, groups: int, threshold: float = 0.5, min_group: int = 20
+) -> pd.DataFrame:
+    """Every metric of every data set in a predictions table.
+
+    Args:
+        predictions: columns dataset, label, attribute (group index or -1), score (P(class 1)).
+        groups: number of groups of the attribute; a metric of a group is named `tpr[0]`.
+        threshold: a score at or above it is a decision for class 1. Never chosen on test labels.
+        min_group: fewest samples of a group that counts in differences between groups, where the
+            attribute has more than two groups (a binary attribute always uses both).
+
+    Returns:
+        Tidy rows: dataset, metric, value (float, null where it cannot be computed), n (samples the
+        value rests on), reason (null, why there is no value, or what the value leaves out).
+    """
+    rows = [
+        (str(dataset), *row)
+        for dataset, part in predictions.groupby("dataset", observed=True)
+        for row in score_dataset(part, groups, threshold, min_group)
+    ]
+    frame = pd.DataFrame(rows, columns=["dataset", "metric", "value", "n", "reason"])
+    return frame.astype({"value": "float64", "n": "int64", "reason": "string"})
+
+
+def score_dataset(
+    part: pd.DataFrame, groups: int, threshold: float = 0.5, min_group: int = 20
+) -> list[Row]:
+    """Every metric of one data set; arguments as in `score`."""
+    attributes = part["attribute"].to_numpy()
+    scores = part["score"].to_numpy(dtype=np.float64)
+    known = attributes >= 0
+    everything = Sample(
+        part["label"].to_numpy(), attributes, scores, (scores >= threshold).astype(np.int8)
+    )
+    if known.any() and attributes.max() >= groups:
+        raise ValueError(f"attribute index {attributes.max()} with {groups} groups")
+    sample = everything.where(known)
+    cells = [sample.where(sample.attributes == group) for group in range(groups)]
+    rows = [Row("n_unknown", float(np.sum(~known)), len(part))]
+    rows += _of_rows(sample, "")
+    by_group = {group: _of_rows(cell, f"[{group}]") for group, cell in enumerate(cells)}
+    for group, cell in enumerate(cells):
+        rows += [Row(f"n[{group}]", float(cell.n), cell.n), *by_group[group]]
+    return rows + _between_groups(cells, by_group, min_group)
+
+
+def _of_rows(sample: Sample, suffix: str) -> list[Row]:
+    """The metrics that need no second group, of a whole data set or of one group."""
+    from fairlearn.metrics import false_positive_rate, selection_rate, true_positive_rate
+    from sklearn.metrics import (
+        accuracy_score,
+        balanced_accuracy_score,
+        brier_score_loss,
+        roc_auc_score,
+    )
+
+    y, p, decided = sample.labels, sample.scores, sample.decisions
+    positives = _positives(sample)
+    negatives = sample.n - positives
+    if sample.n == 0:
+        problem = "no sample" + (" with a known attribute" if not suffix else "")
+    elif not np.isfinite(p).all():
+        problem = f"{np.sum(~np.isfinite(p))} scores are not finite"
+    else:
+        problem = None
+    one_class = problem or _missing_label(positives, negatives)
+    no_positive = problem or (None if positives else "no sample of class 1")
+    no_negative = problem or (None if negatives else "no sample of class 0")
+
+    def row(name: str, value: Callable[[], float], n: int, reason: str | None) -> Row:
+        return Row(name + suffix, None if reason else float(value()), n, reason)
+
+    return [
+        row("auc", lambda: roc_auc_score(y, p), sample.n, one_class),
+        row("accuracy", lambda: accuracy_score(y, decided), sample.n, problem),
+        row("balanced_accuracy", lambda: balanced_accuracy_score(y, decided), sample.n, one_class),
+        row("prevalence", lambda: np.mean(y == 1), sample.n, problem),
+        row("selection_rate", lambda: selection_rate(y, decided, pos_label=1), sample.n, problem),
+        row("tpr", lambda: true_positive_rate(y, decided, pos_label=1), positives, no_positive),
+        row("fpr", lambda: false_positive_rate(y, decided, pos_label=1), negatives, no_negative),
+        row("ece", lambda: expected_calibration_error(y, p), sample.n, problem),
+        row("brier", lambda: brier_score_loss(y, p, pos_label=1), sample.n, problem),
+    ]
+
+
+def _missing_label(positives: int, negatives: int) -> str | None:
+    if positives and negatives:
+        return None
+    return f"no sample of class {0 if positives else 1}"
+
+
+def _between_groups(
+    cells: Sequence[Sample], by_group: dict[int, list[Row]], min_group: int
+) -> list[Row]:
+    """Differences between groups: largest minus smallest, over the groups that count."""
+    left_out = groups_left_out([(_positives(c), c.n - _positives(c)) for c in cells], min_group)
+    remark = "; ".join(left_out.values()) or None
+    counted = {
+        group: {row.metric.partition("[")[0]: row for row in rows}
+        for group, rows in by_group.items()
+        if group not in left_out
+    }
+
+    def combine(name: str, rule: Callable[..., float], *parts: str) -> Row:
+        """`rule` of one array (a value a group) for each of the group metrics `parts`."""
+        used = [counted[group][part] for part in parts for group in counted]
+        n = sum(row.n for row in used)
+        if len(counted) < 2:
+            return Row(name, None, n, f"fewer than two groups count: {remark}")
+        missing = next((row for row in used if row.reason), None)
+        if missing:
+            return Row(name, None, n, f"{missing.metric}: {missing.reason}")
+        arrays = np.array([row.value for row in used], dtype=np.float64).reshape(len(parts), -1)
+        return Row(name, float(rule(*arrays)), n, remark)
+
+    rows = [
+        combine("spd", np.ptp, "selection_rate"),
+        combine("eopp", np.ptp, "tpr"),
+        combine("eodds", lambda tpr, fpr: (np.ptp(tpr) + np.ptp(fpr)) / 2, "tpr", "fpr"),
+        combine("eodds_max", lambda tpr, fpr: max(np.ptp(tpr), np.ptp(fpr)), "tpr", "fpr"),
+        combine("auc_min", np.min, "auc"),
+        combine("auc_gap", np.ptp, "auc"),
+    ]
+    if len(cells) > 2:
+        n = sum(cells[group].n for group in counted)
+        return [*rows, Row("eodds_signed", None, n, "defined for two groups only")]
+    # opposite gaps cancel [code of the predecessor]; only to compare with published numbers
+    return [*rows, combine("eodds_signed", _signed_eodds, "tpr", "fpr")]
+
+
+def _signed_eodds(tpr: np.ndarray, fpr: np.ndarray) -> float:
+    return abs((tpr[1] - tpr[0]) + (fpr[1] - fpr[0])) / 2
+
+
+def _positives(sample: Sample) -> int:
+    return int(np.sum(sample.labels == 1))
+
+
+def groups_left_out(counts: Sequence[tuple[int, int]], min_group: int) -> dict[int, str]:
+    """Groups that do not count in differences between groups, each with the reason.
+
+    Of a binary attribute only an empty group; of one with more groups also those that lack a class
+    or have fewer than `min_group` samples. `counts` is (positives, negatives) of each group.
+    """
+    reasons = {}
+    for group, (positives, negatives) in enumerate(counts):
+        n = positives + negatives
+        if n == 0:
+            reasons[group] = f"group {group} left out: no sample"
+        elif len(counts) > 2 and n < min_group:
+            reasons[group] = f"group {group} left out: {n} samples, {min_group} needed"
+        elif len(counts) > 2 and (missing := _missing_label(positives, negatives)):
+            reasons[group] = f"group {group} left out: {missing}"
+    return reasons
+
+
+def expected_calibration_error(
+    labels: np.ndarray, scores: np.ndarray, bins: int = ECE_BINS
+) -> float:
+    """Expected calibration error of P(class 1), over bins of equal width (Naeini et al., 2015).
+
+    The mean over samples of |observed frequency - mean score| of the sample's bin.
+    """
+    index = np.clip((scores * bins).astype(np.int64), 0, bins - 1)
+    gaps = np.bincount(index, weights=labels - scores, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The one of 101 thresholds in [0, 1] with the best balanced accuracy (on external data only).
+
+    Of several equally good ones the nearest to 0.5. Raises ValueError where a class is missing.
+    """
+    labels = np.asarray(labels)
+    if (missing := _missing_label(int(np.sum(labels == 1)), int(np.sum(labels == 0)))) is not None:
+        raise ValueError(f"no threshold can be chosen: {missing}")
+    scores = np.asarray(scores, dtype=np.float64)
+    tpr = share_reaching(scores[labels == 1], THRESHOLDS)
+    fpr = share_reaching(scores[labels == 0], THRESHOLDS)
+    best = np.flatnonzero(np.isclose(tpr - fpr, np.max(tpr - fpr), rtol=0, atol=1e-12))
+    return float(THRESHOLDS[best[np.argmin(np.abs(THRESHOLDS[best] - 0.5))]])
+
+
+def share_reaching(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Share of the scores at or above each threshold, shape (T,); NaN without finite scores."""
+    if len(scores) == 0 or not np.isfinite(scores).all():
+        return np.full(len(thresholds), np.nan)
+    below = np.searchsorted(np.sort(scores), thresholds, side="left")
+    return 1.0 - below / len(scores)
+
+
+def threshold_curve(
+    predictions: pd.DataFrame, groups: int, thresholds: np.ndarray = THRESHOLDS
+) -> pd.DataFrame:
+    """SPD, EOdds and balanced accuracy at each threshold, to show what the choice of 0.5 does.
+
+    A look at the test set, for a figure only: nothing may be chosen from it.
+
+    Returns:
+        Rows: dataset, threshold, spd, eodds, balanced_accuracy; null where a cell is empty.
+    """
+    known = predictions[predictions["attribute"] >= 0]
+    curves = [
+        _threshold_curve(part, groups, thresholds).assign(dataset=str(dataset))
+        for dataset, part in known.groupby("dataset", observed=True)
+    ]
+    columns = ["dataset", "threshold", "spd", "eodds", "balanced_accuracy"]
+    return (
+        pd.concat(curves, ignore_index=True)[columns]
+        if curves
+        else pd.DataFrame([], columns=columns)
+    )
+
+
+def _threshold_curve(part: pd.DataFrame, groups: int, thresholds: np.ndarray) -> pd.DataFrame:
+    labels, attributes = part["label"].to_numpy(), part["attribute"].to_numpy()
+    scores = part["score"].to_numpy(dtype=np.float64)
+
+    def rates(among: np.ndarray) -> np.ndarray:
+        masks = [among & (attributes == group) for group in range(groups)]
+        return np.stack([share_reaching(scores[mask], thresholds) for mask in masks])
+
+    everything = np.ones(len(part), dtype=bool)
+    tpr = share_reaching(scores[labels == 1], thresholds)
+    fpr = share_reaching(scores[labels == 0], thresholds)
+    gaps = [np.ptp(rates(among), axis=0) for among in (everything, labels == 1, labels == 0)]
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "spd": gaps[0],
+            "eodds": (gaps[1] + gaps[2]) / 2,
+            "balanced_accuracy": (tpr + 1.0 - fpr) / 2,
+        }
+    )

@@ -1,0 +1,179 @@
+"""Labelled images on a device, in batches.
+
+`Samples` draws uint8 images by index, in a given view, normalized: from memory where the set fits,
+else from the memory-mapped cache. `Features` has the same face for precomputed features, so that
+one training loop serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .augment import apply_view, apply_views, normalize
+
+RESIDENT_SHARE = 0.5  # of the free memory: above it the images stay in the memory-mapped cache
+
+
+class Batch(NamedTuple):
+    """What a loss or an importance sees.
+
+    images: float32 (B, 3, H, W) normalized, or (B, D) features.
+    labels: float32 (B,), 0 or 1. attributes: int64 (B,), group index, -1 = unknown.
+    """
+
+    images: Tensor
+    labels: Tensor
+    attributes: Tensor
+
+
+class ImageSource(Protocol):
+    """Anything that yields uint8 images (B, H, W, C) by row number: see `images.CachedImages`."""
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """The images of these rows, in this order."""
+        ...
+
+
+class Drawable(Protocol):
+    """What the training loop needs of its samples."""
+
+    labels: Tensor
+    attributes: Tensor
+
+    def __len__(self) -> int: ...
+
+    def draw(self, index: Tensor, view: Tensor | None) -> Tensor:
+        """Inputs of these samples, each in its view (None: as they are)."""
+        ...
+
+
+@dataclass
+class Samples:
+    """A set of labelled images.
+
+    Attributes:
+        source: where the pixels are: a uint8 tensor (N, C, H, W) on the device, or a cache.
+        rows: int64 (n,), the rows of the source that belong to this set.
+        labels: float32 (n,) on the device.
+        attributes: int64 (n,) on the device.
+        seen: how many images were drawn so far (for the cost table), counted over all subsets.
+    """
+
+    source: Tensor | ImageSource
+    rows: Tensor
+    labels: Tensor
+    attributes: Tensor
+    seen: list[int] = field(default_factory=lambda: [0])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where labels, attributes and drawn images are."""
+        return self.labels.device
+
+    def pixels(self, index: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) on the device."""
+        self.seen[0] += len(index)
+        rows = self.rows[index.cpu()]
+        if isinstance(self.source, Tensor):
+            return self.source[rows.to(self.source.device)]
+        images = torch.from_numpy(self.source.gather(rows.numpy()))
+        return images.permute(0, 3, 1, 2).to(self.device, non_blocking=True)
+
+    def draw(self, index: Tensor, view: Tensor | int | None = None) -> Tensor:
+        """float32 (B, 3, H, W), normalized, each image in its view."""
+        images = self.pixels(index)
+        if isinstance(view, int):
+            images = apply_view(images, view)
+        elif view is not None:
+            images = apply_views(images, view)
+        return normalize(images).contiguous(memory_format=torch.channels_last)
+
+    def batches(self, batch_size: int, view: int = 0) -> Iterator[Batch]:
+        """The whole set in order, without augmentation."""
+        for index in torch.arange(len(self)).split(batch_size):
+            at = index.to(self.device)
+            yield Batch(self.draw(index, view), self.labels[at], self.attributes[at])
+
+    def subset(self, index: np.ndarray | Tensor) -> Samples:
+        """The samples at these positions (or where this boolean mask is true)."""
+        at = torch.as_tensor(index)
+        at = torch.nonzero(at).squeeze(1) if at.dtype == torch.bool else at
+        here = at.to(self.device)
+        return Samples(
+            self.source, self.rows[at], self.labels[here], self.attributes[here], self.seen
+        )
+
+    def with_attributes(self, attributes: Tensor) -> Samples:
+        """The same images with other group indices."""
+        return Samples(self.source, self.rows, self.labels, attributes.to(self.device), self.seen)
+
+
+@dataclass
+class Features:
+    """Precomputed features of a frozen extractor: (V, n, D), one slice a view."""
+
+    values: Tensor
+    views: tuple[int, ...]
+    labels: Tensor
+    attributes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def draw(self, index: Tensor, view: Tensor | None = None) -> Tensor:
+        """(B, D) float32."""
+        at = index.to(self.values.device)
+        if view is None:
+            return self.values[0, at]
+        slot = torch.tensor([self.views.index(code) for code in view.tolist()])
+        return self.values[slot.to(self.values.device), at]
+
+
+def make_samples(
+    source: ImageSource,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    attributes: np.ndarray,
+    device: torch.device,
+    resident: str = "auto",
+) -> Samples:
+    """Samples of a cache, held on the device if they fit.
+
+    Args:
+        source: the image cache.
+        rows: int64 (n,), rows of the cache.
+        labels: (n,), 0 or 1.
+        attributes: (n,), group indices, -1 = unknown.
+        device: where to compute.
+        resident: "on", "off", or "auto": on where the pixels fit in half of the free memory.
+    """
+    labels_ = torch.as_tensor(np.asarray(labels), dtype=torch.float32, device=device)
+    attributes_ = torch.as_tensor(np.asarray(attributes), dtype=torch.int64, device=device)
+    if resident == "auto" and len(rows):
+        bytes_needed = source.gather(rows[:1]).nbytes * len(rows)
+        resident = "on" if bytes_needed < RESIDENT_SHARE * _free_memory(device) else "off"
+    if resident == "on" and len(rows):
+        blocks = [
+            torch.from_numpy(source.gather(block)).permute(0, 3, 1, 2).contiguous().to(device)
+            for block in np.array_split(rows, max(1, len(rows) // 1024))
+        ]
+        return Samples(torch.cat(blocks), torch.arange(len(rows)), labels_, attributes_)
+    return Samples(source, torch.as_tensor(np.asarray(rows)), labels_, attributes_)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes free on the device, or on the host for the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with Path("/proc/meminfo").open() as file:  # Linux; elsewhere `resident` must be set
+        return next(int(row.split()[1]) * 1024 for row in file if row.startswith("MemAvailable"))

@@ -1,0 +1,14 @@
+"""Random state: always derived from what it belongs to, never global."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from any printable parts: the same parts, the same seed, on every machine.
+
+    Jobs derive theirs from (seed, purpose, task, backbone, attribute, method, fold).
+    """
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,64 @@
+"""Pre-train the biased Baseline of one fold, or take the user's own classifier."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from swift_debias import networks, training
+from swift_debias.images import CachedImages, cache_pairs
+from swift_debias.job import key, logged, write_json
+from swift_debias.samples import make_samples
+from swift_debias.seeds import derive_seed
+from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Pretraining
+
+with logged(snakemake):
+    params, wildcards = snakemake.params, snakemake.wildcards
+    task = params.task
+    backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
+    recipe = Pretraining(**task["pretraining"])
+    device = training.prepare_device(compute)
+    seed = derive_seed(params.seed, "baseline", wildcards.task, wildcards.backbone, wildcards.fold)
+
+    pool = pd.read_parquet(snakemake.input.cohort, columns=["dataset", "image_id", "label"])
+    pool = pool.merge(pd.read_parquet(str(snakemake.input.folds)), on=["dataset", "image_id"])
+    held_out = pool.fold == int(wildcards.fold)
+    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
+
+    def samples(rows: pd.DataFrame) -> training.Samples:
+        unknown = np.full(len(rows), -1)  # pre-training knows nothing of attributes
+        return make_samples(
+            images,
+            images.rows(rows.dataset.tolist(), rows.image_id.tolist()),
+            rows.label,
+            unknown,
+            device,
+            compute.resident,
+        )
+
+    train, validation = samples(pool[~held_out]), samples(pool[held_out])
+    print(f"{len(train)} training and {len(validation)} validation images on {device}")
+
+    context = training.Context(
+        seed=seed,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        optimizer=recipe.optimizer,
+        finetuning=Finetuning(),
+        augmentation=Augmentation(**task["augmentation"]),
+        compute=compute,
+        checkpoints=training.Checkpoints(Path(params.checkpoints), key(snakemake)),
+        log=sys.stderr,
+    )
+    if backbone.baseline:
+        classifier = networks.load(Path(str(snakemake.input.own)), backbone)
+        cost = training.Cost(classifier, device)
+    else:
+        classifier = training.place(networks.build(backbone, seed), device, compute)
+        cost = training.Cost(classifier, device)
+        training.pretrain(classifier, train, validation, recipe, context)
+    networks.save(classifier, Path(snakemake.output.model))
+    pd.DataFrame(context.history).to_parquet(snakemake.output.history)
+    write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
+    context.checkpoints.clear()
