@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench format setup clean
+.PHONY: demo test lint docs bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -34,6 +34,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+docs: setup
+	PYTHONPATH=workflow/scripts $(BIN)/python -m swift_debias.settings_document > config/README.md
 
 bench: setup
 	$(BIN)/python -m benchmarks

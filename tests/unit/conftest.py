@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 SIZE = 12  # pixels a side
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_samples() -> Callable[..., Samples]:
-    """n images: the label brightens one corner a little, the attribute tints the whole picture.
+    """n images: the label brightens one corner (hard to see), the attribute tints all (easy).
 
     `correlation` of label and attribute, in [0, 1]; `attributes` and `labels` override the draw.
     """
@@ -46,9 +46,11 @@ def make_samples() -> Callable[..., Samples]:
         if attributes is None:
             same = rng.random(len(labels)) < (1 + correlation) / 2
             attributes = np.where(same, labels, 1 - labels)
-        images = rng.normal(110, 25, (len(labels), 3, SIZE, SIZE))
-        images[:, :, :5, :5] += 30 * labels[:, None, None, None]
-        images[:, 2] += 45 * np.asarray(attributes)[:, None, None]
+        images = rng.normal(110, 20, (len(labels), 3, SIZE, SIZE))
+        core = 24 * labels + rng.normal(0, 12, len(labels))
+        tint = 36 * np.asarray(attributes) + rng.normal(0, 9, len(labels))
+        images[:, :, :6, :6] += core[:, None, None, None]
+        images[:, 2] += tint[:, None, None]
         return Samples(
             torch.from_numpy(images.clip(0, 255).astype(np.uint8)),
             torch.arange(len(labels)),
@@ -59,7 +61,7 @@ def make_samples() -> Callable[..., Samples]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_external(make_samples: Callable[..., Samples]) -> Callable[..., ExternalSet]:
     """An external set; per label both groups of its balanced part are equally large."""
     from swift_debias.training import ExternalSet
@@ -72,12 +74,12 @@ def make_external(make_samples: Callable[..., Samples]) -> Callable[..., Externa
             cells = [np.flatnonzero((labels == label) & (attributes == a)) for a in (0, 1)]
             for cell in cells:
                 rows += cell[: min(map(len, cells))].tolist()
-        return ExternalSet(full, full.subset(np.array(sorted(rows))))
+        return ExternalSet(full, full.subset(np.array(sorted(rows), dtype=int)))
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_classifier() -> Callable[..., Classifier]:
     """Two convolutions with BatchNorm, pooled to 6 features."""
     import torch
@@ -103,7 +105,7 @@ def make_classifier() -> Callable[..., Classifier]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train() -> Callable[..., Classifier]:
     """A classifier trained on samples until it is accurate and biased."""
     import torch
@@ -125,7 +127,7 @@ def train() -> Callable[..., Classifier]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_importance() -> Callable[..., Importance]:
     """Random importances under every key that a method may read; a third of them is exactly 0."""
     import torch
@@ -149,7 +151,7 @@ def make_importance() -> Callable[..., Importance]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_context() -> Callable[..., Context]:
     """A context with SGD, two epochs and a log that can be read: `context.log.getvalue()`."""
     from swift_debias.settings import Augmentation, Compute, Finetuning, Optimizer

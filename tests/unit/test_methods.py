@@ -58,23 +58,23 @@ def changed(before: dict[str, Tensor], after: nn.Module) -> set[str]:
 
 
 def run(
-    variant: str,
-    classifier: Classifier,
-    external: ExternalSet,
-    context: Context,
-    **options: Any,
+    algorithm: str, classifier: Classifier, external: ExternalSet, context: Context, **options: Any
 ) -> Classifier:
-    """A method by its name in VARIANTS, or an algorithm with all its defaults."""
-    algorithm, short = VARIANTS.get(variant, (variant, {}))
+    """A method with its defaults, but for the options."""
     method = methods.load(algorithm)
-    return method.debias(classifier, external, method.Settings(**(short | options)), context)
+    return method.debias(classifier, external, method.Settings(**options), context)
+
+
+@pytest.fixture(scope="module")
+def trained(make_classifier: Any, make_samples: Any, train: Any) -> Classifier:
+    """Learnt from a population in which label and attribute are all but the same."""
+    return train(make_classifier(), make_samples(160, seed=0, correlation=0.9))
 
 
 @pytest.fixture
-def biased(make_classifier: Any, make_external: Any, train: Any) -> tuple[Classifier, ExternalSet]:
-    """A classifier that is accurate and biased, and an external set of the same population."""
-    external = make_external(160, seed=1, correlation=0.7)
-    return train(make_classifier(), external.full), external
+def biased(trained: Classifier, make_external: Any) -> tuple[Classifier, ExternalSet]:
+    """A classifier that is accurate and biased, and an external set."""
+    return copy.deepcopy(trained), make_external(160, seed=1, correlation=0.5)
 
 
 # --- all methods ----------------------------------------------------------------------------------
@@ -122,7 +122,9 @@ def test_same_seed_same_bits(
     for noise in (1, 2):
         torch.manual_seed(noise)
         context = make_context(importance=lambda: importance)
-        found.append(run(variant, copy.deepcopy(classifier), external, context).state_dict())
+        algorithm, options = VARIANTS[variant]
+        twin = copy.deepcopy(classifier)
+        found.append(run(algorithm, twin, external, context, **options).state_dict())
         histories.append(context.history)
     assert found[0].keys() == found[1].keys()
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -140,7 +142,8 @@ def test_batches_with_empty_cells_give_no_nan(
     classifier, external = biased
     importance = make_importance(classifier)
     context = make_context(epochs=1, batch_size=3, importance=lambda: importance)
-    debiased = run(variant, classifier, external, context)
+    algorithm, options = VARIANTS[variant]
+    debiased = run(algorithm, classifier, external, context, **options)
     assert all(value.isfinite().all() for value in debiased.state_dict().values())
     assert training.predict(debiased, external.full).isfinite().all()
     numbers = [v for row in context.history for v in row.values() if isinstance(v, float)]
@@ -180,7 +183,8 @@ def test_fullft_rw_does_not_read_the_attribute(
     for attributes in (external.balanced.attributes, 1 - external.balanced.attributes):
         other = ExternalSet(external.full, external.balanced.with_attributes(attributes))
         twin = copy.deepcopy(classifier)
-        found.append(state_of(run("fullft_rw", twin, other, make_context())))
+        debiased = run("fullft", twin, other, make_context(), prediction_weight=1)
+        found.append(state_of(debiased))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
@@ -196,7 +200,7 @@ def test_llft_moves_nothing_but_the_head(
     assert changed(before, debiased) == {"head.1.weight", "head.1.bias"}
     assert [row["step"] for row in context.history] == list(range(100, 1001, 100))
     scores = training.predict(debiased, external.full)
-    assert roc_auc_score(external.full.labels, scores) > 0.75
+    assert roc_auc_score(external.full.labels, scores) > 0.65
 
 
 def test_llft_head_is_new(biased: tuple[Classifier, ExternalSet], make_context: Any) -> None:
@@ -298,9 +302,9 @@ def test_selection_keeps_the_least_biased_accurate_iterate() -> None:
     assert not selection.offer(Evaluation(0.8, 0.3, 0.5))  # as biased, the other way
     assert selection.offer(Evaluation(0.73, -0.2, 0.5))
     assert not selection.offer(Evaluation(0.71, 0.0, 0.5))  # below 0.9 * 0.8
-    assert selection.offer(Evaluation(0.72, 0.1, 0.5))
+    assert selection.offer(Evaluation(0.725, 0.1, 0.5))
     assert not selection.offer(Evaluation(0.9, -0.15, 0.5))
-    assert selection.best == (0.72, 0.1, 0.5)
+    assert selection.best == (0.725, 0.1, 0.5)
     assert not selection.over(Evaluation(0.61, 0, 0.5))
     assert selection.over(Evaluation(0.6, 0, 0.5))
 
@@ -338,7 +342,7 @@ def test_diffgda_does_not_move_batchnorm_statistics(
 ) -> None:
     classifier, external = biased
     before = state_of(classifier)
-    debiased = run("diffgda", classifier, external, make_context())
+    debiased = run("diffgda", classifier, external, make_context(), lr=1e-3)
     moved = changed(before, debiased)
     assert moved == {name for name, _ in classifier.named_parameters()}
 
@@ -374,10 +378,11 @@ def test_diffgda_and_diffprune_do_not_care_which_group_is_first(
         external.full.with_attributes(1 - external.full.attributes),
         external.balanced.with_attributes(1 - external.balanced.attributes),
     )
-    for variant in ("diffgda", "diffprune"):
+    for algorithm in ("diffgda", "diffprune"):
         contexts = [make_context(), make_context()]
+        _, options = VARIANTS[algorithm]
         one, other = (
-            run(variant, copy.deepcopy(classifier), given, context).state_dict()
+            run(algorithm, copy.deepcopy(classifier), given, context, **options).state_dict()
             for given, context in zip((external, swapped), contexts, strict=True)
         )
         assert one.keys() == other.keys()
@@ -413,9 +418,7 @@ def test_diffgda_skips_batches_without_a_needed_cell(
         ("spd", [0, 1], [-1, 1], False),
     ],
 )
-def test_needed_cells(
-    proxy: str, labels: list[int], attributes: list[int], expected: bool
-) -> None:
+def test_needed_cells(proxy: str, labels: list[int], attributes: list[int], expected: bool) -> None:
     found = diffgda.has_cells(torch.tensor(labels).float(), torch.tensor(attributes), proxy)
     assert found is expected
 
@@ -500,10 +503,15 @@ def test_diffprune_ranking_against_a_loop(ascend: bool, unit: str) -> None:
 
 @pytest.mark.parametrize("unit", ["position", "channel"])
 def test_diffprune_units_are_silent_in_the_reloaded_model(
-    unit: str, tmp_path: Path, make_external: Any, make_context: Any, train: Any
+    unit: str,
+    tmp_path: Path,
+    make_samples: Any,
+    make_external: Any,
+    make_context: Any,
+    train: Any,
 ) -> None:
-    external = make_external(120, seed=1, correlation=0.9)
-    classifier = train(networks.build(SMALL_RESNET, seed=0), external.full, steps=30)
+    samples, external = make_samples(80, seed=0, correlation=0.9), make_external(120, seed=1)
+    classifier = train(networks.build(SMALL_RESNET, seed=0), samples, steps=20)
     before = state_of(classifier)
     context = make_context()
     pruned = run(
@@ -586,8 +594,8 @@ def brute_force_zeros(
         for position, theta in enumerate(flat):
             h = (h_0[position], h_1[position])
             if theta != 0:
-                scores[name, position] = 0.5 * theta**2 * (
-                    h[unprivileged] - beta * h[1 - unprivileged]
+                scores[name, position] = (
+                    0.5 * theta**2 * (h[unprivileged] - beta * h[1 - unprivileged])
                 )
     return set(sorted(scores, key=scores.__getitem__)[:count])
 
@@ -756,13 +764,13 @@ def test_swift_weights_of_mask_zero_do_not_move_in_a_thousand_steps(
     make_importance: Any,
 ) -> None:
     """Nor by weight decay, momentum or Adam's scaling; the others do."""
-    classifier, external = make_classifier(), make_external(40)
+    classifier, external = make_classifier(), make_external(60)
     importance = make_importance(classifier)
     frozen = {n: v == 0 for n, v in importance["minibatch.balanced.bias"].items()}
     before = {n: p.detach().clone() for n, p in classifier.named_parameters()}
-    steps_an_epoch = -(-len(external.balanced) // 16)
+    steps_an_epoch = len(external.balanced) // 4
     context = make_context(
-        optimizer, epochs=-(-1000 // steps_an_epoch), importance=lambda: importance
+        optimizer, epochs=-(-1000 // steps_an_epoch), batch_size=4, importance=lambda: importance
     )
     run("swift", classifier, external, context, step2=False)
     assert len(context.history) * steps_an_epoch >= 1000
@@ -957,7 +965,8 @@ def test_killed_and_resumed_equals_unbroken(
             checkpoints=Checkpoints(folder, "key", 0),
             log=log,
         )
-        debiased = run(variant, copy.deepcopy(classifier), external, context)
+        algorithm, options = VARIANTS[variant]
+        debiased = run(algorithm, copy.deepcopy(classifier), external, context, **options)
         return debiased.state_dict(), context.history, log.getvalue()
 
     expected, history, _ = attempt(None, io.StringIO())
@@ -968,6 +977,28 @@ def test_killed_and_resumed_equals_unbroken(
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
     assert resumed_history == history
     assert log.count("epoch 1/4") < (2 if variant != "swift_hard" else 4)  # not from scratch
+
+
+def test_diffgda_remembers_the_best_iterate_of_before_it_was_killed(
+    tmp_path: Path, biased: tuple[Classifier, ExternalSet], make_context: Any
+) -> None:
+    """A learning rate that overshoots: the best iterate is an early one."""
+    classifier, external = biased
+
+    def attempt(folder: Path | None, log: io.StringIO) -> tuple[Classifier, Context]:
+        context = make_context(epochs=4, checkpoints=Checkpoints(folder, "key", 0), log=log)
+        options = {"lr": 5e-3, "min_balanced_accuracy": 0.9, "stop_balanced_accuracy": 0}
+        return run("diffgda", copy.deepcopy(classifier), external, context, **options), context
+
+    expected, context = attempt(None, io.StringIO())
+    kept = hard_bias(expected, external.full).bias
+    assert [row["epoch"] for row in context.history if row["hard_bias"] == kept][-1] < 3
+    with pytest.raises(KilledError):
+        attempt(tmp_path, Guillotine("epoch 4/4"))
+    found, resumed = attempt(tmp_path, io.StringIO())
+    assert "epoch 3/4" not in resumed.log.getvalue()
+    assert not changed(expected.state_dict(), found)
+    assert resumed.history == context.history
 
 
 # --- with the real importances --------------------------------------------------------------------

@@ -107,6 +107,12 @@ def test_signed_equalized_odds_lets_opposite_gaps_cancel() -> None:
     assert values(metrics.score(frame, 2), "x")["eodds_signed"] == 1.0
 
 
+def test_a_score_at_the_threshold_is_a_decision_for_class_1() -> None:
+    frame = pd.DataFrame({"dataset": "x", "label": [1, 0], "attribute": 0, "score": [0.5, 0.25]})
+    assert values(metrics.score(frame, 2), "x")["selection_rate"] == 0.5
+    assert values(metrics.score(frame, 2, threshold=0.25), "x")["selection_rate"] == 1.0
+
+
 def test_calibration_error_against_a_loop() -> None:
     frame = known_part(predictions(500))
     y, p = frame.label.to_numpy(), frame.score.to_numpy(float)
@@ -199,6 +205,8 @@ def test_small_groups_of_a_many_valued_attribute_are_left_out_and_told() -> None
         assert "group 3 left out: 9 samples, 10 needed" in reason
     assert values(scored, "x", "reason")["eodds_signed"] == "defined for two groups only"
     assert values(scored, "x", "n")["spd"] == (frame.attribute < 2).sum()
+    enough = values(metrics.score(frame, 4, min_group=9), "x", "reason")["spd"]
+    assert "group 3" not in enough
 
 
 @settings(max_examples=40, deadline=None)

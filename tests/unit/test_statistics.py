@@ -267,6 +267,11 @@ def test_bootstrap_without_baseline_or_with_a_missing_model() -> None:
     auc = {m: sk.roc_auc_score(g.label, g.score) for m, g in one.groupby("method")}
     assert swift.n_folds == 1
     assert swift.difference == pytest.approx(auc["swift"] - auc["baseline"])
+    partial = frame[(frame.method == "swift") | (frame.fold == 0)]
+    result = statistics.bootstrap(partial, 2, seed=1, resamples=5)
+    swift = result[(result.method == "swift") & (result.metric == "auc")].iloc[0]
+    assert swift.n_folds == 2
+    assert swift.difference == pytest.approx(auc["swift"] - auc["baseline"])
 
 
 def test_bootstrap_of_a_degenerate_group_is_null_with_the_reason() -> None:

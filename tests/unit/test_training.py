@@ -179,7 +179,9 @@ def test_features_of_all_views_equal_real_passes(
     flips: bool, transpose: bool, make_classifier: Any, make_samples: Any
 ) -> None:
     augmentation, samples, classifier = (
-        Augmentation(flips=flips, transpose=transpose), make_samples(20), make_classifier()
+        Augmentation(flips=flips, transpose=transpose),
+        make_samples(20),
+        make_classifier(),
     )
     features = training.extract_features(classifier, samples, augmentation, batch_size=7)
     assert features.views == views(augmentation)
@@ -225,10 +227,12 @@ def test_combined_is_the_weighted_sum(make_samples: Any, make_context: Any) -> N
     p = 1 / (1 + np.exp(-logits.double().numpy()))
     y, a = samples.labels.numpy(), samples.attributes.numpy()
     n, n_p = len(y), y.sum()
-    bce = np.mean([
-        -(n - n_p) / n * np.log(q) if label else -n_p / n * np.log(1 - q)
-        for q, label in zip(p, y, strict=True)
-    ])
+    bce = np.mean(
+        [
+            -(n - n_p) / n * np.log(q) if label else -n_p / n * np.log(1 - q)
+            for q, label in zip(p, y, strict=True)
+        ]
+    )
     gap = sum(
         abs(p[(y == label) & (a == 1)].mean() - p[(y == label) & (a == 0)].mean()) / 2
         for label in (0, 1)

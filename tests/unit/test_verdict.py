@@ -1,4 +1,4 @@
-"""verdict.py and claims.py: hand checks on the published numbers, planted truths on made-up ones."""
+"""verdict.py and claims.py: hand checks on the published numbers, planted truths on others."""
 
 from __future__ import annotations
 

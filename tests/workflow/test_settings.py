@@ -80,7 +80,7 @@ def _set(raw: dict, path: str, value: object) -> dict:
             "sgdm",
             ["tasks.skin.pretraining.optimizer.name"],
         ),
-        ("tasks/skin/train", ["isic2071"], ["tasks.skin.train", "did you mean 'isic2017'"]),
+        ("tasks/skin/train", ["isc2017"], ["tasks.skin.train", "did you mean 'isic2017'"]),
         ("tasks/skin/tests/sex", ["ddi"], ["tasks.skin.tests.sex", "'ddi' has no column 'sex'"]),
         ("tasks/skin/tests/skin_tone", ["atlas"], ["'atlas' has no column 'fitzpatrick'"]),
         ("tasks/skin/tests/gender", ["atlas"], ["no attribute 'gender'"]),

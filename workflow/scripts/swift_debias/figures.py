@@ -14,7 +14,7 @@ apart by colour-blind readers; a method has its own colour and marker in all fig
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -25,6 +25,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from .job import whole
@@ -70,6 +71,7 @@ STYLE: dict[str, Any] = {
     "axes.labelcolor": INK,
     "image.interpolation": "nearest",
     "figure.dpi": DPI,
+    "figure.titlesize": 8,
     "pdf.fonttype": 42,
     "figure.constrained_layout.h_pad": 0.05,
     "figure.constrained_layout.w_pad": 0.04,
@@ -174,8 +176,8 @@ class Sources:
     Attributes:
         metrics: the tidy metrics.
         costs: as `tables.read_costs` gives them.
-        predictions: as `read_predictions` gives them.
-        summaries: as `read_summaries` gives them.
+        predictions: as `results.read_predictions` gives them.
+        summaries: as `results.read_summaries` gives them.
         intervals: task, backbone, attribute and the columns of `statistics.bootstrap`.
         arrays: what script figure_arrays.py computed for this figure.
     """
@@ -196,31 +198,6 @@ class Drawing(NamedTuple):
 
 
 Plot: TypeAlias = Callable[[Request, Sources], Drawing]
-
-
-def _read(paths: Iterable[Path], names: Sequence[str]) -> pd.DataFrame:
-    """Tables whose folders say what they are of: .../{names}/fold{fold}..."""
-    frames = []
-    for path in map(Path, paths):
-        keys: dict[str, Any] = dict(zip(names, path.parent.parts[-len(names) :], strict=True))
-        keys["fold"] = int(path.name.partition(".")[0].removeprefix("fold"))
-        # predictions call the index of a sample's group `attribute`
-        frames.append(pd.read_parquet(path).rename(columns={"attribute": "group"}).assign(**keys))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def read_predictions(paths: Iterable[Path]) -> pd.DataFrame:
-    """`predictions/{task}/{backbone}/{attribute}/{method}/fold{fold}.parquet`, with their keys.
-
-    Columns: task, backbone, attribute, method, fold, dataset, image_id, label, group (index, -1 =
-    unknown), score.
-    """
-    return _read(paths, ("task", "backbone", "attribute", "method"))
-
-
-def read_summaries(paths: Iterable[Path]) -> pd.DataFrame:
-    """`importance/{task}/{backbone}/{attribute}/fold{fold}.mask_summary.parquet`, with their keys."""
-    return _read(paths, ("task", "backbone", "attribute"))
 
 
 def of_block(frame: pd.DataFrame, block: Block, **values: str) -> pd.DataFrame:
@@ -319,6 +296,16 @@ def legend_below(figure: Figure, handles: Sequence[Any], columns: int) -> None:
 # --- writing --------------------------------------------------------------------------------------
 
 
+def mark_synthetic(figure: Figure) -> None:
+    """Say 'synthetic data' in a strip of its own above everything else."""
+    strip = 0.13 / figure.get_size_inches()[1]
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, 0, 1, 1 - strip))
+    style: dict[str, Any] = {"fontsize": 6.5, "color": "#B00020", "ha": "right", "va": "top"}
+    figure.text(0.995, 1 - 0.02 / figure.get_size_inches()[1], "synthetic data", **style)
+
+
 def find(plots: Mapping[str, Plot], name: str, view: str) -> Plot:
     """A drawing by name; a wrong name is a `UserError`."""
     if name not in plots:
@@ -331,9 +318,7 @@ def write(plot: Plot, request: Request, sources: Sources, stem: Path) -> list[Pa
     with mpl_style.context(["default", STYLE]):
         drawing = plot(request, sources)
         if request.synthetic:
-            drawing.figure.suptitle(
-                "synthetic data", x=0.995, ha="right", fontsize=6.5, color="#B00020"
-            )
+            mark_synthetic(drawing.figure)
         # lay out once, not again for every format
         drawing.figure.draw_without_rendering()
         drawing.figure.set_layout_engine("none")

@@ -219,6 +219,7 @@ def squared_gradients(
                     c = coefficients(logits.detach(), at)
                 weights.append(c.square())
                 layers.add(logits, weights[-1])
+                del logits  # the graph holds all layers' inputs: free it before the next batch
         if layers.slow:
             for batch, batch_weights in zip(_iterate(batches), weights, strict=True):
                 layers.add_slowly(batch.images, batch_weights)

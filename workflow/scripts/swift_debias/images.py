@@ -138,10 +138,11 @@ def _decode(data: bytes, options: Images) -> Decoded:
         if image.getexif().get(_ORIENTATION) in _SWAPPED:
             width, height = height, width
         image.draft(None, (2 * options.size, 2 * options.size))
-        frame = to_rgb(ImageOps.exif_transpose(image))
-    small = frame.resize((HASH_SIZE, HASH_SIZE), FILTER, reducing_gap=HASH_GAP)
+        ImageOps.exif_transpose(image, in_place=True)
+        frame = to_rgb(image)
+        small = frame.resize((HASH_SIZE, HASH_SIZE), FILTER, reducing_gap=HASH_GAP)
+        square = crop_square(frame if options.channels == 3 else frame.convert("L"), options.size)
     bits, quality = pdqhash.compute(np.asarray(small))
-    square = crop_square(frame if options.channels == 3 else frame.convert("L"), options.size)
     pixels = np.asarray(square).reshape(options.size, options.size, options.channels)
     return Decoded(pixels, np.packbits(bits).tobytes(), int(quality), width, height)
 
@@ -164,7 +165,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return behind
     if image.mode not in _EIGHT_BIT:
         raise UnreadableError(f"colour mode {image.mode} has no defined 8-bit colours")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def crop_square(image: Image.Image, size: int) -> Image.Image:
@@ -385,13 +386,8 @@ def read_index(path: Path) -> pd.DataFrame:
 
 
 def cache_pairs(
-    pixels: Sequence[str | Path], indexes: Sequence[str | Path]
+    arrays: Sequence[str | Path], indexes: Sequence[str | Path]
 ) -> list[tuple[Path, Path]]:
-    """The arrays and indexes of several caches, as rules list them, side by side."""
-    return [(Path(npy), Path(parquet)) for npy, parquet in zip(pixels, indexes, strict=True)]
-
-
-def cache_pairs(arrays: Sequence[str], indexes: Sequence[str]) -> list[tuple[Path, Path]]:
     """Arrays and indexes of several caches, as `CachedImages` takes them."""
     return [(Path(npy), Path(parquet)) for npy, parquet in zip(arrays, indexes, strict=True)]
 

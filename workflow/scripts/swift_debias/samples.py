@@ -106,7 +106,7 @@ class Samples:
 
     def subset(self, index: np.ndarray | Tensor) -> Samples:
         """The samples at these positions (or where this boolean mask is true)."""
-        at = torch.as_tensor(index)
+        at = torch.as_tensor(index).cpu()  # rows are on the CPU, whatever the device is
         at = torch.nonzero(at).squeeze(1) if at.dtype == torch.bool else at
         here = at.to(self.device)
         return Samples(
@@ -157,8 +157,8 @@ def make_samples(
         device: where to compute.
         resident: "on", "off", or "auto": on where the pixels fit in half of the free memory.
     """
-    labels_ = torch.as_tensor(np.asarray(labels), dtype=torch.float32, device=device)
-    attributes_ = torch.as_tensor(np.asarray(attributes), dtype=torch.int64, device=device)
+    labels_ = torch.tensor(labels, dtype=torch.float32, device=device)
+    attributes_ = torch.tensor(attributes, dtype=torch.int64, device=device)
     if resident == "auto" and len(rows):
         bytes_needed = source.gather(rows[:1]).nbytes * len(rows)
         resident = "on" if bytes_needed < RESIDENT_SHARE * _free_memory(device) else "off"
@@ -168,7 +168,7 @@ def make_samples(
             for block in np.array_split(rows, max(1, len(rows) // 1024))
         ]
         return Samples(torch.cat(blocks), torch.arange(len(rows)), labels_, attributes_)
-    return Samples(source, torch.as_tensor(np.asarray(rows)), labels_, attributes_)
+    return Samples(source, torch.tensor(rows), labels_, attributes_)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -58,8 +58,8 @@ _TITLES = {
     "densenet121": "DenseNet-121",
     "small_resnet": "small ResNet",
     "small_densenet": "small DenseNet",
-    "skin_tone_6": "Skin tone (six types)",
-    "age_5": "Age (five bands)",
+    "skin_tone_6": "Skin tone, six types",
+    "age_5": "Age, five bands",
     "skin": "Skin lesions",
     "cxr": "Chest X-rays",
 }

@@ -216,7 +216,7 @@ class Context:
     finetuning: Finetuning
     augmentation: Augmentation
     compute: Compute
-    importance: Callable[[], Importance]
+    importance: Callable[[], Importance] = dict
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     log: TextIO = field(default_factory=lambda: sys.stderr)
     history: History = field(default_factory=list)

@@ -8,7 +8,7 @@ disagree, and by this run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -62,27 +62,25 @@ def reach_verdict(
         synthetic: the data are made up: differences to the published numbers mean nothing.
     """
     backbones = stand_ins(published, panels)
-    titles = {name: method.title or name for name, method in methods.items()}
     cells = tables.lookup(metrics)
+    titles = {name: method.title or name for name, method in methods.items()}
     paper = Evidence(
-        published,
-        tables.published_lookup(published),
-        {(task, name): name for task, name in backbones},
-        {},
-        titles,
-        "not in the published tables",
-        True,
+        published=published,
+        cells=tables.published_lookup(published),
+        backbones={(task, name): name for task, name in backbones},
+        sweeps={},
+        titles=titles,
+        absent="not in the published tables",
+        is_paper=True,
     )
-    sweeps = {
-        (task, setting): variants(methods, setting, default)
-        for task, percent in epochs_percent.items()
-        for setting, default in (
-            ("epochs_percent", percent),
-            ("external_fraction", 1.0),
-            ("threshold", float("nan")),
-        )
-    }
-    run = Evidence(published, cells, backbones, sweeps, titles, "not computed in this run", False)
+    run = replace(
+        paper,
+        cells=cells,
+        backbones=backbones,
+        sweeps=_sweeps(methods, epochs_percent),
+        absent="not computed in this run",
+        is_paper=False,
+    )
     rows: list[tuple[Any, ...]] = []
     instances: list[tuple[Any, ...]] = []
     for claim in claims:
@@ -109,6 +107,21 @@ def reach_verdict(
         pd.DataFrame(instances, columns=["id", "source", *Instance._fields]),
         synthetic,
     )
+
+
+def _sweeps(
+    methods: Mapping[str, Method], epochs_percent: Mapping[str, float]
+) -> dict[tuple[str, str], list[tuple[float, str]]]:
+    """(task, setting) -> the variants of SWiFT that differ in this setting alone."""
+    return {
+        (task, setting): variants(methods, setting, default)
+        for task, percent in epochs_percent.items()
+        for setting, default in (
+            ("epochs_percent", percent),
+            ("external_fraction", 1.0),
+            ("threshold", float("nan")),
+        )
+    }
 
 
 CLAIM_COLUMNS = [

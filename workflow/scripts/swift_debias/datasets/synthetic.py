@@ -313,6 +313,13 @@ def _resized(picture: Bytes, factor: float) -> Bytes:
     return np.asarray(image).reshape(size[1], size[0], -1)
 
 
+def _reencoded(picture: Bytes) -> Bytes:
+    """A copy that was stored as a JPEG of low quality."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=50)
+    return np.asarray(Image.open(buffer))
+
+
 def _isic2020(folder: Folder) -> None:
     people = _isic(folder).query("year == 'isic2020'").copy()
     copies = max(1, round(folder.settings.duplicates * len(people)))
@@ -322,10 +329,13 @@ def _isic2020(folder: Folder) -> None:
     unlisted["image"] = unlisted["image"].str.replace("ISIC_", "ISIC_9")
     unlisted["patient"] = unlisted["patient"].str.replace("IP_", "IP_9")
     unlisted.iloc[0, unlisted.columns.get_loc("disease")] = ~unlisted["disease"].iloc[0]
-    shrunk = [_resized(p, 0.9) for p in _isic_pictures(folder, unlisted)]
+    saved_again = [
+        _resized(picture, 0.9) if place % 2 else _reencoded(picture)
+        for place, picture in enumerate(_isic_pictures(folder, unlisted))
+    ]
     rows = pd.concat([people, listed, unlisted], ignore_index=True)
     again = draw(listed, "isic", folder.name, folder.settings, folder.seed, "again")
-    pictures = _isic_pictures(folder, people) + again + shrunk
+    pictures = _isic_pictures(folder, people) + again + saved_again
     folder.pictures("train/" + rows["image"] + ".jpg", pictures)
     folder.table(
         "ISIC_2020_Training_Duplicates.csv",

@@ -340,7 +340,7 @@ def draw_chest(scenes: ChestScenes, camera: Camera, height: int, width: int) -> 
     film = film - lung * (0.36 + 0.04 * _each(body[:, 0]))
     markings = 0.07 * np.abs(_smooth(_normal(scenes.view, 19, 19), height, width))
     hilum = np.exp(-((np.abs(X) - 0.2) ** 2 + (Y - 0.05) ** 2) / 0.16)
-    film = film + lung * (1 - rim) * markings * (0.5 + 1.6 * hilum) - 0.06 * rim + 0.11 * line
+    film = film + lung * (1 - rim) * markings * (0.5 + 1.6 * hilum) - 0.10 * rim + 0.13 * line
     film = film + _bones(scenes, body, X, Y)
     film = film + 0.9 * _mediastinum(scenes, body, X, Y) * (0.74 - film)
     haze = 0.08 * _smooth(_normal(scenes.view, 5, 5), height, width)
@@ -381,7 +381,7 @@ def _lungs(
     lung = lung * _step(dome - fluid - Y, 0.06)
 
     # The lung shrinks towards its root; the rim above and beside it is air without vessels.
-    collapse = 0.75 * np.clip(_each(scenes.severity) - 0.25, 0, None)
+    collapse = 0.85 * np.clip(_each(scenes.severity) - 0.25, 0, None)
     collapse = collapse * (0.85 + 0.3 * _each(chance[:, 9]))
     u = 0.16 + (across - 0.16) / (1 - collapse)
     v = 0.20 + (Y - 0.20) / (1 - 0.8 * collapse)
@@ -442,9 +442,10 @@ def _mediastinum(scenes: ChestScenes, body: Array, X: Array, Y: Array) -> Array:
 
 def _stomach_gas(chance: Array, X: Array, Y: Array) -> Array:
     """Darkness of the gas bubble that many have under the left dome (n, h, w)."""
-    size = 0.28 * np.clip(_each(chance[:, 11]) - 0.4, 0, None) + 1e-3
+    fasting = _each(chance[:, 11])
+    size = 0.05 + 0.12 * fasting
     bubble_x, bubble_y = (X - 0.42) / (1.3 * size), (Y - 0.55 - size) / size
-    return 0.16 * _step(1 - np.hypot(bubble_x, bubble_y), 0.3)
+    return 0.16 * (fasting > 0.5) * _step(1 - np.hypot(bubble_x, bubble_y), 0.3)
 
 
 def draw_lateral(scenes: ChestScenes, camera: Camera, height: int, width: int) -> Bytes:

@@ -1,0 +1,203 @@
+"""Cost of the diagonal importances, against other ways and against the floor.
+
+    python benchmarks/importance.py --size 64 --images 128 --output importance.json
+
+The floor is one plain forward and backward pass over the set (the work of an epoch without its
+optimizer). Every contestant is timed in every round, so that a drift of the machine hits all alike,
+and divided by that round's floor; the medians of these ratios are reported, per image. On one CPU
+thread the clock is the process's CPU time, which other jobs on the machine disturb least.
+
+- per_sample: `fisher.per_sample`, hooks; all diagonals (prediction, bias, each group) in one pass
+- minibatch: `fisher.minibatch`, two diagonals
+- loop: a loop over single images, gradient of the logit, one accumulator for each diagonal
+- loop_two_passes: a loop over single images, forward and backward for each of two diagonals
+- vmap: torch.func per-sample gradients in chunks
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
+
+from swift_debias import fisher, losses
+from swift_debias.networks import build
+from swift_debias.samples import Batch
+from swift_debias.settings import Backbone
+
+WEIGHTS = (0.5, 0.5)
+
+
+def make_batches(n: int, size: int, batch: int, device: torch.device) -> list[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(n, 3, size, size, generator=generator).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = (torch.arange(n, device=device) % 2).float()
+    attributes = torch.arange(n, device=device) // 2 % 2
+    columns = [column.split(batch) for column in (images, labels, attributes)]
+    return [Batch(*parts) for parts in zip(*columns, strict=True)]
+
+
+def calibrate(network: nn.Module, images: Tensor) -> None:
+    """Normalize activations with the statistics of these images, as training would have.
+
+    The activations of an untrained EfficientNet in eval mode vanish, and so would its gradients.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()
+    with torch.no_grad(), torch.random.fork_rng():
+        network(images)
+    network.eval()
+
+
+def floor(network: nn.Module, batches: list[Batch]) -> None:
+    for batch in batches:
+        losses.weighted_bce(network(batch.images), batch.labels, WEIGHTS).backward()
+        network.zero_grad(set_to_none=True)
+
+
+def coefficients(batches: list[Batch]) -> Tensor:
+    """Four objectives' coefficients (4, N); their values do not matter for the cost."""
+    n = sum(len(batch.labels) for batch in batches)
+    return torch.linspace(0.1, 1, 4 * n, device=batches[0].images.device).view(4, n)
+
+
+def loop(network: nn.Module, batches: list[Batch]) -> None:
+    parameters = list(network.parameters())
+    weights = coefficients(batches).square().tolist()
+    sums = [[torch.zeros_like(p) for p in parameters] for _ in weights]
+    images = [image[None] for batch in batches for image in batch.images]
+    for i, image in enumerate(images):
+        gradients = torch.autograd.grad(network(image).squeeze(), parameters)
+        for total, weight in zip(sums, weights, strict=True):
+            for part, gradient in zip(total, gradients, strict=True):
+                part.addcmul_(gradient, gradient, value=weight[i])
+
+
+def loop_two_passes(network: nn.Module, batches: list[Batch]) -> None:
+    parameters = list(network.parameters())
+    for _ in range(2):
+        sums = [torch.zeros_like(p) for p in parameters]
+        for image in (image for batch in batches for image in batch.images):
+            gradients = torch.autograd.grad(network(image[None]).squeeze(), parameters)
+            for part, gradient in zip(sums, gradients, strict=True):
+                part.addcmul_(gradient, gradient)
+
+
+def vmap(network: nn.Module, batches: list[Batch]) -> None:
+    parameters = {name: p.detach() for name, p in network.named_parameters()}
+    buffers = dict(network.named_buffers())
+
+    def logit(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+        return torch.func.functional_call(network, (parameters, buffers), (image[None],)).squeeze()
+
+    gradient = torch.func.vmap(torch.func.grad(logit), (None, 0))
+    weights = coefficients(batches).square()
+    sums = {name: p.new_zeros(4, p.numel()) for name, p in parameters.items()}
+    done = 0
+    for batch in batches:
+        some = weights[:, done : done + len(batch.labels)]
+        done += len(batch.labels)
+        for name, value in gradient(parameters, batch.images).items():
+            sums[name].addmm_(some, value.flatten(1).square_())
+
+
+CONTESTANTS: dict[str, Callable[[nn.Module, list[Batch]], object]] = {
+    "per_sample": lambda network, batches: fisher.per_sample(network, batches, WEIGHTS),
+    "minibatch": lambda network, batches: fisher.minibatch(network, batches, weights=WEIGHTS),
+    "loop": loop,
+    "loop_two_passes": loop_two_passes,
+    "vmap": vmap,
+}
+SLOW = ("loop", "loop_two_passes", "vmap")
+
+
+def measure(architecture: str, options: argparse.Namespace) -> dict[str, object]:
+    """Median cost of each contestant, in floors."""
+    device = torch.device(options.device)
+    layout = {"memory_format": torch.channels_last}
+    network = build(Backbone(architecture=architecture), seed=0).to(device, **layout)
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # vmap needs it; the same for all
+    many = make_batches(options.images, options.size, options.batch, device)
+    few = make_batches(options.slow_images, options.size, options.batch, device)
+    chunks = make_batches(options.slow_images, options.size, options.vmap_chunk, device)
+    sets = {
+        name: chunks if name == "vmap" else few if name in SLOW else many for name in CONTESTANTS
+    }
+    cpu_time = device.type == "cpu" and options.threads == 1
+    clock = time.process_time if cpu_time else time.perf_counter
+
+    def seconds_per_image(
+        run: Callable[[nn.Module, list[Batch]], object], data: list[Batch]
+    ) -> float:
+        start = clock()
+        run(network, data)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return (clock() - start) / sum(len(batch.labels) for batch in data)
+
+    calibrate(network, many[0].images)
+    floor(network, many[:1])
+    floors: list[float] = []
+    ratios: dict[str, list[float]] = {name: [] for name in options.contestants}
+    for _ in range(options.repeats):
+        floors.append(seconds_per_image(floor, many))
+        for name in options.contestants:
+            ratios[name].append(seconds_per_image(CONTESTANTS[name], sets[name]) / floors[-1])
+    return {
+        "architecture": architecture,
+        "floor_images_per_second": round(1 / statistics.median(floors), 1),
+        "clock": clock.__name__,
+        "ratio_to_floor": {n: round(statistics.median(r), 3) for n, r in ratios.items()},
+        "lowest": {n: round(min(r), 3) for n, r in ratios.items()},
+        "highest": {n: round(max(r), 3) for n, r in ratios.items()},
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    backbones = ["resnet50", "densenet121", "efficientnet_b3"]
+    parser.add_argument("--architectures", nargs="+", default=backbones)
+    parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
+    parser.add_argument("--size", type=int, default=64, help="pixels a side")
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--slow-images", type=int, default=16, help="for the loops and vmap")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--vmap-chunk", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, help="JSON file; default: the terminal")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    settings = {k: v for k, v in vars(options).items() if k not in ("output", "contestants")}
+    result = {
+        "benchmark": "importance",
+        "settings": settings,
+        "machine": {"processor": platform.machine(), "torch": torch.__version__},
+        "results": [measure(architecture, options) for architecture in options.architectures],
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

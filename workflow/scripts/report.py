@@ -1,0 +1,63 @@
+"""One self-contained page with everything that a reader asks for."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from swift_debias import report, tables
+from swift_debias.job import logged, write_text
+from swift_debias.report import Section, Shown, grid
+
+with logged(snakemake):
+    params, given = snakemake.params, snakemake.input
+    run = Path(snakemake.output[0]).parent
+
+    def logs(paths: list[str]) -> dict:
+        """Name of the data set or task -> its log."""
+        return {
+            Path(p).name.removesuffix(".log.json"): json.loads(Path(p).read_text()) for p in paths
+        }
+
+    metrics = pd.read_parquet(given.metrics)
+    read, pooled = logs(given.manifest_logs), logs(given.cohort_logs)
+    manifests = {Path(path).stem: pd.read_parquet(path) for path in given.manifests}
+    check = json.loads(Path(given.check).read_text())
+    costs = tables.cost_table(
+        tables.read_costs(map(Path, given.costs)), params.titles, params.synthetic
+    )
+    data = [
+        grid(report.checked_data(check), "checked", "Folders"),
+        grid(tables.data_sizes(manifests, read), "sizes", "Images in use"),
+        grid(tables.group_sizes(metrics, params.groups), "groups", "Groups of the test sets"),
+        grid(report.external_sizes(map(Path, given.external)), "external", "External sets"),
+    ]
+    dropped = [
+        grid(tables.exclusions(read), "exclusions", "Rows of the sources"),
+        grid(report.cohort_facts(pooled), "duplicates", "Duplicates and test images in the pool"),
+        grid(report.unknown_groups(metrics), "unknown", "Test images of unknown group"),
+        grid(report.metrics_left_out(metrics), "reasons", "Metrics without a value, or with less"),
+    ]
+    compared = report.fold_tests(pd.read_parquet(given.statistics), params.titles)
+    intervals = pd.concat(map(pd.read_parquet, given.intervals), ignore_index=True)
+    intervals = report.bootstrap_intervals(intervals, params.titles, params.metrics)
+    tests = [
+        grid(compared, "tests", "Over folds: paired differences"),
+        grid(intervals, "intervals", "Over test images: bootstrap"),
+    ]
+    pictures = [
+        Shown(Path(png).stem, *params.figures[Path(png).stem], Path(png)) for png in given.figures
+    ]
+    stages = grid(tables.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
+    versions = report.software(Path(given.requirements))
+    sections = [
+        Section("run", "What was run", report.configuration(params.settings, versions)),
+        Section("data", "Data", "".join(data)),
+        Section("tables", "Tables", report.result_tables(map(Path, given.tables))),
+        Section("figures", "Figures", report.figure_gallery(pictures)),
+        Section("statistics", "Statistics", "".join(tests)),
+        Section("reproduction", "Reproduction verdict", report.fragment(Path(given.verdict))),
+        Section("costs", "Costs", tables.html(costs) + stages),
+        Section("dropped", "Everything left out", "".join(dropped)),
+    ]
+    write_text(snakemake.output[0], report.page(params.run, sections, params.synthetic))
