@@ -290,6 +290,13 @@ def test_evaluation_against_a_loop(proxy: str) -> None:
     assert bias < -0.05
 
 
+def test_evaluation_takes_the_first_threshold_and_decides_above_it() -> None:
+    """A score of exactly 0.5 is not above the threshold 0.5, which is the first perfect one."""
+    labels, attributes = torch.tensor([0.0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    found = evaluate(torch.tensor([-1.0, 0, 1, 2]), labels, attributes, "eodds")
+    assert found == (1.0, 0.0, 0.5)
+
+
 def test_evaluation_of_one_class_is_finite() -> None:
     found = evaluate(torch.randn(8), torch.ones(8), torch.arange(8) % 2, "eodds")
     assert np.isfinite(found).all()

@@ -1,20 +1,5 @@
 # Every method of the config, on the same Baseline and the same external set.
 
-UNTOUCHED = [
-    name for name, method in settings.methods.items() if method.algorithm == "baseline"
-]
-
-
-def algorithm(wildcards):
-    return settings.methods[wildcards.method].algorithm
-
-
-def shared_importance(wildcards):
-    """Only for the methods that read it."""
-    if methods.load(algorithm(wildcards)).NEEDS_IMPORTANCE:
-        return rules.importance.output.importance
-    return []
-
 
 rule copy_baseline:
     input:
@@ -64,7 +49,9 @@ rule debias:
     log:
         folder("logs/debias/{task}/{backbone}/{attribute}/{method}/fold{fold}.log"),
     benchmark:
-        folder("benchmarks/debias/{task}/{backbone}/{attribute}/{method}/fold{fold}.tsv")
+        folder(
+            "benchmarks/debias/{task}/{backbone}/{attribute}/{method}/fold{fold}.tsv"
+        )
     wildcard_constraints:
         method="|".join(set(settings.methods) - set(UNTOUCHED)) or "(?!)",
     conda:
@@ -75,14 +62,8 @@ rule debias:
     params:
         method=lambda wildcards: dump(settings.methods[wildcards.method]),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
-        task=lambda wildcards: {
-            name: dump(getattr(settings.tasks[wildcards.task], name))
-            for name in ["pretraining", "augmentation", "finetuning"]
-        },
-        groups=lambda wildcards: len(
-            settings.attributes[wildcards.attribute].group_names
-        ),
-        datasets=lambda wildcards: list(settings.tasks[wildcards.task].train),
+        task=task_slice("pretraining", "augmentation", "finetuning"),
+        groups=groups_of,
         compute=dump(settings.compute),
         seed=settings.seed,
         checkpoints=folder(

@@ -1,27 +1,13 @@
 # Scores on the test sets, then metrics. Only from here on are test labels read.
 
 
-def all_folds(pattern):
-    """The files of every fold; one job takes all folds, since its fixed cost is its imports."""
-    return expand(pattern, fold=FOLDS, allow_missing=True)
-
-
-def test_files(pattern):
-    """A file of each of the attribute's test sets."""
-    return lambda wildcards: expand(
-        pattern, dataset=settings.tasks[wildcards.task].tests[wildcards.attribute]
-    )
-
-
 rule evaluate:
     input:
         models=all_folds(rules.debias.output.model),
-        manifests=test_files(rules.build_manifest.output.manifest),
-        pixels=test_files(rules.cache_images.output.pixels),
-        index=test_files(rules.cache_images.output.index),
-        skin_tone=lambda wildcards: skin_tones(
-            settings.tasks[wildcards.task].tests[wildcards.attribute]
-        ),
+        manifests=of_datasets(rules.build_manifest.output.manifest, attribute_tests),
+        pixels=of_datasets(rules.cache_images.output.pixels, attribute_tests),
+        index=of_datasets(rules.cache_images.output.index, attribute_tests),
+        skin_tone=skin_tones(attribute_tests),
     output:
         all_folds(
             folder(
@@ -40,19 +26,11 @@ rule evaluate:
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
-        datasets=lambda wildcards: list(
-            settings.tasks[wildcards.task].tests[wildcards.attribute]
-        ),
+        datasets=attribute_tests,
         compute=dump(settings.compute),
         code=code_id("evaluate.py"),
     script:
         "../scripts/evaluate.py"
-
-
-def cell_predictions(wildcards):
-    """Predictions of all methods of a (task, backbone, attribute)."""
-    cell = (wildcards.task, wildcards.backbone, wildcards.attribute)
-    return expand(rules.evaluate.output, method=CELLS[cell], **wildcards)
 
 
 rule score:
@@ -68,9 +46,7 @@ rule score:
         "../../envs/report.yaml"
     params:
         cell=lambda wildcards: [wildcards.task, wildcards.backbone, wildcards.attribute],
-        methods=lambda wildcards: list(
-            CELLS[wildcards.task, wildcards.backbone, wildcards.attribute]
-        ),
+        methods=cell_methods,
         folds=FOLDS,
         groups=lambda wildcards: list(
             settings.attributes[wildcards.attribute].group_names

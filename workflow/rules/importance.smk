@@ -1,12 +1,6 @@
 # How much every weight matters to prediction, to bias and to each group: once for all methods.
 
 
-def external_set(wildcards):
-    return folder(
-        f"external/{wildcards.task}/{wildcards.attribute}/fold{wildcards.fold}.parquet"
-    )
-
-
 rule importance:
     input:
         unpack(pool_images),
@@ -34,10 +28,7 @@ rule importance:
         batch_size=lambda wildcards: settings.tasks[
             wildcards.task
         ].pretraining.batch_size,
-        groups=lambda wildcards: len(
-            settings.attributes[wildcards.attribute].group_names
-        ),
-        datasets=lambda wildcards: list(settings.tasks[wildcards.task].train),
+        groups=groups_of,
         compute=dump(settings.compute),
         seed=settings.seed,
         code=code_id("importance.py"),

@@ -1,35 +1,5 @@
 # Raw folders -> manifests -> image caches -> cohorts -> folds -> external sets.
 
-DATASETS = settings.used_datasets()
-LOOKS_AT_IMAGES = [
-    name for name in DATASETS if settings.datasets[name].skin_tone == "ita"
-]
-
-
-def task_of(dataset):
-    """The task whose image settings a data set's cache follows."""
-    for name, task in settings.tasks.items():
-        tests = {test for tests in task.tests.values() for test in tests}
-        if dataset in (*task.train, *tests):
-            return name
-
-
-def tests_of(task):
-    """All test sets of a task that some experiment needs, in a fixed order."""
-    used = [
-        d
-        for cell in CELLS
-        if cell[0] == task
-        for d in settings.tasks[task].tests[cell[2]]
-    ]
-    return sorted(set(used))
-
-
-def raw_folder(wildcards):
-    """The demo draws its raw folders; elsewhere they are there, and far too large to track."""
-    return folder(f"raw/{wildcards.dataset}") if settings.synthetic else []
-
-
 if settings.synthetic:
 
     rule synthesize:
@@ -55,7 +25,7 @@ rule check_data:
             if settings.synthetic
             else []
         ),
-        expected=str(PROJECT / "resources" / "expected_counts.yaml"),
+        expected=EXPECTED,
     output:
         json=folder("data_check.json"),
         text=folder("data_check.txt"),
@@ -66,8 +36,7 @@ rule check_data:
     conda:
         "../../envs/data.yaml"
     params:
-        settings=dump(settings),
-        project=str(PROJECT),
+        settings=checked_settings(),
         code=code_id("check_data.py"),
     script:
         "../scripts/check_data.py"
@@ -91,7 +60,6 @@ rule build_manifest:
         invert_labels=lambda wildcards: settings.tasks[
             task_of(wildcards.dataset)
         ].invert_labels,
-        project=str(PROJECT),
         code=lambda wildcards: code_id(
             "build_manifest.py",
             f"swift_debias.datasets.{settings.datasets[wildcards.dataset].adapter}",
@@ -117,7 +85,6 @@ rule cache_images:
     params:
         root=lambda wildcards: settings.datasets[wildcards.dataset].root,
         images=lambda wildcards: dump(settings.tasks[task_of(wildcards.dataset)].images),
-        project=str(PROJECT),
         code=code_id("cache_images.py"),
     script:
         "../scripts/cache_images.py"
@@ -125,20 +92,10 @@ rule cache_images:
 
 rule find_duplicates:
     input:
-        train_manifests=lambda wildcards: expand(
-            rules.build_manifest.output.manifest,
-            dataset=settings.tasks[wildcards.task].train,
-        ),
-        train_images=lambda wildcards: expand(
-            rules.cache_images.output.index,
-            dataset=settings.tasks[wildcards.task].train,
-        ),
-        test_manifests=lambda wildcards: expand(
-            rules.build_manifest.output.manifest, dataset=tests_of(wildcards.task)
-        ),
-        test_images=lambda wildcards: expand(
-            rules.cache_images.output.index, dataset=tests_of(wildcards.task)
-        ),
+        train_manifests=of_datasets(rules.build_manifest.output.manifest, train_sets),
+        train_images=of_datasets(rules.cache_images.output.index, train_sets),
+        test_manifests=of_datasets(rules.build_manifest.output.manifest, task_tests),
+        test_images=of_datasets(rules.cache_images.output.index, task_tests),
     output:
         cohort=folder("cohorts/{task}.parquet"),
         duplicates=folder("cohorts/{task}.duplicates.parquet"),
@@ -150,17 +107,16 @@ rule find_duplicates:
     conda:
         "../../envs/data.yaml"
     params:
-        train=lambda wildcards: list(settings.tasks[wildcards.task].train),
-        tests=lambda wildcards: tests_of(wildcards.task),
+        train=train_sets,
+        tests=task_tests,
         sources=lambda wildcards: {
             name: [settings.datasets[name].root, settings.datasets[name].archive]
-            for name in [*settings.tasks[wildcards.task].train, *tests_of(wildcards.task)]
+            for name in [*train_sets(wildcards), *task_tests(wildcards)]
         },
         duplicates=dump(settings.duplicates),
         group_by_patient=lambda wildcards: settings.tasks[
             wildcards.task
         ].group_by_patient,
-        project=str(PROJECT),
         code=code_id("find_duplicates.py"),
     script:
         "../scripts/find_duplicates.py"
@@ -187,18 +143,10 @@ rule annotate_skin_tone:
         "../scripts/annotate_skin_tone.py"
 
 
-def skin_tones(names):
-    """Skin tone files of those data sets whose tone is measured."""
-    return expand(
-        rules.annotate_skin_tone.output,
-        dataset=[n for n in names if n in LOOKS_AT_IMAGES],
-    )
-
-
 rule make_folds:
     input:
         cohort=rules.find_duplicates.output.cohort,
-        skin_tone=lambda wildcards: skin_tones(settings.tasks[wildcards.task].train),
+        skin_tone=skin_tones(train_sets),
     output:
         folder("folds/{task}.parquet"),
     log:
@@ -224,7 +172,7 @@ rule make_external:
     input:
         cohort=rules.find_duplicates.output.cohort,
         folds=rules.make_folds.output,
-        skin_tone=lambda wildcards: skin_tones(settings.tasks[wildcards.task].train),
+        skin_tone=skin_tones(train_sets),
     output:
         expand(folder("external/{{task}}/{{attribute}}/fold{fold}.parquet"), fold=FOLDS),
     log:

@@ -1,22 +1,10 @@
 # Statistics, tables, figures and the summary: they read metrics and never recompute them.
 
-TABLES = [name for name, view in settings.experiments.items() if view.kind == "table"]
-
-
-def debias_costs(wildcards):
-    """What every debiasing job cost."""
-    return [
-        folder(f"debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/cost.json")
-        for (task, backbone, attribute), names in CELLS.items()
-        for method in names
-        for fold in FOLDS
-    ]
-
 
 rule table:
     input:
         metrics=rules.merge_metrics.output,
-        published=str(PROJECT / "resources" / "published_results.csv"),
+        published=PUBLISHED,
     output:
         multiext(folder("tables/{table}"), ".csv", ".md", ".tex", ".html", ".txt"),
     log:
@@ -50,8 +38,7 @@ rule summary:
     conda:
         "../../envs/report.yaml"
     params:
-        run=RUN,
-        synthetic=settings.synthetic is not None,
+        run=lambda wildcards, output: str(Path(output[0]).parent),
         code=code_id("summary.py"),
     script:
         "../scripts/summary.py"

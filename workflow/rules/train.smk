@@ -1,22 +1,5 @@
 # The biased Baseline of every task, network and fold.
 
-MODEL_SLICES = ["pretraining", "augmentation", "images"]
-
-
-def pool_images(wildcards):
-    """Image caches of a task's training pool."""
-    train = settings.tasks[wildcards.task].train
-    return {
-        "pixels": expand(rules.cache_images.output.pixels, dataset=train),
-        "index": expand(rules.cache_images.output.index, dataset=train),
-    }
-
-
-def own_baseline(wildcards):
-    """A user's trained classifier, where the config names one."""
-    path = settings.backbones[wildcards.backbone].baseline
-    return path.format(fold=wildcards.fold) if path else []
-
 
 rule train_baseline:
     input:
@@ -39,11 +22,7 @@ rule train_baseline:
         gpu=1,
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
-        task=lambda wildcards: {
-            name: dump(getattr(settings.tasks[wildcards.task], name))
-            for name in MODEL_SLICES
-        },
-        datasets=lambda wildcards: list(settings.tasks[wildcards.task].train),
+        task=task_slice("pretraining", "augmentation"),
         compute=dump(settings.compute),
         seed=settings.seed,
         checkpoints=folder("checkpoints/baseline/{task}/{backbone}/fold{fold}"),

@@ -8,7 +8,7 @@ from swift_debias.settings import make_dataset
 
 with logged(snakemake):
     params = snakemake.params
-    result = datasets.read(make_dataset(params.dataset), Path(params.project))
+    result = datasets.read(make_dataset(params.dataset), Path())
     if params.invert_labels:
         result.frame["label"] = 1 - result.frame["label"]
     with whole(snakemake.output.manifest) as frame, whole(snakemake.output.log) as log:

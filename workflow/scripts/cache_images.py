@@ -10,7 +10,7 @@ with logged(snakemake):
     params = snakemake.params
     images.build_cache(
         manifest.read(Path(snakemake.input.manifest)),
-        Path(params.project) / params.root,
+        Path(params.root),
         Path(snakemake.output.pixels),
         Path(snakemake.output.index),
         Images(**params.images),

@@ -9,7 +9,7 @@ from swift_debias.job import logged, write_json, write_text
 with logged(snakemake):
     config = settings.Settings(**snakemake.params.settings)
     expected = check.load_expected(Path(snakemake.input.expected))
-    report = check.check(config, Path(snakemake.params.project), expected)
+    report = check.check(config, Path(), expected)
     write_json(snakemake.output.json, report.as_json())
     write_text(snakemake.output.text, report.as_text())
     print(report.as_text())

@@ -9,6 +9,12 @@ import pandas as pd
 from swift_debias import figures, results, tables
 from swift_debias.job import logged
 
+
+def joined(paths: list[str]) -> pd.DataFrame:
+    """Tables of the same columns, one after the other."""
+    return pd.concat(map(pd.read_parquet, paths), ignore_index=True) if paths else pd.DataFrame()
+
+
 with logged(snakemake):
     params, given = snakemake.params, snakemake.input
     module = importlib.import_module(f"swift_debias.{params.module}")
@@ -20,14 +26,13 @@ with logged(snakemake):
         options=params.options,
         synthetic=params.synthetic,
     )
-    intervals = [pd.read_parquet(path) for path in given.get("intervals", [])]
     sources = figures.Sources(
-        metrics=pd.read_parquet(given.metrics[0]) if "metrics" in given.keys() else pd.DataFrame(),
+        metrics=joined(given.get("metrics", [])),
         costs=tables.read_costs(map(Path, given.get("costs", []))),
         predictions=results.read_predictions(map(Path, given.get("predictions", []))),
         summaries=results.read_summaries(map(Path, given.get("summaries", []))),
-        intervals=pd.concat(intervals) if intervals else pd.DataFrame(),
-        arrays=dict(np.load(given.arrays[0])) if "arrays" in given.keys() else {},
+        intervals=joined(given.get("intervals", [])),
+        arrays={k: v for path in given.get("arrays", []) for k, v in np.load(path).items()},
     )
     plot = figures.find(module.PLOTS, params.plot, request.name)
     paths = figures.write(plot, request, sources, Path(snakemake.output.pdf).with_suffix(""))

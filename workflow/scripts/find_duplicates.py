@@ -22,7 +22,7 @@ with logged(snakemake):
                     manifest.read(Path(rows)),
                     images.read_index(Path(index)),
                     archive,
-                    duplicates.read_listed(Path(params.project) / root),
+                    duplicates.read_listed(Path(root)),
                 )
             )
         return found

@@ -23,9 +23,6 @@ with logged(snakemake):
     read, pooled = logs(given.manifest_logs), logs(given.cohort_logs)
     manifests = {Path(path).stem: pd.read_parquet(path) for path in given.manifests}
     check = json.loads(Path(given.check).read_text())
-    costs = tables.cost_table(
-        tables.read_costs(map(Path, given.costs)), params.titles, params.synthetic
-    )
     data = [
         grid(report.checked_data(check), "checked", "Folders"),
         grid(tables.data_sizes(manifests, read), "sizes", "Images in use"),
@@ -57,7 +54,7 @@ with logged(snakemake):
         Section("figures", "Figures", report.figure_gallery(pictures)),
         Section("statistics", "Statistics", "".join(tests)),
         Section("reproduction", "Reproduction verdict", report.fragment(Path(given.verdict))),
-        Section("costs", "Costs", tables.html(costs) + stages),
+        Section("costs", "Costs", report.fragment(Path(given.costs)) + stages),
         Section("dropped", "Everything left out", "".join(dropped)),
     ]
     write_text(snakemake.output[0], report.page(params.run, sections, params.synthetic))

@@ -1,9 +1,9 @@
 """Example images, and class activation maps: where in an image the evidence for a class lies.
 
 CAM (Zhou et al., 2016) of a network that ends in global average pooling and one linear layer: the
-logit is z = b + mean over positions of m(x, y), with m = sum over channels d of w_d A_d(x, y), A the
-last feature maps. So m is the exact contribution of each position to the logit of class 1, and -m
-that to class 0. The feature maps are found by looking: those 4-D activations whose spatial mean
+logit is z = b + mean over positions of m(x, y), with m = sum over channels d of w_d A_d(x, y) and A
+the last feature maps. So m is the exact contribution of each position to the logit of class 1, and
+-m that to class 0. The feature maps are found by looking: those 4-D activations whose spatial mean
 equals the pooled features. Where there are none (attention pooling, a hidden layer in between),
 Grad-CAM (Selvaraju et al., 2017) takes its place: channel weights are the mean gradient of the
 logit; scaled by the number of positions, so that both agree where both are defined.

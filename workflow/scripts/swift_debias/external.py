@@ -149,5 +149,4 @@ def shared_importance(
     in_balanced = torch.isin(full.rows, external.balanced.rows).to(full.device)
     subsets = {"full": torch.ones_like(in_balanced), "balanced": in_balanced}
     found = fisher.per_sample(classifier, lambda: full.batches(batch_size), subsets=subsets)
-    renamed = {f"per_sample.{key.replace('/', '.')}": value for key, value in found.items()}
-    return importance | renamed
+    return importance | {f"per_sample.{key}": value for key, value in found.items()}

@@ -139,8 +139,8 @@ def _picture(axes: Axes, pixels: np.ndarray) -> None:
 
 def _score_label(axes: Axes, score: float, right: bool) -> None:
     text = f"{score:.2f} {'✓' if right else '✗'}"
-    weight = {"color": INK} if right else {"color": "#B00020", "fontweight": "bold"}
-    axes.set_xlabel(text, labelpad=2, **weight)
+    axes.set_xlabel(text, labelpad=2, color=INK if right else "#B00020")
+    axes.xaxis.label.set_fontweight("normal" if right else "bold")
 
 
 def _score_axes(axes: Axes, shares: pd.DataFrame, names: Sequence[str], label: int) -> None:
@@ -195,6 +195,7 @@ def activation(request: Request, sources: Sources) -> Drawing:
     bar.set_ticks([0, 1], labels=["least", "most"])
     bar.set_label("Evidence for the true class, within each map", labelpad=-6)
     bar.outline.set_visible(False)
+    assert bar.solids is not None
     bar.solids.set_alpha(1)
     return Drawing(figure, pd.DataFrame(rows))
 
@@ -205,8 +206,9 @@ def _overlay(axes: Axes, pixels: np.ndarray, values: np.ndarray) -> Any:
     span = float(np.ptp(values)) or 1.0
     axes.imshow(pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    look_of_it = {"cmap": HEAT, "vmin": 0, "vmax": 1, "alpha": 0.55, "extent": extent}
-    return axes.imshow((values - values.min()) / span, interpolation="bicubic", **look_of_it)
+    style: dict[str, Any] = {"cmap": HEAT, "vmin": 0, "vmax": 1, "alpha": 0.55}
+    scaled = (values - values.min()) / span
+    return axes.imshow(scaled, extent=extent, interpolation="bicubic", **style)
 
 
 # --- Figure 3: importances and mask of a layer ----------------------------------------------------
@@ -394,14 +396,19 @@ def _mosaic(axes: Axes, x: float) -> None:
     values = np.random.default_rng(4).beta(0.8, 0.8, (6, 6))
     for (row, column), value in np.ndenumerate(values):
         corner = (x - _HALF + 0.1 * column, _MIDDLE - 0.36 + 0.12 * row)
-        style = {"facecolor": shades(value), "edgecolor": "white", "linewidth": 0.4}
-        axes.add_patch(Rectangle(corner, 0.1, 0.12, **style))
+        color = shades(value)
+        axes.add_patch(Rectangle(corner, 0.1, 0.12, fc=color, ec="white", linewidth=0.4))
     outline = (x - _HALF, _MIDDLE - 0.36)
     axes.add_patch(Rectangle(outline, 0.6, 0.72, facecolor="none", edgecolor=INK, linewidth=0.6))
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **style: Any) -> None:
-    look_of_it = {"arrowstyle": "-|>", "mutation_scale": 7, "linewidth": 0.8, "color": INK}
+    look_of_it: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 7,
+        "linewidth": 0.8,
+        "color": INK,
+    }
     axes.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **(look_of_it | style)))
 
 
@@ -411,7 +418,11 @@ def _external_bar(axes: Axes, found: Sequence[Stage]) -> None:
     if not users:
         return
     left, right = users[0] + 0.1, users[-1] + 0.9
-    style = {"boxstyle": "round,pad=0.02", "facecolor": "#E8F1F8", "edgecolor": "#4477AA"}
+    style: dict[str, Any] = {
+        "boxstyle": "round,pad=0.02",
+        "facecolor": "#E8F1F8",
+        "edgecolor": "#4477AA",
+    }
     axes.add_patch(FancyBboxPatch((left, 1.1), right - left, 0.16, linewidth=0.8, **style))
     text = "external set: the held-out fold, equally many images of each group, label by label"
     axes.text((left + right) / 2, 1.175, text, ha="center", va="center", fontsize=6.5)

@@ -8,6 +8,7 @@ caption says otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from .figures import (
     group_color,
     heading,
     legend_below,
+    legend_line,
     look,
     method_handles,
     metric_label,
@@ -157,13 +159,13 @@ def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame) -> None:
     band = np.nan_to_num(std)
     axes.fill_between(x, mean - band, mean + band, color=color, alpha=0.18, linewidth=0)
     axes.plot(x, mean, color=color, marker="o", markersize=3)
-    for row in part[base].itertuples():
-        if np.isnan(row.x):
-            axes.axhline(row.mean, color=look(BASELINE).color, linestyle="--", linewidth=1)
+    for at, height in part.loc[base, ["x", "mean"]].to_numpy(float):
+        if np.isnan(at):
+            axes.axhline(height, color=look(BASELINE).color, linestyle="--", linewidth=1)
         else:
-            dot(axes, row.x, row.mean, BASELINE, zorder=3)
-    for row in part[part["method"] == SWEPT].itertuples():
-        dot(axes, row.x, row.mean, SWEPT, zorder=4)
+            dot(axes, at, height, BASELINE, zorder=3)
+    for at, height in part.loc[part["method"] == SWEPT, ["x", "mean"]].to_numpy(float):
+        dot(axes, at, height, SWEPT, zorder=4)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.06, y=0.12)
 
@@ -174,12 +176,12 @@ def _sweep_handles(request: Request, points: pd.DataFrame, chosen: str) -> list[
     (swift,) = method_handles(request, [SWEPT])
     swift.set_label(chosen)
     if points.loc[base, "x"].isna().any():
-        line = {"color": look(BASELINE).color, "linestyle": "--"}
-        baseline = Line2D([], [], **line, label=request.title(BASELINE))
+        name = request.title(BASELINE)
+        baseline = legend_line(name, color=look(BASELINE).color, linestyle="--")
     else:
         (baseline,) = method_handles(request, [BASELINE])
     color = look(SWEPT).color
-    curve = Line2D([], [], color=color, marker="o", markersize=3, label="SWiFT, mean over folds")
+    curve = legend_line("SWiFT, mean over folds", color=color, marker="o", markersize=3)
     band = Patch(color=color, alpha=0.18, linewidth=0, label="± standard deviation")
     return [baseline, curve, band, swift]
 
@@ -207,9 +209,13 @@ def pareto(request: Request, sources: Sources) -> Drawing:
     blocks = tuple(block._replace(metrics=(high, low)) for block in request.blocks)
     means = cell_means(sources.metrics, Request(request.name, blocks))
     keys = tables.KEYS[:-1]
-    wide = means.pivot(index=keys, columns="metric", values=["mean", "std"])
-    wide.columns = pd.Index([f"{metric}_{value}" for value, metric in wide.columns])
-    wide = wide.reindex(pd.MultiIndex.from_frame(means[keys].drop_duplicates())).reset_index()
+    pair = [
+        means.loc[means["metric"] == metric, [*keys, "mean", "std"]].rename(
+            columns={"mean": f"{metric}_mean", "std": f"{metric}_std"}
+        )
+        for metric in (high, low)
+    ]
+    wide = pair[0].merge(pair[1], on=keys)
     panels = request.panels()
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -224,12 +230,8 @@ def pareto(request: Request, sources: Sources) -> Drawing:
         panel_title(axes[place], place, heading(block, dataset), len(panels))
     for unused in axes[len(panels) :]:
         unused.remove()
-    line = {"color": GREY, "linestyle": "--", "linewidth": 0.9}
-    handles = [
-        *method_handles(request, request.methods()),
-        Line2D([], [], **line, label="non-dominated front"),
-    ]
-    legend_below(figure, handles, 6)
+    front_line = legend_line("non-dominated front", color=GREY, linestyle="--", linewidth=0.9)
+    legend_below(figure, [*method_handles(request, request.methods()), front_line], 6)
     return Drawing(figure, wide.assign(non_dominated=front))
 
 
@@ -245,12 +247,9 @@ def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, lo
     order = np.flatnonzero(best)[np.argsort(x[best], kind="stable")]
     if len(order):
         # every point to the left of and above this staircase is beaten
-        corners = (
-            np.array([left, *x[order], x[order][-1]]),
-            np.array([*y[order][:1], *y[order], top]),
-        )
-        line = {"color": GREY, "linestyle": "--", "linewidth": 0.9, "zorder": 1}
-        axes.step(*corners, where="pre", **line)
+        stairs_x = np.array([left, *x[order], x[order][-1]])
+        stairs_y = np.array([y[order][0], *y[order], top])
+        axes.step(stairs_x, stairs_y, "--", where="pre", color=GREY, linewidth=0.9, zorder=1)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     axes.set_xlabel(metric_label(high))
@@ -272,22 +271,21 @@ def _method_axis(axes: Axes, request: Request, methods: Sequence[str], named: bo
     axes.spines["left"].set_visible(False)
 
 
-def _rows(figure: Figure, blocks: Sequence[Block], columns: int) -> list[list[Axes]]:
-    """A row of axes a block, as high as it has methods; each row is a subfigure of its own."""
-    heights = [0.75 + 0.15 * len(block.methods) for block in blocks]
+def _rows(figure: Figure, lines: Sequence[float], columns: int) -> list[list[Axes]]:
+    """Rows of axes, each a subfigure of its own and high enough for so many lines of text."""
+    heights = [0.75 + 0.15 * n for n in lines]
     figure.set_size_inches(PAGE, 0.15 + sum(heights))
-    parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0]
+    parts = figure.subfigures(len(lines), 1, height_ratios=heights, squeeze=False)[:, 0]
     return [list(part.subplots(1, columns, squeeze=False)[0]) for part in parts]
 
 
 def cost(request: Request, sources: Sources) -> Drawing:
-    """What each method costs, a dot a method on a logarithmic axis, beside the Baseline's training."""
+    """What each method costs, on logarithmic axes, beside the Baseline's training."""
     blocks = [b._replace(datasets=("",), metrics=tables.COSTS) for b in request.blocks]
     means = cell_means(sources.costs, Request(request.name, tuple(blocks)))
     figure = new_figure(PAGE, 1)
-    for row, (block, axes_row) in enumerate(
-        zip(blocks, _rows(figure, blocks, len(tables.COSTS)), strict=True)
-    ):
+    rows = _rows(figure, [len(block.methods) for block in blocks], len(tables.COSTS))
+    for row, (block, axes_row) in enumerate(zip(blocks, rows, strict=True)):
         methods = [m for m in block.methods if m != BASELINE]
         panel_title(axes_row[0], row, heading(block), len(blocks))
         for axes, metric in zip(axes_row, tables.COSTS, strict=True):
@@ -304,13 +302,13 @@ def cost(request: Request, sources: Sources) -> Drawing:
             axes.set_xscale("log")
             axes.set_xlabel(title(metric))
             _log_ticks(axes)
-    line = {"color": look(BASELINE).color, "linestyle": "--"}
-    legend_below(figure, [Line2D([], [], **line, label="the Baseline's training")], 1)
+    name = "the Baseline's training"
+    legend_below(figure, [legend_line(name, color=look(BASELINE).color, linestyle="--")], 1)
     return Drawing(figure, means[[*tables.KEYS, "mean", "std", "n_folds"]])
 
 
 def _log_ticks(axes: Axes, most: int = 4) -> None:
-    """At most so many ticks on a logarithmic x axis, at 1, 2, 5 or at powers of ten: 500, 2k, 10M."""
+    """At most so many ticks on a logarithmic x axis, at 1, 2, 5 or at powers of ten: 2k, 10M."""
     left, right = axes.get_xlim()
     powers = 10.0 ** np.arange(np.floor(np.log10(left)), np.ceil(np.log10(right)) + 1)
     steps = [np.outer(powers, subs).ravel() for subs in ((1, 2, 5), (1, 3), (1,))]
@@ -334,9 +332,12 @@ def groups(request: Request, sources: Sources) -> Drawing:
     ]
     means = cell_means(sources.metrics, Request(request.name, tuple(blocks)))
     width = max(len(block.datasets) for block in blocks)
+    # the groups of a method stand under each other
+    lines = [len(b.methods) * max(1, len(request.groups[b.attribute]) / 2.5) for b in blocks]
     figure = new_figure(PAGE, 1)
     place, total = 0, len(request.panels())
-    for block, axes_row in zip(blocks, _rows(figure, blocks, width * len(shown)), strict=True):
+    rows = _rows(figure, lines, width * len(shown))
+    for block, axes_row in zip(blocks, rows, strict=True):
         names = request.groups[block.attribute]
         cells = [(dataset, metric) for dataset in block.datasets for metric in shown]
         for axes, (dataset, metric) in zip(axes_row, cells, strict=False):
@@ -350,7 +351,7 @@ def groups(request: Request, sources: Sources) -> Drawing:
         for unused in axes_row[len(cells) :]:
             unused.set_visible(False)
         handles = [
-            Line2D([], [], color=group_color(g), marker="o", linestyle="none", label=name)
+            legend_line(name, color=group_color(g), marker="o", linestyle="none")
             for g, name in enumerate(names)
         ]
         part_figure = axes_row[0].get_figure(root=False)
@@ -363,11 +364,12 @@ def _group_dots(
     axes: Axes, part: pd.DataFrame, methods: Sequence[str], metric: str, k: int
 ) -> None:
     """A dot a group, one under the other so that the bars do not hide each other."""
-    values = part.set_index(["method", "metric"])[["mean", "std"]]
+    names = part[["method", "metric"]].itertuples(index=False, name=None)
+    values = dict(zip(names, part[["mean", "std"]].to_numpy(float), strict=True))
     offsets = np.linspace(-0.14, 0.14, k) if k < 4 else np.linspace(-0.3, 0.3, k)
     for y, method in enumerate(methods):
         for group in range(k):
-            mean, std = values.loc[(method, f"{metric}[{group}]")].to_numpy(float)
+            mean, std = values[method, f"{metric}[{group}]"]
             bar = {"xerr": np.nan_to_num(std), "elinewidth": 0.7}
             at, color = y + offsets[group], group_color(group)
             axes.errorbar(mean, at, **bar, color=color, marker="o", markersize=3)
@@ -385,13 +387,14 @@ def intervals(request: Request, sources: Sources) -> Drawing:
     width = max(len(block.datasets) * len(block.metrics) for block in blocks)
     figure, frames = new_figure(PAGE, 1), []
     place, total = 0, len(request.panels())
-    for block, axes_row in zip(blocks, _rows(figure, blocks, width), strict=True):
+    rows = _rows(figure, [len(block.methods) for block in blocks], width)
+    for block, axes_row in zip(blocks, rows, strict=True):
         cells = [(dataset, metric) for dataset in block.datasets for metric in block.metrics]
         for axes, (dataset, metric) in zip(axes_row, cells, strict=False):
             part = of_block(sources.intervals, block, dataset=dataset, metric=metric)
             frames.append(part[part["method"].isin(block.methods)])
             _method_axis(axes, request, block.methods, named=axes is axes_row[0])
-            _forest(axes, part.set_index("method"), block.methods)
+            _forest(axes, part, block.methods)
             axes.set_xlabel(f"Δ {metric_label(metric)}")
             if metric == block.metrics[0]:
                 panel_title(axes, place, heading(block, dataset), total)
@@ -403,10 +406,11 @@ def intervals(request: Request, sources: Sources) -> Drawing:
 
 def _forest(axes: Axes, part: pd.DataFrame, methods: Sequence[str]) -> None:
     axes.axvline(0, color=look(BASELINE).color, linewidth=0.8, zorder=1)
+    names = ["difference", "difference_low", "difference_high"]
+    values = dict(zip(part["method"], part[names].to_numpy(float), strict=True))
     for y, method in enumerate(methods):
-        if method in part.index:
-            names = ["difference", "difference_low", "difference_high"]
-            middle, low, high = part.loc[method, names].to_numpy(float)
+        if method in values:
+            middle, low, high = values[method]
             # of a skewed metric the interval may lie beside its estimate
             axes.plot([low, high], [y, y], color=look(method).color, alpha=0.6, zorder=2)
             dot(axes, middle, y, method)
@@ -440,10 +444,8 @@ def thresholds(request: Request, sources: Sources) -> Drawing:
             axes.set_xlabel("Decision threshold")
             axes.margins(x=0.01)
             axes.yaxis.set_major_locator(MaxNLocator(4))
-    handles = [
-        Line2D([], [], color=look(m).color, label=request.title(m)) for m in request.methods()
-    ]
-    legend_below(figure, handles, 6)
+    lines = [legend_line(request.title(m), color=look(m).color) for m in request.methods()]
+    legend_below(figure, lines, 6)
     return Drawing(figure, curves)
 
 
@@ -463,11 +465,11 @@ def threshold_curves(request: Request, predictions: pd.DataFrame) -> pd.DataFram
             ]
             if not folds:
                 raise UserError(f"{request.name}: no predictions of method {method!r}")
-            both = pd.concat(folds).groupby(["dataset", "threshold"]).agg(["mean", "std"])
-            both.columns = pd.Index([f"{metric}_{value}" for metric, value in both.columns])
+            grouped = pd.concat(folds).groupby(["dataset", "threshold"])
+            both = grouped.mean().add_suffix("_mean").join(grouped.std().add_suffix("_std"))
             keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
             curves = both.reset_index().assign(**keys, method=method)
-            frames.append(curves[[*keys, "method", *both.index.names, *both.columns]])
+            frames.append(curves[[*keys, "method", "dataset", "threshold", *both.columns]])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -490,8 +492,8 @@ def masks(request: Request, sources: Sources) -> Drawing:
         axes.set_ylabel("Soft mask")
     handles = [
         Patch(color=look(SWEPT).color, alpha=0.3, linewidth=0, label="distribution of elements"),
-        Line2D([], [], color=look(SWEPT).color, marker="o", label="mean ± standard deviation"),
-        Line2D([], [], color=GREY, linestyle=":", label="tanh(1): equally important"),
+        legend_line("mean ± standard deviation", color=look(SWEPT).color, marker="o"),
+        legend_line("tanh(1): equally important", color=GREY, linestyle=":"),
     ]
     legend_below(figure, handles, 3)
     return Drawing(figure, pd.concat(frames, ignore_index=True))
@@ -519,7 +521,7 @@ def mask_shares(summaries: pd.DataFrame) -> pd.DataFrame:
             same | {"low": low, "high": high, "share": share}
             for low, high, share in zip(edges[:-1], edges[1:], shares, strict=True)
         ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*keys, "elements", "mean", "std", "low", "high", "share"])
 
 
 def _violins(axes: Axes, part: pd.DataFrame) -> None:
@@ -531,17 +533,10 @@ def _violins(axes: Axes, part: pd.DataFrame) -> None:
     for x, name in enumerate(names):
         bins = part[part["group"] == name]
         half = 0.42 * bins["share"].to_numpy(float) / widest
-        height = (bins["high"] - bins["low"]).to_numpy(float)
-        axes.barh(
-            bins["low"],
-            2 * half,
-            height,
-            x - half,
-            align="edge",
-            color=color,
-            alpha=0.3,
-            linewidth=0,
-        )
+        thickness = (bins["high"] - bins["low"]).to_numpy(float)
+        at = bins["low"].to_numpy(float)
+        style: dict[str, Any] = {"color": color, "alpha": 0.3, "linewidth": 0}
+        axes.barh(at, 2 * half, thickness, x - half, align="edge", **style)
         mean, std = bins[["mean", "std"]].iloc[0]
         axes.errorbar(x, mean, yerr=np.nan_to_num(std), color=color, marker="o", elinewidth=1)
     axes.plot(
@@ -573,7 +568,8 @@ def estimators(request: Request, sources: Sources) -> Drawing:
             part = of_block(means, block, dataset=dataset, metric=metric).set_index("method")
             _method_axis(axes, request, block.methods, named=axes is rows[row][0])
             for y, method in enumerate(block.methods):
-                dot(axes, part["mean"][method], y, method, xerr=part["std"][method])
+                mean, std = float(part["mean"][method]), float(part["std"][method])
+                dot(axes, mean, y, method, xerr=std)
             axes.set_xlabel(metric_label(metric))
             axes.xaxis.set_major_locator(MaxNLocator(3))
         _mask_histograms(rows[row][-1], of_block(hist, block))
@@ -588,15 +584,14 @@ _ESTIMATORS = {
 
 
 def _mask_histograms(axes: Axes, hist: pd.DataFrame) -> None:
-    """Masks of both estimators over all parameters, a step line each, with the spread over folds."""
+    """Masks of both estimators over all parameters: a step line each, spread over folds."""
     for name, (color, shown) in _ESTIMATORS.items():
         part = hist[hist["estimator"] == name]
-        wide = part.pivot(index="low", columns="fold", values="share")
-        edges = np.append(wide.index.to_numpy(float), 1.0)
-        mean = wide.mean(axis=1).to_numpy()
-        std = wide.std(axis=1).fillna(0).to_numpy()
-        bounds = [np.append(v, v[-1]) for v in (mean - std, mean + std)]
-        axes.fill_between(edges, *bounds, step="post", color=color, alpha=0.18, linewidth=0)
+        bins = part.groupby("low")["share"]
+        mean, std = bins.mean().to_numpy(), bins.std().fillna(0).to_numpy()
+        edges = np.append(np.unique(part["low"]), 1.0)
+        low, high = (np.append(v, v[-1]) for v in (mean - std, mean + std))
+        axes.fill_between(edges, low, high, step="post", color=color, alpha=0.18, linewidth=0)
         axes.stairs(mean, edges, color=color, linewidth=1.2, label=shown)
     axes.legend(loc="upper left")
     correlation = hist["spearman"].mean()

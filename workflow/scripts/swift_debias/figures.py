@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import matplotlib.style as mpl_style
 import numpy as np
 import pandas as pd
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -270,19 +270,23 @@ def dot(axes: Axes, x: float, y: float, method: str, **options: Any) -> None:
     axes.plot(x, y, **{"marker": marker, "color": color, "markersize": size, **edge, **options})
 
 
+def legend_line(label: str, **options: Any) -> Line2D:
+    """A legend entry of a line or marker."""
+    return Line2D([], [], label=label, **options)
+
+
 def method_handles(request: Request, methods: Sequence[str]) -> list[Line2D]:
     """Legend entries of methods."""
+    looks = {method: look(method) for method in methods}
     return [
-        Line2D(
-            [],
-            [],
-            color=look(method).color,
-            marker=look(method).marker,
+        legend_line(
+            request.title(method),
+            color=color,
+            marker=marker,
             linestyle="none",
-            markersize=8 if look(method).marker == "*" else 4.5,
-            label=request.title(method),
+            markersize=8 if marker == "*" else 4.5,
         )
-        for method in methods
+        for method, (color, marker) in looks.items()
     ]
 
 
@@ -302,8 +306,8 @@ def mark_synthetic(figure: Figure) -> None:
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, 0, 1, 1 - strip))
-    style: dict[str, Any] = {"fontsize": 6.5, "color": "#B00020", "ha": "right", "va": "top"}
-    figure.text(0.995, 1 - 0.02 / figure.get_size_inches()[1], "synthetic data", **style)
+    font: dict[str, Any] = {"fontsize": 6.5, "color": "#B00020", "ha": "right", "va": "top"}
+    figure.text(0.995, 1 - 0.02 / figure.get_size_inches()[1], "synthetic data", **font)
 
 
 def find(plots: Mapping[str, Plot], name: str, view: str) -> Plot:
@@ -313,17 +317,24 @@ def find(plots: Mapping[str, Plot], name: str, view: str) -> Plot:
     return plots[name]
 
 
-def write(plot: Plot, request: Request, sources: Sources, stem: Path) -> list[Path]:
-    """Draw, and write `{stem}.pdf`, `.png` and `.csv`; returns their paths."""
-    with mpl_style.context(["default", STYLE]):
+def draw(plot: Plot, request: Request, sources: Sources) -> Drawing:
+    """A drawing in our style, with everything in its final place."""
+    with style.context(["default", STYLE]):
         drawing = plot(request, sources)
         if request.synthetic:
             mark_synthetic(drawing.figure)
         # lay out once, not again for every format
         drawing.figure.draw_without_rendering()
         drawing.figure.set_layout_engine("none")
-        paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png", "csv")]
-        stem.parent.mkdir(parents=True, exist_ok=True)
+    return drawing
+
+
+def write(plot: Plot, request: Request, sources: Sources, stem: Path) -> list[Path]:
+    """Draw, and write `{stem}.pdf`, `.png` and `.csv`; returns their paths."""
+    drawing = draw(plot, request, sources)
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png", "csv")]
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with style.context(["default", STYLE]):
         # no dates: the same data give the same bytes
         with whole(paths[0]) as partial:
             drawing.figure.savefig(partial, format="pdf", metadata={"CreationDate": None})

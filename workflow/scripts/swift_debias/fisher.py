@@ -154,7 +154,7 @@ def per_sample(
     names = [prefix + objective for prefix in prefixes for objective in OBJECTIVES]
     return _checked(
         {
-            name: {parameter: value[k].clone() for parameter, value in sums.items()}
+            name: {parameter: value[k] for parameter, value in sums.items()}
             for k, name in enumerate(names)
         }
     )
@@ -285,10 +285,12 @@ class _Layers:
                 self._add(name, gradient.reshape(1, -1), weights[:, i : i + 1])
 
     def result(self, k: int) -> dict[str, Tensor]:
-        """Parameter name -> (k, *shape); zeros where no logit depends on the parameter."""
+        """Hand over the sums: name -> (k, *shape), zeros where no logit depends on a parameter."""
         out = {}
         for name, parameter in self.parameters.items():
-            total = self.sums.get(name, parameter.new_zeros(k, parameter.numel()))
+            total = self.sums.pop(name, None)
+            if total is None:
+                total = parameter.new_zeros(k, parameter.numel())
             if parameter.dim() == 4 and name not in self.slow:  # summed as (C_out, h, w, C_in)
                 c_out, c_in, *kernel = parameter.shape
                 total = total.view(k, c_out, *kernel, c_in).permute(0, 1, 4, 2, 3)
@@ -522,12 +524,13 @@ def _iterate(batches: Batches) -> Iterator[Batch]:
 def _checked(importance: Importance) -> Importance:
     """Refuse what no mask can be made of."""
     for objective, values in importance.items():
-        broken = [name for name, value in values.items() if not value.isfinite().all()]
+        sums = {name: float(value.sum()) for name, value in values.items()}  # of numbers >= 0
+        broken = [name for name, total in sums.items() if not math.isfinite(total)]
         if broken:
             raise UserError(
                 f"importance: {objective} of {broken[0]} is not finite; has the training diverged?"
             )
-        if not any(bool(value.any()) for value in values.values()):
+        if not any(sums.values()):
             raise UserError(
                 f"importance: {objective} is zero everywhere; either the scores are all 0 or 1, or "
                 "no batch holds both groups with the same label"

@@ -68,7 +68,8 @@ def page(run: str, sections: Sequence[Section], synthetic: bool) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>SWiFT workflow: {escape(run)}</title>\n<style>\n{style}</style>\n</head>\n"
-        f'<body>\n<nav aria-label="Contents"><strong>SWiFT workflow</strong><ul>{links}</ul></nav>\n'
+        '<body>\n<nav aria-label="Contents"><strong>SWiFT workflow</strong>'
+        f"<ul>{links}</ul></nav>\n"
         f"<main>\n<h1>Results of run “{escape(run)}”</h1>\n{banner}\n{chapters}</main>\n"
         '<dialog id="zoom" aria-label="Enlarged figure"><img alt=""></dialog>\n'
         f"<script>\n{script}</script>\n</body>\n</html>\n"
@@ -139,12 +140,12 @@ def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
         "methods": len(settings["methods"]),
         "platform": platform.machine(),
     }
-    rows = pd.DataFrame({"": list(facts), "value": [str(value) for value in facts.values()]})
+    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
     text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
     return (
-        tables.frame_html(rows, "facts")
-        + f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>\n"
-        + f"<details><summary>Software</summary>{tables.frame_html(versions, 'software')}</details>"
+        f'<dl class="facts">{items}</dl>\n'
+        f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>\n"
+        f"<details><summary>Software</summary>{tables.frame_html(versions, 'software')}</details>"
     )
 
 
@@ -348,8 +349,9 @@ def figure_gallery(figures: Iterable[Shown]) -> str:
         name = f"Figure {digits}. {shown.title}" if digits.isdigit() else shown.title
         files = ", ".join(f"figures/{shown.name}.{suffix}" for suffix in ("pdf", "png", "csv"))
         parts.append(
-            f'<figure id="{escape(shown.name)}">\n'
-            f'<button type="button" class="zoom" title="Enlarge">{image(shown.png, name)}</button>\n'
+            f'<figure id="figure-{escape(shown.name)}">\n'
+            '<button type="button" class="zoom" title="Enlarge">'
+            f"{image(shown.png, name)}</button>\n"
             f"<figcaption><strong>{escape(name)}.</strong> {escape(shown.caption)} "
             f'<span class="files">{escape(files)}</span></figcaption>\n</figure>\n'
         )

@@ -106,7 +106,8 @@ class Samples:
 
     def subset(self, index: np.ndarray | Tensor) -> Samples:
         """The samples at these positions (or where this boolean mask is true)."""
-        at = torch.as_tensor(index).cpu()  # rows are on the CPU, whatever the device is
+        at = index if isinstance(index, Tensor) else torch.tensor(index)
+        at = at.cpu()  # rows are on the CPU, whatever the device is
         at = torch.nonzero(at).squeeze(1) if at.dtype == torch.bool else at
         here = at.to(self.device)
         return Samples(

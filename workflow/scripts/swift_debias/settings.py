@@ -276,7 +276,7 @@ class SkinTone(Model):
 
 
 class Synthetic(Model):
-    """Raw data folders made up for the demo; `datasets/synthetic.py` tells their causal story."""
+    """Raw data folders made up for the demo; `datasets/synthetic/` tells their causal story."""
 
     images: dict[str, int] = Field(
         description="Usable images to draw, by data set; isic2019 counts those of 2017 and 2018, "

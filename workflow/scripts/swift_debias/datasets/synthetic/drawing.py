@@ -1,4 +1,4 @@
-"""Drawings of skin lesions and chest X-rays for the demo (`synthetic.py` tells the story).
+"""Drawings of skin lesions and chest X-rays for the demo (`__init__.py` tells the story).
 
 Whole batches are drawn at once, in float32, directly at their final size. Coordinates are in units
 of half the image's shorter side: x to the right, y downwards, (0, 0) the centre. Every random
@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[np.float32]
+Array: TypeAlias = npt.NDArray[np.floating]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Streams: TypeAlias = Sequence[np.random.Generator]
 
@@ -50,7 +50,7 @@ class Camera:
         """This camera for shift 1, `reference` (but for the format) for shift 0, linear between."""
 
         def mix(ours: float, theirs: float) -> float:
-            return theirs + shift * (ours - theirs)
+            return shift * ours + (1 - shift) * theirs
 
         return Camera(
             formats=self.formats,
@@ -164,7 +164,7 @@ def lab_to_rgb(lab: Array) -> Array:
     return rgb.astype(np.float32)
 
 
-def _develop(planes: list[Array], camera: Camera, view: Streams) -> Bytes:
+def _develop(planes: Sequence[Array], camera: Camera, view: Streams) -> Bytes:
     """Blur, gamma, noise and 8 bits: planes (n, h, w) in [0, 1] to (n, h, w, len(planes))."""
     n, height, width = planes[0].shape
     noise = _normal(view, height, width) * np.float32(camera.noise)
@@ -266,9 +266,9 @@ def _lesion(
     depth = _each(0.5 + 0.35 * trait[:, 2]) * (1 - 0.25 * _each(trait[:, 3]) * reach)
     depth = mask * np.clip(depth + 0.05 * fields[0] * (1 + severity), 0, 1)
     # ABCD rule's C: a mole is one brown, a melanoma also black, red and blue-white.
-    black = mask * np.clip(0.9 * severity * fields[1] - 0.2, 0, 0.7)
-    red = mask * np.clip(0.8 * severity * fields[2] - 0.3, 0, 0.5)
-    veil = mask * np.clip(0.9 * severity * fields[3] - 0.4, 0, 0.5)
+    black = mask * np.clip(1.1 * severity * fields[1] - 0.2, 0, 0.75)
+    red = mask * np.clip(1.0 * severity * fields[2] - 0.3, 0, 0.55)
+    veil = mask * np.clip(1.1 * severity * fields[3] - 0.4, 0, 0.55)
     left = []
     tints = ((0.55, 0.24, 0.78, 0.58), (0.40, 0.18, 0.44, 0.60), (0.32, 0.18, 0.40, 0.78))
     for brown, dark, rose, blue in tints:
@@ -325,7 +325,7 @@ def _hairs(scenes: SkinScenes, height: int, width: int) -> Array:
 
 
 def draw_chest(scenes: ChestScenes, camera: Camera, height: int, width: int) -> Bytes:
-    """Frontal chest X-rays, uint8 grey (n, height, width, 1). The patient's left is on the right."""
+    """Frontal X-rays, uint8 grey (n, height, width, 1). The patient's left is on the right."""
     y, x = _grid(height, width)
     body = _uniform(scenes.look, 9)
     chance = _uniform(scenes.view, 12)
@@ -340,14 +340,14 @@ def draw_chest(scenes: ChestScenes, camera: Camera, height: int, width: int) -> 
     film = film - lung * (0.36 + 0.04 * _each(body[:, 0]))
     markings = 0.07 * np.abs(_smooth(_normal(scenes.view, 19, 19), height, width))
     hilum = np.exp(-((np.abs(X) - 0.2) ** 2 + (Y - 0.05) ** 2) / 0.16)
-    film = film + lung * (1 - rim) * markings * (0.5 + 1.6 * hilum) - 0.10 * rim + 0.13 * line
+    film = film + lung * (1 - rim) * markings * (0.5 + 1.6 * hilum) - 0.11 * rim + 0.15 * line
     film = film + _bones(scenes, body, X, Y)
     film = film + 0.9 * _mediastinum(scenes, body, X, Y) * (0.74 - film)
     haze = 0.08 * _smooth(_normal(scenes.view, 5, 5), height, width)
     film = film + haze - _stomach_gas(chance, X, Y)
 
     # Older patients are imaged lying down, by portable machines: less contrast.
-    film = 0.5 + (film - 0.5) * (1.10 - 0.36 * _each(scenes.old))
+    film = 0.5 + (film - 0.5) * (1.12 - 0.34 * _each(scenes.old)) + 0.09 * _each(scenes.old - 0.5)
     film = film * (camera.cast[0] * (0.94 + 0.12 * _each(chance[:, 5])))
     framed = _each((chance[:, 6] < camera.vignette).astype(np.float32))
     margin = 0.86 + 0.1 * _each(chance[:, 7])
@@ -430,7 +430,7 @@ def _bones(scenes: ChestScenes, body: Array, X: Array, Y: Array) -> Array:
 def _mediastinum(scenes: ChestScenes, body: Array, X: Array, Y: Array) -> Array:
     """Opacity of great vessels and heart (n, h, w); aortic knob and heart grow with age."""
     old = _each(scenes.old)
-    band = _step(0.12 + 0.06 * old + 0.10 * np.clip(Y, 0, None) - np.abs(X), 0.08)
+    band = _step(0.11 + 0.09 * old + 0.10 * np.clip(Y, 0, None) - np.abs(X), 0.08)
     band = band * _step(Y + 0.9, 0.4)
     knob_x, knob_y = X - 0.13 - 0.05 * old, Y + 0.30
     knob = _step(0.07 + 0.09 * old - np.hypot(knob_x, knob_y), 0.06)

@@ -1,7 +1,7 @@
-"""Who and what is in the demo's images, and by which camera (`synthetic.py` tells the story).
+"""Who and what is in the demo's images, and by which camera (`__init__.py` tells the story).
 
 A population is a frame with one row an image, indexed by the image's number 0, 1, ...; it depends
-on (seed, domain, size, strengths) alone. All ISIC years share the domain `isic`, so the rule that
+on (seed, domain, sizes, strengths) alone. All ISIC years share the domain `isic`, so the rule that
 writes 2019 draws the very pictures that the rules of 2017 and 2018 draw, without reading them.
 
 Columns of both kinds: disease bool, male bool, age int (years), patient int, severity float32,
@@ -12,13 +12,15 @@ effusion float32. `patient` and `lesion` are the number of their first image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..seeds import derive_seed
-from ..settings import Synthetic
-from .synthetic_images import (
+from ...seeds import derive_seed
+from ...settings import Synthetic
+from .drawing import (
     Array,
     Bytes,
     Camera,
@@ -94,6 +96,8 @@ CAMERAS = {
 _REFERENCE = {"skin": CAMERAS["isic2018"], "chest": CAMERAS["mimic_cxr"]}
 _LIGHTNESS = np.array([77, 69, 62.5, 55, 46, 37], dtype=np.float32)
 _MIDDLE_LIGHTNESS = 58.0
+_SKIN_PERSON = ["male", "fitzpatrick"]
+_CHEST_PERSON = ["male", "old"]
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
@@ -115,10 +119,14 @@ def matching_share(correlation: float) -> float:
 
 
 def skin_population(
-    domain: str, size: int, correlation: float, settings: Synthetic, seed: int
+    domain: str, sizes: Sequence[int], correlation: float, settings: Synthetic, seed: int
 ) -> pd.DataFrame:
-    """People with a melanoma (disease) or a harmless lesion; light skin and men go with melanoma."""
+    """People with a melanoma (disease) or a harmless lesion; light skin and men go with melanoma.
+
+    A patient's images lie within one of the parts, whose sizes are given.
+    """
     rng = generator(seed, domain, "population")
+    size = sum(sizes)
     disease = _quota(rng, size, settings.melanoma)
     light = _matched(rng, disease, correlation)
     male = _matched(rng, disease, correlation)
@@ -128,8 +136,9 @@ def skin_population(
     people = pd.DataFrame(
         {"disease": disease, "light": light, "male": male, "fitzpatrick": fitzpatrick}
     )
-    people["patient"] = _chunks(rng, people, ["male", "fitzpatrick"], largest=4)
-    people["lesion"] = _chunks(rng, people, ["patient", "disease"], largest=2, single=0.85)
+    part = pd.Series(np.repeat(np.arange(len(sizes)), sizes))
+    people["patient"] = _chunks(rng, people.assign(part=part), [*_SKIN_PERSON, "part"], largest=4)
+    people["lesion"] = _chunks(rng, people, ["patient", "disease"], largest=3, single=0.6)
     ages = 5 * np.clip(np.round(rng.normal(52, 17, size) / 5), 3, 17).astype(int)
     people["age"] = ages[people["patient"]]
     people["severity"] = _severity(rng, people["disease"], settings)[people["lesion"]]
@@ -158,7 +167,7 @@ def chest_population(
     people.loc[size : size + other - 1, "finding"] = "effusion"
     people.loc[size + other :, "finding"] = "uncertain"
     total = len(people)
-    people["patient"] = _chunks(rng, people, ["male", "old"], largest=3)
+    people["patient"] = _chunks(rng, people, _CHEST_PERSON, largest=3)
     ages = np.where(people["old"], rng.integers(OLD, 91, total), rng.integers(10, OLD, total))
     people["age"] = ages[people["patient"]]
     severity = _severity(rng, people["disease"], settings)

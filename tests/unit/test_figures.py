@@ -1,0 +1,455 @@
+"""figures.py and its drawings: numbers against an independent recomputation, and the look of them.
+
+Every drawing is laid out once on a mock run; then nothing may overlap, be cut off or be too small
+to read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mock_run as mock
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from swift_debias import (
+    captions,
+    figure_images,
+    figure_metrics,
+    figures,
+    results,
+    statistics,
+    tables,
+)
+from swift_debias.figures import Drawing, Request, Sources
+from swift_debias.methods.swift import Settings
+from swift_debias.settings import UserError
+
+PLOTS = {**figure_metrics.PLOTS, **figure_images.PLOTS}
+SWIFT = {**Settings().model_dump(mode="json"), **mock.VARIANTS["swift"]}
+FEW = mock.FEW
+
+
+def two(methods: tuple[str, ...]) -> tuple[tables.Block, ...]:
+    return (
+        mock.block("skin", "skin_tone", methods, datasets=("fitzpatrick17k",)),
+        mock.block("cxr", "age", methods, datasets=("chexpert",)),
+    )
+
+
+BLOCKS: dict[str, tuple[tables.Block, ...]] = {
+    "epochs": two(("baseline", "swift_epochs_05", "swift", "swift_epochs_20", "swift_epochs_40")),
+    "external": two(("baseline", "swift_external_20", "swift_external_60", "swift")),
+    "reinit": two(("baseline", "swift_reinit_10", "swift", "swift_reinit_50", "swift_reinit_90")),
+    "pareto": (
+        mock.block("skin", "skin_tone"),
+        mock.block("skin", "sex", FEW),
+        mock.block("cxr", "age", FEW),
+    ),
+    "cost": (mock.block("skin", "skin_tone"), mock.block("cxr", "age", FEW)),
+    "groups": (mock.block("skin", "sex", FEW), mock.block("cxr", "age_5", ("baseline", "swift"))),
+    "intervals": (mock.block("skin", "skin_tone"), mock.block("skin", "sex", FEW)),
+    "thresholds": two(FEW),
+    "masks": two(("swift",)),
+    "estimators": two(("baseline", "swift", "swift_per_sample")),
+    "bias": two(("baseline",))[:1],
+    "cam": two(("baseline", "llft", "diffprune", "swift"))[:1],
+    "importance": two(("swift",))[:1],
+    "method": two(("swift",))[:1],
+}
+
+
+def request_of(plot: str, synthetic: bool = True, **options: Any) -> Request:
+    return Request(
+        name=plot,
+        blocks=BLOCKS[plot],
+        titles=mock.TITLES,
+        groups=mock.GROUPS,
+        classes=mock.CLASSES,
+        epochs=mock.EPOCHS,
+        variants={**mock.VARIANTS, "swift": SWIFT},
+        options=options,
+        synthetic=synthetic,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    mock.make_run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(run: Path) -> Sources:
+    predictions = results.read_predictions(sorted(run.glob("predictions/*/*/*/*/*.parquet")))
+    intervals = []
+    for block in BLOCKS["intervals"]:
+        part = figures.of_block(predictions, block)
+        part = part[part["method"].isin(block.methods)].drop(columns="attribute")
+        drawn = statistics.bootstrap(part.rename(columns={"group": "attribute"}), 2, 0, 50)
+        keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
+        intervals.append(drawn.assign(**keys))
+    return Sources(
+        metrics=pd.read_parquet(run / "metrics.parquet"),
+        costs=tables.read_costs(run.glob("debiased/*/*/*/*/*/cost.json")),
+        predictions=predictions,
+        summaries=results.read_summaries(
+            sorted(run.glob("importance/*/*/*/*.mask_summary.parquet"))
+        ),
+        intervals=pd.concat(intervals, ignore_index=True),
+    )
+
+
+def arrays_of(plot: str) -> dict[str, np.ndarray]:
+    """What script figure_arrays.py would have computed."""
+    rng = np.random.default_rng(3)
+    if plot in ("bias", "cam"):
+        each = 3 if plot == "bias" else 1
+        n = 4 * each
+        arrays = {
+            "images": rng.integers(0, 256, (n, 24, 24, 3), np.uint8),
+            "image_id": np.array([f"i{place}" for place in range(n)]),
+            "label": np.repeat([1, 0], 2 * each),
+            "group": np.tile(np.repeat([0, 1], each), 2),
+            "score": rng.random(n),
+        }
+        methods = BLOCKS["cam"][0].methods
+        maps = {"maps": rng.normal(size=(4, n, 7, 7)), "scores": rng.random((4, n))}
+        return arrays | maps | {"methods": np.array(methods), "kinds": np.array(["CAM"] * 4)}
+    if plot == "importance":
+        shown = {kind: rng.random((32, 48)) for kind in ("bias", "prediction", "mask")}
+        return {**shown, "layer": np.array("layer3.0.conv2"), "shape": np.array([256, 256, 3, 3])}
+    rows: list[tuple[Any, ...]] = []
+    for block, fold in itertools.product(BLOCKS.get(plot, ()), range(mock.FOLDS)):
+        if plot == "reinit":
+            for method, share in zip(block.methods[1:], (0.1, 0.6, 0.5, 0.9), strict=True):
+                rows.append((*block[:3], method, fold, share + 0.01 * fold))
+        elif plot == "estimators":
+            for name in ("minibatch", "per_sample"):
+                shares = rng.dirichlet(np.ones(20))
+                rows += [(*block[:3], name, fold, i / 20, s, 0.5) for i, s in enumerate(shares)]
+    names = {
+        "reinit": ("task", "backbone", "attribute", "method", "fold", "share"),
+        "estimators": figure_metrics._MASK_COLUMNS,
+    }.get(plot, ())
+    columns = zip(*rows, strict=True)
+    return {name: np.array(column) for name, column in zip(names, columns, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def drawings(sources: Sources) -> dict[str, Drawing]:
+    return {
+        plot: figures.draw(
+            PLOTS[plot],
+            request_of(plot),
+            Sources(**{**vars(sources), "arrays": arrays_of(plot)}),
+        )
+        for plot in PLOTS
+    }
+
+
+# --- the look of it -------------------------------------------------------------------------------
+
+
+def texts(drawing: Drawing) -> Iterator[tuple[Text, Bbox]]:
+    """Everything written in a figure, and where."""
+    renderer = FigureCanvasAgg(drawing.figure).get_renderer()
+    hidden = {id(text) for axes in drawing.figure.get_axes() for text in _not_drawn(axes)}
+    for text in drawing.figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_visible() and text.get_text().strip() and id(text) not in hidden:
+            yield text, text.get_window_extent(renderer)
+
+
+def _not_drawn(axes: Axes) -> Iterator[Any]:
+    """Texts of axes that are hidden, and of ticks outside of the limits."""
+    if not axes.get_visible():
+        yield from axes.findobj(Text)
+        return
+    for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        low, high = sorted(limits)
+        margin = 1e-6 * (high - low)
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+            if not axes.axison or not low - margin <= tick.get_loc() <= high + margin:
+                yield from (tick.label1, tick.label2)
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_no_text_is_cut_off_or_runs_into_another(plot: str, drawings: dict[str, Drawing]) -> None:
+    found = list(texts(drawings[plot]))
+    width, height = drawings[plot].figure.get_size_inches() * drawings[plot].figure.dpi
+    for text, box in found:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+        assert inside, f"{text.get_text()!r} is cut off"
+    for (one, a), (two, b) in itertools.combinations(found, 2):
+        overlap = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert min(overlap) <= 1, f"{one.get_text()!r} runs into {two.get_text()!r}"
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_text_is_readable_at_the_width_of_a_page(plot: str, drawings: dict[str, Drawing]) -> None:
+    assert all(text.get_fontsize() >= 6 for text, _ in texts(drawings[plot]))
+    width, height = drawings[plot].figure.get_size_inches()
+    assert width <= figures.PAGE + 1e-9
+    assert height <= 9.5  # fits on a page
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_every_figure_of_a_demo_says_synthetic(plot: str, drawings: dict[str, Drawing]) -> None:
+    assert "synthetic data" in [text.get_text() for text, _ in texts(drawings[plot])]
+
+
+def test_figures_of_real_data_do_not(sources: Sources) -> None:
+    real = figures.draw(PLOTS["masks"], request_of("masks", synthetic=False), sources)
+    assert not any("synthetic" in text.get_text() for text, _ in texts(real))
+
+
+def test_methods_are_told_apart_and_look_the_same_everywhere() -> None:
+    looks = [figures.look(method) for method in mock.TEN]
+    assert len({color for color, _ in looks}) == len({marker for _, marker in looks}) == 10
+    variants = [figures.look(f"swift_{name}") for name in ("zscore", "no_step1", "per_sample")]
+    assert all(variant != figures.look("swift") for variant in variants)
+    assert figures.look("somebodys_method") == figures.look("somebodys_method")
+
+
+def _after_protanopia(color: str) -> np.ndarray:
+    """Linear RGB as seen without long-wave cones (Vienot, Brettel and Mollon, 1999), in Lab."""
+    channels = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    simulated = np.array([[0.112, 0.888, 0], [0.112, 0.888, 0], [0.004, -0.004, 1]]) @ linear
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(to_xyz) @ simulated.clip(0, 1) / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_groups_are_told_apart_by_the_colour_blind() -> None:
+    seen = [_after_protanopia(figures.group_color(group)) for group in range(5)]
+    for one, other in itertools.combinations(seen, 2):
+        assert np.linalg.norm(one - other) > 10
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_files_are_vector_and_300_dpi_and_the_same_twice(sources: Sources, tmp_path: Path) -> None:
+    request = request_of("masks")
+    paths = figures.write(PLOTS["masks"], request, sources, tmp_path / "a" / "figure8")
+    again = figures.write(PLOTS["masks"], request, sources, tmp_path / "b" / "figure8")
+    assert [path.name for path in paths] == ["figure8.pdf", "figure8.png", "figure8.csv"]
+    for one, other in zip(paths, again, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    pdf, png, csv = (path.read_bytes() for path in paths)
+    assert b"/Subtype /Type0" in pdf or b"/FontFile2" in pdf  # TrueType, not Type 3
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
+    assert struct.unpack(">I", png[16:20])[0] == round(figures.PAGE * 300)
+    assert len(csv.decode().splitlines()) == 1 + 2 * 6 * 20  # blocks, layer groups, bins
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_drawing_needs_no_torch() -> None:
+    modules = "figures, figure_metrics, figure_images, report, results, captions"
+    code = f"import sys; from swift_debias import {modules}; assert 'torch' not in sys.modules"
+    scripts = Path(figures.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=scripts, check=True)
+
+
+def test_every_drawing_has_a_caption() -> None:
+    assert set(captions.CAPTIONS) == set(PLOTS)
+
+
+# --- the numbers ----------------------------------------------------------------------------------
+
+
+def recomputed(sources: Sources, **cell: str) -> tuple[float, float]:
+    """Mean and standard deviation of a cell, straight from the metrics."""
+    frame = sources.metrics
+    for column, value in cell.items():
+        frame = frame[frame[column] == value]
+    assert len(frame) == mock.FOLDS
+    return float(np.mean(frame["value"])), float(np.std(frame["value"], ddof=1))
+
+
+@pytest.mark.parametrize(
+    ("plot", "expected"),
+    [
+        ("epochs", {"skin": [0, 10, 20, 40, 80], "cxr": [0, 5, 10, 20, 40]}),
+        ("external", {"skin": [0, 0.2, 0.6, 1], "cxr": [0, 0.2, 0.6, 1]}),
+        ("reinit", {"skin": [11, 51, 61, 91, np.nan], "cxr": [11, 51, 61, 91, np.nan]}),
+    ],
+)
+def test_sweeps(
+    plot: str, expected: dict[str, list[float]], drawings: dict[str, Drawing], sources: Sources
+) -> None:
+    data = drawings[plot].data
+    for task, places in expected.items():
+        curve = data[(data["task"] == task) & (data["metric"] == "auc")]
+        np.testing.assert_allclose(curve["x"], places)
+    for row in data[data["metric"] != "seconds"].itertuples():
+        cell = {name: str(getattr(row, name)) for name in tables.KEYS}
+        assert (row.mean, row.std) == pytest.approx(recomputed(sources, **cell))
+
+
+def test_time_of_a_sweep_is_that_of_the_jobs(drawings: dict[str, Drawing], run: Path) -> None:
+    data = drawings["epochs"].data
+    times = data[(data["metric"] == "seconds") & (data["task"] == "cxr")].set_index("method")
+    assert times["mean"]["baseline"] == 0
+    files = run.glob("debiased/cxr/*/age/swift_epochs_20/*/cost.json")
+    seconds = [float(re.findall(r'"seconds": ([\d.]+)', path.read_text())[0]) for path in files]
+    assert times["mean"]["swift_epochs_20"] == pytest.approx(np.mean(seconds))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_non_dominated_front_against_its_definition(points: list[tuple[int, int]]) -> None:
+    high, low = np.array(points, dtype=float).T
+    expected = [
+        not any((a >= x and b <= y) and (a > x or b < y) for a, b in points) for x, y in points
+    ]
+    assert figure_metrics.non_dominated(high, low).tolist() == expected
+
+
+def test_a_missing_value_is_never_on_the_front() -> None:
+    high, low = np.array([0.9, np.nan, 0.8]), np.array([np.nan, 0.1, 0.2])
+    assert figure_metrics.non_dominated(high, low).tolist() == [False, False, True]
+
+
+def test_pareto(drawings: dict[str, Drawing], sources: Sources) -> None:
+    data = drawings["pareto"].data
+    assert len(data) == 2 * (10 + 3 + 3)
+    for row in data.iloc[::7].itertuples():
+        cell = {name: str(getattr(row, name)) for name in tables.KEYS[:-1]}
+        found = (row.auc_mean, row.auc_std), (row.eodds_mean, row.eodds_std)
+        for metric, pair in zip(("auc", "eodds"), found, strict=True):
+            assert pair == pytest.approx(recomputed(sources, **cell, metric=metric))
+    for _, part in data.groupby(["task", "attribute", "dataset"]):
+        best = part[part["non_dominated"]]
+        assert {part["auc_mean"].idxmax(), part["eodds_mean"].idxmin()} <= set(best.index)
+
+
+def test_curves_pass_through_the_tables_at_the_threshold_in_use(
+    drawings: dict[str, Drawing], sources: Sources
+) -> None:
+    data = drawings["thresholds"].data
+    at_half = data[np.isclose(data["threshold"], 0.5)]
+    assert len(at_half) == 6
+    for row in at_half.itertuples():
+        cell = {name: str(getattr(row, name)) for name in tables.KEYS[:-1]}
+        for metric in ("spd", "eodds", "balanced_accuracy"):
+            pair = getattr(row, f"{metric}_mean"), getattr(row, f"{metric}_std")
+            assert pair == pytest.approx(recomputed(sources, **cell, metric=metric), abs=1e-6)
+
+
+def test_groups_and_cost(drawings: dict[str, Drawing], sources: Sources) -> None:
+    data = drawings["groups"].data
+    five = data[data["attribute"] == "age_5"]
+    assert set(five["metric"]) == {f"{m}[{g}]" for m in ("auc", "ece") for g in range(5)}
+    row = five.iloc[3]
+    cell = {name: str(row[name]) for name in tables.KEYS}
+    assert (row["mean"], row["std"]) == pytest.approx(recomputed(sources, **cell))
+    costs = drawings["cost"].data
+    assert set(costs["metric"]) == set(tables.COSTS)
+    assert len(costs) == (10 + 3) * 4
+
+
+def test_mask_shares(drawings: dict[str, Drawing], sources: Sources) -> None:
+    data = drawings["masks"].data
+    keys = ["task", "attribute", "group"]
+    np.testing.assert_allclose(data.groupby(keys)["share"].sum(), 1)
+    part = figures.of_block(sources.summaries, BLOCKS["masks"][0])
+    layer1 = part[part["group"] == "layer1"]  # two layers of equal size
+    means = layer1.groupby("fold")["mean"].mean()
+    row = figures.of_block(data, BLOCKS["masks"][0], group="layer1").iloc[0]
+    assert (row["mean"], row["std"]) == pytest.approx((means.mean(), means.std()))
+    counts = np.array([np.stack(list(f["counts"])).sum(0) for _, f in layer1.groupby("fold")])
+    expected = (counts / counts.sum(1, keepdims=True)).mean(0)
+    drawn = figures.of_block(data, BLOCKS["masks"][0], group="layer1")["share"]
+    np.testing.assert_allclose(drawn, expected)
+
+
+def test_score_histograms(sources: Sources) -> None:
+    block = BLOCKS["bias"][0]
+    scores = figures.of_block(
+        sources.predictions, block, method="baseline", dataset="fitzpatrick17k"
+    )
+    found = figure_images.score_histograms(scores, 2)
+    cell = scores[(scores["label"] == 0) & (scores["group"] == 1)]
+    shares = []
+    for fold in range(mock.FOLDS):
+        values = cell.loc[cell["fold"] == fold, "score"].to_numpy()
+        shares.append(np.mean((values >= 0.25) & (values < 0.3)))
+    row = found[(found["label"] == 0) & (found["group"] == 1) & np.isclose(found["low"], 0.25)]
+    expected = [np.mean(shares), np.std(shares, ddof=1)]
+    np.testing.assert_allclose(row[["mean", "std"]].to_numpy()[0], expected)
+
+
+# --- the method's diagram -------------------------------------------------------------------------
+
+
+def stage_titles(**changes: Any) -> list[str]:
+    return [stage.title for stage in figure_images.stages({**SWIFT, **changes}, 10)]
+
+
+def test_stages_are_those_of_the_settings() -> None:
+    all_of_it = ["Biased classifier", "Importance", "Mask"]
+    steps = ["Step 1: extractor", "Re-initialize", "Step 2: head"]
+    assert stage_titles() == [*all_of_it, *steps]
+    assert stage_titles(step1=False) == [*all_of_it, *steps[1:]]
+    assert stage_titles(step2=False) == [*all_of_it, *steps[:1]]
+    assert stage_titles(reinit="none") == [*all_of_it, steps[0], steps[2]]
+    assert "Importance" not in stage_titles(mask="random")
+
+
+def test_weights_and_epochs_of_the_diagram_come_from_the_settings() -> None:
+    changed = {**SWIFT, "prediction_weight_1": 0.25, "threshold": 0.3}
+    text = " ".join(line for stage in figure_images.stages(changed, 7.5) for line in stage.lines)
+    assert r"0.25\,L_{pred} + 0.75\,L_{bias}" in text
+    assert "7.5 % of the epochs" in text
+    assert "quantile 0.3" in text
+    extractor = {stage.title: stage.extractor for stage in figure_images.stages(SWIFT, 10)}
+    assert extractor["Step 1: extractor"] == "masked"
+    assert extractor["Step 2: head"] == "frozen"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mask": "hard"}, {"mask": "none"}, {"reinit": "full"}, {"step1": False}]
+)
+def test_diagrams_of_variants_do_not_overlap(changes: dict[str, Any]) -> None:
+    request = request_of("method")
+    variants = {"swift": {**SWIFT, **changes}}
+    changed = Request(**{**vars(request), "variants": variants})
+    drawing = figures.draw(PLOTS["method"], changed, Sources())
+    test_no_text_is_cut_off_or_runs_into_another("method", {"method": drawing})
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_a_wrong_drawing_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"experiments\.figure6\.plot.*'pareto'"):
+        figures.find(PLOTS, "parto", "figure6")
+
+
+def test_nothing_to_draw_is_said(sources: Sources) -> None:
+    lost = Request(name="pareto", blocks=(mock.block("skin", "sex", ("nobody",)),))
+    with pytest.raises(UserError, match="nobody"):
+        figures.draw(PLOTS["pareto"], lost, sources)
+    with pytest.raises(UserError, match="intervals"):
+        figures.draw(PLOTS["intervals"], request_of("intervals"), Sources())
+    empty = Sources(summaries=sources.summaries[:0])
+    with pytest.raises(UserError, match="mask summaries"):
+        figures.draw(PLOTS["masks"], request_of("masks"), empty)

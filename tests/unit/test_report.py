@@ -1,0 +1,384 @@
+"""report.html: what is in it, and what a browser makes of it.
+
+The browser test drives headless Chromium through its DevTools protocol: no console message, no
+request, every table and image there, sorting, filtering and zooming work. It is skipped where there
+is no browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import mock_run as mock
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from swift_debias import report, tables
+from swift_debias.report import Section, Shown
+from swift_debias.settings import UserError
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+HOSTILE = "<script>alert('no')</script>"
+
+
+def make_metrics() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    keys = itertools.product(mock.TEN, ("ddi", "fitzpatrick17k"), ("auc", "spd"), range(3))
+    frame = pd.DataFrame(keys, columns=["method", "dataset", "metric", "fold"])
+    frame = frame.assign(task="skin", backbone="resnet50", attribute="skin_tone", n=100)
+    frame["value"] = rng.random(len(frame))
+    frame["reason"] = None
+    broken = frame.index[:2]
+    frame.loc[broken, "value"] = np.nan
+    frame.loc[broken, "reason"] = f"no sample of class 0 {HOSTILE}"
+    unknown = frame.iloc[:1].assign(metric="n_unknown", value=7.0, reason=None)
+    return pd.concat([frame, unknown], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tables as the run writes them, and two figures."""
+    folder = tmp_path_factory.mktemp("report")
+    cells = tables.lookup(make_metrics())
+    block = mock.block("skin", "skin_tone", metrics=("auc", "spd"))
+    for name in ("table1", "table2"):
+        table = tables.assemble(name, "Skin lesions", [block], cells, {}, mock.TITLES, True)
+        tables.write(table, folder / "tables")
+    for name, color in (("figure1", "red"), ("pareto", "blue")):
+        figure = Figure(figsize=(3, 2), facecolor=color)
+        figure.savefig(folder / f"{name}.png", dpi=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    settings = {
+        "run": "demo",
+        "seed": 3,
+        "folds": 2,
+        "tasks": {"skin": {}},
+        "backbones": {"resnet50": {"weights": HOSTILE}},
+        "methods": {"swift": {}},
+    }
+    (folder / "requirements.txt").write_text(
+        "-r other.txt\nnumpy==1.0  # old\nnobody-has-this==2\n"
+    )
+    log = {"rows_read": 9, "rules": [{"rule": "no image", "removed": 2, "examples": [HOSTILE]}]}
+    metrics = make_metrics()
+    rows = pd.DataFrame({"text": list("abcdefghijklmnopqrst"), "value": [*range(19), None]})
+    sections = [
+        Section(
+            "run",
+            "What was run",
+            report.configuration(settings, report.software(folder / "requirements.txt")),
+        ),
+        Section("tables", "Tables", report.result_tables(sorted(folder.glob("tables/*.html")))),
+        Section(
+            "figures",
+            "Figures",
+            report.figure_gallery(
+                Shown(name, "Bias & more", "A caption.", folder / f"{name}.png")
+                for name in ("figure1", "pareto")
+            ),
+        ),
+        Section(
+            "dropped",
+            "Everything left out",
+            report.grid(tables.exclusions({"ddi": log}), "exclusions", "Rows")
+            + report.grid(report.metrics_left_out(metrics), "reasons", "Metrics")
+            + report.grid(report.unknown_groups(metrics), "unknown", "Unknown")
+            + report.grid(rows, "many", "Many rows")
+            + report.grid(rows[:0], "empty", "Nothing here"),
+        ),
+    ]
+    return report.page("demo", sections, synthetic=True)
+
+
+# --- without a browser ----------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Tags in balance, and what a test asks for."""
+
+    VOID = frozenset({"meta", "img", "br", "input", "hr", "link", "col"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_page_is_well_formed_and_ids_are_unique(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link["href"] for link in page.all("a")} <= {f"#{name}" for name in ids}
+
+
+def test_page_refers_to_nothing_outside(html: str) -> None:
+    page = Page(html)
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "action"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, value)
+    assert "@import" not in html
+    assert re.search(r"url\((?!['\"]?data:)", html) is None
+    policy = page.all("meta")[1]["content"]
+    assert policy is not None and policy.startswith("default-src 'none'")
+
+
+def test_text_of_others_is_escaped(html: str) -> None:
+    assert HOSTILE not in html
+    assert html.count("&lt;script&gt;alert(") >= 3  # settings, exclusions, reasons
+
+
+def test_images_are_the_files(html: str, folder: Path) -> None:
+    images = [image for image in Page(html).all("img") if image.get("src")]
+    assert [image["alt"] for image in images] == ["Figure 1. Bias & more", "Bias & more"]
+    data = (images[0]["src"] or "").partition("base64,")[2]
+    assert base64.b64decode(data) == (folder / "figure1.png").read_bytes()
+    assert (images[0]["width"], images[0]["height"]) == ("900", "600")
+
+
+def test_banner_only_where_the_data_are_made_up(html: str) -> None:
+    assert 'class="banner"' in html
+    assert 'class="banner"' not in report.page("paper", [], synthetic=False)
+
+
+def test_versions_pinned_and_found(folder: Path) -> None:
+    (folder / "pins.txt").write_text(f"numpy=={np.__version__}\nnobody-has-this==2\n")
+    frame = report.software(folder / "pins.txt").set_index("package")
+    assert frame["here"]["numpy"] == frame["pinned"]["numpy"] == np.__version__
+    assert frame["here"]["nobody-has-this"] == "not in this job's environment"
+
+
+def test_everything_left_out_is_counted() -> None:
+    metrics = make_metrics()
+    reasons = report.metrics_left_out(metrics)
+    assert reasons["without a value"].sum() == 2
+    assert report.unknown_groups(metrics)["of unknown group"].tolist() == [7]
+    log = {"images": {"isic2019": 5}, "removed": {"same_id": 2}, "groups": 3}
+    facts = report.cohort_facts({"skin": log})
+    assert facts.values.tolist() == [
+        ["Skin lesions", "images", "isic2019", 5],
+        ["Skin lesions", "removed", "same id", 2],
+        ["Skin lesions", "groups", "", 3],
+    ]
+
+
+def test_sizes_of_external_sets(tmp_path: Path) -> None:
+    path = tmp_path / "external" / "skin" / "sex" / "fold1.parquet"
+    path.parent.mkdir(parents=True)
+    rows = [(0, 0, True)] * 3 + [(0, 1, True)] * 3 + [(1, 0, True)] * 2 + [(1, 1, False)] * 5
+    pd.DataFrame(rows, columns=["label", "attribute", "balanced"]).to_parquet(path)
+    (row,) = report.external_sizes([path]).to_dict("records")
+    assert row == {
+        **{"task": "Skin lesions", "attribute": "Sex", "fold": 1},
+        **{"images": 13, "balanced": 8, "smallest cell": 2},
+    }
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.html"
+    other.write_text("no body")
+    with pytest.raises(UserError, match=r"other\.html"):
+        report.fragment(other)
+    with pytest.raises(UserError, match="not a PNG"):
+        report.image(other, "")
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+
+class Browser:
+    """Headless Chromium, spoken to through a websocket; every event is kept."""
+
+    def __init__(self, profile: Path) -> None:
+        from websockets.sync.client import connect
+
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        options += ["--disable-background-networking", "--disable-component-update"]
+        options += ["--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
+        options += [f"--user-data-dir={profile}", "--window-size=1400,1000", "about:blank"]
+        self.process = subprocess.Popen(
+            [str(CHROMIUM), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.events: list[dict[str, Any]] = []
+        self.number = 0
+        self.stack = contextlib.ExitStack()
+        try:
+            port, path = self._wait_for(profile / "DevToolsActivePort").split()
+            address = f"ws://127.0.0.1:{port}{path}"
+            self.socket = self.stack.enter_context(connect(address, max_size=None, proxy=None))
+            targets = self.call("Target.getTargets")["targetInfos"]
+            page = next(target for target in targets if target["type"] == "page")
+            attached = {"targetId": page["targetId"], "flatten": True}
+            self.session = self.call("Target.attachToTarget", **attached)["sessionId"]
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_for(self, file: Path, seconds: float = 60) -> str:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if file.is_file() and len(file.read_text().split()) == 2:
+                return file.read_text()
+            assert self.process.poll() is None, "the browser ended at once"
+            time.sleep(0.1)
+        raise TimeoutError(f"no {file.name} after {seconds} s")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command and its result."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        if hasattr(self, "session"):
+            message["sessionId"] = self.session
+        self.socket.send(json.dumps(message))
+        while True:
+            reply = json.loads(self.socket.recv(timeout=60))
+            if reply.get("id") == self.number:
+                assert "error" not in reply, reply
+                return reply["result"]
+            self.events.append(reply)
+
+    def open(self, url: str) -> None:
+        """Load a page and wait until it is complete."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        self.call("Page.navigate", url=url)
+        end = time.monotonic() + 60
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            assert time.monotonic() < end, "the page did not load"
+            self.call("Runtime.evaluate", expression="1")
+            time.sleep(0.05)
+
+    def ask(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def close(self) -> None:
+        """End the browser that this object started."""
+        self.stack.close()
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(html: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
+    pytest.importorskip("websockets.sync.client", reason="websockets is not installed")
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    browser = Browser(folder / "profile")
+    try:
+        browser.open((folder / "report.html").as_uri())
+        yield browser
+    finally:
+        browser.close()
+
+
+def test_browser_loads_the_page_without_a_word(browser: Browser) -> None:
+    time.sleep(0.3)
+    browser.ask("1")  # collects what came meanwhile
+    said = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+    assert [event for event in browser.events if event["method"] in said] == []
+    urls = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    outside = [url for url in urls if not url.startswith("data:")]
+    assert len(outside) == 1 and outside[0].endswith("/report.html")
+
+
+def test_browser_shows_every_table_and_image(browser: Browser, html: str) -> None:
+    tables_there = "[...document.querySelectorAll('table')].map(t => t.tBodies[0].rows.length)"
+    rows = browser.ask(tables_there)
+    assert len(rows) == html.count("<table")
+    assert rows.count(10) == 2  # ten methods in each of the two result tables
+    sizes = "[...document.querySelectorAll('figure img')].map(i => [i.complete, i.naturalWidth])"
+    assert browser.ask(sizes) == [[True, 900], [True, 900]]
+    wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert browser.ask(wide)
+
+
+COLUMN = (
+    "[...document.querySelector('{table}').tBodies[0].rows].map(r => r.cells[{column}].textContent)"
+)
+
+
+def test_browser_sorts_a_result_table(browser: Browser) -> None:
+    column = COLUMN.format(table="#table1 table", column=2)
+    press = "[...document.querySelectorAll('#table1 th button.sort')].at(2).click()"
+    before = [float(text.split()[0]) for text in browser.ask(column)]
+    browser.ask(press)
+    upwards = [float(text.split()[0]) for text in browser.ask(column)]
+    browser.ask(press)
+    downwards = [float(text.split()[0]) for text in browser.ask(column)]
+    assert before != upwards == sorted(before)
+    assert downwards == sorted(before, reverse=True)
+    state = "document.querySelectorAll('#table1 [aria-sort=descending]').length"
+    assert browser.ask(state) == 1
+
+
+def test_browser_sorts_empty_cells_last(browser: Browser) -> None:
+    column = COLUMN.format(table="#many", column=1)
+    for _ in range(2):
+        browser.ask("document.querySelectorAll('#many th button.sort')[1].click()")
+        assert browser.ask(column)[-1] == ""
+    assert float(browser.ask(column)[0]) == 18
+
+
+def test_browser_filters_long_tables(browser: Browser) -> None:
+    assert browser.ask("document.querySelectorAll('input.filter').length") == 1
+    browser.ask(
+        "const f = document.querySelector('input.filter'); f.value = 'Q';"
+        "f.dispatchEvent(new Event('input'))"
+    )
+    shown = "[...document.querySelector('#many').tBodies[0].rows].filter(r => !r.hidden).length"
+    assert browser.ask(shown) == 1
+
+
+def test_browser_enlarges_a_figure(browser: Browser) -> None:
+    browser.ask("document.querySelector('#figure-pareto button.zoom').click()")
+    assert browser.ask("document.getElementById('zoom').open")
+    same = "document.querySelector('#zoom img').src === document.querySelector('#figure-pareto img').src"
+    assert browser.ask(same)
+    browser.ask("document.getElementById('zoom').click()")
+    assert not browser.ask("document.getElementById('zoom').open")
