@@ -31,7 +31,7 @@ with logged(snakemake):
         return make_samples(
             images,
             images.rows(rows.dataset.tolist(), rows.image_id.tolist()),
-            rows.label,
+            rows.label.to_numpy(),
             unknown,
             device,
             compute.resident,

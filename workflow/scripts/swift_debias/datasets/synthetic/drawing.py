@@ -20,7 +20,7 @@ Array: TypeAlias = npt.NDArray[np.floating]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Streams: TypeAlias = Sequence[np.random.Generator]
 
-_HAIRS = 10
+_HAIRS = 12
 _HAIR_POINTS = 56
 _BORDER_WAVES = np.arange(2, 10)
 _BORDER_ANGLES = 128
@@ -219,7 +219,7 @@ def _skin_colour(scenes: SkinScenes) -> Array:
     lab = np.stack(
         [
             scenes.lightness + 1.0 * vary[:, 0],
-            13 + 5 * (scenes.male - 0.5) * scenes.lightness / 60 + 1.0 * vary[:, 1],
+            13 + 6 * (scenes.male - 0.5) * scenes.lightness / 60 + 1.0 * vary[:, 1],
             19 - 0.05 * (scenes.lightness - 40) + 0.8 * vary[:, 2],
         ],
         axis=-1,

@@ -21,7 +21,7 @@ FEWEST = 20
 """Fewest images that a data set can be asked for; the dirt needs room."""
 
 _QUALITY = 92
-_LOW_QUALITY = 50
+_LOWER_QUALITY = 75
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def resized(picture: Bytes, factor: float) -> Bytes:
 
 
 def stored_again(picture: Bytes) -> Bytes:
-    """The picture after it was stored as a JPEG of low quality, uint8 (h, w, 3)."""
-    return np.asarray(Image.open(io.BytesIO(_jpeg(picture, _LOW_QUALITY))))
+    """The picture after it was stored as a JPEG of lower quality, uint8 (h, w, 3)."""
+    return np.asarray(Image.open(io.BytesIO(_jpeg(picture, _LOWER_QUALITY))))
 
 
 def one_more_row(frame: pd.DataFrame, **changes: Any) -> pd.DataFrame:

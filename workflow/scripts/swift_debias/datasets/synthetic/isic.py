@@ -166,7 +166,7 @@ def write_2020(folder: Folder) -> None:
     pictures = pictures_of(folder, people)
     pictures += draw(listed, "isic", "isic2020", folder.settings, folder.seed, "again")
     pictures += [
-        resized(picture, 0.9) if place % 2 else stored_again(picture)
+        resized(picture, 1.25) if place % 2 else stored_again(picture)
         for place, picture in enumerate(pictures[copies : 2 * copies])
     ]
     rows = pd.concat([people, listed, unlisted], ignore_index=True)

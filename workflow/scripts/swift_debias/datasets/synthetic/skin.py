@@ -88,7 +88,7 @@ def write_fitzpatrick17k(folder: Folder) -> None:
         }
     )
     frame.loc[frame.index % 100 == 50, "url"] = ""
-    pictures = _draw(folder, own) + [resized(p, 0.9) for p in pictures_of(folder, leaked)]
+    pictures = _draw(folder, own) + [resized(p, 1.25) for p in pictures_of(folder, leaked)]
     folder.pictures("images/" + frame["md5hash"] + ".jpg", pictures)
     folder.truncated(f"images/{hashes[total]}.jpg", pictures[0])
     for name in hashes[total:]:  # the truncated one, and one without its file
