@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from swift_debias.code import _parse, code_id
 
 

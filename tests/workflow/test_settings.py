@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from swift_debias import datasets, methods, settings
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -201,7 +201,7 @@ def algorithm(wildcards):
 def shared_importance(wildcards):
     """The importances, for the methods that read them."""
     if methods.load(algorithm(wildcards)).NEEDS_IMPORTANCE:
-        return expand(rules.importance.output.importance, **wildcards)
+        return expand(rules.importance.output.importance, **wildcards)[0]
     return []
 
 
