@@ -15,7 +15,9 @@ def scripts(tmp_path: Path) -> Path:
         "job.py": "from library import top\nprint(top.f())\n",
         "other.py": "import json\n",
         "library/__init__.py": "",
-        "library/top.py": '"""Doc."""\nfrom .deep import g\n\ndef f():\n    """Doc."""\n    return g()\n',
+        "library/top.py": (
+            '"""Doc."""\nfrom .deep import g\n\ndef f():\n    """Doc."""\n    return g()\n'
+        ),
         "library/deep.py": "def g():\n    from .lazy import h\n    return h()\n",
         "library/lazy.py": "def h():\n    return 1  # one\n",
         "library/unused.py": "x = 1\n",

@@ -1,4 +1,4 @@
-"""The paper's experiment is planned where its data are, and says what is missing where they are not."""
+"""The paper is planned where its data are; where they are not, each folder is named."""
 
 from pathlib import Path
 

@@ -208,19 +208,19 @@ def shared_importance(wildcards):
 # --- evaluate, report -----------------------------------------------------------------------------
 
 
-def all_folds(pattern):
-    """The files of every fold; one job takes all folds, since its fixed cost is its imports."""
-    return expand(pattern, fold=FOLDS, allow_missing=True)
-
-
 def cell_methods(wildcards):
     """All methods of a (task, backbone, attribute)."""
     return list(CELLS[wildcards.task, wildcards.backbone, wildcards.attribute])
 
 
-def cell_predictions(wildcards):
-    """Predictions of all methods of a (task, backbone, attribute)."""
-    return expand(rules.evaluate.output, method=cell_methods(wildcards), **wildcards)
+def cell_models(wildcards):
+    """Models of all methods and folds of a (task, backbone, attribute)."""
+    return expand(
+        rules.debias.output.model,
+        method=cell_methods(wildcards),
+        fold=FOLDS,
+        **wildcards,
+    )
 
 
 def debias_costs(wildcards):

@@ -1,29 +1,29 @@
 # Scores on the test sets, then metrics. Only from here on are test labels read.
 
 
+# One job scores all models of a (task, backbone, attribute): a job's fixed cost is its imports. Its
+# output is a folder with {method}/fold{fold}.parquet, since the methods differ from cell to cell.
 rule evaluate:
     input:
-        models=all_folds(rules.debias.output.model),
+        models=cell_models,
         manifests=of_datasets(rules.build_manifest.output.manifest, attribute_tests),
         pixels=of_datasets(rules.cache_images.output.pixels, attribute_tests),
         index=of_datasets(rules.cache_images.output.index, attribute_tests),
         skin_tone=skin_tones(attribute_tests),
     output:
-        all_folds(
-            folder(
-                "predictions/{task}/{backbone}/{attribute}/{method}/fold{fold}.parquet"
-            )
-        ),
+        directory(folder("predictions/{task}/{backbone}/{attribute}")),
     log:
-        folder("logs/evaluate/{task}/{backbone}/{attribute}/{method}.log"),
+        folder("logs/evaluate/{task}/{backbone}/{attribute}.log"),
     benchmark:
-        folder("benchmarks/evaluate/{task}/{backbone}/{attribute}/{method}.tsv")
+        folder("benchmarks/evaluate/{task}/{backbone}/{attribute}.tsv")
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
     resources:
         gpu=1,
     params:
+        methods=cell_methods,
+        folds=FOLDS,
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         datasets=attribute_tests,
@@ -35,7 +35,7 @@ rule evaluate:
 
 rule score:
     input:
-        cell_predictions,
+        rules.evaluate.output,
     output:
         folder("metrics/{task}/{backbone}/{attribute}.parquet"),
     log:

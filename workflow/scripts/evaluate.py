@@ -1,10 +1,11 @@
-"""Score the test sets with the models of all folds of one method."""
+"""Score the test sets with the models of all methods and folds of one cell."""
 
+import itertools
 from pathlib import Path
 
 from swift_debias import networks, training
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import logged, whole
+from swift_debias.job import logged
 from swift_debias.labelled import read_labelled
 from swift_debias.samples import make_samples
 from swift_debias.settings import Attribute, Backbone, Compute
@@ -29,10 +30,12 @@ with logged(snakemake):
         device,
         compute.resident,
     )
-    for model, output in zip(snakemake.input.models, snakemake.output, strict=True):
+    runs = itertools.product(params.methods, params.folds)
+    for (method, fold), model in zip(runs, snakemake.input.models, strict=True):
         classifier = training.place(networks.load(Path(model), backbone), device, compute)
         scores = training.predict(classifier, samples).double().sigmoid().cpu().numpy()
         predictions = tests.assign(score=scores.astype("float32"))
-        with whole(output) as partial:
-            predictions.to_parquet(partial, index=False)
+        output = Path(snakemake.output[0]) / method / f"fold{fold}.parquet"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        predictions.to_parquet(output, index=False)
         print(f"{model}: {len(predictions)} images scored")

@@ -1,19 +1,17 @@
 """Bootstrap intervals over test images of all methods of one (task, backbone, attribute)."""
 
-import pandas as pd
+from pathlib import Path
 
-from swift_debias import statistics
+from swift_debias import results, statistics
 from swift_debias.job import logged, whole
 
 with logged(snakemake):
     params = snakemake.params
-    runs = [(method, fold) for method in params.methods for fold in params.folds]
-    frames = [
-        pd.read_parquet(path).assign(method=method, fold=fold)
-        for (method, fold), path in zip(runs, snakemake.input, strict=True)
-    ]
+    predictions = results.read_predictions(map(Path, snakemake.input))
+    # within one cell the task, network and attribute are the same for all
+    predictions = predictions.drop(columns="attribute").rename(columns={"group": "attribute"})
     found = statistics.bootstrap(
-        pd.concat(frames, ignore_index=True),
+        predictions,
         groups=params.groups,
         seed=params.seed,
         resamples=params.resamples,

@@ -5,7 +5,7 @@ Plain strings, so that the Snakefile may import them. The key is a view's `plot`
 
 from __future__ import annotations
 
-_FOLDS = "Mean over folds; {} one sample standard deviation over folds."
+_FOLDS = "Mean over folds; {} one sample standard deviation over folds, cut at 0 and 1."
 
 CAPTIONS: dict[str, str] = {
     "bias": "What bias looks like. Left: test images of each class and group, taken at the 10, 50 "
@@ -34,7 +34,8 @@ CAPTIONS: dict[str, str] = {
     "pareto": "AUC against equalized odds of every method on every test set. Outlined: methods "
     "that no other one beats in both; what lies left of and above the dashed line is beaten. "
     + _FOLDS.format("bars:"),
-    "cost": "What debiasing costs beside the Baseline's own training. " + _FOLDS.format("bars:"),
+    "cost": "What debiasing costs beside the Baseline's own training. Mean over folds; bars: one "
+    "sample standard deviation.",
     "groups": "AUC and expected calibration error of every group; the worst group's AUC is the "
     "leftmost dot. " + _FOLDS.format("bars:"),
     "intervals": "Difference to the Baseline on the same test images, with 95 % intervals of a "

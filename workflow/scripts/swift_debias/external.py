@@ -1,7 +1,7 @@
 """The external set of a fold, as samples on the device, and the importances measured on it.
 
-Reads what rule `make_external` wrote. For an attribute of more than two groups it picks the two with
-the highest and the lowest AUC (Section 5.1.3) and recodes them as a binary attribute.
+Reads what rule `make_external` wrote. For an attribute of more than two groups it picks the two
+with the highest and the lowest AUC (Section 5.1.3) and recodes them as a binary attribute.
 """
 
 from __future__ import annotations

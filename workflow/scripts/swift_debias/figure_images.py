@@ -25,6 +25,7 @@ from .figures import (
     Plot,
     Request,
     Sources,
+    band,
     group_color,
     heading,
     legend_below,
@@ -150,12 +151,9 @@ def _score_axes(axes: Axes, shares: pd.DataFrame, names: Sequence[str], label: i
     for group, name in enumerate(names):
         part = shares[shares["group"] == group]
         edges = np.append(part["low"], 1.0)
-        mean, std = part["mean"].to_numpy(float), np.nan_to_num(part["std"].to_numpy(float))
-        color = group_color(group)
-        low, high = (np.append(v, v[-1:]) for v in (mean - std, mean + std))
-        axes.fill_between(
-            edges, low.clip(0), high, step="post", color=color, alpha=0.2, linewidth=0
-        )
+        mean, color = part["mean"].to_numpy(float), group_color(group)
+        low, high = (np.append(v, v[-1:]) for v in band(mean, part["std"].to_numpy(float)))
+        axes.fill_between(edges, low, high, step="post", color=color, alpha=0.2, linewidth=0)
         axes.stairs(mean, edges, color=color, linewidth=1.2, label=name)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)

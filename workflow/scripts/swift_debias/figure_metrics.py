@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from . import metrics, tables
 from .figures import (
@@ -28,6 +28,7 @@ from .figures import (
     Plot,
     Request,
     Sources,
+    band,
     cell_means,
     dot,
     grid_of_axes,
@@ -41,6 +42,7 @@ from .figures import (
     new_figure,
     of_block,
     panel_title,
+    reach,
 )
 from .settings import UserError
 from .tables import Block, title
@@ -142,7 +144,8 @@ def _sweep(request: Request, points: pd.DataFrame, label: str, chosen: str = "")
         part = of_block(points, block, dataset=dataset)
         panel_title(rows[row][0], row, heading(block, dataset), len(panels))
         for axes, metric in zip(rows[row], names, strict=True):
-            _sweep_axes(axes, request, part[part["metric"] == metric])
+            top = np.inf if metric == "seconds" else 1.0
+            _sweep_axes(axes, request, part[part["metric"] == metric], top)
             axes.set_ylabel(metric_label(metric))
             axes.set_xlabel(label)
     legend_below(figure, _sweep_handles(request, points, chosen or "setting used elsewhere"), 4)
@@ -150,14 +153,14 @@ def _sweep(request: Request, points: pd.DataFrame, label: str, chosen: str = "")
     return Drawing(figure, points.sort_values([*tables.KEYS[:3], "dataset", "metric", "x"])[keys])
 
 
-def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame) -> None:
-    """One curve with its band; Baseline and the setting in use are marked."""
+def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame, top: float) -> None:
+    """One curve with its band, within [0, top]; Baseline and the setting in use are marked."""
     base = np.array([_untouched(request, str(method)) for method in part["method"]])
     color = look(SWEPT).color
     line = part.dropna(subset=["x", "mean"]).sort_values("x")
     x, mean, std = (line[name].to_numpy(float) for name in ("x", "mean", "std"))
-    band = np.nan_to_num(std)
-    axes.fill_between(x, mean - band, mean + band, color=color, alpha=0.18, linewidth=0)
+    low, high = band(mean, std, top)
+    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
     axes.plot(x, mean, color=color, marker="o", markersize=3)
     for at, height in part.loc[base, ["x", "mean"]].to_numpy(float):
         if np.isnan(at):
@@ -240,7 +243,7 @@ def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, lo
     x, y, dx, dy = (part[name].to_numpy(float) for name in names)
     for place, method in enumerate(part["method"].astype(str)):
         edge = {"markeredgecolor": INK, "markeredgewidth": 0.7} if best[place] else {}
-        bars = {"xerr": dx[place], "yerr": dy[place]}
+        bars = {"xerr": reach(x[place], dx[place]), "yerr": reach(y[place], dy[place])}
         dot(axes, x[place], y[place], method, **bars, **edge, zorder=4 if best[place] else 3)
     axes.margins(0.08)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
@@ -294,8 +297,8 @@ def cost(request: Request, sources: Sources) -> Drawing:
             for y, method in enumerate(methods):
                 mean, std = float(part["mean"][method]), float(part["std"][method])
                 if mean > 0:  # the axis has no zero
-                    low = min(np.nan_to_num(std), 0.9 * mean)
-                    dot(axes, mean, y, method, xerr=[[low], [std]])
+                    spread = float(np.nan_to_num(std))
+                    dot(axes, mean, y, method, xerr=[[min(spread, 0.9 * mean)], [spread]])
             if BASELINE in part.index:
                 reference = float(part["mean"][BASELINE])
                 axes.axvline(reference, color=look(BASELINE).color, linestyle="--", linewidth=1)
@@ -308,15 +311,26 @@ def cost(request: Request, sources: Sources) -> Drawing:
 
 
 def _log_ticks(axes: Axes, most: int = 4) -> None:
-    """At most so many ticks on a logarithmic x axis, at 1, 2, 5 or at powers of ten: 2k, 10M."""
+    """At most so many ticks on a logarithmic x axis, at round numbers: 0.1, 500, 2k, 10M."""
     left, right = axes.get_xlim()
     powers = 10.0 ** np.arange(np.floor(np.log10(left)), np.ceil(np.log10(right)) + 1)
-    steps = [np.outer(powers, subs).ravel() for subs in ((1, 2, 5), (1, 3), (1,))]
+    steps = [np.outer(powers, subs).ravel() for subs in _ROUND]
     inside = [np.sort(ticks[(ticks >= left) & (ticks <= right)]) for ticks in steps]
     chosen = next((ticks for ticks in inside if len(ticks) <= most), inside[-1])
     axes.set_xticks(chosen[:: -(-len(chosen) // most)])
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: _short(value)))
     axes.minorticks_off()
+
+
+_ROUND = (range(1, 10), (1, 2, 5), (1, 3), (1,))
+
+
+def _short(value: float) -> str:
+    """2000 as 2k."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:g}{letter}"
+    return f"{value:g}"
 
 
 def groups(request: Request, sources: Sources) -> Drawing:
@@ -370,8 +384,8 @@ def _group_dots(
     for y, method in enumerate(methods):
         for group in range(k):
             mean, std = values[method, f"{metric}[{group}]"]
-            bar = {"xerr": np.nan_to_num(std), "elinewidth": 0.7}
             at, color = y + offsets[group], group_color(group)
+            bar: dict[str, Any] = {"xerr": reach(mean, std), "elinewidth": 0.7}
             axes.errorbar(mean, at, **bar, color=color, marker="o", markersize=3)
     axes.xaxis.set_major_locator(MaxNLocator(3))
 
@@ -436,9 +450,9 @@ def thresholds(request: Request, sources: Sources) -> Drawing:
                 line = part[part["method"] == method]
                 x = line["threshold"].to_numpy(float)
                 mean = line[f"{metric}_mean"].to_numpy(float)
-                std = np.nan_to_num(line[f"{metric}_std"].to_numpy(float))
+                low, high = band(mean, line[f"{metric}_std"].to_numpy(float))
                 color = look(method).color
-                axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.12, linewidth=0)
+                axes.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
                 axes.plot(x, mean, color=color)
             axes.set_ylabel(metric_label(metric))
             axes.set_xlabel("Decision threshold")
@@ -538,7 +552,7 @@ def _violins(axes: Axes, part: pd.DataFrame) -> None:
         style: dict[str, Any] = {"color": color, "alpha": 0.3, "linewidth": 0}
         axes.barh(at, 2 * half, thickness, x - half, align="edge", **style)
         mean, std = bins[["mean", "std"]].iloc[0]
-        axes.errorbar(x, mean, yerr=np.nan_to_num(std), color=color, marker="o", elinewidth=1)
+        axes.errorbar(x, mean, yerr=reach(mean, std), color=color, marker="o", elinewidth=1)
     axes.plot(
         range(len(names)),
         [part.loc[part["group"] == n, "mean"].iloc[0] for n in names],
@@ -569,7 +583,7 @@ def estimators(request: Request, sources: Sources) -> Drawing:
             _method_axis(axes, request, block.methods, named=axes is rows[row][0])
             for y, method in enumerate(block.methods):
                 mean, std = float(part["mean"][method]), float(part["std"][method])
-                dot(axes, mean, y, method, xerr=std)
+                dot(axes, mean, y, method, xerr=reach(mean, std))
             axes.set_xlabel(metric_label(metric))
             axes.xaxis.set_major_locator(MaxNLocator(3))
         _mask_histograms(rows[row][-1], of_block(hist, block))
@@ -588,9 +602,9 @@ def _mask_histograms(axes: Axes, hist: pd.DataFrame) -> None:
     for name, (color, shown) in _ESTIMATORS.items():
         part = hist[hist["estimator"] == name]
         bins = part.groupby("low")["share"]
-        mean, std = bins.mean().to_numpy(), bins.std().fillna(0).to_numpy()
+        mean = bins.mean().to_numpy()
         edges = np.append(np.unique(part["low"]), 1.0)
-        low, high = (np.append(v, v[-1]) for v in (mean - std, mean + std))
+        low, high = (np.append(v, v[-1]) for v in band(mean, bins.std().to_numpy()))
         axes.fill_between(edges, low, high, step="post", color=color, alpha=0.18, linewidth=0)
         axes.stairs(mean, edges, color=color, linewidth=1.2, label=shown)
     axes.legend(loc="upper left")

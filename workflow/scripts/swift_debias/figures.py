@@ -260,10 +260,22 @@ def panel_title(axes: Axes, place: int, text: str, n_panels: int) -> None:
     axes.set_title(letter + text, loc="left")
 
 
+def reach(mean: float, std: float, top: float = 1.0) -> list[list[float]]:
+    """Error bars of one standard deviation, cut where the value cannot be: below 0, above `top`."""
+    std = float(np.nan_to_num(std))
+    return [[min(std, max(mean, 0.0))], [min(std, max(top - mean, 0.0))]]
+
+
+def band(mean: np.ndarray, std: np.ndarray, top: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper edge of a band of one standard deviation, cut as in `reach`."""
+    spread = np.nan_to_num(std)
+    return (mean - spread).clip(0, None), (mean + spread).clip(None, top)
+
+
 def dot(axes: Axes, x: float, y: float, method: str, **options: Any) -> None:
-    """A method's point, with bars `xerr` or `yerr` where given; NaN bars are left out."""
+    """A method's point, with bars `xerr` or `yerr` where given (`reach`)."""
     color, marker = look(method)
-    bars = {name: np.nan_to_num(options.pop(name)) for name in ("xerr", "yerr") if name in options}
+    bars = {name: options.pop(name) for name in ("xerr", "yerr") if name in options}
     axes.errorbar(x, y, **bars, fmt="none", ecolor=color, elinewidth=0.8, alpha=0.6, zorder=2)
     size = 8.5 if marker == "*" else 4.5
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.3}

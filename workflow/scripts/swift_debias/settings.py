@@ -280,7 +280,7 @@ class Synthetic(Model):
 
     images: dict[str, int] = Field(
         description="Usable images to draw, by data set; isic2019 counts those of 2017 and 2018, "
-        "which it contains. What real folders have besides (duplicates, lateral views ...) is extra."
+        "which it contains. What real folders have besides (duplicates, lateral views) is extra."
     )
     size: int = Field(72, ge=16, description="Shorter side of the drawn images in pixels.")
     melanoma: float = Field(0.35, gt=0, lt=1, description="Share of melanomas in skin sets.")

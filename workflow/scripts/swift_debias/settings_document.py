@@ -68,9 +68,9 @@ def document() -> str:
 
 def _inherited(model: type[BaseModel]) -> tuple[str, ...]:
     """Keys that the section of the base model has already explained."""
-    base = model.__mro__[1]
-    shown = base is settings.Dataset and issubclass(base, BaseModel)
-    return tuple(base.model_fields) if shown else ()
+    if settings.Dataset in model.__bases__:
+        return tuple(settings.Dataset.model_fields)
+    return ()
 
 
 def _section(title: str, model: type[BaseModel], without: tuple[str, ...]) -> str:
@@ -105,7 +105,9 @@ def _bound(constraint: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(str, value)) + "]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _type(annotation: Any) -> str:
