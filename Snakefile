@@ -28,4 +28,5 @@ rule all:
     default_target: True
     input:
         rules.check_data.output,
+        expand(rules.set_sizes.output, task=sorted({task for task, *_ in CELLS})),
         rules.summary.output,

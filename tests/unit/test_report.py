@@ -72,8 +72,16 @@ def html(folder: Path) -> str:
         "seed": 3,
         "folds": 2,
         "tasks": {"skin": {}},
-        "backbones": {"resnet50": {"weights": HOSTILE}},
+        "backbones": {"resnet50": {"weights": HOSTILE}, "unused": {}},
         "methods": {"swift": {}},
+        "experiments": {
+            "table1": {
+                "methods": ["baseline", "swift"],
+                "panels": [
+                    {"task": "skin", "backbone": "resnet50", "attribute": "sex", "methods": None}
+                ],
+            }
+        },
     }
     (folder / "requirements.txt").write_text(
         "-r other.txt\nnumpy==1.0  # old\nnobody-has-this==2\n"
@@ -193,6 +201,30 @@ def test_everything_left_out_is_counted() -> None:
         ["Skin lesions", "removed", "same id", 2],
         ["Skin lesions", "groups", "", 3],
     ]
+
+
+def test_what_was_run_names_what_the_experiments_use(html: str) -> None:
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html))
+    assert facts["networks"] == "ResNet-50"
+    assert facts["methods"] == "2, variants included"
+    assert (facts["seed"], facts["folds"]) == ("3", "2")
+
+
+def test_intervals_are_written_out_and_empty_where_there_are_none() -> None:
+    none = float("nan")
+    frame = pd.DataFrame(
+        {
+            **{"attribute": "sex", "backbone": "resnet50", "dataset": "ddi", "metric": "auc"},
+            "method": ["baseline", "swift"],
+            **{"value": [0.5, 0.6], "low": [0.45, 0.5], "high": [0.55, 0.7], "n_images": 90},
+            **{"difference": [none, 0.1], "difference_low": [none, -0.02]},
+            **{"difference_high": [none, 0.2], "reason": None},
+        }
+    )
+    found = report.bootstrap_intervals(frame, mock.TITLES, ["auc"])
+    assert found["95 % interval"].tolist() == ["0.450 to 0.550", "0.500 to 0.700"]
+    assert found["its 95 % interval"].tolist() == ["", "-0.020 to +0.200"]
+    assert report.bootstrap_intervals(frame, mock.TITLES, ["spd"]).empty
 
 
 def test_sizes_of_external_sets(tmp_path: Path) -> None:
@@ -378,7 +410,7 @@ def test_browser_filters_long_tables(browser: Browser) -> None:
 def test_browser_enlarges_a_figure(browser: Browser) -> None:
     browser.ask("document.querySelector('#figure-pareto button.zoom').click()")
     assert browser.ask("document.getElementById('zoom').open")
-    same = "document.querySelector('#zoom img').src === document.querySelector('#figure-pareto img').src"
-    assert browser.ask(same)
+    small, large = (f"document.querySelector('{f} img').src" for f in ("#figure-pareto", "#zoom"))
+    assert browser.ask(f"{small} === {large}")
     browser.ask("document.getElementById('zoom').click()")
     assert not browser.ask("document.getElementById('zoom').open")

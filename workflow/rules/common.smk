@@ -134,6 +134,20 @@ def skin_tones(names):
     ]
 
 
+def used_attributes(wildcards):
+    """The attributes of a task that some experiment needs."""
+    return sorted({cell[2] for cell in CELLS if cell[0] == wildcards.task})
+
+
+def external_of_task(wildcards):
+    """External sets of all attributes and folds of a task."""
+    return [
+        folder(f"external/{wildcards.task}/{attribute}/fold{fold}.parquet")
+        for attribute in used_attributes(wildcards)
+        for fold in FOLDS
+    ]
+
+
 def missing_data():
     """Raw folders that are not there, unless what is made of them is there already."""
     made = ("manifests/{}.parquet", "images/{}.npy", "images/{}.parquet")

@@ -188,3 +188,33 @@ rule make_external:
         code=code_id("make_external.py"),
     script:
         "../scripts/make_external.py"
+
+
+rule set_sizes:
+    input:
+        cohort=rules.find_duplicates.output.cohort,
+        folds=folder("folds/{task}.parquet"),
+        external=external_of_task,
+        skin_tone=skin_tones(train_sets),
+        expected=EXPECTED,
+    output:
+        csv=folder("folds/{task}.sizes.csv"),
+        md=folder("folds/{task}.sizes.md"),
+    log:
+        folder("logs/set_sizes/{task}.log"),
+    benchmark:
+        folder("benchmarks/set_sizes/{task}.tsv")
+    conda:
+        "../../envs/report.yaml"
+    params:
+        adapters=lambda wildcards: [
+            settings.datasets[name].adapter for name in train_sets(wildcards)
+        ],
+        attributes=lambda wildcards: {
+            name: dump(settings.attributes[name])
+            for name in used_attributes(wildcards)
+        },
+        synthetic=settings.synthetic is not None,
+        code=code_id("set_sizes.py"),
+    script:
+        "../scripts/set_sizes.py"

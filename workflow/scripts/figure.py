@@ -29,7 +29,12 @@ with logged(snakemake):
     sources = figures.Sources(
         metrics=joined(given.get("metrics", [])),
         costs=tables.read_costs(map(Path, given.get("costs", []))),
-        predictions=results.read_predictions(map(Path, given.get("predictions", []))),
+        predictions=results.read_predictions(
+            path
+            for folder in given.get("predictions", [])
+            for method in request.methods()
+            for path in sorted(Path(folder).glob(f"{method}/fold*.parquet"))
+        ),
         summaries=results.read_summaries(map(Path, given.get("summaries", []))),
         intervals=joined(given.get("intervals", [])),
         arrays={k: v for path in given.get("arrays", []) for k, v in np.load(path).items()},

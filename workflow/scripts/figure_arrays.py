@@ -15,8 +15,9 @@ with logged(snakemake):
     options = params.options
 
     def of_images() -> figure_arrays.Arrays:
-        """Example images, and what the methods see in them."""
-        predictions = pd.read_parquet(given.predictions[0])
+        """Example images by the first method's scores, and what the methods see in them."""
+        first = Path(given.predictions[0]) / params.methods[0] / f"fold{params.fold}.parquet"
+        predictions = pd.read_parquet(first)
         predictions = predictions[predictions["dataset"] == params.dataset]
         images = CachedImages(cache_pairs(given.pixels, given.index))
         quantiles = options.get("quantiles", [0.1, 0.5, 0.9] if params.plot == "bias" else [0.5])

@@ -7,7 +7,7 @@ from swift_debias.job import logged, whole
 
 with logged(snakemake):
     params = snakemake.params
-    predictions = results.read_predictions(map(Path, snakemake.input))
+    predictions = results.read_predictions(sorted(Path(snakemake.input[0]).glob("*/fold*.parquet")))
     # within one cell the task, network and attribute are the same for all
     predictions = predictions.drop(columns="attribute").rename(columns={"group": "attribute"})
     found = statistics.bootstrap(

@@ -34,8 +34,8 @@ CAPTIONS: dict[str, str] = {
     "pareto": "AUC against equalized odds of every method on every test set. Outlined: methods "
     "that no other one beats in both; what lies left of and above the dashed line is beaten. "
     + _FOLDS.format("bars:"),
-    "cost": "What debiasing costs beside the Baseline's own training. Mean over folds; bars: one "
-    "sample standard deviation.",
+    "cost": "What debiasing costs beside the Baseline's own training. The importances, measured "
+    "once for all methods, are not counted. Mean over folds; bars: one sample standard deviation.",
     "groups": "AUC and expected calibration error of every group; the worst group's AUC is the "
     "leftmost dot. " + _FOLDS.format("bars:"),
     "intervals": "Difference to the Baseline on the same test images, with 95 % intervals of a "

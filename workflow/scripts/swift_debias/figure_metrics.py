@@ -90,8 +90,7 @@ def reinit(request: Request, sources: Sources) -> Drawing:
         return float(found.get((block.task, block.backbone, block.attribute, method), np.nan))
 
     points = _points(request, sources, position)
-    chosen = "mean of the mask: used elsewhere"
-    return _sweep(request, points, "Head weights re-initialized (%)", chosen)
+    return _sweep(request, points, "Head weights re-initialized (%)", rule="mean of the mask")
 
 
 def _untouched(request: Request, method: str) -> bool:
@@ -134,8 +133,15 @@ def _one(request: Request, block: Block, dataset: str, names: Sequence[str]) -> 
     return Request(request.name, (part,))
 
 
-def _sweep(request: Request, points: pd.DataFrame, label: str, chosen: str = "") -> Drawing:
-    """A row a test set, a column a metric; bands are the standard deviation over folds."""
+def _sweep(request: Request, points: pd.DataFrame, label: str, rule: str = "") -> Drawing:
+    """A row a test set, a column a metric; bands are the standard deviation over folds.
+
+    Args:
+        request: what to show.
+        points: cells with their x.
+        label: of the x axis.
+        rule: how SWiFT chooses x, where it is not one of the fixed values: it is then drawn apart.
+    """
     names = list(dict.fromkeys(points["metric"]))
     panels = request.panels()
     figure = new_figure(PAGE if len(names) > 2 else COLUMN, 0.35 + 1.6 * len(panels))
@@ -145,30 +151,33 @@ def _sweep(request: Request, points: pd.DataFrame, label: str, chosen: str = "")
         panel_title(rows[row][0], row, heading(block, dataset), len(panels))
         for axes, metric in zip(rows[row], names, strict=True):
             top = np.inf if metric == "seconds" else 1.0
-            _sweep_axes(axes, request, part[part["metric"] == metric], top)
+            _sweep_axes(axes, request, part[part["metric"] == metric], top, apart=bool(rule))
             axes.set_ylabel(metric_label(metric))
             axes.set_xlabel(label)
-    legend_below(figure, _sweep_handles(request, points, chosen or "setting used elsewhere"), 4)
+    chosen = f"{rule}: used elsewhere" if rule else "setting used elsewhere"
+    legend_below(figure, _sweep_handles(request, points, chosen), 4)
     keys = [*tables.KEYS, "x", "mean", "std", "n_folds"]
     return Drawing(figure, points.sort_values([*tables.KEYS[:3], "dataset", "metric", "x"])[keys])
 
 
-def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame, top: float) -> None:
+def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame, top: float, apart: bool) -> None:
     """One curve with its band, within [0, top]; Baseline and the setting in use are marked."""
     base = np.array([_untouched(request, str(method)) for method in part["method"]])
-    color = look(SWEPT).color
-    line = part.dropna(subset=["x", "mean"]).sort_values("x")
-    x, mean, std = (line[name].to_numpy(float) for name in ("x", "mean", "std"))
+    used = (part["method"] == SWEPT).to_numpy()
+    color, names = look(SWEPT).color, ["x", "mean", "std"]
+    line = (part[~used] if apart else part).dropna(subset=["x", "mean"]).sort_values("x")
+    x, mean, std = line[names].to_numpy(float).T
     low, high = band(mean, std, top)
     axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
     axes.plot(x, mean, color=color, marker="o", markersize=3)
-    for at, height in part.loc[base, ["x", "mean"]].to_numpy(float):
+    for at, height, _ in part.loc[base, names].to_numpy(float):
         if np.isnan(at):
             axes.axhline(height, color=look(BASELINE).color, linestyle="--", linewidth=1)
         else:
             dot(axes, at, height, BASELINE, zorder=3)
-    for at, height in part.loc[part["method"] == SWEPT, ["x", "mean"]].to_numpy(float):
-        dot(axes, at, height, SWEPT, zorder=4)
+    for at, height, spread in part.loc[used, names].to_numpy(float):
+        bars = {"yerr": reach(height, spread, top)} if apart else {}
+        dot(axes, at, height, SWEPT, **bars, zorder=4)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.06, y=0.12)
 
@@ -296,9 +305,12 @@ def cost(request: Request, sources: Sources) -> Drawing:
             _method_axis(axes, request, methods, named=axes is axes_row[0])
             for y, method in enumerate(methods):
                 mean, std = float(part["mean"][method]), float(part["std"][method])
-                if mean > 0:  # the axis has no zero
+                if mean > 0:
                     spread = float(np.nan_to_num(std))
                     dot(axes, mean, y, method, xerr=[[min(spread, 0.9 * mean)], [spread]])
+                elif mean == 0:  # the axis has no zero
+                    place = axes.get_yaxis_transform()
+                    axes.text(0.01, y, "0", transform=place, va="center", color=look(method).color)
             if BASELINE in part.index:
                 reference = float(part["mean"][BASELINE])
                 axes.axvline(reference, color=look(BASELINE).color, linestyle="--", linewidth=1)

@@ -131,13 +131,17 @@ def _installed(name: str) -> str:
 
 def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
     """Seed, folds, all settings and software versions."""
+    views = settings["experiments"].values()
+    panels = [(view, panel) for view in views for panel in view["panels"]]
+    methods = {m for view, panel in panels for m in panel["methods"] or view["methods"]}
     facts = {
         "run": settings["run"],
         "seed": settings["seed"],
         "folds": settings["folds"],
-        "tasks": ", ".join(settings["tasks"]),
-        "networks": ", ".join(settings["backbones"]),
-        "methods": len(settings["methods"]),
+        "tasks": ", ".join(dict.fromkeys(title(panel["task"]) for _, panel in panels)),
+        "networks": ", ".join(dict.fromkeys(title(panel["backbone"]) for _, panel in panels)),
+        "attributes": ", ".join(dict.fromkeys(title(panel["attribute"]) for _, panel in panels)),
+        "methods": f"{len(methods)}, variants included",
         "platform": platform.machine(),
     }
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
@@ -184,25 +188,27 @@ def _pair(counts: Mapping[str, int]) -> str:
 def external_sizes(files: Iterable[Path]) -> pd.DataFrame:
     """Size of every external set and of its balanced part.
 
+    With more than two groups the two to be balanced are chosen by each Baseline: nothing is said.
+
     Args:
         files: `external/{task}/{attribute}/fold{fold}.parquet`.
     """
     rows = []
     for path in files:
         frame = pd.read_parquet(path, columns=["label", "attribute", "balanced"])
-        balanced = frame[frame["balanced"]]
-        cells = balanced.groupby(["label", "attribute"]).size()
+        cells = frame[frame["balanced"]].groupby(["label", "attribute"]).size()
         rows.append(
             {
                 "task": title(path.parts[-3]),
                 "attribute": title(path.parts[-2]),
                 "fold": int(path.stem.removeprefix("fold")),
                 "images": len(frame),
-                "balanced": len(balanced),
-                "smallest cell": int(cells.min()) if len(cells) else 0,
+                "balanced": int(cells.sum()) or None,
+                "smallest cell": int(cells.min()) if len(cells) else None,
             }
         )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return frame.astype(dict.fromkeys(("balanced", "smallest cell"), "Int64")) if rows else frame
 
 
 # --- what was left out ----------------------------------------------------------------------------
@@ -272,10 +278,7 @@ def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
     """Paired tests over folds for readers (`statistics.compare`)."""
     if compared.empty:
         return compared
-    interval = [
-        "" if np.isnan(low) else f"{low:+.3f} to {high:+.3f}"
-        for low, high in compared[["low", "high"]].to_numpy(float)
-    ]
+    interval = _ranges(compared, "low", "high", sign="+")
     return pd.DataFrame(
         {
             "table": compared["table"],
@@ -298,6 +301,14 @@ def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
     )
 
 
+def _ranges(frame: pd.DataFrame, low: str, high: str, sign: str = "") -> list[str]:
+    """Two columns as 'from to to'; '' where there is none."""
+    return [
+        "" if np.isnan(a) else f"{a:{sign}.3f} to {b:{sign}.3f}"
+        for a, b in frame[[low, high]].to_numpy(float)
+    ]
+
+
 def bootstrap_intervals(
     intervals: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[str]
 ) -> pd.DataFrame:
@@ -309,13 +320,6 @@ def bootstrap_intervals(
         shown: metrics to show.
     """
     part = intervals[intervals["metric"].isin(shown)]
-    bounds = [
-        [
-            "" if np.isnan(low) else f"{low:+.3f} to {high:+.3f}"
-            for low, high in part[[f"{of}low", f"{of}high"]].to_numpy(float)
-        ]
-        for of in ("", "difference_")
-    ]
     return pd.DataFrame(
         {
             "attribute": part["attribute"].map(title),
@@ -325,9 +329,9 @@ def bootstrap_intervals(
             "method": part["method"].map(lambda m: titles.get(m, m)),
             "images": part["n_images"],
             "value": part["value"],
-            "95 % interval": bounds[0],
+            "95 % interval": _ranges(part, "low", "high"),
             "difference to Baseline": part["difference"].astype(float),
-            "its 95 % interval": bounds[1],
+            "its 95 % interval": _ranges(part, "difference_low", "difference_high", sign="+"),
             "remark": part["reason"],
         }
     )

@@ -1,0 +1,36 @@
+"""How many images every fold and external set has, beside the paper's numbers."""
+
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from swift_debias import manifest, splits
+from swift_debias.job import logged, whole, write_text
+from swift_debias.labelled import with_skin_tone
+from swift_debias.settings import Attribute
+from swift_debias.tables import frame_markdown
+
+with logged(snakemake):
+    params = snakemake.params
+    cohort = pd.read_parquet(snakemake.input.cohort)
+    cohort = with_skin_tone(cohort, snakemake.input.skin_tone)
+    folds = pd.read_parquet(snakemake.input.folds)
+    known = yaml.safe_load(Path(snakemake.input.expected).read_text())["pools"]
+    # the paper's numbers belong to its own pool of data sets, and not to made-up ones
+    pool = next((p for p in known if p["adapters"] == params.adapters), None)
+    published = pool if pool and not params.synthetic else None
+
+    groups, external = {}, {}
+    for name, slice_ in params.attributes.items():
+        attribute = Attribute(**slice_)
+        values = manifest.group_index(cohort[attribute.column], attribute)
+        groups[name] = (values, attribute.group_names)
+        paths = [path for path in snakemake.input.external if Path(path).parent.name == name]
+        external[name] = [pd.read_parquet(path) for path in paths]
+    sizes = splits.sizes(cohort, folds, groups, external, published)
+    with whole(snakemake.output.csv) as partial:
+        sizes.to_csv(partial, index=False)
+    notes = [pool["note"]] if published else []
+    totals = sizes[(sizes.group == "all") & (sizes.label == "all")]
+    write_text(snakemake.output.md, "\n\n".join([frame_markdown(totals, decimals=0), *notes]))
