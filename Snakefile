@@ -30,3 +30,6 @@ rule all:
         rules.check_data.output,
         expand(rules.set_sizes.output, task=sorted({task for task, *_ in CELLS})),
         rules.summary.output,
+        rules.report.output,
+        rules.cost_table.output,
+        expand(folder("figures/{figure}.pdf"), figure=FIGURES),

@@ -850,7 +850,7 @@ def test_swift_head_zeros_are_where_brute_force_puts_them(
         expected = mask > mask.mean()
     elif reinit == "partial":
         expected = np.zeros(len(mask), dtype=bool)
-        expected[np.argsort(-mask, kind="stable")[: round(threshold * len(mask))]] = True
+        expected[np.argsort(-mask, kind="stable")[: round((1 - threshold) * len(mask))]] = True
     else:
         expected = np.full(len(mask), reinit == "full")
     before = torch.cat([p.detach().flatten() for p in classifier.head.parameters()])

@@ -11,6 +11,7 @@ SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from swift_debias import code, datasets, methods, settings as configuration
+from swift_debias.captions import CAPTIONS
 from swift_debias.datasets import check
 
 try:
@@ -33,6 +34,13 @@ UNTOUCHED = [
 TABLES = [name for name, view in settings.experiments.items() if view.kind == "table"]
 EXPECTED = os.path.relpath(PROJECT / "resources" / "expected_counts.yaml")
 PUBLISHED = os.path.relpath(PROJECT / "resources" / "published_results.csv")
+EXTERNAL = "external/{task}/{attribute}/fold{fold}.parquet"
+IMPORTANCES = "importance/{task}/{backbone}/{attribute}/fold{fold}.safetensors"
+SUMMARIES = "importance/{task}/{backbone}/{attribute}/fold{fold}.mask_summary.parquet"
+MODELS = "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/model.safetensors"
+HISTORIES = "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/history.parquet"
+COSTS = "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/cost.json"
+PREDICTIONS = "predictions/{task}/{backbone}/{attribute}"
 
 
 wildcard_constraints:
@@ -142,7 +150,7 @@ def used_attributes(wildcards):
 def external_of_task(wildcards):
     """External sets of all attributes and folds of a task."""
     return [
-        folder(f"external/{wildcards.task}/{attribute}/fold{fold}.parquet")
+        folder(EXTERNAL).format(task=wildcards.task, attribute=attribute, fold=fold)
         for attribute in used_attributes(wildcards)
         for fold in FOLDS
     ]
@@ -195,11 +203,14 @@ def task_slice(*names):
     }
 
 
-def external_set(wildcards):
-    """The external set of a fold; `make_external` writes all folds in one job."""
-    return folder(
-        f"external/{wildcards.task}/{wildcards.attribute}/fold{wildcards.fold}.parquet"
-    )
+def all_folds(pattern):
+    """A file of every fold; the other wildcards stay."""
+    return expand(pattern, fold=FOLDS, allow_missing=True)
+
+
+def external_sets(wildcards):
+    """The external set of every fold."""
+    return expand(folder(EXTERNAL), fold=FOLDS, **wildcards)
 
 
 def groups_of(wildcards):
@@ -215,7 +226,7 @@ def algorithm(wildcards):
 def shared_importance(wildcards):
     """The importances, for the methods that read them."""
     if methods.load(algorithm(wildcards)).NEEDS_IMPORTANCE:
-        return expand(rules.importance.output.importance, **wildcards)[0]
+        return expand(folder(IMPORTANCES), fold=FOLDS, **wildcards)
     return []
 
 
@@ -228,13 +239,12 @@ def cell_methods(wildcards):
 
 
 def cell_models(wildcards):
-    """Models of all methods and folds of a (task, backbone, attribute)."""
-    return expand(
-        rules.debias.output.model,
-        method=cell_methods(wildcards),
-        fold=FOLDS,
-        **wildcards,
-    )
+    """Models of all methods and folds of a (task, backbone, attribute), method by method."""
+    return [
+        folder(MODELS).format(**wildcards, method=method, fold=fold)
+        for method in cell_methods(wildcards)
+        for fold in FOLDS
+    ]
 
 
 def debias_costs(wildcards):
@@ -244,4 +254,166 @@ def debias_costs(wildcards):
         for (task, backbone, attribute), names in CELLS.items()
         for method in names
         for fold in FOLDS
+    ]
+
+
+# --- to be appended to workflow/rules/common.smk, section "evaluate, report" ------------------------
+# (its imports: add `from swift_debias.captions import CAPTIONS`; constants: as here)
+
+FIGURES = [name for name, view in settings.experiments.items() if view.kind == "figure"]
+TITLES = {name: method.title or name for name, method in settings.methods.items()}
+CLAIMS = os.path.relpath(PROJECT / "resources" / "claims.yaml")
+REQUIREMENTS = os.path.relpath(PROJECT / "requirements.txt")
+ASSETS = sorted(map(os.path.relpath, SCRIPTS.glob("swift_debias/report_assets/*")))
+
+# Drawing -> the module it is in, and which results it reads.
+PLOTS = {
+    "bias": ("figure_images", ["predictions", "arrays"]),
+    "method": ("figure_images", []),
+    "importance": ("figure_images", ["arrays"]),
+    "cam": ("figure_images", ["arrays"]),
+    "epochs": ("figure_metrics", ["metrics", "costs"]),
+    "reinit": ("figure_metrics", ["metrics", "arrays"]),
+    "external": ("figure_metrics", ["metrics"]),
+    "masks": ("figure_metrics", ["summaries"]),
+    "pareto": ("figure_metrics", ["metrics"]),
+    "cost": ("figure_metrics", ["costs"]),
+    "groups": ("figure_metrics", ["metrics"]),
+    "intervals": ("figure_metrics", ["intervals"]),
+    "thresholds": ("figure_metrics", ["predictions"]),
+    "estimators": ("figure_metrics", ["metrics", "arrays"]),
+}
+# Drawing -> what figure_arrays.py reads for it.
+ARRAYS = {
+    "bias": ["predictions", "images"],
+    "cam": ["predictions", "images", "models"],
+    "importance": ["importances", "summaries"],
+    "reinit": ["importances"],
+    "estimators": ["importances"],
+}
+
+for name in FIGURES:
+    if settings.experiments[name].plot not in PLOTS:
+        near = configuration.nearest(str(settings.experiments[name].plot), PLOTS)
+        raise WorkflowError(f"experiments.{name}.plot: no such drawing{near}")
+
+
+def blocks(name):
+    """What a view shows, as plain values."""
+    return settings.blocks(settings.experiments[name])
+
+
+def of_blocks(name, pattern):
+    """A file of every task, network, attribute and method of a view, and of every fold."""
+    return unique(
+        folder(pattern).format(**block, method=method, fold=fold)
+        for block in blocks(name)
+        for method in block["methods"]
+        for fold in FOLDS
+    )
+
+
+def unique(values):
+    """The values without repeats, in order."""
+    return list(dict.fromkeys(values))
+
+
+def first_fold(name, pattern):
+    """A file of every method of a view's first block, of the first fold."""
+    block = blocks(name)[0]
+    return unique(
+        folder(pattern).format(**block, method=method, fold=FOLDS[0])
+        for method in block["methods"]
+    )
+
+
+INTERVALS = "intervals/{task}/{backbone}/{attribute}.parquet"
+
+
+def figure_input(wildcards):
+    """The results that a figure is drawn from."""
+    name = wildcards.figure
+    paths = {
+        "metrics": lambda: [folder("metrics.parquet")],
+        "costs": lambda: of_blocks(name, COSTS),
+        "predictions": lambda: of_blocks(name, PREDICTIONS),
+        "summaries": lambda: of_blocks(name, SUMMARIES),
+        "intervals": lambda: of_blocks(name, INTERVALS),
+        "arrays": lambda: [folder(f"figures/arrays/{name}.npz")],
+    }
+    _, needs = PLOTS[settings.experiments[name].plot]
+    return {need: paths[need]() for need in needs}
+
+
+def arrays_input(wildcards):
+    """What a figure's arrays are computed from."""
+    name = wildcards.figure
+    view, block = settings.experiments[name], blocks(name)[0]
+    single = view.plot == "importance"
+    found = {}
+    for need in ARRAYS[view.plot]:
+        if need == "images":
+            dataset = block["datasets"][0]
+            found["pixels"] = expand(rules.cache_images.output.pixels, dataset=dataset)
+            found["index"] = expand(rules.cache_images.output.index, dataset=dataset)
+        elif need == "predictions":
+            found[need] = first_fold(name, PREDICTIONS)
+        elif need == "models":
+            found[need] = first_fold(name, MODELS)
+        elif need == "summaries":
+            found[need] = first_fold(name, SUMMARIES)
+        else:
+            found[need] = (first_fold if single else of_blocks)(name, IMPORTANCES)
+    return found
+
+
+def variants(name):
+    """Methods of a view with every setting of their algorithms filled in."""
+    models = methods.settings_models()
+    found = {}
+    for method in sorted({m for block in blocks(name) for m in block["methods"]}):
+        variant = settings.methods[method]
+        full = models[variant.algorithm].model_validate(variant.settings)
+        found[method] = dump(full) | dump(variant)
+    return found
+
+
+def swift_variants(name):
+    """Those of a view's methods that are SWiFT."""
+    return {k: v for k, v in variants(name).items() if v["algorithm"] == "swift"}
+
+
+def plot_of(wildcards):
+    """Which drawing a figure is."""
+    return settings.experiments[wildcards.figure].plot
+
+
+def options_of(wildcards):
+    """Details of a figure's drawing."""
+    return settings.experiments[wildcards.figure].options
+
+
+def first_block(wildcards):
+    """The first slice of the results that a figure shows."""
+    return blocks(wildcards.figure)[0]
+
+
+def pretraining_costs():
+    """What every training of a Baseline cost."""
+    return [
+        folder(f"baseline/{task}/{backbone}/fold{fold}/cost.json")
+        for task, backbone in unique(cell[:2] for cell in CELLS)
+        for fold in FOLDS
+    ]
+
+
+def mask_summaries():
+    """Of all cells that measure an importance."""
+    return [
+        folder(SUMMARIES).format(
+            task=task, backbone=backbone, attribute=attribute, fold=fold
+        )
+        for (task, backbone, attribute), names in CELLS.items()
+        for fold in FOLDS
+        if "swift" in names
     ]

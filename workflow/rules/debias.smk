@@ -7,15 +7,9 @@ rule copy_baseline:
         history=rules.train_baseline.output.history,
         cost=rules.train_baseline.output.cost,
     output:
-        model=folder(
-            "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/model.safetensors"
-        ),
-        history=folder(
-            "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/history.parquet"
-        ),
-        cost=folder(
-            "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/cost.json"
-        ),
+        model=folder(MODELS),
+        history=folder(HISTORIES),
+        cost=folder(COSTS),
     log:
         folder(
             "logs/copy_baseline/{task}/{backbone}/{attribute}/{method}/fold{fold}.log"
@@ -30,30 +24,23 @@ rule copy_baseline:
         " && cp {input.cost} {output.cost}) 2> {log}"
 
 
+# One job takes all folds: its fixed cost is its imports, and on a cluster a job should be minutes long.
 rule debias:
     input:
         unpack(pool_images),
-        model=rules.train_baseline.output.model,
-        external=external_set,
+        models=all_folds(rules.train_baseline.output.model),
+        external=external_sets,
         importance=shared_importance,
     output:
-        model=folder(
-            "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/model.safetensors"
-        ),
-        history=folder(
-            "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/history.parquet"
-        ),
-        cost=folder(
-            "debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/cost.json"
-        ),
+        models=all_folds(folder(MODELS)),
+        history=all_folds(folder(HISTORIES)),
+        costs=all_folds(folder(COSTS)),
     log:
-        folder("logs/debias/{task}/{backbone}/{attribute}/{method}/fold{fold}.log"),
+        folder("logs/debias/{task}/{backbone}/{attribute}/{method}.log"),
     benchmark:
-        folder(
-            "benchmarks/debias/{task}/{backbone}/{attribute}/{method}/fold{fold}.tsv"
-        )
+        folder("benchmarks/debias/{task}/{backbone}/{attribute}/{method}.tsv")
     wildcard_constraints:
-        method="|".join(set(settings.methods) - set(UNTOUCHED)) or "(?!)",
+        method="|".join(sorted(set(settings.methods) - set(UNTOUCHED))) or "(?!)",
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
@@ -64,11 +51,10 @@ rule debias:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         groups=groups_of,
+        folds=FOLDS,
         compute=dump(settings.compute),
         seed=settings.seed,
-        checkpoints=folder(
-            "checkpoints/{task}/{backbone}/{attribute}/{method}/fold{fold}"
-        ),
+        checkpoints=folder("checkpoints/{task}/{backbone}/{attribute}/{method}"),
         code=lambda wildcards: code_id(
             "debias.py", f"swift_debias.methods.{algorithm(wildcards)}"
         ),

@@ -11,7 +11,7 @@ rule evaluate:
         index=of_datasets(rules.cache_images.output.index, attribute_tests),
         skin_tone=skin_tones(attribute_tests),
     output:
-        directory(folder("predictions/{task}/{backbone}/{attribute}")),
+        directory(folder(PREDICTIONS)),
     log:
         folder("logs/evaluate/{task}/{backbone}/{attribute}.log"),
     benchmark:

@@ -4,19 +4,15 @@
 rule importance:
     input:
         unpack(pool_images),
-        model=rules.train_baseline.output.model,
-        external=external_set,
+        models=all_folds(rules.train_baseline.output.model),
+        external=external_sets,
     output:
-        importance=folder(
-            "importance/{task}/{backbone}/{attribute}/fold{fold}.safetensors"
-        ),
-        summary=folder(
-            "importance/{task}/{backbone}/{attribute}/fold{fold}.mask_summary.parquet"
-        ),
+        importance=all_folds(folder(IMPORTANCES)),
+        summary=all_folds(folder(SUMMARIES)),
     log:
-        folder("logs/importance/{task}/{backbone}/{attribute}/fold{fold}.log"),
+        folder("logs/importance/{task}/{backbone}/{attribute}.log"),
     benchmark:
-        folder("benchmarks/importance/{task}/{backbone}/{attribute}/fold{fold}.tsv")
+        folder("benchmarks/importance/{task}/{backbone}/{attribute}.tsv")
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
@@ -29,6 +25,7 @@ rule importance:
             wildcards.task
         ].pretraining.batch_size,
         groups=groups_of,
+        folds=FOLDS,
         compute=dump(settings.compute),
         seed=settings.seed,
         code=code_id("importance.py"),

@@ -174,7 +174,7 @@ rule make_external:
         folds=rules.make_folds.output,
         skin_tone=skin_tones(train_sets),
     output:
-        expand(folder("external/{{task}}/{{attribute}}/fold{fold}.parquet"), fold=FOLDS),
+        all_folds(folder(EXTERNAL)),
     log:
         folder("logs/make_external/{task}/{attribute}.log"),
     benchmark:

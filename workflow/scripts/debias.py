@@ -1,5 +1,6 @@
 """Debias one Baseline with one method."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,56 +21,63 @@ from swift_debias.settings import (
 )
 
 with logged(snakemake):
+    inputs, outputs = snakemake.input, snakemake.output
     params, wildcards = snakemake.params, snakemake.wildcards
     variant, compute = Method(**params.method), Compute(**params.compute)
     recipe = Pretraining(**params.task["pretraining"])
     finetuning = Finetuning(**params.task["finetuning"])
     method = methods.load(variant.algorithm)
-
     device = training.prepare_device(compute)
-    classifier = networks.load(Path(snakemake.input.model), Backbone(**params.backbone))
-    classifier = training.place(classifier, device, compute)
-    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
-    samples, balanced = read_external(
-        Path(snakemake.input.external), images, device, compute.resident
-    )
-    cell = (wildcards.task, wildcards.attribute, wildcards.fold)
-    seed = derive_seed(params.seed, "external", *cell)
-    external = external_set(
-        classifier,
-        samples,
-        balanced,
-        groups=params.groups,
-        fraction=variant.external_fraction,
-        finetuning=finetuning,
-        seed=seed,
-        say=print,
-    )
+    images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
+    percent, job = variant.epochs_percent or finetuning.epochs_percent, key(snakemake)
 
-    def importance() -> fisher.Importance:
-        """The shared one; a part of the external set needs its own."""
-        if variant.external_fraction < 1:
-            return shared_importance(classifier, external, finetuning, recipe.batch_size, seed)
-        loaded = fisher.load(Path(snakemake.input.importance))
-        return {name: {k: v.to(device) for k, v in f.items()} for name, f in loaded.items()}
+    def debias(fold: int) -> None:
+        """Debias the Baseline of one fold and write its outputs."""
+        cell = (wildcards.task, wildcards.attribute, fold)
+        classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
+        classifier = training.place(classifier, device, compute)
+        samples, balanced = read_external(
+            Path(inputs.external[fold]), images, device, compute.resident
+        )
+        seed = derive_seed(params.seed, "external", *cell)
+        external = external_set(
+            classifier,
+            samples,
+            balanced,
+            groups=params.groups,
+            fraction=variant.external_fraction,
+            finetuning=finetuning,
+            seed=seed,
+            say=print,
+        )
 
-    percent = variant.epochs_percent or finetuning.epochs_percent
-    context = training.Context(
-        seed=derive_seed(params.seed, "debias", wildcards.backbone, wildcards.method, *cell),
-        epochs=max(1, round(recipe.epochs * percent / 100)),
-        batch_size=recipe.batch_size,
-        optimizer=recipe.optimizer,
-        finetuning=finetuning,
-        augmentation=Augmentation(**params.task["augmentation"]),
-        compute=compute,
-        importance=importance,
-        checkpoints=training.Checkpoints(Path(params.checkpoints), key(snakemake)),
-        log=sys.stderr,
-    )
-    cost = training.Cost(classifier, device)
-    debiased = method.debias(classifier, external, method.Settings(**variant.settings), context)
+        def importance() -> fisher.Importance:
+            """The shared one; a part of the external set needs its own."""
+            if variant.external_fraction < 1:
+                return shared_importance(classifier, external, finetuning, recipe.batch_size, seed)
+            loaded = fisher.load(Path(inputs.importance[fold]))
+            return {name: {k: v.to(device) for k, v in f.items()} for name, f in loaded.items()}
 
-    networks.save(debiased, Path(snakemake.output.model))
-    pd.DataFrame(context.history).to_parquet(snakemake.output.history)
-    write_json(snakemake.output.cost, cost.measure(debiased, samples.seen[0]))
-    context.checkpoints.clear()
+        context = training.Context(
+            seed=derive_seed(params.seed, "debias", wildcards.backbone, wildcards.method, *cell),
+            epochs=max(1, round(recipe.epochs * percent / 100)),
+            batch_size=recipe.batch_size,
+            optimizer=recipe.optimizer,
+            finetuning=finetuning,
+            augmentation=Augmentation(**params.task["augmentation"]),
+            compute=compute,
+            importance=importance,
+            checkpoints=training.Checkpoints(Path(params.checkpoints) / f"fold{fold}", job),
+            log=sys.stderr,
+        )
+        cost = training.Cost(classifier, device)
+        debiased = method.debias(classifier, external, method.Settings(**variant.settings), context)
+        networks.save(debiased, Path(outputs.models[fold]))
+        pd.DataFrame(context.history).to_parquet(outputs.history[fold])
+        write_json(outputs.costs[fold], cost.measure(debiased, samples.seen[0]))
+
+    for fold in params.folds:
+        print(f"fold {fold}")
+        debias(fold)
+    # Kept until here: a job that is killed in a later fold finds its earlier ones again.
+    shutil.rmtree(params.checkpoints, ignore_errors=True)

@@ -12,30 +12,34 @@ from swift_debias.seeds import derive_seed
 from swift_debias.settings import Backbone, Compute, Finetuning
 
 with logged(snakemake):
+    inputs, outputs = snakemake.input, snakemake.output
     params, wildcards = snakemake.params, snakemake.wildcards
     compute, finetuning = Compute(**params.compute), Finetuning(**params.finetuning)
     device = training.prepare_device(compute)
-    classifier = networks.load(Path(snakemake.input.model), Backbone(**params.backbone))
-    classifier = training.place(classifier, device, compute)
-    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
-    samples, balanced = read_external(
-        Path(snakemake.input.external), images, device, compute.resident
-    )
-    # Without the method: the same external set as every method of this cell sees.
-    seed = derive_seed(params.seed, "external", wildcards.task, wildcards.attribute, wildcards.fold)
-    external = external_set(
-        classifier,
-        samples,
-        balanced,
-        groups=params.groups,
-        fraction=1,
-        finetuning=finetuning,
-        seed=seed,
-        say=print,
-    )
-    importance = shared_importance(classifier, external, finetuning, params.batch_size, seed)
-    fisher.save(importance, Path(snakemake.output.importance))
-    mask = masks.soft_mask(
-        importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]
-    )
-    pd.DataFrame(masks.summary(mask)).to_parquet(snakemake.output.summary)
+    images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
+
+    for fold in params.folds:
+        print(f"fold {fold}")
+        classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
+        classifier = training.place(classifier, device, compute)
+        samples, balanced = read_external(
+            Path(inputs.external[fold]), images, device, compute.resident
+        )
+        # Without the method: the same external set as every method of this cell sees.
+        seed = derive_seed(params.seed, "external", wildcards.task, wildcards.attribute, fold)
+        external = external_set(
+            classifier,
+            samples,
+            balanced,
+            groups=params.groups,
+            fraction=1,
+            finetuning=finetuning,
+            seed=seed,
+            say=print,
+        )
+        importance = shared_importance(classifier, external, finetuning, params.batch_size, seed)
+        fisher.save(importance, Path(outputs.importance[fold]))
+        mask = masks.soft_mask(
+            importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]
+        )
+        pd.DataFrame(masks.summary(mask)).to_parquet(outputs.summary[fold])

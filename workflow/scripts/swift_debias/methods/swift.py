@@ -63,8 +63,8 @@ class Settings(Model):
     reinit: Literal["partial", "none", "full"] = Field("partial", description="Eq. 12; Table 9.")
     threshold: Literal["mean"] | Annotated[float, Field(ge=0, le=1)] = Field(
         "mean",
-        description="tau of Eq. 12: the mean of the head's mask [paper], or the share of the "
-        "head's weights with the highest mask to set to zero (Figure 6).",
+        description="tau of Eq. 12: the mean of the head's mask [paper], or this quantile of it: "
+        "0.9 sets the tenth of the head's weights with the highest mask to zero (Figure 6).",
     )
 
 
@@ -146,8 +146,7 @@ def _two_steps(
     if settings.step2:
         head = dict(classifier.head.named_parameters())
         head_mask = {name: mask[f"head.{name}"] for name in head}
-        threshold = settings.threshold if settings.threshold == "mean" else 1 - settings.threshold
-        zeroed = masks.reinitialize(head, head_mask, settings.reinit, threshold)
+        zeroed = masks.reinitialize(head, head_mask, settings.reinit, settings.threshold)
         context.say(
             f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
         )
