@@ -614,7 +614,8 @@ def load(
 
     Args:
         raw: what YAML gave. A key `extends` names another YAML file, relative to `project`, on
-            which this one is laid: mappings are merged, everything else replaces.
+            which this one is laid: mappings are merged, everything else replaces, and an entry
+            (a data set, a method, an experiment ...) set to null is left out.
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: names of the data set adapters.
@@ -623,6 +624,9 @@ def load(
         UserError: every problem found, each with the path of its key and the nearest valid name.
     """
     merged = _extend(dict(raw), project)
+    for section in ("datasets", "attributes", "tasks", "backbones", "methods", "experiments"):
+        if isinstance(merged.get(section), Mapping):
+            merged[section] = {k: v for k, v in merged[section].items() if v is not None}
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:

@@ -20,7 +20,8 @@ Every key of the configuration. This file is made from the settings models
 (`workflow/scripts/swift_debias/settings.py`, `methods/*.py`) by `make docs`; do not edit it.
 
 - `config.yaml`: the paper. `demo.yaml`: the same on synthetic data, laid on it by
-  `extends: config/config.yaml` (mappings are merged, everything else replaces).
+  `extends: config/config.yaml` (mappings are merged, everything else replaces; an entry set to
+  null is left out).
   `own_data.yaml`: somebody's own table of images.
 - Unknown keys, wrong types and names that do not exist are refused before anything runs, with the
   path of the key and the nearest valid name.
