@@ -55,3 +55,25 @@ def test_a_bad_config_is_refused_before_the_dag(
     assert done.returncode != 0
     assert expected in done.stdout + done.stderr
     assert "Building DAG" not in done.stdout + done.stderr
+
+
+def test_an_ablation_is_a_config_entry(tmp_path: Path, snakemake) -> None:
+    """A new variant in a view adds its own debiasing job and nothing else."""
+
+    def planned(text: str) -> dict[str, int]:
+        config = tmp_path / "config.yaml"
+        config.write_text(f"extends: config/demo.yaml\n{text}")
+        done = snakemake(tmp_path, "--cores", "1", "-n", "--configfile", str(config))
+        rows = [row.split() for row in done.stdout.splitlines() if len(row.split()) == 2]
+        return {name: int(count) for name, count in rows if count.isdigit()}
+
+    before = planned("")
+    after = planned(
+        "methods:\n"
+        "  swift_percentile_95: {algorithm: swift, normalization: percentile, percentile: 95}\n"
+        "experiments:\n"
+        "  table7: {methods: [swift_zscore, swift_percentile, swift_percentile_95, swift]}\n"
+    )
+    panels = 2
+    new = {"debias": panels, "total": panels}
+    assert after == {name: count + new.get(name, 0) for name, count in before.items()}
