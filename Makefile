@@ -39,7 +39,7 @@ docs: setup
 	PYTHONPATH=workflow/scripts $(BIN)/python -m swift_debias.settings_document > config/README.md
 
 bench: setup
-	for name in images duplicates importance; do PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in manifest images duplicates importance; do PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf results/demo .pytest_cache .mypy_cache .ruff_cache
