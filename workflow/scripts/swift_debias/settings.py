@@ -433,7 +433,6 @@ class Compute(Model):
         "auto", description="Training precision; importances and scores are always fp32."
     )
     channels_last: bool = True
-    compile: Literal["auto", "on", "off"] = Field("off", description="torch.compile in training.")
     resident: Literal["auto", "on", "off"] = Field(
         "auto", description="Hold a job's images in device memory; auto: where they fit."
     )
