@@ -3,18 +3,19 @@
 Rooms, from top to bottom (a module imports only from rooms below its own):
 
     methods     one file a debiasing method
-    training    the one training loop
+    external    the external set on the device, and the importances measured on it
+    training    the one training loop; selection: which iterate DiffGda and DiffPrune keep
     masks       importance -> mask -> masked updates
     fisher      diagonal parameter importance
     losses      weighted cross-entropy and differentiable fairness proxies
-    networks    Classifier = extractor + head
+    networks    Classifier = extractor + head; cam: class activation maps
     samples     labelled images on a device, in batches
     augment     batched augmentation on the device
-    metrics, statistics, cam
-    tables, figures, verdict, report
-    datasets    one adapter a data set
-    splits, duplicates, skin_tone, images, manifest
-    settings    typed configuration
+    metrics, statistics
+    tables, figures (figure_metrics, figure_images, figure_arrays), verdict (claims), report
+    datasets    one adapter a data set; synthetic: made-up folders for the demo
+    splits, duplicates, skin_tone, labelled, images, manifest, raw
+    settings    typed configuration; settings_document: config/README.md
     seeds, code, job    random state, identity of code, how a script runs
 """
 
