@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -440,3 +442,21 @@ def test_prepare_device_sets_threads_and_determinism() -> None:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+
+
+def test_progress_bar_is_drawn_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parent, child = os.openpty()
+    with os.fdopen(child, "w") as terminal, (tmp_path / "log").open("w") as log:
+        monkeypatch.setattr(sys, "__stderr__", terminal)
+        with training._progress("resnet50 sex swift fold 0 step1", images=200, done=50) as bar:
+            bar.delay = bar.mininterval = 0
+            bar.update(50)
+        drawn = os.read(parent, 4096).decode()
+        monkeypatch.setattr(sys, "__stderr__", log)
+        with training._progress("step1", images=200, done=0) as bar:
+            bar.update(200)
+    os.close(parent)
+    assert "resnet50 sex swift fold 0 step1:  50%" in drawn and "100/200" in drawn
+    assert not (tmp_path / "log").read_text()

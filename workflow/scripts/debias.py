@@ -69,6 +69,7 @@ with logged(snakemake):
             importance=importance,
             checkpoints=training.Checkpoints(Path(params.checkpoints) / f"fold{fold}", job),
             log=sys.stderr,
+            name=f"{wildcards.backbone} {wildcards.attribute} {wildcards.method} fold {fold}",
         )
         cost = training.Cost(classifier, device)
         debiased = method.debias(classifier, external, method.Settings(**variant.settings), context)

@@ -50,6 +50,7 @@ with logged(snakemake):
         compute=compute,
         checkpoints=training.Checkpoints(Path(params.checkpoints), key(snakemake)),
         log=sys.stderr,
+        name=f"{wildcards.task} {wildcards.backbone} fold {wildcards.fold}",
     )
     if backbone.baseline:
         classifier = networks.load(Path(str(snakemake.input.own)), backbone)

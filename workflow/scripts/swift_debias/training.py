@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, Never, TextIO, TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -207,6 +207,7 @@ class Context:
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
         importance: () -> the shared diagonal importances (see `importance.py` of scripts).
+        name: of the job, on the progress bar.
     """
 
     seed: int
@@ -220,6 +221,7 @@ class Context:
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     log: TextIO = field(default_factory=lambda: sys.stderr)
     history: History = field(default_factory=list)
+    name: str = ""
 
     def make_optimizer(
         self, parameters: Iterable[nn.Parameter] | list[dict[str, Any]], lr: float | None = None
@@ -298,9 +300,10 @@ def fit(
     if done:
         context.say(f"{stage}: resumed after epoch {done} of {epochs}")
     started, first = time.monotonic(), done
-    for epoch in tqdm(range(done, epochs), desc=stage, unit="epoch", disable=None, leave=False):
+    bar = _progress(f"{context.name} {stage}", epochs * len(samples), done * len(samples))
+    for epoch in range(done, epochs):
         with torch.random.fork_rng():
-            row = _epoch(module, samples, objective, optimizer, context, f"{stage}/{epoch}")
+            row = _epoch(module, samples, objective, optimizer, context, f"{stage}/{epoch}", bar)
         # speed goes to the log alone, so that a history is the same bytes in every run
         speed = row.pop("images_per_second")
         row = {"stage": stage, "epoch": epoch + 1} | row | (watch() if watch else {})
@@ -309,7 +312,23 @@ def fit(
         context.say(_line(row, epochs, speed, left))
         if context.checkpoints.due():
             context.checkpoints.save(stage, epoch + 1, module, optimizer, rows)
+    bar.close()
     context.history.extend(rows)
+
+
+def _progress(title: str, images: int, done: int) -> tqdm[Never]:
+    """A bar on the terminal, past the job's log; none in a file, a cluster job or a short stage."""
+    return tqdm(
+        desc=title.strip(),
+        total=images,
+        initial=done,
+        unit="image",
+        unit_scale=True,
+        file=sys.__stderr__,
+        disable=None,
+        leave=False,
+        delay=2,
+    )
 
 
 def _epoch(
@@ -319,6 +338,7 @@ def _epoch(
     optimizer: AnyOptimizer,
     context: Context,
     name: str,
+    bar: tqdm[Never],
 ) -> dict[str, Any]:
     """One pass over the samples; returns its means."""
     started = time.monotonic()
@@ -343,6 +363,7 @@ def _epoch(
         sums += torch.stack([part.detach() for part in parts]) * len(index)
         logits_seen.append(logits.detach())
         labels_seen.append(labels)
+        bar.update(len(index))
     total, prediction, bias = (sums / len(samples)).tolist()
     if not all(map(_finite, (total, prediction, bias))):
         raise FloatingPointError(f"{name}: the loss is not finite; lower the learning rate")
