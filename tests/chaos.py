@@ -225,7 +225,7 @@ def one_kill(
         raise CorruptError(f"{folder}: a job ({hit}) was killed and the run says that all is well")
     time.sleep(0.1)
     left = [line for line in processes(folder).values() if "/.snakemake/scripts/" in line]
-    if hit is None:  # it was done before
+    if hit is None:  # the run was over before
         finish(run, folder)
     return hit, len(left)
 
@@ -253,7 +253,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="chaos") as name,
         unbroken(Path(name), options.targets) as (project, whole, seconds),
     ):
-        print(f"unbroken: {seconds:.0f} s, {len(whole)} files are compared", flush=True)
+        print(f"unbroken: {seconds:.0f} s, {len(whole)} files are compared")
+        print(f"not compared: {EXCLUDED}", flush=True)
         for number in itertools.count():
             folder, hit = Path(name) / f"broken{number}", "started"
             while hit and kills.total() < options.kills:
