@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs container bench format setup clean
+.PHONY: demo what-changed test lint docs container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
+
+# What a change would rerun, and why: make what-changed [PROFILE=profiles/local] [CONFIG=my.yaml]
+what-changed: setup
+	@$(BIN)/python workflow/scripts/what_changed.py --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
 
 setup: $(READY)
 

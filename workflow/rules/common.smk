@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 STARTED = time.monotonic()
 PROJECT = Path(workflow.basedir)
 SCRIPTS = PROJECT / "workflow" / "scripts"
@@ -30,6 +32,13 @@ DATASETS = settings.used_datasets()
 FOLDS = list(range(settings.folds))
 UNTOUCHED = [
     name for name, method in settings.methods.items() if method.algorithm == "baseline"
+]
+TORCH = [  # weights and scores depend on it; the other packages move data and draw
+    entry
+    for entry in yaml.safe_load((PROJECT / "envs" / "torch.yaml").read_text())[
+        "dependencies"
+    ]
+    if entry.split("=")[0] in ("pytorch", "torchvision")
 ]
 TABLES = [name for name, view in settings.experiments.items() if view.kind == "table"]
 EXPECTED = os.path.relpath(PROJECT / "resources" / "expected_counts.yaml")
@@ -99,17 +108,17 @@ def checked_settings():
     slices = dump(settings)
     recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
     for name, task in slices["tasks"].items():
-        kept = ("train", "tests", "positive", "negative", "invert_labels")
-        slices["tasks"][name] = {key: task[key] for key in kept} | {
-            "pretraining": recipe
-        }
+        kept = {key: task[key] for key in ("train", "tests", "invert_labels")}
+        blank = {"pretraining": recipe, "positive": "", "negative": ""}
+        slices["tasks"][name] = kept | blank
     for name, view in slices["experiments"].items():
-        kept = ("kind", "title", "panels", "methods")
-        slices["experiments"][name] = {key: view[key] for key in kept}
+        panels = [panel | {"methods": None} for panel in view["panels"]]
+        kept = {key: view[key] for key in ("kind", "title")}
+        slices["experiments"][name] = kept | {"panels": panels}
     kept = ("run", "synthetic", "datasets", "attributes", "tasks", "experiments")
     return {key: slices[key] for key in kept} | {
         "backbones": {name: {"architecture": ""} for name in settings.backbones},
-        "methods": {name: {"algorithm": ""} for name in settings.methods},
+        "methods": {},
     }
 
 
@@ -216,6 +225,11 @@ def external_sets(wildcards):
 def groups_of(wildcards):
     """How many groups the attribute has."""
     return len(settings.attributes[wildcards.attribute].group_names)
+
+
+def recipe(method):
+    """Settings of a named variant; its title is for tables and figures only."""
+    return settings.methods[method].model_dump(mode="json", exclude={"title"})
 
 
 def algorithm(wildcards):
@@ -367,20 +381,62 @@ def arrays_input(wildcards):
     return found
 
 
-def variants(name):
-    """Methods of a view with every setting of their algorithms filled in."""
+# Drawing -> the one setting of its methods that it shows itself (method: all of them).
+DRAWN = {"epochs": "epochs_percent", "external": "external_fraction"}
+
+
+def variants(name, *kept):
+    """Methods of a view with these settings of their algorithms, defaults filled in; none: all."""
     models = methods.settings_models()
     found = {}
     for method in sorted({m for block in blocks(name) for m in block["methods"]}):
         variant = settings.methods[method]
         full = models[variant.algorithm].model_validate(variant.settings)
-        found[method] = dump(full) | dump(variant)
+        every = dump(full) | recipe(method)
+        found[method] = {k: v for k, v in every.items() if not kept or k in kept}
     return found
 
 
-def swift_variants(name):
-    """Those of a view's methods that are SWiFT."""
-    return {k: v for k, v in variants(name).items() if v["algorithm"] == "swift"}
+def drawn_variants(wildcards):
+    """What a figure shows of its methods' settings."""
+    plot = plot_of(wildcards)
+    kept = () if plot == "method" else ("algorithm", DRAWN.get(plot))
+    return variants(wildcards.figure, *kept)
+
+
+def masks_of(name):
+    """How those of a view's methods that are SWiFT make their masks."""
+    mask = ("estimator", "normalization", "percentile", "threshold")
+    found = variants(name, "algorithm", *mask)
+    return {k: v for k, v in found.items() if v["algorithm"] == "swift"}
+
+
+def titles(name):
+    """Display names of the methods that a view shows."""
+    return {
+        method: TITLES[method] for block in blocks(name) for method in block["methods"]
+    }
+
+
+def figure_names(name):
+    """What a figure calls its methods, groups and classes, and how long it trained."""
+    tasks = unique(block["task"] for block in blocks(name))
+    attributes = unique(block["attribute"] for block in blocks(name))
+    return {
+        "titles": titles(name),
+        "groups": {a: list(settings.attributes[a].group_names) for a in attributes},
+        "classes": {
+            task: [settings.tasks[task].negative, settings.tasks[task].positive]
+            for task in tasks
+        },
+        "epochs": {
+            task: [
+                settings.tasks[task].pretraining.epochs,
+                settings.tasks[task].finetuning.epochs_percent,
+            ]
+            for task in tasks
+        },
+    }
 
 
 def plot_of(wildcards):

@@ -47,7 +47,7 @@ rule debias:
     resources:
         gpu=1,
     params:
-        method=lambda wildcards: dump(settings.methods[wildcards.method]),
+        method=lambda wildcards: recipe(wildcards.method),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         groups=groups_of,
@@ -55,6 +55,7 @@ rule debias:
         compute=dump(settings.compute),
         seed=settings.seed,
         checkpoints=folder("checkpoints/{task}/{backbone}/{attribute}/{method}"),
+        torch=TORCH,
         code=lambda wildcards: code_id(
             "debias.py", f"swift_debias.methods.{algorithm(wildcards)}"
         ),

@@ -28,6 +28,7 @@ rule evaluate:
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         datasets=attribute_tests,
         compute=dump(settings.compute),
+        torch=TORCH,
         code=code_id("evaluate.py"),
     script:
         "../scripts/evaluate.py"

@@ -28,6 +28,7 @@ rule importance:
         folds=FOLDS,
         compute=dump(settings.compute),
         seed=settings.seed,
+        torch=TORCH,
         code=code_id("importance.py"),
     script:
         "../scripts/importance.py"

@@ -26,7 +26,8 @@ rule figure_arrays:
         backbone=lambda wildcards: dump(
             settings.backbones[first_block(wildcards)["backbone"]]
         ),
-        variants=lambda wildcards: swift_variants(wildcards.figure),
+        variants=lambda wildcards: masks_of(wildcards.figure),
+        torch=TORCH,
         code=code_id("figure_arrays.py"),
     script:
         "../scripts/figure_arrays.py"
@@ -59,21 +60,8 @@ rule figure:
         module=lambda wildcards: PLOTS[plot_of(wildcards)][0],
         blocks=lambda wildcards: blocks(wildcards.figure),
         options=options_of,
-        variants=lambda wildcards: variants(wildcards.figure),
-        names={
-            "titles": TITLES,
-            "groups": {
-                name: list(a.group_names) for name, a in settings.attributes.items()
-            },
-            "classes": {
-                name: [task.negative, task.positive]
-                for name, task in settings.tasks.items()
-            },
-            "epochs": {
-                name: [task.pretraining.epochs, task.finetuning.epochs_percent]
-                for name, task in settings.tasks.items()
-            },
-        },
+        variants=drawn_variants,
+        names=lambda wildcards: figure_names(wildcards.figure),
         synthetic=settings.synthetic is not None,
         code=lambda wildcards: code_id(
             "figure.py",
@@ -109,7 +97,7 @@ rule table:
     params:
         title=lambda wildcards: settings.experiments[wildcards.table].title,
         blocks=lambda wildcards: blocks(wildcards.table),
-        titles=TITLES,
+        titles=lambda wildcards: titles(wildcards.table),
         synthetic=settings.synthetic is not None,
         code=code_id("table.py"),
     script:

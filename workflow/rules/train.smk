@@ -26,6 +26,7 @@ rule train_baseline:
         compute=dump(settings.compute),
         seed=settings.seed,
         checkpoints=folder("checkpoints/baseline/{task}/{backbone}/fold{fold}"),
+        torch=TORCH,
         code=code_id("train_baseline.py"),
     script:
         "../scripts/train_baseline.py"

@@ -9,7 +9,7 @@ import pandas as pd
 from swift_debias import fisher, methods, networks, training
 from swift_debias.external import external_set, read_external, shared_importance
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import key, logged, write_json
+from swift_debias.job import key, logged, whole, write_json
 from swift_debias.seeds import derive_seed
 from swift_debias.settings import (
     Augmentation,
@@ -74,7 +74,8 @@ with logged(snakemake):
         cost = training.Cost(classifier, device)
         debiased = method.debias(classifier, external, method.Settings(**variant.settings), context)
         networks.save(debiased, Path(outputs.models[fold]))
-        pd.DataFrame(context.history).to_parquet(outputs.history[fold])
+        with whole(outputs.history[fold]) as partial:
+            pd.DataFrame(context.history).to_parquet(partial)
         write_json(outputs.costs[fold], cost.measure(debiased, samples.seen[0]))
 
     for fold in params.folds:

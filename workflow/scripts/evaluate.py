@@ -5,7 +5,7 @@ from pathlib import Path
 
 from swift_debias import networks, training
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import logged
+from swift_debias.job import logged, whole
 from swift_debias.labelled import read_labelled
 from swift_debias.samples import make_samples
 from swift_debias.settings import Attribute, Backbone, Compute
@@ -37,5 +37,6 @@ with logged(snakemake):
         predictions = tests.assign(score=scores.astype("float32"))
         output = Path(snakemake.output[0]) / method / f"fold{fold}.parquet"
         output.parent.mkdir(parents=True, exist_ok=True)
-        predictions.to_parquet(output, index=False)
+        with whole(output) as partial:
+            predictions.to_parquet(partial, index=False)
         print(f"{model}: {len(predictions)} images scored")

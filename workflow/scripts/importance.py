@@ -7,7 +7,7 @@ import pandas as pd
 from swift_debias import fisher, masks, networks, training
 from swift_debias.external import external_set, read_external, shared_importance
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import logged
+from swift_debias.job import logged, whole
 from swift_debias.seeds import derive_seed
 from swift_debias.settings import Backbone, Compute, Finetuning
 
@@ -42,4 +42,5 @@ with logged(snakemake):
         mask = masks.soft_mask(
             importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]
         )
-        pd.DataFrame(masks.summary(mask)).to_parquet(outputs.summary[fold])
+        with whole(outputs.summary[fold]) as partial:
+            pd.DataFrame(masks.summary(mask)).to_parquet(partial)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from swift_debias import networks, training
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import key, logged, write_json
+from swift_debias.job import key, logged, whole, write_json
 from swift_debias.samples import make_samples
 from swift_debias.seeds import derive_seed
 from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Pretraining
@@ -60,6 +60,7 @@ with logged(snakemake):
         cost = training.Cost(classifier, device)
         training.pretrain(classifier, train, validation, recipe, context)
     networks.save(classifier, Path(snakemake.output.model))
-    pd.DataFrame(context.history).to_parquet(snakemake.output.history)
+    with whole(snakemake.output.history) as partial:
+        pd.DataFrame(context.history).to_parquet(partial)
     write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
     context.checkpoints.clear()

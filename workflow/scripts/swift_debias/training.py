@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Never, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Never, TextIO, TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -27,7 +27,6 @@ from tqdm import tqdm
 from . import losses
 from .augment import draw_views
 from .augment import views as all_views
-from .fisher import Importance
 from .masks import MaskedOptimizer
 from .networks import Classifier, changed_parameters
 from .samples import Drawable, Features, Samples
@@ -40,6 +39,9 @@ from .settings import (
     Optimizer,
     Pretraining,
 )
+
+if TYPE_CHECKING:  # training itself measures nothing: a change in fisher.py must not rerun it
+    from .fisher import Importance
 
 # (logits, labels, attributes) -> (what is minimized, prediction loss, bias)
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
