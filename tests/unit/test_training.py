@@ -15,7 +15,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
-from swift_debias import training
+from swift_debias import devices, training
 from swift_debias.augment import views
 from swift_debias.networks import Classifier
 from swift_debias.samples import Features, Samples, make_samples
@@ -435,7 +435,7 @@ def test_prepare_device_sets_threads_and_determinism() -> None:
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
-        device = training.prepare_device(Compute(device="cpu", threads=1, deterministic=True))
+        device = devices.prepare_device(Compute(device="cpu", threads=1, deterministic=True))
         assert device == torch.device("cpu")
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled()

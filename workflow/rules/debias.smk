@@ -46,6 +46,9 @@ rule debias:
     threads: settings.compute.threads
     resources:
         gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2),
+        runtime=minutes(30, debias_passes),
     params:
         method=lambda wildcards: recipe(wildcards.method),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),

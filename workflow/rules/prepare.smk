@@ -84,7 +84,11 @@ rule cache_images:
         folder("benchmarks/cache_images/{dataset}.tsv")
     conda:
         "../../envs/data.yaml"
-    threads: 1 if settings.synthetic else 8
+    threads: DECODERS
+    resources:
+        cpus_per_task=DECODERS,
+        mem_mb=memory(1000 + 1000 * DECODERS),
+        runtime=minutes(30, per_input=60),
     params:
         root=lambda wildcards: settings.datasets[wildcards.dataset].root,
         images=lambda wildcards: dump(settings.tasks[task_of(wildcards.dataset)].images),
@@ -109,6 +113,9 @@ rule find_duplicates:
         folder("benchmarks/find_duplicates/{task}.tsv")
     conda:
         "../../envs/data.yaml"
+    resources:
+        mem_mb=memory(4000, per_input=20),
+        runtime=minutes(30, per_input=5),
     params:
         train=train_sets,
         tests=task_tests,
@@ -139,6 +146,9 @@ rule annotate_skin_tone:
         folder("benchmarks/annotate_skin_tone/{dataset}.tsv")
     conda:
         "../../envs/data.yaml"
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(30, per_input=0.02),
     params:
         skin_tone=dump(settings.skin_tone),
         code=code_id("annotate_skin_tone.py"),

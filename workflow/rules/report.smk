@@ -14,6 +14,9 @@ rule figure_arrays:
         figure="|".join(FIGURES) or "(?!)",
     conda:
         "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+        mem_mb=memory(6000, per_input=2),
     params:
         plot=plot_of,
         options=options_of,
@@ -27,6 +30,7 @@ rule figure_arrays:
             settings.backbones[first_block(wildcards)["backbone"]]
         ),
         variants=lambda wildcards: masks_of(wildcards.figure),
+        compute=dump(settings.compute),
         torch=TORCH,
         code=code_id("figure_arrays.py"),
     script:
@@ -135,6 +139,8 @@ rule intervals:
         folder("benchmarks/intervals/{task}/{backbone}/{attribute}.tsv")
     conda:
         "../../envs/report.yaml"
+    resources:
+        runtime=minutes(30),
     params:
         cell=lambda wildcards: [wildcards.task, wildcards.backbone, wildcards.attribute],
         groups=lambda wildcards: len(

@@ -20,6 +20,9 @@ rule train_baseline:
     threads: settings.compute.threads
     resources:
         gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2),
+        runtime=minutes(30, training_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation"),

@@ -61,28 +61,7 @@ class ExternalSet:
     balanced: Samples
 
 
-# --- device and reproducibility -------------------------------------------------------------------
-
-
-def prepare_device(compute: Compute) -> torch.device:
-    """Choose the device and set the process up for it: threads, precision, determinism."""
-    name = compute.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(compute.threads)
-    # TF32 for what is not under autocast: the importances and scores, which are fp32 otherwise,
-    # must not lose bits, so it stays off; bf16 autocast carries the training on a GPU.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    if name == "cpu" and compute.deterministic:
-        torch.use_deterministic_algorithms(True)
-    return torch.device(name)
-
-
-def place(classifier: Classifier, device: torch.device, compute: Compute) -> Classifier:
-    """The classifier on the device, in the memory format of the settings."""
-    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
-    return classifier.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+# --- precision ------------------------------------------------------------------------------------
 
 
 def autocast(device: torch.device, compute: Compute) -> contextlib.AbstractContextManager[Any]:
