@@ -170,9 +170,7 @@ def measure(
         except Exception as error:  # another package's: whatever it raises is the result
             left_out["backpack"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
-    def of_one_image(
-        run: Callable[[nn.Module, list[Batch]], object], data: list[Batch]
-    ) -> float:
+    def of_one_image(run: Callable[[nn.Module, list[Batch]], object], data: list[Batch]) -> float:
         images = sum(len(batch.labels) for batch in data)
         return seconds(lambda: run(network, data), clock) / images
 

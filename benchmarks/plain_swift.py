@@ -149,9 +149,7 @@ def train(
 
 def make_mask(network: nn.Module, loader: DataLoader) -> dict[str, Tensor]:
     """Two passes for the two importances, then the mask."""
-    return soft_mask(
-        importance(network, loader, "bias"), importance(network, loader, "prediction")
-    )
+    return soft_mask(importance(network, loader, "bias"), importance(network, loader, "prediction"))
 
 
 def sgd(module: nn.Module, lr: float) -> torch.optim.Optimizer:

@@ -62,9 +62,7 @@ def peak_flops(device: torch.device, clock: Clock, dtype: torch.dtype = torch.fl
 def write_cache(folder: Path, n: int, size: int) -> CachedImages:
     """A cache of random pixels, as `build_cache` lays it out."""
     rng = np.random.default_rng(0)
-    pixels = np.lib.format.open_memmap(
-        folder / "cache.npy", "w+", np.uint8, (n, size, size, 3)
-    )
+    pixels = np.lib.format.open_memmap(folder / "cache.npy", "w+", np.uint8, (n, size, size, 3))
     for start in range(0, n, 256):
         block = pixels[start : start + 256]
         block[:] = rng.integers(0, 256, block.shape, dtype=np.uint8)
