@@ -48,8 +48,12 @@ container: setup
 	PATH=$(CURDIR)/tests/workflow/conda/bin:$(CURDIR)/$(BIN):$$PATH $(BIN)/snakemake --containerize > Dockerfile.new
 	mv Dockerfile.new Dockerfile
 
+# make bench QUICK=--quick: small sizes, to see that they run
 bench: setup
-	for name in manifest images duplicates importance; do PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in manifest images duplicates; do PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in importance training_step swift scaling startup memory; do \
+		PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name $(QUICK) || exit 1; done
+	$(BIN)/python -m benchmarks.figure
 
 clean:
 	rm -rf results/demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Cost of the diagonal importances, against other ways and against the floor.
 
-    python benchmarks/importance.py --size 64 --images 128 --output importance.json
+    python -m benchmarks.importance
 
 The floor is one plain forward and backward pass over the set (the work of an epoch without its
 optimizer). Every contestant is timed in every round, so that a drift of the machine hits all alike,
@@ -12,23 +12,22 @@ thread the clock is the process's CPU time, which other jobs on the machine dist
 - loop: a loop over single images, gradient of the logit, one accumulator for each diagonal
 - loop_two_passes: a loop over single images, forward and backward for each of two diagonals
 - vmap: torch.func per-sample gradients in chunks
+- backpack: BackPACK's `SumGradSquared` of the logit, one diagonal; only where the package
+  `backpack-for-pytorch` is installed (it is no requirement) and on networks that its converter
+  can take; why it did not run is recorded
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import copy
+import importlib.util
 import statistics
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from benchmarks.common import Clock, parser, prepare, seconds, write
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 from swift_debias import fisher, losses
 from swift_debias.networks import build
@@ -114,6 +113,31 @@ def vmap(network: nn.Module, batches: list[Batch]) -> None:
             sums[name].addmm_(some, value.flatten(1).square_())
 
 
+def backpack_runner(network: nn.Module) -> Callable[[nn.Module, list[Batch]], object]:
+    """BackPACK on its own converted copy of the network; raises whatever it raises."""
+    if importlib.util.find_spec("backpack") is None:
+        raise ImportError("not installed: pip install backpack-for-pytorch")
+    from backpack import backpack, extend
+    from backpack.extensions import SumGradSquared
+
+    # Plain modules: the converter follows neither a squeeze nor in-place activations.
+    layers = nn.Sequential(copy.deepcopy(network.extractor), copy.deepcopy(network.head.linear))
+    converted = extend(layers.eval(), use_converter=True)
+
+    def run(_network: nn.Module, batches: list[Batch]) -> None:
+        sums = [torch.zeros_like(p) for p in converted.parameters()]
+        for batch in batches:
+            with backpack(SumGradSquared()):
+                converted(batch.images).sum().backward()
+            for total, parameter in zip(sums, converted.parameters(), strict=True):
+                total += parameter.sum_grad_squared
+                del parameter.sum_grad_squared
+                parameter.grad = None
+
+    run(network, make_batches(2, 32, 2, network.device))  # does it run at all?
+    return run
+
+
 CONTESTANTS: dict[str, Callable[[nn.Module, list[Batch]], object]] = {
     "per_sample": lambda network, batches: fisher.per_sample(network, batches, WEIGHTS),
     "minibatch": lambda network, batches: fisher.minibatch(network, batches, weights=WEIGHTS),
@@ -121,12 +145,13 @@ CONTESTANTS: dict[str, Callable[[nn.Module, list[Batch]], object]] = {
     "loop_two_passes": loop_two_passes,
     "vmap": vmap,
 }
-SLOW = ("loop", "loop_two_passes", "vmap")
+SLOW = ("loop", "loop_two_passes", "vmap", "backpack")
 
 
-def measure(architecture: str, options: argparse.Namespace) -> dict[str, object]:
+def measure(
+    architecture: str, options: argparse.Namespace, device: torch.device, clock: Clock
+) -> dict[str, object]:
     """Median cost of each contestant, in floors."""
-    device = torch.device(options.device)
     layout = {"memory_format": torch.channels_last}
     network = build(Backbone(architecture=architecture), seed=0).to(device, **layout)
     for module in network.modules():
@@ -135,68 +160,53 @@ def measure(architecture: str, options: argparse.Namespace) -> dict[str, object]
     many = make_batches(options.images, options.size, options.batch, device)
     few = make_batches(options.slow_images, options.size, options.batch, device)
     chunks = make_batches(options.slow_images, options.size, options.vmap_chunk, device)
-    sets = {
-        name: chunks if name == "vmap" else few if name in SLOW else many for name in CONTESTANTS
-    }
-    cpu_time = device.type == "cpu" and options.threads == 1
-    clock = time.process_time if cpu_time else time.perf_counter
-
-    def seconds_per_image(
-        run: Callable[[nn.Module, list[Batch]], object], data: list[Batch]
-    ) -> float:
-        start = clock()
-        run(network, data)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return (clock() - start) / sum(len(batch.labels) for batch in data)
-
     calibrate(network, many[0].images)
+
+    contestants = {name: CONTESTANTS[name] for name in options.contestants if name != "backpack"}
+    left_out: dict[str, str] = {}
+    if "backpack" in options.contestants:
+        try:
+            contestants["backpack"] = backpack_runner(network)
+        except Exception as error:  # another package's: whatever it raises is the result
+            left_out["backpack"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+    def of_one_image(run: Callable[[nn.Module, list[Batch]], object], data: list[Batch]) -> float:
+        images = sum(len(batch.labels) for batch in data)
+        return seconds(lambda: run(network, data), clock) / images
+
     floor(network, many[:1])
     floors: list[float] = []
-    ratios: dict[str, list[float]] = {name: [] for name in options.contestants}
+    ratios: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(options.repeats):
-        floors.append(seconds_per_image(floor, many))
-        for name in options.contestants:
-            ratios[name].append(seconds_per_image(CONTESTANTS[name], sets[name]) / floors[-1])
+        floors.append(of_one_image(floor, many))
+        for name, run in contestants.items():
+            data = chunks if name in ("vmap", "backpack") else few if name in SLOW else many
+            ratios[name].append(of_one_image(run, data) / floors[-1])
     return {
-        "architecture": architecture,
         "floor_images_per_second": round(1 / statistics.median(floors), 1),
-        "clock": clock.__name__,
         "ratio_to_floor": {n: round(statistics.median(r), 3) for n, r in ratios.items()},
         "lowest": {n: round(min(r), 3) for n, r in ratios.items()},
         "highest": {n: round(max(r), 3) for n, r in ratios.items()},
+        "left_out": left_out,
     }
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    backbones = ["resnet50", "densenet121", "efficientnet_b3"]
-    parser.add_argument("--architectures", nargs="+", default=backbones)
-    parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
-    parser.add_argument("--size", type=int, default=64, help="pixels a side")
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--slow-images", type=int, default=16, help="for the loops and vmap")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--vmap-chunk", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, help="JSON file; default: the terminal")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    settings = {k: v for k, v in vars(options).items() if k not in ("output", "contestants")}
-    result = {
-        "benchmark": "importance",
-        "settings": settings,
-        "machine": {"processor": platform.machine(), "torch": torch.__version__},
-        "results": [measure(architecture, options) for architecture in options.architectures],
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    options_of = parser(__doc__)
+    backbones, names = ["resnet50", "densenet121", "efficientnet_b3"], [*CONTESTANTS, "backpack"]
+    options_of.add_argument("--architectures", nargs="+", default=backbones)
+    options_of.add_argument("--contestants", nargs="+", default=names, choices=names)
+    options_of.add_argument("--size", type=int, default=64, help="pixels a side")
+    options_of.add_argument("--images", type=int, default=64)
+    options_of.add_argument("--slow-images", type=int, default=8, help="loops, vmap and BackPACK")
+    options_of.add_argument("--batch", type=int, default=32)
+    options_of.add_argument("--vmap-chunk", type=int, default=8)
+    options = options_of.parse_args(arguments)
+    if options.quick:
+        options.size, options.images, options.batch, options.repeats = 32, 16, 8, 1
+    device, clock = prepare(options)
+    results = {name: measure(name, options, device, clock) for name in options.architectures}
+    write("importance", options, results)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from swift_debias import devices, training
 from swift_debias.augment import views
-from swift_debias.networks import Classifier
+from swift_debias.networks import Classifier, Head
 from swift_debias.samples import Features, Samples, make_samples
 from swift_debias.settings import Augmentation, Optimizer
 from swift_debias.training import Checkpoints, Context, fit, set_trainable
@@ -177,22 +177,43 @@ def test_inference_restores_the_mode_of_every_part(make_classifier: Any, make_sa
 
 
 @pytest.mark.parametrize(("flips", "transpose"), [(True, True), (False, True), (False, False)])
-def test_features_of_all_views_equal_real_passes(
-    flips: bool, transpose: bool, make_classifier: Any, make_samples: Any
+def test_features_of_drawn_views_equal_real_passes(
+    flips: bool, transpose: bool, make_classifier: Any, make_samples: Any, make_context: Any
 ) -> None:
     augmentation, samples, classifier = (
         Augmentation(flips=flips, transpose=transpose),
         make_samples(20),
         make_classifier(),
     )
-    features = training.extract_features(classifier, samples, augmentation, batch_size=7)
-    assert features.views == views(augmentation)
-    rng = torch.Generator().manual_seed(0)
-    index = torch.randperm(20, generator=rng)[:11]
-    view = torch.tensor(features.views)[torch.randint(len(features.views), (11,), generator=rng)]
-    with torch.inference_mode():
-        expected = classifier.extractor(samples.draw(index, view))
-    torch.testing.assert_close(features.draw(index, view), expected)
+    context = make_context(epochs=2, augmentation=augmentation)
+    drawn = training.drawn_views(20, context, "head")
+    features = training.extract_features(classifier, samples, drawn, batch_size=7)
+    assert set(features.views) <= set(views(augmentation))
+    for slot, code in enumerate(features.views):
+        seen = torch.nonzero(drawn[code]).squeeze(1)
+        with torch.inference_mode():
+            expected = classifier.extractor(samples.draw(seen, code))
+        view = torch.full((len(seen),), code)
+        torch.testing.assert_close(features.draw(seen, view), expected)
+        assert features.values[slot, ~drawn[code]].isnan().all()
+
+
+def test_drawn_views_are_those_that_training_draws(make_samples: Any, make_context: Any) -> None:
+    class Watched(Features):
+        def draw(self, index: Tensor, view: Tensor | None = None) -> Tensor:
+            assert view is not None
+            seen[view, index] = True
+            return super().draw(index, view)
+
+    context, samples = make_context(epochs=3), make_samples(20)
+    seen = torch.zeros(8, 20, dtype=torch.bool)
+    features = Watched(torch.randn(8, 20, 4), tuple(range(8)), samples.labels, samples.attributes)
+    head = Head(4, 0.5)
+    optimizer = context.make_optimizer(head.parameters())
+    fit(head, features, context.objective(samples, 1, 0), optimizer, context, "head")
+    drawn = training.drawn_views(20, context, "head")
+    assert torch.equal(drawn, seen)
+    assert 20 < drawn.sum() <= 60
 
 
 def test_head_on_features_equals_head_on_images(
@@ -206,7 +227,8 @@ def test_head_on_features_equals_head_on_images(
         optimizer = context.make_optimizer(classifier.head.parameters())
         objective = context.objective(samples, prediction=0.9, bias=0.1)
         if cached:
-            features = training.extract_features(classifier, samples, context.augmentation)
+            drawn = training.drawn_views(len(samples), context, "head")
+            features = training.extract_features(classifier, samples, drawn)
             fit(classifier.head, features, objective, optimizer, context, "head")
         else:
             fit(classifier, samples, objective, optimizer, context, "head")

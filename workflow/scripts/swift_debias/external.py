@@ -6,7 +6,7 @@ with the highest and the lowest AUC (Section 5.1.3) and recodes them as a binary
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -125,14 +125,21 @@ def shared_importance(
     finetuning: Finetuning,
     batch_size: int,
     seed: int,
+    only: Collection[str] | None = None,
 ) -> Importance:
     """Every importance that some method reads: both estimators, on the full and the balanced set.
 
     Objectives are named "<estimator>.<set>.<objective>", e.g. "minibatch.balanced.bias". The
     per-sample ones of both sets come from one pass over the full set.
+
+    Args:
+        only: of "minibatch.full", "minibatch.balanced" and "per_sample" those that are wanted;
+            None: all.
     """
     importance: Importance = {}
     for name, samples in (("full", external.full), ("balanced", external.balanced)):
+        if only is not None and f"minibatch.{name}" not in only:
+            continue
         # In a fixed random order: the rows are sorted by data set, and a batch without one of the
         # groups would have no bias.
         generator = torch.Generator().manual_seed(derive_seed(seed, name))
@@ -145,6 +152,8 @@ def shared_importance(
             class_weights(samples.labels) if dataset_weights else None,
         )
         importance |= {f"minibatch.{name}.{key}": value for key, value in found.items()}
+    if only is not None and "per_sample" not in only:
+        return importance
     full = external.full
     in_balanced = torch.isin(full.rows, external.balanced.rows).to(full.device)
     subsets = {"full": torch.ones_like(in_balanced), "balanced": in_balanced}

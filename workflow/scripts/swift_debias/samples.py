@@ -164,11 +164,13 @@ def make_samples(
         bytes_needed = source.gather(rows[:1]).nbytes * len(rows)
         resident = "on" if bytes_needed < RESIDENT_SHARE * _free_memory(device) else "off"
     if resident == "on" and len(rows):
-        blocks = [
-            torch.from_numpy(source.gather(block)).permute(0, 3, 1, 2).contiguous().to(device)
-            for block in np.array_split(rows, max(1, len(rows) // 1024))
-        ]
-        return Samples(torch.cat(blocks), torch.arange(len(rows)), labels_, attributes_)
+        height, width, channels = source.gather(rows[:1]).shape[1:]
+        shape = (len(rows), channels, height, width)
+        pixels = torch.empty(shape, dtype=torch.uint8, device=device)  # held once, filled in parts
+        for at in torch.arange(len(rows)).split(1024):
+            block = torch.from_numpy(source.gather(rows[at.numpy()])).permute(0, 3, 1, 2)
+            pixels[int(at[0]) : int(at[-1]) + 1] = block.to(device)
+        return Samples(pixels, torch.arange(len(rows)), labels_, attributes_)
     return Samples(source, torch.tensor(rows), labels_, attributes_)
 
 

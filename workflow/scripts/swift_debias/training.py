@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from . import losses
 from .augment import draw_views
-from .augment import views as all_views
 from .masks import MaskedOptimizer
 from .networks import Classifier, changed_parameters
 from .samples import Drawable, Features, Samples
@@ -324,11 +323,8 @@ def _epoch(
     """One pass over the samples; returns its means."""
     started = time.monotonic()
     device = samples.labels.device
-    seed = derive_seed(context.seed, name)
-    torch.manual_seed(seed)  # dropout; the caller restores the global state
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(samples), generator=generator)
-    view = draw_views(len(samples), context.augmentation, generator)
+    torch.manual_seed(derive_seed(context.seed, name))  # dropout; the caller restores the state
+    order, view = _draw_epoch(len(samples), context, name)
     sums = torch.zeros(3, device=device)
     logits_seen, labels_seen = [], []
     for index in _split(order, context.batch_size):
@@ -355,6 +351,29 @@ def _epoch(
         "auc": auc(torch.cat(logits_seen), torch.cat(labels_seen)),
         "images_per_second": len(samples) / max(time.monotonic() - started, 1e-9),
     }
+
+
+def _draw_epoch(n: int, context: Context, name: str) -> tuple[Tensor, Tensor]:
+    """The order of an epoch's samples and the view of each, both int64 (n,); the same every time.
+
+    `name` is "<stage>/<epoch>".
+    """
+    generator = torch.Generator().manual_seed(derive_seed(context.seed, name))
+    order = torch.randperm(n, generator=generator)
+    return order, draw_views(n, context.augmentation, generator)
+
+
+def drawn_views(n: int, context: Context, stage: str) -> Tensor:
+    """Which views of which of n samples `fit` will draw in the context's epochs of this stage.
+
+    Returns:
+        bool (8, n): entry (v, i) says that sample i is seen in view v in some epoch.
+    """
+    drawn = torch.zeros(8, n, dtype=torch.bool)
+    for epoch in range(max(context.epochs, 1)):  # without epochs: those of the first
+        _, view = _draw_epoch(n, context, f"{stage}/{epoch}")
+        drawn[view, torch.arange(n)] = True
+    return drawn
 
 
 def _finite(value: float) -> bool:
@@ -442,27 +461,32 @@ def predict(classifier: Classifier, samples: Samples, batch_size: int = 256) -> 
 def extract_features(
     classifier: Classifier,
     samples: Samples,
-    augmentation: Augmentation | None,
+    drawn: Tensor | None = None,
     batch_size: int = 256,
 ) -> Features:
-    """Features of the frozen extractor for every view the augmentation can make.
+    """Features of the frozen extractor, in every view that the training of a head will draw.
 
-    Training a head on them draws from the same distribution as augmenting every epoch anew, at a
-    fraction of the cost, since the set of views is finite (augment.py).
+    Training a head on them is the same as passing the augmented images through the frozen extractor
+    in every epoch, at a fraction of the cost: the set of views is finite (augment.py), so epochs
+    meet the same views again.
 
     Args:
-        augmentation: None: the original view only.
+        drawn: bool (views, n) of `drawn_views`; None: the original view only. Features of what is
+            never drawn are nan, so that a training that draws them all the same would fail.
     """
-    views = all_views(augmentation) if augmentation is not None else (0,)
+    wanted = torch.ones(1, len(samples), dtype=torch.bool) if drawn is None else drawn
+    views = tuple(view for view in range(len(wanted)) if wanted[view].any())
+    values: list[Tensor] = []
     with inference(classifier):
-        values = torch.stack(
-            [
-                torch.cat([classifier.extractor(b.images) for b in samples.batches(batch_size, v)])
-                for v in views
-            ]
-        )
+        for view in views:
+            some = samples.subset(wanted[view]).batches(batch_size, view)
+            found = torch.cat([classifier.extractor(batch.images) for batch in some])
+            full = found.new_full((len(samples), found.shape[1]), float("nan"))
+            full[wanted[view].to(found.device)] = found
+            values.append(full)
+        stacked = torch.stack(values)
     # inference tensors cannot take part in autograd
-    return Features(values.clone(), views, samples.labels, samples.attributes)
+    return Features(stacked.clone(), views, samples.labels, samples.attributes)
 
 
 def external_score(classifier: Classifier, samples: Samples) -> float:

@@ -38,7 +38,7 @@ def debias(
     The original trains 10 epochs a step; here E, like SWiFT, so the comparison is at equal cost.
     """
     from .. import masks
-    from ..training import extract_features, fit, set_trainable
+    from ..training import drawn_views, extract_features, fit, set_trainable
 
     importance, finetuning = context.importance(), context.finetuning
     names = [f"extractor.{name}" for name, _ in classifier.extractor.named_parameters()]
@@ -60,7 +60,7 @@ def debias(
     samples = external.balanced
     head = dict(classifier.head.named_parameters())
     masks.reinitialize(head, {}, "full")
-    features = extract_features(classifier, samples, context.augmentation)
+    features = extract_features(classifier, samples, drawn_views(len(samples), context, "step2"))
     set_trainable(classifier, extractor=False, head=True)
     objective = context.objective(samples, prediction=1, bias=settings.bias_weight)
     head_optimizer = context.make_optimizer(classifier.head.parameters(), finetuning.lr_head)

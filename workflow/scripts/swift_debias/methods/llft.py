@@ -49,7 +49,7 @@ def debias(
 
     samples = external.full.subset(draw_cells(external.full, derive_seed(context.seed, "draw")))
     set_trainable(classifier, extractor=False, head=False)
-    features = extract_features(classifier, samples, None)
+    features = extract_features(classifier, samples)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(context.seed, "head"))
         head = nn.Linear(classifier.head.linear.in_features, 1)

@@ -125,7 +125,7 @@ def _two_steps(
 ) -> Classifier:
     """Step 1 on the extractor, step 2 on the head; either can be left out."""
     from .. import masks
-    from ..training import extract_features, fit, set_trainable
+    from ..training import drawn_views, extract_features, fit, set_trainable
 
     samples, finetuning = external.balanced, context.finetuning
     mask = make_masks(classifier, settings, context, rate)
@@ -150,7 +150,8 @@ def _two_steps(
         context.say(
             f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
         )
-        features = extract_features(classifier, samples, context.augmentation)
+        drawn = drawn_views(len(samples), context, "step2" + suffix)
+        features = extract_features(classifier, samples, drawn)
         set_trainable(classifier, extractor=False, head=True)
         weight = settings.prediction_weight_2
         objective = context.objective(samples, prediction=weight, bias=1 - weight)

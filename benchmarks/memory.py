@@ -1,0 +1,138 @@
+"""Peak memory of importance, training, debiasing and evaluation, and a formula for it.
+
+    python -m benchmarks.memory
+
+Every measurement is a process of its own, forked from one that has imported the libraries: it does
+one job's work on a cache of random pixels and reports its peak resident memory and, on a GPU, the
+most that torch allocated there (MiB). Batch size and pixels are varied one at a time, and
+
+    MiB = base + image_bytes x pixels of the set / 2^20 + batch x activations x (pixels / 64)^2
+
+is fitted: `base` holds interpreter, libraries, weights and what is as large as them (gradients,
+momenta, importances); `image_bytes` says how many bytes of memory a byte of the set's uint8 pixels
+takes, from reading a small and a large set alone (the pages of the memory map are counted as long
+as the kernel keeps them); activations are MiB for each image of a batch at 64 x 64 pixels. The
+batch of `evaluate` is 256 or the set, whichever is less.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.common import parser, write
+from benchmarks.scaling import take
+from benchmarks.training_step import make_context, write_cache
+
+from swift_debias import training
+from swift_debias.external import shared_importance
+from swift_debias.images import CachedImages
+from swift_debias.methods import swift
+from swift_debias.networks import build
+from swift_debias.settings import Backbone, Compute, Finetuning
+
+JOBS = ("train_baseline", "importance", "debias", "evaluate")
+
+
+def do_job(job: str, architecture: str, batch: int, images: CachedImages, compute: Compute) -> None:
+    device = training.prepare_device(compute)
+    classifier = build(Backbone(architecture=architecture), seed=0)
+    classifier = training.place(classifier, device, compute)
+    samples = take(images, len(images), device)
+    external = training.ExternalSet(samples, samples)
+    context = make_context(batch, compute)
+    if job == "train_baseline":
+        training.set_trainable(classifier, extractor=True, head=True)
+        optimizer = context.make_optimizer(classifier.parameters(), 1e-4)
+        objective = context.objective(samples, prediction=1, bias=0)
+        training.fit(classifier, samples, objective, optimizer, context, "train")
+    elif job == "importance":
+        classifier.head.linear.weight.data.mul_(1e-3)  # scores of an untrained net saturate
+        shared_importance(classifier, external, Finetuning(), batch, 0)
+    elif job == "debias":
+        ones = {name: torch.ones_like(p) for name, p in classifier.named_parameters()}
+        kinds = ("minibatch.balanced.bias", "minibatch.balanced.prediction")
+        context.importance = lambda: dict.fromkeys(kinds, ones)
+        swift.debias(classifier, external, swift.Settings(), context)
+    else:
+        training.predict(classifier, samples)
+
+
+def peak_of(work: Callable[[], object]) -> dict[str, float]:
+    """Peak memory in MiB of a forked process that does this work."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def run() -> None:
+        work()
+        peak = {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
+        if torch.cuda.is_initialized():
+            peak["gpu"] = torch.cuda.max_memory_allocated() / 2**20
+        theirs.send(peak)
+
+    process = context.Process(target=run)
+    process.start()
+    theirs.close()  # so that a process that dies is noticed
+    peak = ours.recv()
+    process.join()
+    return peak
+
+
+def measure(
+    job: str, architecture: str, folder: Path, compute: Compute, *, quick: bool
+) -> dict[str, Any]:
+    """Vary batch and pixels one at a time, and fit."""
+    few, many, small, large = (4, 8, 32, 64) if quick else (8, 32, 64, 128)
+    rows, peaks, measured = [], [], []
+    for batch, size in ((few, small), (many, small), (few, large)):
+        n = batch if job == "evaluate" else 2 * batch
+        images = write_cache(folder, n, size)
+        peak = peak_of(lambda b=batch, i=images: do_job(job, architecture, b, i, compute))  # type: ignore[misc]
+        measured.append({"batch": batch, "pixels": size, "mib": round(peak["rss"])} | peak)
+        rows.append([1, batch * (size / 64) ** 2])
+        peaks.append(peak.get("gpu", peak["rss"]))
+    solution, *_ = np.linalg.lstsq(np.array(rows, float), np.array(peaks), rcond=None)
+    error = np.abs(np.array(rows) @ solution - peaks) / peaks
+    return {
+        "base_mib": round(float(solution[0])),
+        "mib_per_image_of_a_batch_at_64_px": round(float(solution[1]), 2),
+        "largest_relative_error": round(float(error.max()), 3),
+        "measured": measured,
+    }
+
+
+def image_bytes(folder: Path, compute: Compute) -> float:
+    """Bytes of memory for each byte of pixels that is held."""
+    device, peaks, counts = torch.device("cpu"), [], (1024, 16384)
+    for n in counts:
+        images = write_cache(folder, n, 64)
+        peaks.append(peak_of(lambda i=images, n=n: take(i, n, device))["rss"])  # type: ignore[misc]
+    return (peaks[1] - peaks[0]) * 2**20 / ((counts[1] - counts[0]) * 64 * 64 * 3)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options_of = parser(__doc__)
+    backbones = ["resnet50", "densenet121", "efficientnet_b3", "small_resnet"]
+    options_of.add_argument("--architectures", nargs="+", default=backbones)
+    options_of.add_argument("--jobs", nargs="+", default=list(JOBS), choices=JOBS)
+    options = options_of.parse_args(arguments)
+    compute = Compute(device=options.device, threads=options.threads)
+    backbones = ["small_resnet"] if options.quick else options.architectures
+    with tempfile.TemporaryDirectory() as folder:
+        results: dict[str, Any] = {"image_bytes": round(image_bytes(Path(folder), compute), 2)}
+        for name in backbones:
+            results[name] = {
+                job: measure(job, name, Path(folder), compute, quick=options.quick)
+                for job in options.jobs
+            }
+    write("memory", options, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""SWiFT end to end, mask and both steps: the library against plain_swift.py, same images, network,
+epochs, batch size and one thread.
+
+    python -m benchmarks.swift
+
+Ours is what the jobs do: the uint8 cache is opened and read, the external set is made, the
+mini-batch importances of the balanced set are measured, and `methods.swift` runs both steps. The
+cache itself is made once for all jobs of all methods; its cost is given beside. What differs from
+the plain way, at the same arithmetic precision, losses and numbers of epochs and views:
+
+- no image is decoded or resized again; flips and normalization are batched;
+- both importances share a forward pass;
+- step 2 computes the frozen features of each (image, view) that its epochs will draw once, in eval
+  mode, and trains the head on those;
+- channels-last memory format; freed memory is kept for the next step.
+
+The plain side runs in a process of its own, so that nothing that the library sets up (memory,
+determinism) reaches it.
+
+Step 1 is the same arithmetic on both sides: its share of the plain time bounds the ratio, and
+`bound_of_step1_alone` says by how much: the ratio if all but the convolutions and products of
+step 1 cost nothing and these ran at the speed of a matrix product (measured in the run).
+
+The times of the stages also give the ratio at the paper's numbers of epochs (`projected`).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import multiprocessing
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from benchmarks import plain_swift
+from benchmarks.common import Clock, draw_pictures, parser, prepare, ratio, seconds, write
+from benchmarks.importance import calibrate
+from benchmarks.training_step import flops, peak_flops
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from swift_debias import training
+from swift_debias.external import external_set, read_external, shared_importance
+from swift_debias.images import CachedImages, build_cache
+from swift_debias.methods import swift
+from swift_debias.networks import build, import_torchvision
+from swift_debias.samples import make_samples
+from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Images, Optimizer
+
+# name: height, width, grey, size of the cache, images, batch, epochs of each step
+CASES = {
+    "photograph, 64 px": (768, 1024, False, 64, 64, 32, 5),
+    "X-ray, 64 px": (3056, 2544, True, 64, 64, 32, 5),
+    "photograph, 224 px": (768, 1024, False, 224, 16, 16, 2),
+    "X-ray, 224 px": (3056, 2544, True, 224, 16, 16, 2),
+}
+PAPER_EPOCHS = {"skin": 20, "CXR": 10}
+VIEWS = 8
+
+
+class Case:
+    """The files of one case: pictures, their cache, the external set's table."""
+
+    def __init__(self, root: Path, name: str, options: Any) -> None:
+        height, width, grey, self.size, n, self.batch, self.epochs = CASES[name]
+        self.root, self.n = root, min(n, 16) if options.quick else n
+        self.epochs = 1 if options.quick else self.epochs
+        self.paths = draw_pictures(root, self.n, height, width, grey=grey)
+        self.labels = np.arange(self.n) % 2
+        self.attributes = np.arange(self.n) // 2 % 2
+        ids = [path.stem for path in self.paths]
+        self.frame = pd.DataFrame({"image_id": ids, "path": [path.name for path in self.paths]})
+        self.table = root / "external.parquet"
+        pd.DataFrame(
+            {
+                "image_id": ids,
+                "dataset": "cache",
+                "label": self.labels,
+                "attribute": self.attributes,
+                "balanced": True,
+            }
+        ).to_parquet(self.table)
+        self.cache = root / "cache.npy", root / "cache.parquet"
+        self.network = build(Backbone(architecture=options.architecture), seed=0)
+
+    def build_cache(self) -> None:
+        build_cache(self.frame, self.root, *self.cache, Images(size=self.size), 1)
+
+    def open_images(self) -> CachedImages:
+        return CachedImages([self.cache])
+
+
+def plain(case: Case) -> dict[str, float]:
+    """CPU seconds of each stage of the plain implementation, on one thread."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    clock = time.process_time
+    network = copy.deepcopy(case.network)
+
+    def loader(train: bool) -> DataLoader:
+        transform = plain_swift.transforms(case.size, train=train)
+        labels, attributes = case.labels.astype(float).tolist(), case.attributes.tolist()
+        folder = plain_swift.Folder(case.paths, labels, attributes, transform)
+        return DataLoader(folder, case.batch, shuffle=True)
+
+    masks: list[dict[str, Tensor]] = []
+    stages = {
+        "importance": lambda: masks.append(plain_swift.make_mask(network, loader(False))),
+        "step1": lambda: plain_swift.step1(network, loader(True), masks[0], case.epochs),
+        "step2": lambda: plain_swift.step2(network, loader(True), masks[0], case.epochs),
+        "reading": lambda: [None for _ in loader(True)],  # one pass; part of the above, not added
+    }
+    return {name: seconds(stage, clock) for name, stage in stages.items()}
+
+
+class Stamps(io.StringIO):
+    """A log that remembers when a line with a given beginning was written."""
+
+    def __init__(self, clock: Clock, beginning: str) -> None:
+        super().__init__()
+        self.clock, self.beginning, self.at = clock, beginning, 0.0
+
+    def write(self, text: str) -> int:
+        if text.startswith(self.beginning):
+            self.at = self.clock()
+        return super().write(text)
+
+
+def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
+    """Seconds of each stage of the library, called as the jobs call it."""
+    times, start, compute = {}, clock(), Compute(device=device.type)
+    classifier = training.place(copy.deepcopy(case.network).eval(), device, compute)
+    samples, balanced = read_external(case.table, case.open_images(), device, compute.resident)
+    finetuning = Finetuning(min_cell=1)
+    external = external_set(
+        classifier,
+        samples,
+        balanced,
+        groups=2,
+        fraction=1,
+        finetuning=finetuning,
+        seed=0,
+        say=lambda text: None,
+    )
+    times["reading"] = clock() - start
+
+    start = clock()
+    importance = shared_importance(
+        classifier, external, finetuning, case.batch, 0, only=("minibatch.balanced",)
+    )
+    times["importance"] = clock() - start
+
+    log = Stamps(clock, "step2: ")
+    context = training.Context(
+        seed=0,
+        epochs=case.epochs,
+        batch_size=case.batch,
+        optimizer=Optimizer(name="sgd", lr=1e-4),
+        finetuning=finetuning,
+        augmentation=Augmentation(),
+        compute=compute,
+        importance=lambda: importance,
+        log=log,
+    )
+    start = clock()
+    swift.debias(classifier, external, swift.Settings(), context)
+    times["step1"], times["step2"] = log.at - start, clock() - log.at
+    return times
+
+
+def importance_of_all_methods(case: Case, device: torch.device) -> None:
+    """What the job `importance` computes for every method and ablation at once."""
+    classifier = training.place(copy.deepcopy(case.network).eval(), device, Compute())
+    samples, balanced = read_external(case.table, case.open_images(), device, "auto")
+    external = training.ExternalSet(samples, samples.subset(balanced))
+    shared_importance(classifier, external, Finetuning(), case.batch, 0)
+
+
+def total(times: dict[str, float], *, reading: bool) -> float:
+    return sum(v for k, v in times.items() if reading or k != "reading")
+
+
+def projected(case: Case, plainly: dict[str, float], our: dict[str, float]) -> dict[str, float]:
+    """The ratio at the paper's epochs, from the stages' times and the expected number of views."""
+    out = {}
+    seen = VIEWS * (1 - (1 - 1 / VIEWS) ** case.epochs)
+    for task, epochs in PAPER_EPOCHS.items():
+        longer = epochs / case.epochs
+        views = VIEWS * (1 - (1 - 1 / VIEWS) ** epochs)
+        above = plainly["importance"] + longer * (plainly["step1"] + plainly["step2"])
+        below = our["reading"] + our["importance"] + longer * our["step1"]
+        out[f"{task}, {epochs} epochs"] = above / (below + our["step2"] * views / seen)
+    return out
+
+
+def measure(name: str, options: Any, device: torch.device, clock: Clock) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(Path(folder), name, options)
+        cached = seconds(case.build_cache, clock) / case.n
+        numbers = case.open_images().rows("cache", case.frame.image_id.tolist())
+        first = make_samples(
+            case.open_images(), numbers, case.labels, case.attributes, device, "auto"
+        ).draw(torch.arange(min(case.n, case.batch)))
+        calibrate(case.network, first.cpu())
+        pairs = []
+        apart = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, apart, import_torchvision) as process:
+            for _ in range(1 if options.quick else options.repeats):
+                plainly = process.submit(plain, case).result()
+                pairs.append((plainly, ours(case, device, clock)))
+        all_methods = seconds(lambda: importance_of_all_methods(case, device), clock)
+        peak = peak_flops(device, clock)
+        needed = 3 * flops(case.network.extractor, case.size) * case.n * case.epochs / peak
+    plains = [total(p, reading=False) for p, _ in pairs]
+    projections = [projected(case, p, o) for p, o in pairs]
+    return {
+        "images": case.n,
+        "batch": case.batch,
+        "epochs": case.epochs,
+        "ratio": ratio(plains, [total(o, reading=True) for _, o in pairs]),
+        "ratio_with_cache_building": ratio(
+            plains, [total(o, reading=True) + case.n * cached for _, o in pairs]
+        ),
+        "projected": {
+            key: round(statistics.median(p[key] for p in projections), 2) for key in projections[0]
+        },
+        "bound_of_step1_alone": round(statistics.median(plains) / needed, 2),
+        "seconds_per_image": {
+            side: {
+                stage: round(statistics.median(pair[i][stage] for pair in pairs) / case.n, 4)
+                for stage in pairs[0][i]
+            }
+            for i, side in enumerate(("plain", "ours"))
+        },
+        "seconds_per_image_to_build_the_cache": round(cached, 4),
+        "seconds_per_image_importance_of_all_methods": round(all_methods / case.n, 4),
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options_of = parser(__doc__)
+    options_of.add_argument("--architecture", default="resnet50")
+    options_of.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    options_of.set_defaults(repeats=2)
+    options_of.set_defaults(device="cpu")
+    options = options_of.parse_args(arguments)
+    device, clock = prepare(options)
+    results = {}
+    for name in options.cases:
+        results[name] = measure(name, options, device, clock)
+        write("swift", options, results)  # after each case: they take minutes
+
+
+if __name__ == "__main__":
+    main()
