@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,24 +23,34 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
         yield found
 
 
+def started(project: Path, folder: Path) -> subprocess.Popen[str]:
+    """A run that has taken its lock."""
+    run = chaos.start(project, folder, "--", *TARGETS)
+    while not (folder / ".snakemake/locks/0.output.lock").exists():
+        assert run.poll() is None, chaos.said(folder).read_text()
+        time.sleep(0.05)
+    return run
+
+
 @pytest.mark.slow
 def test_a_killed_run_carries_on_and_two_runs_do_not_mix(reference: Reference) -> None:
     project, whole, seconds = reference
     folder, rng, finished = project.parent / "broken", random.Random(0), 0
-    for kind in ("node", "job", "main"):
-        hit, _ = chaos.one_kill(project, folder, kind, seconds / 2, rng, TARGETS)
+    for kind in ("node", "job"):
+        hit, _ = chaos.one_kill(project, folder, kind, seconds / 3, rng, TARGETS)
         assert hit, "the run was over before it was killed"
         finished = max(finished, chaos.check_finished(folder, whole))
     assert finished, "no kill came after the first result"
 
+    chaos.unlock(project, folder)
+    run = started(project, folder)
+    assert chaos.kill(run, folder, "main", rng)
     run = chaos.start(project, folder, "--", *TARGETS)
     assert run.wait(timeout=120) != 0
     assert "It can be removed with the --unlock argument" in chaos.said(folder).read_text()
     chaos.unlock(project, folder)
 
-    run = chaos.start(project, folder, "--", *TARGETS)
-    while not (folder / ".snakemake/locks/0.output.lock").exists() and run.poll() is None:
-        pass
+    run = started(project, folder)
     second = chaos.command(project, folder, "--", *TARGETS)
     done = subprocess.run(second, capture_output=True, text=True, timeout=120)
     assert run.poll() is None, "the first run was over too soon"
