@@ -75,9 +75,9 @@ def through_slurm(directory: Path) -> list[str]:
 
 def local(directory: Path) -> list[str]:
     """The same on this machine."""
-    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--cores", "2"]
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", "--cores", "1"]
     command += ["--directory", str(directory), "--configfile", str(directory / "cut.yaml")]
-    return [*command, "--resources", "gpu=2", "--", TARGET]
+    return [*command, "--", TARGET]
 
 
 @dataclass
@@ -162,7 +162,21 @@ def follow(
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
+def beside(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """The local run, started beside the other, which waits most of the time."""
+    directory = tmp_path_factory.mktemp("local")
+    (directory / "cut.yaml").write_text(config())
+    run = start(local(directory), directory / "snakemake.log", dict(os.environ))
+    yield directory, run
+    if run.poll() is None:
+        run.send_signal(signal.SIGINT)
+        run.wait(60)
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory, beside: object) -> Iterator[Record]:
     record = Record(tmp_path_factory.mktemp("slurm"))
     (record.directory / "cut.yaml").write_text(config())
     log = record.directory / "snakemake.log"
@@ -193,12 +207,9 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
 
 
 @pytest.fixture(scope="module")
-def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("local")
-    (directory / "cut.yaml").write_text(config())
-    log = directory / "snakemake.log"
-    run = start(local(directory), log, dict(os.environ))
-    assert run.wait(300) == 0, log.read_text()[-4000:]
+def local_run(beside: tuple[Path, subprocess.Popen[bytes]]) -> Path:
+    directory, run = beside
+    assert run.wait(300) == 0, (directory / "snakemake.log").read_text()[-4000:]
     return directory / "results" / "cut"
 
 
