@@ -54,12 +54,13 @@ from swift_debias.networks import build, import_torchvision
 from swift_debias.samples import make_samples
 from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Images, Optimizer
 
-# name: height, width, grey, size of the cache, images, batch, epochs of each step
+# name: network; height, width and whether grey; size of the cache; images, batch, epochs a step
 CASES = {
-    "photograph, 64 px": (768, 1024, False, 64, 64, 32, 5),
-    "X-ray, 64 px": (3056, 2544, True, 64, 64, 32, 5),
-    "photograph, 224 px": (768, 1024, False, 224, 16, 16, 2),
-    "X-ray, 224 px": (3056, 2544, True, 224, 16, 16, 2),
+    "photograph, 64 px": ("resnet50", (768, 1024, False), 64, (64, 32, 5)),
+    "X-ray, 64 px": ("resnet50", (3056, 2544, True), 64, (64, 32, 5)),
+    "photograph, 224 px": ("resnet50", (768, 1024, False), 224, (16, 16, 2)),
+    "X-ray, 224 px": ("resnet50", (3056, 2544, True), 224, (16, 16, 2)),
+    "photograph, 64 px, the demo's network": ("small_resnet", (768, 1024, False), 64, (256, 64, 5)),
 }
 PAPER_EPOCHS = {"skin": 20, "CXR": 10}
 VIEWS = 8
@@ -69,7 +70,8 @@ class Case:
     """The files of one case: pictures, their cache, the external set's table."""
 
     def __init__(self, root: Path, name: str, options: Any) -> None:
-        height, width, grey, self.size, n, self.batch, self.epochs = CASES[name]
+        architecture, (height, width, grey), self.size, amounts = CASES[name]
+        n, self.batch, self.epochs = amounts
         self.root, self.n = root, min(n, 16) if options.quick else n
         self.epochs = 1 if options.quick else self.epochs
         self.paths = draw_pictures(root, self.n, height, width, grey=grey)
@@ -88,7 +90,7 @@ class Case:
             }
         ).to_parquet(self.table)
         self.cache = root / "cache.npy", root / "cache.parquet"
-        self.network = build(Backbone(architecture=options.architecture), seed=0)
+        self.network = build(Backbone(architecture=architecture), seed=0)
 
     def build_cache(self) -> None:
         build_cache(self.frame, self.root, *self.cache, Images(size=self.size), 1)
@@ -246,7 +248,6 @@ def measure(name: str, options: Any, device: torch.device, clock: Clock) -> dict
 
 def main(arguments: list[str] | None = None) -> None:
     options_of = parser(__doc__)
-    options_of.add_argument("--architecture", default="resnet50")
     options_of.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     options_of.set_defaults(repeats=2)
     options_of.set_defaults(device="cpu")
