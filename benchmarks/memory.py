@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.common import parser, write
+from benchmarks.importance import calibrate
 from benchmarks.scaling import take
 from benchmarks.training_step import make_context, write_cache
 
@@ -53,7 +54,8 @@ def do_job(job: str, architecture: str, batch: int, images: CachedImages, comput
         objective = context.objective(samples, prediction=1, bias=0)
         training.fit(classifier, samples, objective, optimizer, context, "train")
     elif job == "importance":
-        classifier.head.linear.weight.data.mul_(1e-3)  # scores of an untrained net saturate
+        calibrate(classifier, samples.draw(torch.arange(4)))  # an untrained EfficientNet's vanish
+        classifier.head.linear.weight.data.mul_(1e-3)  # and other untrained networks' saturate
         shared_importance(classifier, external, Finetuning(), batch, 0)
     elif job == "debias":
         ones = {name: torch.ones_like(p) for name, p in classifier.named_parameters()}
