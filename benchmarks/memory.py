@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.common import parser, write
+from benchmarks.importance import calibrate
 from benchmarks.scaling import take
 from benchmarks.training_step import make_context, write_cache
 
@@ -53,7 +54,8 @@ def do_job(job: str, architecture: str, batch: int, images: CachedImages, comput
         objective = context.objective(samples, prediction=1, bias=0)
         training.fit(classifier, samples, objective, optimizer, context, "train")
     elif job == "importance":
-        classifier.head.linear.weight.data.mul_(1e-3)  # scores of an untrained net saturate
+        calibrate(classifier, samples.draw(torch.arange(4)))  # an untrained EfficientNet's vanish
+        classifier.head.linear.weight.data.mul_(1e-3)  # and other untrained networks' saturate
         shared_importance(classifier, external, Finetuning(), batch, 0)
     elif job == "debias":
         ones = {name: torch.ones_like(p) for name, p in classifier.named_parameters()}
@@ -91,7 +93,8 @@ def measure(
     few, many, small, large = (4, 8, 32, 64) if quick else (8, 32, 64, 128)
     rows, peaks, measured = [], [], []
     for batch, size in ((few, small), (many, small), (few, large)):
-        n = batch if job == "evaluate" else 2 * batch
+        # a second step meets the momenta that the first has made; the others have no steps
+        n = 2 * batch if job in ("train_baseline", "debias") else batch
         images = write_cache(folder, n, size)
         peak = peak_of(lambda b=batch, i=images: do_job(job, architecture, b, i, compute))  # type: ignore[misc]
         measured.append({"batch": batch, "pixels": size, "mib": round(peak["rss"])} | peak)
@@ -131,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
                 job: measure(job, name, Path(folder), compute, quick=options.quick)
                 for job in options.jobs
             }
-    write("memory", options, results)
+            write("memory", options, results)
 
 
 if __name__ == "__main__":

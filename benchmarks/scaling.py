@@ -195,7 +195,7 @@ def gathering(folder: Path, n: int, repeats: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     options = parser(__doc__).parse_args(arguments)
     device, clock = prepare(options)
-    smallest = 64 if options.quick else 256
+    smallest = 64 if options.quick else 128
     repeats = 1 if options.quick else options.repeats
     with tempfile.TemporaryDirectory() as folder:
         images = write_cache(Path(folder), smallest * AMOUNTS[-1], SIZE)

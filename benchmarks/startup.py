@@ -1,12 +1,13 @@
 """What a job costs before it works: the interpreter and the imports of each rule's script.
 
-    python -m benchmarks.startup [--run demo]
+    python -m benchmarks.startup [--run results/demo]
 
 Each script's own top-level imports are run in a fresh interpreter (CPU seconds and seconds; the
 files are in the page cache), beside an empty interpreter. `heaviest` are the modules with the
-largest cumulative import time of `python -X importtime`. Where results/<run>/benchmarks exists
-(Snakemake's own measurement of a finished run), the share of the fixed cost in each rule's
-jobs is given.
+largest cumulative import time of `python -X importtime`. torchvision is left out: it is imported
+where a network is built, not at the top of a script. Where the run is finished, its folder holds
+Snakemake's own measurements, and the share of the fixed cost in the CPU time of each rule's jobs is
+given (Snakemake's own fixed cost of 0.2 s for each job comes on top).
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for _ in range(1 + options.repeats):  # the first fills the page cache
         for name, code in codes.items():
             times[name].append(run(code)[:2])
-    jobs = of_a_run(PROJECT / "results" / options.run / "benchmarks")
+    jobs = of_a_run(options.run / "benchmarks")
     out: dict[str, Any] = {}
     for name, code in codes.items():
         cpu, seconds = (statistics.median(column) for column in zip(*times[name][1:], strict=True))
@@ -101,7 +102,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     options_of = parser(__doc__)
-    options_of.add_argument("--run", default="demo", help="a finished run: results/<run>")
+    finished = PROJECT / "results" / "demo"
+    options_of.add_argument("--run", type=Path, default=finished, help="folder of a finished run")
     options = options_of.parse_args(arguments)
     options.repeats = 1 if options.quick else options.repeats
     write("startup", options, measure(options))
