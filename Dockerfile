@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="9c7b93027f02564efa034333351f215b30d6589c826b650a1d72c6c27a9c6eb5"
+LABEL io.github.snakemake.conda_env_hash="611dd13a8b59b460507a001aa929dcfcbb3d34da1fe7784973b734999c467e07"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97
@@ -24,7 +24,7 @@ RUN mkdir -p /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97
 COPY envs/data.yaml /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97/environment.yaml
 # Conda environment:
 #   source: envs/report.yaml
-#   prefix: /conda-envs/7ea9a1ea25c0ed04383b12d1b55cc83e
+#   prefix: /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19
 #   # Metrics, statistics, tables, figures, report.
 #   channels:
 #     - conda-forge
@@ -40,11 +40,12 @@ COPY envs/data.yaml /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97/environment.yam
 #     - pydantic=2.14.3
 #     - pyyaml=6.0.3
 #     - matplotlib=3.11.2
+#     - seaborn=0.13.2
 #     - great-tables=1.1.0
 #     - pillow=13.0.0
 #     - pdqhash=0.2.8
-RUN mkdir -p /conda-envs/7ea9a1ea25c0ed04383b12d1b55cc83e
-COPY envs/report.yaml /conda-envs/7ea9a1ea25c0ed04383b12d1b55cc83e/environment.yaml
+RUN mkdir -p /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19
+COPY envs/report.yaml /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19/environment.yaml
 # Conda environment:
 #   source: envs/torch.yaml
 #   prefix: /conda-envs/ab3ea68edf0dc5766c861d0964080681
@@ -71,6 +72,6 @@ RUN mkdir -p /conda-envs/ab3ea68edf0dc5766c861d0964080681
 COPY envs/torch.yaml /conda-envs/ab3ea68edf0dc5766c861d0964080681/environment.yaml
 
 RUN conda env create --prefix /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97 --file /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97/environment.yaml && \
-    conda env create --prefix /conda-envs/7ea9a1ea25c0ed04383b12d1b55cc83e --file /conda-envs/7ea9a1ea25c0ed04383b12d1b55cc83e/environment.yaml && \
+    conda env create --prefix /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19 --file /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19/environment.yaml && \
     conda env create --prefix /conda-envs/ab3ea68edf0dc5766c861d0964080681 --file /conda-envs/ab3ea68edf0dc5766c861d0964080681/environment.yaml && \
     conda clean --all -y

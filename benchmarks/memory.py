@@ -31,7 +31,7 @@ from benchmarks.importance import calibrate
 from benchmarks.scaling import take
 from benchmarks.training_step import make_context, write_cache
 
-from swift_debias import training
+from swift_debias import devices, training
 from swift_debias.external import shared_importance
 from swift_debias.images import CachedImages
 from swift_debias.methods import swift
@@ -42,9 +42,9 @@ JOBS = ("train_baseline", "importance", "debias", "evaluate")
 
 
 def do_job(job: str, architecture: str, batch: int, images: CachedImages, compute: Compute) -> None:
-    device = training.prepare_device(compute)
+    device = devices.prepare_device(compute)
     classifier = build(Backbone(architecture=architecture), seed=0)
-    classifier = training.place(classifier, device, compute)
+    classifier = devices.place(classifier, device, compute)
     samples = take(images, len(images), device)
     external = training.ExternalSet(samples, samples)
     context = make_context(batch, compute)
