@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -454,3 +455,15 @@ def test_nothing_to_draw_is_said(sources: Sources) -> None:
     empty = Sources(summaries=sources.summaries[:0])
     with pytest.raises(UserError, match="mask summaries"):
         figures.draw(PLOTS["masks"], request_of("masks"), empty)
+
+
+@pytest.mark.parametrize("limits", [(0.02, 7e6), (1.0, 9.0), (41.0, 44.0)])
+def test_a_logarithmic_axis_has_one_to_four_ticks_within_its_limits(
+    limits: tuple[float, float],
+) -> None:
+    axes = Figure().subplots()
+    axes.set_xscale("log")
+    axes.set_xlim(*limits)
+    figure_metrics._log_ticks(axes)
+    ticks = axes.get_xticks()
+    assert 1 <= len(ticks) <= 4 and limits[0] <= min(ticks) and max(ticks) <= limits[1]

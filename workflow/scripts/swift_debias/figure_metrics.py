@@ -328,7 +328,9 @@ def _log_ticks(axes: Axes, most: int = 4) -> None:
     powers = 10.0 ** np.arange(np.floor(np.log10(left)), np.ceil(np.log10(right)) + 1)
     steps = [np.outer(powers, subs).ravel() for subs in _ROUND]
     inside = [np.sort(ticks[(ticks >= left) & (ticks <= right)]) for ticks in steps]
-    chosen = next((ticks for ticks in inside if len(ticks) <= most), inside[-1])
+    inside = [ticks for ticks in inside if len(ticks)]
+    middle = np.array([float(f"{np.sqrt(left * right):.2g}")])  # between two round numbers
+    chosen = next((ticks for ticks in inside if len(ticks) <= most), [*inside, middle][-1])
     axes.set_xticks(chosen[:: -(-len(chosen) // most)])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: _short(value)))
     axes.minorticks_off()
