@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs bench format setup clean
+.PHONY: demo what-changed test slurm lint docs container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
+
+# What a change would rerun, and why: make what-changed [PROFILE=profiles/local] [CONFIG=my.yaml]
+what-changed: setup
+	@$(BIN)/python workflow/scripts/what_changed.py --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
 
 setup: $(READY)
 
@@ -20,8 +25,14 @@ $(READY): requirements.txt requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $(READY)
 
-test: lint
+test: lint slurm
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+# tests/slurm starts a SLURM of its own. Where it cannot be installed these tests are skipped, and say so.
+slurm:
+	@command -v slurmctld munged >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+		timeout 120 apt-get -qq update && DEBIAN_FRONTEND=noninteractive timeout 300 \
+		apt-get -qq install --no-install-recommends slurm-wlm munge; } >/dev/null 2>&1 || true
 
 lint: setup
 	$(BIN)/ruff check .
@@ -38,9 +49,14 @@ format: setup
 docs: setup
 	PYTHONPATH=workflow/scripts $(BIN)/python -m swift_debias.settings_document > config/README.md
 
+# Snakemake asks conda for the platform even here; the tests' stand-in answers.
+container: setup
+	PATH=$(CURDIR)/tests/workflow/conda/bin:$(CURDIR)/$(BIN):$$PATH $(BIN)/snakemake --containerize > Dockerfile.new
+	mv Dockerfile.new Dockerfile
+
 # make bench QUICK=--quick: small sizes, to see that they run
 bench: setup
-	for name in manifest images duplicates; do PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in manifest images duplicates plan; do PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name || exit 1; done
 	for name in importance training_step swift scaling startup memory; do \
 		PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name $(QUICK) || exit 1; done
 	$(BIN)/python -m benchmarks.figure

@@ -14,7 +14,7 @@ takes, from reading a small and a large set alone (the pages of the memory map a
 as the kernel keeps them); activations are MiB for each image of a batch at 64 x 64 pixels. The
 batch of `evaluate` is 256 or the set, whichever is less.
 
-On a CPU the freed memory is kept (`training.prepare_device`), so large maps leave gaps: at 256
+On a CPU the freed memory is kept (`devices.prepare_device`), so large maps leave gaps: at 256
 pixels and batch 16, ResNet-50 took 3,713 MiB to train where the formula says 2,969, and 1,164 to
 evaluate 32 images where it says 856. Ask for 1.4 times what it says.
 """
@@ -35,7 +35,7 @@ from benchmarks.importance import calibrate
 from benchmarks.scaling import take
 from benchmarks.training_step import make_context, write_cache
 
-from swift_debias import training
+from swift_debias import devices, training
 from swift_debias.external import shared_importance
 from swift_debias.images import CachedImages
 from swift_debias.methods import swift
@@ -46,9 +46,9 @@ JOBS = ("train_baseline", "importance", "debias", "evaluate")
 
 
 def do_job(job: str, architecture: str, batch: int, images: CachedImages, compute: Compute) -> None:
-    device = training.prepare_device(compute)
+    device = devices.prepare_device(compute)
     classifier = build(Backbone(architecture=architecture), seed=0)
-    classifier = training.place(classifier, device, compute)
+    classifier = devices.place(classifier, device, compute)
     samples = take(images, len(images), device)
     external = training.ExternalSet(samples, samples)
     context = make_context(batch, compute)

@@ -30,7 +30,7 @@ from benchmarks.common import Clock, parser, prepare, ratio, rounds, seconds, wr
 from benchmarks.importance import calibrate
 from benchmarks.training_step import make_context, write_cache
 
-from swift_debias import fisher, methods, training
+from swift_debias import devices, fisher, methods, training
 from swift_debias.external import shared_importance
 from swift_debias.images import CachedImages
 from swift_debias.networks import Classifier, build
@@ -45,7 +45,7 @@ SIZE, BATCH = 64, 64
 def network(device: torch.device) -> Classifier:
     classifier = build(Backbone(architecture="small_resnet"), seed=0)
     calibrate(classifier, torch.randn(64, 3, SIZE, SIZE))
-    return training.place(classifier, device, Compute(device=device.type))
+    return devices.place(classifier, device, Compute(device=device.type))
 
 
 def take(images: CachedImages, n: int, device: torch.device) -> Samples:

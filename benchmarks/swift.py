@@ -45,7 +45,7 @@ from benchmarks.training_step import flops, peak_flops
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from swift_debias import training
+from swift_debias import devices, training
 from swift_debias.external import external_set, read_external, shared_importance
 from swift_debias.images import CachedImages, build_cache
 from swift_debias.methods import swift
@@ -137,7 +137,7 @@ class Stamps(io.StringIO):
 def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
     """Seconds of each stage of the library, called as the jobs call it."""
     times, start, compute = {}, clock(), Compute(device=device.type)
-    classifier = training.place(copy.deepcopy(case.network).eval(), device, compute)
+    classifier = devices.place(copy.deepcopy(case.network).eval(), device, compute)
     samples, balanced = read_external(case.table, case.open_images(), device, compute.resident)
     finetuning = Finetuning(min_cell=1)
     external = external_set(
@@ -178,7 +178,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
 
 def importance_of_all_methods(case: Case, device: torch.device) -> None:
     """What the job `importance` computes for every method and ablation at once."""
-    classifier = training.place(copy.deepcopy(case.network).eval(), device, Compute())
+    classifier = devices.place(copy.deepcopy(case.network).eval(), device, Compute())
     samples, balanced = read_external(case.table, case.open_images(), device, "auto")
     external = training.ExternalSet(samples, samples.subset(balanced))
     shared_importance(classifier, external, Finetuning(), case.batch, 0)

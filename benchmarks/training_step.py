@@ -29,7 +29,7 @@ from benchmarks.common import Clock, parser, prepare, ratio, rounds, seconds, wr
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from swift_debias import training
+from swift_debias import devices, training
 from swift_debias.images import CachedImages
 from swift_debias.networks import build
 from swift_debias.samples import make_samples
@@ -91,7 +91,7 @@ def make_ways(
     """An epoch of `fit` with images in memory and memory-mapped, and the floor."""
     compute = Compute(device=device.type)
     classifier = build(Backbone(architecture=architecture), seed=0)
-    classifier = training.place(classifier, device, compute)
+    classifier = devices.place(classifier, device, compute)
     training.set_trainable(classifier, extractor=True, head=True)
     context = make_context(options.batch, compute)
     optimizer = context.make_optimizer(classifier.parameters(), 1e-4)

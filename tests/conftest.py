@@ -19,9 +19,9 @@ def snakemake() -> Callable[..., subprocess.CompletedProcess[str]]:
     """
 
     def run(
-        directory: Path, *arguments: str, check: bool = True
+        directory: Path, *arguments: str, check: bool = True, project: Path = PROJECT
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(project / "Snakefile")]
         command += ["--directory", str(directory), "--scheduler", "greedy"]
         command += ["--rerun-triggers", "mtime", "params", "input", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

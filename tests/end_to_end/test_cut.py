@@ -4,54 +4,36 @@ One task, one small network, one attribute, four methods, on few tiny images. Th
 nothing; that they are what an independent computation from the predictions gives is checked.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from fairlearn.metrics import true_positive_rate_difference
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
+from tests import cut
 
-CUT = """
-extends: config/demo.yaml
-run: cut
-synthetic:
-  size: 48
-  images: {isic2017: 40, isic2018: 60, isic2019: 160, isic2020: 200, fitzpatrick17k: 60,
-           ddi: 60, atlas: 60, pad_ufes_20: 60, mimic_cxr: 60, chexpert: 60, nih: 60}
-datasets:
-  isic2017: {root: results/cut/raw/isic2017}
-  isic2018: {root: results/cut/raw/isic2018}
-  isic2019: {root: results/cut/raw/isic2019}
-  isic2020: {root: results/cut/raw/isic2020}
-  atlas: {root: results/cut/raw/atlas}
-  pad_ufes_20: {root: results/cut/raw/pad_ufes_20}
-tasks:
-  skin:
-    images: {size: 24}
-    pretraining: {epochs: 3}
-    finetuning: {epochs_percent: 100, min_cell: 2}
-experiments:
-"""
-PROJECT = Path(__file__).resolve().parents[2]
 METHODS = ["baseline", "llft", "fairprune", "swift"]
 RESULTS = ["metrics.parquet", "tables/table1.csv", "tables/table1.md", "tables/table1.tex"]
 
 
 def cut_config() -> str:
     """Only table 1 of the demo's experiments, with one panel."""
+    images = {"isic2017": 40, "isic2018": 60, "isic2019": 160, "isic2020": 200}
+    images |= {"atlas": 60, "pad_ufes_20": 60}
+    skin = {
+        "images": {"size": 24},
+        "pretraining": {"epochs": 3},
+        "finetuning": {"epochs_percent": 100, "min_cell": 2},
+    }
     table = {
         "kind": "table",
         "title": "A cut",
         "methods": METHODS,
         "panels": [{"task": "skin", "backbone": "small_resnet", "attribute": "sex"}],
     }
-    demo = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
-    others = "".join(f"  {name}: null\n" for name in demo["experiments"] if name != "table1")
-    return CUT + others + "  table1: " + json.dumps(table) + "\n"
+    return cut.config("cut", images, {"skin": skin}, {"table1": table})
 
 
 @pytest.fixture(scope="module")

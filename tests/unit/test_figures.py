@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -346,11 +347,12 @@ def test_curves_pass_through_the_tables_at_the_threshold_in_use(
 ) -> None:
     data = drawings["thresholds"].data
     at_half = data[np.isclose(data["threshold"], 0.5)]
-    assert len(at_half) == 6
-    for row in at_half.itertuples():
-        cell = {name: str(getattr(row, name)) for name in tables.KEYS[:-1]}
+    cells = at_half.groupby(list(tables.KEYS[:-1]))
+    assert len(cells) == 6
+    for key, folds in cells:
+        cell = dict(zip(tables.KEYS[:-1], map(str, key), strict=True))
         for metric in ("spd", "eodds", "balanced_accuracy"):
-            pair = getattr(row, f"{metric}_mean"), getattr(row, f"{metric}_std")
+            pair = folds[metric].mean(), folds[metric].std()
             assert pair == pytest.approx(recomputed(sources, **cell, metric=metric), abs=1e-6)
 
 
@@ -453,3 +455,15 @@ def test_nothing_to_draw_is_said(sources: Sources) -> None:
     empty = Sources(summaries=sources.summaries[:0])
     with pytest.raises(UserError, match="mask summaries"):
         figures.draw(PLOTS["masks"], request_of("masks"), empty)
+
+
+@pytest.mark.parametrize("limits", [(0.02, 7e6), (1.0, 9.0), (41.0, 44.0)])
+def test_a_logarithmic_axis_has_one_to_four_ticks_within_its_limits(
+    limits: tuple[float, float],
+) -> None:
+    axes = Figure().subplots()
+    axes.set_xscale("log")
+    axes.set_xlim(*limits)
+    figure_metrics._log_ticks(axes)
+    ticks = axes.get_xticks()
+    assert 1 <= len(ticks) <= 4 and limits[0] <= min(ticks) and max(ticks) <= limits[1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
-from swift_debias import training
+from swift_debias import devices, training
 from swift_debias.augment import views
 from swift_debias.networks import Classifier, Head
 from swift_debias.samples import Features, Samples, make_samples
@@ -455,10 +457,28 @@ def test_prepare_device_sets_threads_and_determinism() -> None:
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
-        device = training.prepare_device(Compute(device="cpu", threads=1, deterministic=True))
+        device = devices.prepare_device(Compute(device="cpu", threads=1, deterministic=True))
         assert device == torch.device("cpu")
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+
+
+def test_progress_bar_is_drawn_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parent, child = os.openpty()
+    with os.fdopen(child, "w") as terminal, (tmp_path / "log").open("w") as log:
+        monkeypatch.setattr(sys, "__stderr__", terminal)
+        with training._progress("resnet50 sex swift fold 0 step1", images=200, done=50) as bar:
+            bar.delay = bar.mininterval = 0
+            bar.update(50)
+        drawn = os.read(parent, 4096).decode()
+        monkeypatch.setattr(sys, "__stderr__", log)
+        with training._progress("step1", images=200, done=0) as bar:
+            bar.update(200)
+    os.close(parent)
+    assert "resnet50 sex swift fold 0 step1:  50%" in drawn and "100/200" in drawn
+    assert not (tmp_path / "log").read_text()

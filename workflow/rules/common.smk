@@ -1,9 +1,12 @@
 # Settings, paths and helpers of every rule. The library does the work; nothing is computed here.
 
+import math
 import os
 import sys
 import time
 from pathlib import Path
+
+import yaml
 
 STARTED = time.monotonic()
 PROJECT = Path(workflow.basedir)
@@ -30,6 +33,13 @@ DATASETS = settings.used_datasets()
 FOLDS = list(range(settings.folds))
 UNTOUCHED = [
     name for name, method in settings.methods.items() if method.algorithm == "baseline"
+]
+TORCH = [  # weights and scores depend on it; the other packages move data and draw
+    entry
+    for entry in yaml.safe_load((PROJECT / "envs" / "torch.yaml").read_text())[
+        "dependencies"
+    ]
+    if entry.split("=")[0] in ("pytorch", "torchvision")
 ]
 TABLES = [name for name, view in settings.experiments.items() if view.kind == "table"]
 EXPECTED = os.path.relpath(PROJECT / "resources" / "expected_counts.yaml")
@@ -67,7 +77,70 @@ def dump(model):
     return model.model_dump(mode="json")
 
 
+# --- what a job asks of a cluster -----------------------------------------------------------------
+
+# What is not said here or in a rule is a default of profiles/slurm. A job that is killed for memory
+# or time comes back with `attempt` times as much. Threads are asked for as cpus_per_task: `threads:`
+# is cut to the cores of the machine that submits, where that is given --cores.
+IMAGES_PER_SECOND = (
+    400  # training passes on a modest GPU; a fast one needs a fifth of the time
+)
+
+
+def megabytes(paths):
+    """Size of those files that are there; in a dry run most are not made yet."""
+    return sum(os.path.getsize(path) for path in paths if os.path.isfile(path)) / 1e6
+
+
+def images_in(wildcards, paths):
+    """How many images of a task these caches hold."""
+    kept = settings.tasks[wildcards.task].images
+    return 1e6 * megabytes(paths) / (kept.size**2 * kept.channels)
+
+
+def memory(base, per_input=0):
+    """Megabytes: `base`, and `per_input` for each megabyte of input."""
+    return lambda wildcards, input, attempt: attempt * math.ceil(
+        base + per_input * megabytes(input)
+    )
+
+
+def minutes(base, passes=None, per_input=0):
+    """Run time: `base`, the passes of images through a network, the megabytes of input."""
+    return lambda wildcards, input, attempt: attempt * math.ceil(
+        base
+        + (passes(wildcards, input) if passes else 0) / (60 * IMAGES_PER_SECOND)
+        + per_input * megabytes(input)
+    )
+
+
+def training_passes(wildcards, input):
+    """Images that the training of a Baseline draws."""
+    epochs = settings.tasks[wildcards.task].pretraining.epochs
+    return images_in(wildcards, input.pixels) * epochs
+
+
+def debias_passes(wildcards, input):
+    """All folds' external sets are the pool once; two steps, and a search over a few settings."""
+    percent = settings.methods[wildcards.method].epochs_percent
+    percent = percent or settings.tasks[wildcards.task].finetuning.epochs_percent
+    return 10 * training_passes(wildcards, input) * percent / 100
+
+
+def importance_passes(wildcards, input):
+    """Samples one by one: a few times the cost of a batch."""
+    return 10 * images_in(wildcards, input.pixels)
+
+
+def evaluation_passes(wildcards, input):
+    """Every model sees every test image once, forwards only."""
+    return images_in(wildcards, input.pixels) * len(input.models) / 3
+
+
 # --- prepare --------------------------------------------------------------------------------------
+
+
+DECODERS = 1 if settings.synthetic else 8  # threads that decode images
 
 
 def task_of(dataset):
@@ -99,17 +172,17 @@ def checked_settings():
     slices = dump(settings)
     recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
     for name, task in slices["tasks"].items():
-        kept = ("train", "tests", "positive", "negative", "invert_labels")
-        slices["tasks"][name] = {key: task[key] for key in kept} | {
-            "pretraining": recipe
-        }
+        kept = {key: task[key] for key in ("train", "tests", "invert_labels")}
+        blank = {"pretraining": recipe, "positive": "", "negative": ""}
+        slices["tasks"][name] = kept | blank
     for name, view in slices["experiments"].items():
-        kept = ("kind", "title", "panels", "methods")
-        slices["experiments"][name] = {key: view[key] for key in kept}
+        panels = [panel | {"methods": None} for panel in view["panels"]]
+        kept = {key: view[key] for key in ("kind", "title")}
+        slices["experiments"][name] = kept | {"panels": panels}
     kept = ("run", "synthetic", "datasets", "attributes", "tasks", "experiments")
     return {key: slices[key] for key in kept} | {
         "backbones": {name: {"architecture": ""} for name in settings.backbones},
-        "methods": {name: {"algorithm": ""} for name in settings.methods},
+        "methods": {},
     }
 
 
@@ -216,6 +289,11 @@ def external_sets(wildcards):
 def groups_of(wildcards):
     """How many groups the attribute has."""
     return len(settings.attributes[wildcards.attribute].group_names)
+
+
+def recipe(method):
+    """Settings of a named variant; its title is for tables and figures only."""
+    return settings.methods[method].model_dump(mode="json", exclude={"title"})
 
 
 def algorithm(wildcards):
@@ -367,20 +445,62 @@ def arrays_input(wildcards):
     return found
 
 
-def variants(name):
-    """Methods of a view with every setting of their algorithms filled in."""
+# Drawing -> the one setting of its methods that it shows itself (method: all of them).
+DRAWN = {"epochs": "epochs_percent", "external": "external_fraction"}
+
+
+def variants(name, *kept):
+    """Methods of a view with these settings of their algorithms, defaults filled in; none: all."""
     models = methods.settings_models()
     found = {}
     for method in sorted({m for block in blocks(name) for m in block["methods"]}):
         variant = settings.methods[method]
         full = models[variant.algorithm].model_validate(variant.settings)
-        found[method] = dump(full) | dump(variant)
+        every = dump(full) | recipe(method)
+        found[method] = {k: v for k, v in every.items() if not kept or k in kept}
     return found
 
 
-def swift_variants(name):
-    """Those of a view's methods that are SWiFT."""
-    return {k: v for k, v in variants(name).items() if v["algorithm"] == "swift"}
+def drawn_variants(wildcards):
+    """What a figure shows of its methods' settings."""
+    plot = plot_of(wildcards)
+    kept = () if plot == "method" else ("algorithm", DRAWN.get(plot))
+    return variants(wildcards.figure, *kept)
+
+
+def masks_of(name):
+    """How those of a view's methods that are SWiFT make their masks."""
+    mask = ("estimator", "normalization", "percentile", "threshold")
+    found = variants(name, "algorithm", *mask)
+    return {k: v for k, v in found.items() if v["algorithm"] == "swift"}
+
+
+def titles(name):
+    """Display names of the methods that a view shows."""
+    return {
+        method: TITLES[method] for block in blocks(name) for method in block["methods"]
+    }
+
+
+def figure_names(name):
+    """What a figure calls its methods, groups and classes, and how long it trained."""
+    tasks = unique(block["task"] for block in blocks(name))
+    attributes = unique(block["attribute"] for block in blocks(name))
+    return {
+        "titles": titles(name),
+        "groups": {a: list(settings.attributes[a].group_names) for a in attributes},
+        "classes": {
+            task: [settings.tasks[task].negative, settings.tasks[task].positive]
+            for task in tasks
+        },
+        "epochs": {
+            task: [
+                settings.tasks[task].pretraining.epochs,
+                settings.tasks[task].finetuning.epochs_percent,
+            ]
+            for task in tasks
+        },
+    }
 
 
 def plot_of(wildcards):

@@ -46,8 +46,11 @@ rule debias:
     threads: settings.compute.threads
     resources:
         gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2),
+        runtime=minutes(30, debias_passes),
     params:
-        method=lambda wildcards: dump(settings.methods[wildcards.method]),
+        method=lambda wildcards: recipe(wildcards.method),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         groups=groups_of,
@@ -55,6 +58,7 @@ rule debias:
         compute=dump(settings.compute),
         seed=settings.seed,
         checkpoints=folder("checkpoints/{task}/{backbone}/{attribute}/{method}"),
+        torch=TORCH,
         code=lambda wildcards: code_id(
             "debias.py", f"swift_debias.methods.{algorithm(wildcards)}"
         ),

@@ -21,6 +21,9 @@ rule evaluate:
     threads: settings.compute.threads
     resources:
         gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2),
+        runtime=minutes(30, evaluation_passes),
     params:
         methods=cell_methods,
         folds=FOLDS,
@@ -28,6 +31,7 @@ rule evaluate:
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         datasets=attribute_tests,
         compute=dump(settings.compute),
+        torch=TORCH,
         code=code_id("evaluate.py"),
     script:
         "../scripts/evaluate.py"

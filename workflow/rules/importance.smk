@@ -18,6 +18,9 @@ rule importance:
     threads: settings.compute.threads
     resources:
         gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2),
+        runtime=minutes(30, importance_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         finetuning=lambda wildcards: dump(settings.tasks[wildcards.task].finetuning),
@@ -28,6 +31,7 @@ rule importance:
         folds=FOLDS,
         compute=dump(settings.compute),
         seed=settings.seed,
+        torch=TORCH,
         code=code_id("importance.py"),
     script:
         "../scripts/importance.py"

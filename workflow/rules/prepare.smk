@@ -18,6 +18,9 @@ if settings.synthetic:
             "../scripts/synthesize.py"
 
 
+# First of all that can run. Nothing reads its output but the report: an edge from here to the data
+# would rerun everything with every new view, and where a job reads it as `ancient`, Snakemake (9.27)
+# overlooks that the job's own params have changed.
 rule check_data:
     input:
         raw=(
@@ -33,6 +36,7 @@ rule check_data:
         folder("logs/check_data.log"),
     benchmark:
         folder("benchmarks/check_data.tsv")
+    priority: 100
     conda:
         "../../envs/data.yaml"
     params:
@@ -45,7 +49,6 @@ rule check_data:
 rule build_manifest:
     input:
         raw=raw_folder,
-        check=ancient(rules.check_data.output.json),
     output:
         manifest=folder("manifests/{dataset}.parquet"),
         log=folder("manifests/{dataset}.log.json"),
@@ -81,7 +84,11 @@ rule cache_images:
         folder("benchmarks/cache_images/{dataset}.tsv")
     conda:
         "../../envs/data.yaml"
-    threads: 1 if settings.synthetic else 8
+    threads: DECODERS
+    resources:
+        cpus_per_task=DECODERS,
+        mem_mb=memory(1000 + 1000 * DECODERS),
+        runtime=minutes(30, per_input=60),
     params:
         root=lambda wildcards: settings.datasets[wildcards.dataset].root,
         images=lambda wildcards: dump(settings.tasks[task_of(wildcards.dataset)].images),
@@ -106,6 +113,9 @@ rule find_duplicates:
         folder("benchmarks/find_duplicates/{task}.tsv")
     conda:
         "../../envs/data.yaml"
+    resources:
+        mem_mb=memory(4000, per_input=20),
+        runtime=minutes(30, per_input=5),
     params:
         train=train_sets,
         tests=task_tests,
@@ -136,6 +146,9 @@ rule annotate_skin_tone:
         folder("benchmarks/annotate_skin_tone/{dataset}.tsv")
     conda:
         "../../envs/data.yaml"
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(30, per_input=0.02),
     params:
         skin_tone=dump(settings.skin_tone),
         code=code_id("annotate_skin_tone.py"),
@@ -161,8 +174,8 @@ rule make_folds:
             for name in sorted(settings.tasks[wildcards.task].tests)
             if len(settings.attributes[name].group_names) == 2
         },
-        folds=settings.folds,
-        seed=settings.seed,
+        # one value: Snakemake compares the values without their names, so a swap would go unseen
+        split={"folds": settings.folds, "seed": settings.seed},
         code=code_id("make_folds.py"),
     script:
         "../scripts/make_folds.py"

@@ -14,6 +14,9 @@ rule figure_arrays:
         figure="|".join(FIGURES) or "(?!)",
     conda:
         "../../envs/torch.yaml"
+    resources:
+        gpu=1,
+        mem_mb=memory(6000, per_input=2),
     params:
         plot=plot_of,
         options=options_of,
@@ -26,7 +29,9 @@ rule figure_arrays:
         backbone=lambda wildcards: dump(
             settings.backbones[first_block(wildcards)["backbone"]]
         ),
-        variants=lambda wildcards: swift_variants(wildcards.figure),
+        variants=lambda wildcards: masks_of(wildcards.figure),
+        compute=dump(settings.compute),
+        torch=TORCH,
         code=code_id("figure_arrays.py"),
     script:
         "../scripts/figure_arrays.py"
@@ -59,21 +64,8 @@ rule figure:
         module=lambda wildcards: PLOTS[plot_of(wildcards)][0],
         blocks=lambda wildcards: blocks(wildcards.figure),
         options=options_of,
-        variants=lambda wildcards: variants(wildcards.figure),
-        names={
-            "titles": TITLES,
-            "groups": {
-                name: list(a.group_names) for name, a in settings.attributes.items()
-            },
-            "classes": {
-                name: [task.negative, task.positive]
-                for name, task in settings.tasks.items()
-            },
-            "epochs": {
-                name: [task.pretraining.epochs, task.finetuning.epochs_percent]
-                for name, task in settings.tasks.items()
-            },
-        },
+        variants=drawn_variants,
+        names=lambda wildcards: figure_names(wildcards.figure),
         synthetic=settings.synthetic is not None,
         code=lambda wildcards: code_id(
             "figure.py",
@@ -109,7 +101,7 @@ rule table:
     params:
         title=lambda wildcards: settings.experiments[wildcards.table].title,
         blocks=lambda wildcards: blocks(wildcards.table),
-        titles=TITLES,
+        titles=lambda wildcards: titles(wildcards.table),
         synthetic=settings.synthetic is not None,
         code=code_id("table.py"),
     script:
@@ -147,6 +139,8 @@ rule intervals:
         folder("benchmarks/intervals/{task}/{backbone}/{attribute}.tsv")
     conda:
         "../../envs/report.yaml"
+    resources:
+        runtime=minutes(30),
     params:
         cell=lambda wildcards: [wildcards.task, wildcards.backbone, wildcards.attribute],
         groups=lambda wildcards: len(

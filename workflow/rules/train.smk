@@ -20,12 +20,16 @@ rule train_baseline:
     threads: settings.compute.threads
     resources:
         gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2),
+        runtime=minutes(30, training_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation"),
         compute=dump(settings.compute),
         seed=settings.seed,
         checkpoints=folder("checkpoints/baseline/{task}/{backbone}/fold{fold}"),
+        torch=TORCH,
         code=code_id("train_baseline.py"),
     script:
         "../scripts/train_baseline.py"

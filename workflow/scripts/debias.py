@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias import fisher, methods, networks, training
+from swift_debias import devices, fisher, methods, networks, training
 from swift_debias.external import external_set, read_external, shared_importance
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import key, logged, write_json
+from swift_debias.job import key, logged, whole, write_json
 from swift_debias.seeds import derive_seed
 from swift_debias.settings import (
     Augmentation,
@@ -27,7 +27,7 @@ with logged(snakemake):
     recipe = Pretraining(**params.task["pretraining"])
     finetuning = Finetuning(**params.task["finetuning"])
     method = methods.load(variant.algorithm)
-    device = training.prepare_device(compute)
+    device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     percent, job = variant.epochs_percent or finetuning.epochs_percent, key(snakemake)
 
@@ -35,7 +35,7 @@ with logged(snakemake):
         """Debias the Baseline of one fold and write its outputs."""
         cell = (wildcards.task, wildcards.attribute, fold)
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
-        classifier = training.place(classifier, device, compute)
+        classifier = devices.place(classifier, device, compute)
         samples, balanced = read_external(
             Path(inputs.external[fold]), images, device, compute.resident
         )
@@ -67,13 +67,17 @@ with logged(snakemake):
             augmentation=Augmentation(**params.task["augmentation"]),
             compute=compute,
             importance=importance,
-            checkpoints=training.Checkpoints(Path(params.checkpoints) / f"fold{fold}", job),
+            checkpoints=training.Checkpoints(
+                Path(params.checkpoints) / f"fold{fold}", job, compute.checkpoint_seconds
+            ),
             log=sys.stderr,
+            name=f"{wildcards.backbone} {wildcards.attribute} {wildcards.method} fold {fold}",
         )
         cost = training.Cost(classifier, device)
         debiased = method.debias(classifier, external, method.Settings(**variant.settings), context)
         networks.save(debiased, Path(outputs.models[fold]))
-        pd.DataFrame(context.history).to_parquet(outputs.history[fold])
+        with whole(outputs.history[fold]) as partial:
+            pd.DataFrame(context.history).to_parquet(partial)
         write_json(outputs.costs[fold], cost.measure(debiased, samples.seen[0]))
 
     for fold in params.folds:

@@ -3,9 +3,9 @@
 import itertools
 from pathlib import Path
 
-from swift_debias import networks, training
+from swift_debias import devices, networks, training
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import logged
+from swift_debias.job import logged, whole
 from swift_debias.labelled import read_labelled
 from swift_debias.samples import make_samples
 from swift_debias.settings import Attribute, Backbone, Compute
@@ -13,7 +13,7 @@ from swift_debias.settings import Attribute, Backbone, Compute
 with logged(snakemake):
     params = snakemake.params
     backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
-    device = training.prepare_device(compute)
+    device = devices.prepare_device(compute)
     tests = read_labelled(
         params.datasets,
         snakemake.input.manifests,
@@ -32,10 +32,11 @@ with logged(snakemake):
     )
     runs = itertools.product(params.methods, params.folds)
     for (method, fold), model in zip(runs, snakemake.input.models, strict=True):
-        classifier = training.place(networks.load(Path(model), backbone), device, compute)
+        classifier = devices.place(networks.load(Path(model), backbone), device, compute)
         scores = training.predict(classifier, samples).double().sigmoid().cpu().numpy()
         predictions = tests.assign(score=scores.astype("float32"))
         output = Path(snakemake.output[0]) / method / f"fold{fold}.parquet"
         output.parent.mkdir(parents=True, exist_ok=True)
-        predictions.to_parquet(output, index=False)
+        with whole(output) as partial:
+            predictions.to_parquet(partial, index=False)
         print(f"{model}: {len(predictions)} images scored")

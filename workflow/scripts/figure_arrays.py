@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from swift_debias import figure_arrays, networks
+from swift_debias import devices, figure_arrays, networks
 from swift_debias.images import CachedImages, cache_pairs
 from swift_debias.job import logged, whole
-from swift_debias.settings import Backbone
+from swift_debias.settings import Backbone, Compute
 
 with logged(snakemake):
     params, given = snakemake.params, snakemake.input
@@ -24,9 +24,10 @@ with logged(snakemake):
         chosen = figure_arrays.chosen_images(predictions, images, params.groups, quantiles)
         if params.plot == "bias":
             return chosen
-        backbone = Backbone(**params.backbone)
+        backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
+        device = devices.prepare_device(compute)
         classifiers = {
-            method: networks.load(Path(path), backbone)
+            method: devices.place(networks.load(Path(path), backbone), device, compute)
             for method, path in zip(params.methods, given.models, strict=True)
         }
         return figure_arrays.evidence(chosen, images, params.dataset, classifiers)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias import fisher, masks, networks, training
+from swift_debias import devices, fisher, masks, networks
 from swift_debias.external import external_set, read_external, shared_importance
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import logged
+from swift_debias.job import logged, whole
 from swift_debias.seeds import derive_seed
 from swift_debias.settings import Backbone, Compute, Finetuning
 
@@ -15,13 +15,13 @@ with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
     params, wildcards = snakemake.params, snakemake.wildcards
     compute, finetuning = Compute(**params.compute), Finetuning(**params.finetuning)
-    device = training.prepare_device(compute)
+    device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
 
     for fold in params.folds:
         print(f"fold {fold}")
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
-        classifier = training.place(classifier, device, compute)
+        classifier = devices.place(classifier, device, compute)
         samples, balanced = read_external(
             Path(inputs.external[fold]), images, device, compute.resident
         )
@@ -42,4 +42,5 @@ with logged(snakemake):
         mask = masks.soft_mask(
             importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]
         )
-        pd.DataFrame(masks.summary(mask)).to_parquet(outputs.summary[fold])
+        with whole(outputs.summary[fold]) as partial:
+            pd.DataFrame(masks.summary(mask)).to_parquet(partial)

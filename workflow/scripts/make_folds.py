@@ -15,7 +15,7 @@ with logged(snakemake):
         name: manifest.group_index(cohort[attribute["column"]], Attribute(**attribute))
         for name, attribute in params.attributes.items()
     }
-    folds = splits.make_folds(cohort, pd.DataFrame(groups), params.folds, params.seed)
+    folds = splits.make_folds(cohort, pd.DataFrame(groups), **params.split)
     with whole(snakemake.output[0]) as partial:
         folds.to_parquet(partial, index=False)
     print(folds.groupby("fold").size().to_string())

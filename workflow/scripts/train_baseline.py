@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from swift_debias import networks, training
+from swift_debias import devices, networks, training
 from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import key, logged, write_json
+from swift_debias.job import key, logged, whole, write_json
 from swift_debias.samples import make_samples
 from swift_debias.seeds import derive_seed
 from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Pretraining
@@ -18,7 +18,7 @@ with logged(snakemake):
     task = params.task
     backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
     recipe = Pretraining(**task["pretraining"])
-    device = training.prepare_device(compute)
+    device = devices.prepare_device(compute)
     seed = derive_seed(params.seed, "baseline", wildcards.task, wildcards.backbone, wildcards.fold)
 
     pool = pd.read_parquet(snakemake.input.cohort, columns=["dataset", "image_id", "label"])
@@ -48,17 +48,21 @@ with logged(snakemake):
         finetuning=Finetuning(),
         augmentation=Augmentation(**task["augmentation"]),
         compute=compute,
-        checkpoints=training.Checkpoints(Path(params.checkpoints), key(snakemake)),
+        checkpoints=training.Checkpoints(
+            Path(params.checkpoints), key(snakemake), compute.checkpoint_seconds
+        ),
         log=sys.stderr,
+        name=f"{wildcards.task} {wildcards.backbone} fold {wildcards.fold}",
     )
     if backbone.baseline:
         classifier = networks.load(Path(str(snakemake.input.own)), backbone)
         cost = training.Cost(classifier, device)
     else:
-        classifier = training.place(networks.build(backbone, seed), device, compute)
+        classifier = devices.place(networks.build(backbone, seed), device, compute)
         cost = training.Cost(classifier, device)
         training.pretrain(classifier, train, validation, recipe, context)
     networks.save(classifier, Path(snakemake.output.model))
-    pd.DataFrame(context.history).to_parquet(snakemake.output.history)
+    with whole(snakemake.output.history) as partial:
+        pd.DataFrame(context.history).to_parquet(partial)
     write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
     context.checkpoints.clear()

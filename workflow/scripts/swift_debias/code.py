@@ -6,7 +6,8 @@ however deep. The syntax trees are hashed without docstrings, so that a comment,
 fresh checkout reruns nothing.
 
 `settings.py` is left out: a job gets its slice of the settings as params, defaults included, so a
-key that is added for one rule must not rerun all others.
+key that is added for one rule must not rerun all others. So is the package's `__init__.py`, which
+holds the version and computes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-LEFT_OUT = "swift_debias/settings.py"
+LEFT_OUT = ("swift_debias/settings.py", "swift_debias/__init__.py")
 
 
 @functools.cache
@@ -30,10 +31,11 @@ def code_id(scripts: Path, script: str, *modules: str) -> str:
         modules: dotted names of modules that the script loads by name, e.g. a method's.
     """
     todo = [scripts / script, *(_file(scripts, module) for module in modules)]
+    left_out = {scripts / name for name in LEFT_OUT}
     seen: dict[Path, str] = {}
     while todo:
         path = todo.pop()
-        if path is None or path in seen or path == scripts / LEFT_OUT:
+        if path is None or path in seen or path in left_out:
             continue
         digest, imports = _parse(path, scripts)
         seen[path] = digest

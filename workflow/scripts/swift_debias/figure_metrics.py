@@ -328,7 +328,9 @@ def _log_ticks(axes: Axes, most: int = 4) -> None:
     powers = 10.0 ** np.arange(np.floor(np.log10(left)), np.ceil(np.log10(right)) + 1)
     steps = [np.outer(powers, subs).ravel() for subs in _ROUND]
     inside = [np.sort(ticks[(ticks >= left) & (ticks <= right)]) for ticks in steps]
-    chosen = next((ticks for ticks in inside if len(ticks) <= most), inside[-1])
+    inside = [ticks for ticks in inside if len(ticks)]
+    middle = np.array([float(f"{np.sqrt(left * right):.2g}")])  # between two round numbers
+    chosen = next((ticks for ticks in inside if len(ticks) <= most), [*inside, middle][-1])
     axes.set_xticks(chosen[:: -(-len(chosen) // most)])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: _short(value)))
     axes.minorticks_off()
@@ -447,7 +449,12 @@ def _forest(axes: Axes, part: pd.DataFrame, methods: Sequence[str]) -> None:
 
 
 def thresholds(request: Request, sources: Sources) -> Drawing:
-    """What the decision threshold does to SPD, EOdds and balanced accuracy; 0.5 is used."""
+    """What the decision threshold does to SPD, EOdds and balanced accuracy; 0.5 is used.
+
+    Lines are means over folds, bands one standard deviation.
+    """
+    import seaborn  # takes a second, and most figures do without
+
     shown = ("spd", "eodds", "balanced_accuracy")
     curves = threshold_curves(request, sources.predictions)
     panels = request.panels()
@@ -458,14 +465,17 @@ def thresholds(request: Request, sources: Sources) -> Drawing:
         panel_title(rows[row][0], row, heading(block, dataset), len(panels))
         for axes, metric in zip(rows[row], shown, strict=True):
             axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-            for method in block.methods:
-                line = part[part["method"] == method]
-                x = line["threshold"].to_numpy(float)
-                mean = line[f"{metric}_mean"].to_numpy(float)
-                low, high = band(mean, line[f"{metric}_std"].to_numpy(float))
-                color = look(method).color
-                axes.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
-                axes.plot(x, mean, color=color)
+            seaborn.lineplot(
+                part,
+                x="threshold",
+                y=metric,
+                hue="method",
+                palette={method: look(method).color for method in block.methods},
+                errorbar="sd",
+                err_kws={"alpha": 0.12, "linewidth": 0},
+                legend=False,
+                ax=axes,
+            )
             axes.set_ylabel(metric_label(metric))
             axes.set_xlabel("Decision threshold")
             axes.margins(x=0.01)
@@ -476,26 +486,20 @@ def thresholds(request: Request, sources: Sources) -> Drawing:
 
 
 def threshold_curves(request: Request, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean and std over folds of `metrics.threshold_curve` for each block, method and test set."""
+    """`metrics.threshold_curve` of each block, method, fold and test set."""
     frames = []
     for block in request.blocks:
+        keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
         for method in block.methods:
             part = of_block(predictions, block, method=method)
             part = part[part["dataset"].isin(list(block.datasets))]
-            folds = [
-                metrics.threshold_curve(
-                    fold.drop(columns="attribute").rename(columns={"group": "attribute"}),
-                    len(request.groups[block.attribute]),
-                )
-                for _, fold in part.groupby("fold")
-            ]
-            if not folds:
+            if part.empty:
                 raise UserError(f"{request.name}: no predictions of method {method!r}")
-            grouped = pd.concat(folds).groupby(["dataset", "threshold"])
-            both = grouped.mean().add_suffix("_mean").join(grouped.std().add_suffix("_std"))
-            keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
-            curves = both.reset_index().assign(**keys, method=method)
-            frames.append(curves[[*keys, "method", "dataset", "threshold", *both.columns]])
+            for number, fold in part.groupby("fold"):
+                scores = fold.drop(columns="attribute").rename(columns={"group": "attribute"})
+                curve = metrics.threshold_curve(scores, len(request.groups[block.attribute]))
+                found = {**keys, "method": method, "fold": number}
+                frames.append(curve.assign(**found)[[*found, *curve.columns]])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -611,14 +615,22 @@ _ESTIMATORS = {
 
 def _mask_histograms(axes: Axes, hist: pd.DataFrame) -> None:
     """Masks of both estimators over all parameters: a step line each, spread over folds."""
-    for name, (color, shown) in _ESTIMATORS.items():
-        part = hist[hist["estimator"] == name]
-        bins = part.groupby("low")["share"]
-        mean = bins.mean().to_numpy()
-        edges = np.append(np.unique(part["low"]), 1.0)
-        low, high = (np.append(v, v[-1]) for v in band(mean, bins.std().to_numpy()))
-        axes.fill_between(edges, low, high, step="post", color=color, alpha=0.18, linewidth=0)
-        axes.stairs(mean, edges, color=color, linewidth=1.2, label=shown)
+    import seaborn
+
+    names = {name: shown for name, (_, shown) in _ESTIMATORS.items()}
+    seaborn.lineplot(
+        hist.assign(estimator=hist["estimator"].map(names)),
+        x="low",
+        y="share",
+        hue="estimator",
+        palette={shown: color for color, shown in _ESTIMATORS.values()},
+        errorbar="sd",
+        err_kws={"alpha": 0.18, "linewidth": 0, "step": "post"},
+        drawstyle="steps-post",
+        linewidth=1.2,
+        ax=axes,
+    )
+    axes.set_xlim(0, 1)
     axes.legend(loc="upper left")
     correlation = hist["spearman"].mean()
     axes.set_title(f"rank correlation {correlation:.2f}")

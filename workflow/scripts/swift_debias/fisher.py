@@ -41,6 +41,7 @@ from torch.nn.grad import conv2d_weight
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import losses
+from .job import whole
 from .losses import ClassWeights
 from .settings import EoddsKind, UserError
 
@@ -548,9 +549,8 @@ def save(importance: Importance, path: Path, metadata: Mapping[str, str] | None 
         for objective, values in importance.items()
         for name, value in values.items()
     }
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=dict(metadata or {}))
-    partial.replace(path)
+    with whole(path) as partial:
+        save_file(tensors, partial, metadata=dict(metadata or {}))
 
 
 def load(path: Path) -> Importance:

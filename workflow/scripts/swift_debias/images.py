@@ -24,6 +24,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -268,7 +269,11 @@ def _resume(
     records = journal.read() if partial.exists() else []
     if not records:
         journal.start([])
-        return np.lib.format.open_memmap(partial, "w+", np.uint8, shape), {}
+        pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        if hasattr(os, "posix_fallocate"):  # on a full disk an error now, not a crash while writing
+            with partial.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+        return pixels, {}
     pixels = np.load(partial, mmap_mode="r+")
     intact = pool.map(
         lambda record: record.error is None and zlib.crc32(pixels[record.row]) == record.crc,

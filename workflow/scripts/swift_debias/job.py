@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ from .settings import UserError
 @contextlib.contextmanager
 def logged(snakemake: Any) -> Iterator[None]:
     """Send everything printed to the rule's log; a user's mistake is shown without a traceback."""
+    _end_with_parent()
     terminal = sys.stderr
     with (
         Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
@@ -34,12 +38,25 @@ def logged(snakemake: Any) -> Iterator[None]:
             raise
 
 
+def _end_with_parent() -> None:
+    """Linux: a job ends when Snakemake is killed; else it would write beside the next run's job."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1  # prctl(2)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getsid(os.getppid()) != os.getsid(0):  # a stranger: it was killed before this line
+            sys.exit("the run that started this job is no more")
+
+
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends without an error."""
     final = Path(path)
     partial = final.with_name(final.name + ".partial")
-    yield partial
+    try:
+        yield partial
+    except BaseException:
+        partial.unlink(missing_ok=True)  # on a full disk it would be in the way
+        raise
     partial.replace(final)
 
 

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .job import whole
 from .settings import Backbone, UserError
 
 UNIT_MASK = "unit_mask"
@@ -275,9 +276,8 @@ def save(classifier: Classifier, path: Path, metadata: dict[str, str] | None = N
     state = {
         name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()
     }
-    partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, metadata=metadata)
-    partial.replace(path)
+    with whole(path) as partial:
+        save_file(state, partial, metadata=metadata)
 
 
 def load(path: Path, backbone: Backbone) -> Classifier:

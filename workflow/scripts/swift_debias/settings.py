@@ -438,6 +438,9 @@ class Compute(Model):
     )
     deterministic: bool = Field(True, description="Bit-identical reruns on CPU.")
     threads: int = Field(1, ge=1, description="CPU threads of a training job.")
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="A training saves its state at an epoch's end, at most this often."
+    )
 
 
 # --- views ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .job import write_text
 from .settings import UserError
 
 KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
@@ -655,7 +656,7 @@ def write(table: Table, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{table.name}.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     return paths
 
 

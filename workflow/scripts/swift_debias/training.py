@@ -8,7 +8,6 @@ the same draws as an unbroken one, and nothing random needs to be stored in a ch
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import resource
 import shutil
@@ -17,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Never, TextIO, TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -27,7 +26,6 @@ from tqdm import tqdm
 
 from . import losses
 from .augment import draw_views
-from .fisher import Importance
 from .masks import MaskedOptimizer
 from .networks import Classifier, changed_parameters
 from .samples import Drawable, Features, Samples
@@ -40,6 +38,9 @@ from .settings import (
     Optimizer,
     Pretraining,
 )
+
+if TYPE_CHECKING:  # training itself measures nothing: a change in fisher.py must not rerun it
+    from .fisher import Importance
 
 # (logits, labels, attributes) -> (what is minimized, prediction loss, bias)
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -59,46 +60,7 @@ class ExternalSet:
     balanced: Samples
 
 
-# --- device and reproducibility -------------------------------------------------------------------
-
-
-def prepare_device(compute: Compute) -> torch.device:
-    """Choose the device and set the process up for it: threads, precision, determinism."""
-    name = compute.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(compute.threads)
-    # TF32 for what is not under autocast: the importances and scores, which are fp32 otherwise,
-    # must not lose bits, so it stays off; bf16 autocast carries the training on a GPU.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    if name == "cpu":
-        _keep_memory()
-        if compute.deterministic:
-            torch.use_deterministic_algorithms(True)
-    return torch.device(name)
-
-
-def _keep_memory() -> None:
-    """Have glibc keep what is freed for the next step's tensors instead of giving it back.
-
-    By default every large tensor is a new mapping, whose pages the kernel clears one by one: 6 to
-    20 % of a training step (ResNet-50, 64 and 256 pixels). The price is a heap with gaps: up to a
-    quarter more peak memory at 256 pixels, none at 64. Other C libraries do as they like.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_MAX, 0)  # no tensor gets a mapping of its own
-        mallopt(M_TRIM_THRESHOLD, -1)  # and the heap is never cut
-
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
-
-
-def place(classifier: Classifier, device: torch.device, compute: Compute) -> Classifier:
-    """The classifier on the device, in the memory format of the settings."""
-    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
-    return classifier.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+# --- precision ------------------------------------------------------------------------------------
 
 
 def autocast(device: torch.device, compute: Compute) -> contextlib.AbstractContextManager[Any]:
@@ -225,6 +187,7 @@ class Context:
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
         importance: () -> the shared diagonal importances (see `importance.py` of scripts).
+        name: of the job, on the progress bar.
     """
 
     seed: int
@@ -238,6 +201,7 @@ class Context:
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     log: TextIO = field(default_factory=lambda: sys.stderr)
     history: History = field(default_factory=list)
+    name: str = ""
 
     def make_optimizer(
         self, parameters: Iterable[nn.Parameter] | list[dict[str, Any]], lr: float | None = None
@@ -316,9 +280,10 @@ def fit(
     if done:
         context.say(f"{stage}: resumed after epoch {done} of {epochs}")
     started, first = time.monotonic(), done
-    for epoch in tqdm(range(done, epochs), desc=stage, unit="epoch", disable=None, leave=False):
+    bar = _progress(f"{context.name} {stage}", epochs * len(samples), done * len(samples))
+    for epoch in range(done, epochs):
         with torch.random.fork_rng():
-            row = _epoch(module, samples, objective, optimizer, context, f"{stage}/{epoch}")
+            row = _epoch(module, samples, objective, optimizer, context, f"{stage}/{epoch}", bar)
         # speed goes to the log alone, so that a history is the same bytes in every run
         speed = row.pop("images_per_second")
         row = {"stage": stage, "epoch": epoch + 1} | row | (watch() if watch else {})
@@ -327,7 +292,23 @@ def fit(
         context.say(_line(row, epochs, speed, left))
         if context.checkpoints.due():
             context.checkpoints.save(stage, epoch + 1, module, optimizer, rows)
+    bar.close()
     context.history.extend(rows)
+
+
+def _progress(title: str, images: int, done: int) -> tqdm[Never]:
+    """A bar on the terminal, past the job's log; none in a file, a cluster job or a short stage."""
+    return tqdm(
+        desc=title.strip(),
+        total=images,
+        initial=done,
+        unit="image",
+        unit_scale=True,
+        file=sys.__stderr__,
+        disable=None,
+        leave=False,
+        delay=2,
+    )
 
 
 def _epoch(
@@ -337,6 +318,7 @@ def _epoch(
     optimizer: AnyOptimizer,
     context: Context,
     name: str,
+    bar: tqdm[Never],
 ) -> dict[str, Any]:
     """One pass over the samples; returns its means."""
     started = time.monotonic()
@@ -358,6 +340,7 @@ def _epoch(
         sums += torch.stack([part.detach() for part in parts]) * len(index)
         logits_seen.append(logits.detach())
         labels_seen.append(labels)
+        bar.update(len(index))
     total, prediction, bias = (sums / len(samples)).tolist()
     if not all(map(_finite, (total, prediction, bias))):
         raise FloatingPointError(f"{name}: the loss is not finite; lower the learning rate")

@@ -18,6 +18,7 @@ import pandas as pd
 
 from . import tables
 from .claims import DEFAULT_VARIANT, Claim, Evidence, Instance, Value, judge, overlap
+from .job import write_text
 from .settings import Method
 from .tables import KEYS, Block, Cell
 
@@ -368,5 +369,5 @@ def write(verdict: Verdict, folder: Path) -> list[Path]:
     texts["verdict.html"] = tables.page("Reproduction verdict", html(verdict))
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [folder / name for name in texts]

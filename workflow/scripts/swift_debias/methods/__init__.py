@@ -14,6 +14,7 @@ a method's file imports nothing heavy: the config is validated where torch is no
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,7 @@ def available() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 
+@functools.cache  # asked once a job when the workflow is planned
 def load(algorithm: str) -> ModuleType:
     """The module of an algorithm.
 

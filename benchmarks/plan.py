@@ -1,0 +1,128 @@
+"""How long planning takes: dry runs at 1, 3 and 10 times the paper's experiments.
+
+python -m benchmarks.plan [--scales 1 3 10] [--profile]
+
+Every network and every view of config/config.yaml is there once, three or ten times (under other
+names), so that there are as many times as many cells, tables and figures, over folders that exist
+and are empty. CPU seconds of a fresh `snakemake -n -q`, its peak memory, the same without any job
+(imports and parsing), and what share of the time is spent in this project's own code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import pstats
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+
+
+def scaled(scale: int) -> dict[str, Any]:
+    """The paper's configuration with every network and view `scale` times."""
+    config = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
+    backbones, views = config["backbones"], config["experiments"]
+    config["backbones"], config["experiments"] = {}, {}
+    for copy in range(scale):
+        suffix = f"_{copy}" if copy else ""
+        config["backbones"] |= {name + suffix: backbone for name, backbone in backbones.items()}
+        for name, view in views.items():
+            panels = [p | {"backbone": p["backbone"] + suffix} for p in view["panels"]]
+            config["experiments"][name + suffix] = view | {"panels": panels}
+    return config
+
+
+def snakemake(folder: Path, config: Path, *arguments: str, flags: list[str]) -> dict[str, Any]:
+    """Seconds and memory of one call, and what it printed."""
+    command = [sys.executable, *flags, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
+    command += ["--directory", str(folder), "--configfile", str(config), "--cores", "1"]
+    command += ["--scheduler", "greedy", "--rerun-triggers", "mtime", "params", "input", *arguments]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu": cpu, "seconds": seconds, "said": done.stdout, "memory": after.ru_maxrss}
+
+
+def jobs_in(said: str) -> int:
+    """The total of the table of jobs."""
+    rows = [row.split() for row in said.splitlines()]
+    return next((int(row[1]) for row in rows if row[:1] == ["total"] and len(row) == 2), 0)
+
+
+def own_share(profile: Path) -> dict[str, float]:
+    """Share of the profiled time in this project's functions, with all they call."""
+    stats: dict[Any, Any] = pstats.Stats(str(profile)).stats  # type: ignore[attr-defined]
+    total = sum(entry[2] for entry in stats.values())
+    shares: dict[str, float] = {}
+    for (file, _, function), (_, _, _, cumulative, callers) in stats.items():
+        inside = any("/workflow/" in caller[0] for caller in callers)
+        if file.startswith(str(PROJECT / "workflow")) and not inside:
+            name = f"{Path(file).name}: {function}"
+            shares[name] = shares.get(name, 0) + cumulative / total
+    largest = sorted(shares, key=shares.__getitem__, reverse=True)[:6]
+    return {name: round(shares[name], 3) for name in largest}
+
+
+def measure(folder: Path, scale: int, profile: bool) -> dict[str, Any]:
+    """One scale."""
+    config = folder / f"scale{scale}.yaml"
+    config.write_text(json.dumps(scaled(scale)))
+    done = snakemake(folder, config, "-n", "-q", "rules", flags=[])
+    parsed = snakemake(folder, config, "--list-rules", flags=[])
+    jobs = jobs_in(done["said"])
+    report = {
+        "jobs": jobs,
+        "cpu seconds": round(done["cpu"], 1),
+        "seconds": round(done["seconds"], 1),
+        "of which imports and parsing": round(parsed["cpu"], 1),
+        "milliseconds a job": round(1000 * (done["cpu"] - parsed["cpu"]) / jobs, 1),
+        "peak memory (MB)": round(done["memory"] / 1024),
+    }
+    if profile:
+        path = folder / "profile"
+        snakemake(folder, config, "-n", "-q", "rules", flags=["-m", "cProfile", "-o", str(path)])
+        report["share of own functions"] = own_share(path)
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scales", type=int, nargs="+", default=[1, 3, 10])
+    parser.add_argument("--profile", action="store_true", help="own share as well (slow)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for dataset in yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())["datasets"]:
+            (folder / "data" / dataset).mkdir(parents=True)
+        results = {str(s): measure(folder, s, options.profile) for s in options.scales}
+    report = {
+        "benchmark": "plan",
+        "settings": vars(options),
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load_average": round(os.getloadavg()[0], 1),
+        },
+        "results": results,
+    }
+    text = json.dumps(report, indent=1)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "plan.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

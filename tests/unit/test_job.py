@@ -1,0 +1,68 @@
+"""Outputs appear whole or not at all, and a job does not outlive the run that started it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from swift_debias.job import whole
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+
+
+def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    final = tmp_path / "x.csv"
+    with whole(final) as partial:
+        partial.write_text("1")
+        assert not final.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+
+
+def test_a_file_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    final = tmp_path / "x.csv"
+    final.write_text("old")
+    with pytest.raises(OSError, match="full"), whole(final) as partial:
+        partial.write_text("ne")
+        raise OSError("disk full")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+    assert final.read_text() == "old"
+
+
+JOB = """
+import sys, time
+sys.path.insert(0, {scripts!r})
+from swift_debias.job import _end_with_parent
+time.sleep({imports})
+_end_with_parent()
+print("working", flush=True)
+time.sleep(60)
+"""
+RUN = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); p.wait()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize("imports", [0.0, 1.0], ids=["while it works", "while it imports"])
+def test_a_job_ends_with_its_run(imports: float) -> None:
+    job = JOB.format(scripts=str(SCRIPTS), imports=imports)
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, job],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    if imports:
+        time.sleep(0.5)
+    else:
+        assert run.stdout.readline() == "working\n"
+    run.kill()
+    started = time.monotonic()
+    rest = run.stdout.read()  # ends when the last process that could write has ended
+    assert time.monotonic() - started < 30
+    assert rest == ""
+    run.wait()

@@ -1,0 +1,191 @@
+"""What a change reruns, and why, before anything runs.
+
+    python workflow/scripts/what_changed.py --profile profiles/demo [--configfile FILE] [target ...]
+
+A dry run, told by rule: how many jobs would run, how many of them for a reason of their own, and
+the reason: which param changed from what to what, or that the code has changed. `make what-changed`
+calls it. It asks for Snakemake's own plan and guesses nothing from files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.settings.enums import Quietness, RerunTrigger
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    ResourceSettings,
+    SchedulingSettings,
+)
+
+SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
+TRIGGERS = ("mtime", "params", "input")  # as in every profile
+LONGEST = 60  # characters of a value that are shown
+SHOWN = 8  # changed keys or files of a reason that are shown
+
+
+def planned(configfiles: list[Path], targets: set[str]) -> list[dict[str, Any]]:
+    """Every job that would run, in the order of the road, with its reasons.
+
+    A job without reasons only follows another one: Snakemake looks no further then.
+    """
+    output = OutputSettings(quiet={Quietness.ALL})
+    with SnakemakeApi(output) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(configfiles=configfiles),
+            snakefile=SNAKEFILE,
+        )
+        triggers = frozenset(RerunTrigger.parse_choices_set(TRIGGERS))
+        dag_api = workflow.dag(DAGSettings(targets=targets, rerun_triggers=triggers))
+        greedy = SchedulingSettings(scheduler="greedy")
+        try:
+            dag_api.execute_workflow(executor="dryrun", scheduling_settings=greedy)
+        except Exception as error:  # shown as Snakemake shows it
+            api.print_exception(error)
+            sys.exit(1)
+        dag, road = workflow._workflow.dag, [rule.name for rule in workflow._workflow.rules]
+        jobs = [
+            {
+                "rule": job.rule.name,
+                "wildcards": dict(job.wildcards_dict),
+                "reasons": list(reasons(dag.reason(job), job)),
+            }
+            for job in dag.needrun_jobs(exclude_finished=False)
+        ]
+    return sorted(jobs, key=lambda job: (road.index(job["rule"]), [*job["wildcards"].values()]))
+
+
+def reasons(reason: Any, job: Any) -> Iterator[str]:
+    """The job's own reasons, in plain words."""
+    if reason.forced:
+        yield "asked for"
+    if reason.incomplete_output:
+        yield "it was cut short"
+    elif reason.missing_output:
+        yield "not made yet"
+    if own := set(reason.updated_input) - set(reason.updated_input_run):
+        yield f"read files that have changed: {listed(own)}"
+    if reason.input_changed:
+        yield "it reads more, fewer or other files than before"
+    if reason.params_changed:
+        change = reason.params_changed
+        named = {repr(value): name for name, value in job.params.items()}
+        yield from changed_params(change.only_old, change.only_new, named)
+
+
+def listed(files: Any) -> str:
+    """The first files of many, by name."""
+    names = sorted(map(str, files))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def changed_params(old: set[str], new: set[str], named: dict[str, str]) -> Iterator[str]:
+    """Which param changed from what to what; Snakemake keeps the old values without their names."""
+    left = sorted(old)
+    for text in sorted(new, key=lambda text: named.get(text, text)):
+        name = named.get(text, "param")
+        best = max(left, key=lambda before: likeness(before, text), default=None)
+        if best is not None:
+            left.remove(best)
+        if name == "code":
+            yield "the code that it runs has changed"
+        elif best is None:
+            yield f"{name} is new"
+        else:
+            yield from differences(name, literal(best), literal(text))
+    for text in left:
+        yield f"no longer used: {short(literal(text))}"
+
+
+def literal(text: str) -> Any:
+    """The value whose repr this is, or the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def likeness(old: str, new: str) -> tuple[bool, float]:
+    """How probable it is that two values belong to the same param."""
+    same_type = type(literal(old)) is type(literal(new))
+    return same_type, difflib.SequenceMatcher(None, old[:2000], new[:2000]).ratio()
+
+
+def differences(name: str, old: Any, new: Any) -> Iterator[str]:
+    """The keys that differ, with their path: `method.prediction_weight_1: 0.5 -> 0.4`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            path = f"{name}.{key}"
+            if key not in new:
+                yield f"{path}: {short(old[key])} -> taken out"
+            elif key not in old:
+                yield f"{path}: new, {short(new[key])}"
+            elif old[key] != new[key]:
+                yield from differences(path, old[key], new[key])
+    elif old != new:
+        yield f"{name}: {short(old)} -> {short(new)}"
+
+
+def short(value: Any) -> str:
+    """A value as text, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def told(jobs: list[dict[str, Any]]) -> str:
+    """The plan in plain words, rule by rule in the order of the road."""
+    jobs = [job for job in jobs if job["rule"] != "all"]
+    if not jobs:
+        return (
+            "Nothing would run: everything is made, and nothing that it depends on has changed.\n"
+        )
+    own = [job for job in jobs if job["reasons"]]
+    lines = [
+        f"{len(jobs)} jobs would run: {len(own)} for a reason of their own, "
+        f"{len(jobs) - len(own)} because they read what those write.",
+        "",
+    ]
+    for rule, count in Counter(job["rule"] for job in jobs).items():
+        mine = [job for job in own if job["rule"] == rule]
+        rest = f" ({count - len(mine)} follow from others)" if 0 < len(mine) < count else ""
+        rest = rest if mine else " (follow from others)" if count > 1 else " (follows from others)"
+        lines.append(f"{rule}: {count} job{'s' * (count > 1)}{rest}")
+        why: Counter[str] = Counter(reason for job in mine for reason in job["reasons"])
+        for reason, times in list(why.items())[:SHOWN]:
+            lines.append(f"    {reason}" + (f"  ({times} jobs)" if times > 1 else ""))
+        if len(why) > SHOWN:
+            lines.append(f"    and {len(why) - SHOWN} more")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", type=Path, help="its configfile is taken")
+    parser.add_argument("--configfile", type=Path, nargs="+", help="instead of the profile's")
+    parser.add_argument("--json", action="store_true", help="every job with its reasons")
+    parser.add_argument("targets", nargs="*", help="default: everything")
+    options = parser.parse_args()
+    configfiles = options.configfile or []
+    if options.profile and not configfiles:
+        profile = yaml.safe_load((options.profile / "config.yaml").read_text())
+        configfiles = [Path(name) for name in profile.get("configfile", [])]
+    jobs = planned([path.resolve() for path in configfiles], set(options.targets))
+    sys.stdout.write(json.dumps(jobs, indent=1) + "\n" if options.json else told(jobs))
+
+
+if __name__ == "__main__":
+    main()
