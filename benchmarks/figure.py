@@ -51,7 +51,7 @@ def swift(axes: Axes, results: dict[str, Any]) -> None:
         axes.text(left, -number - 0.2, text, va="center", fontsize=8)
     axes.set_yticks(places, names, fontsize=7)
     axes.set_xlabel("share of the plain implementation's time")
-    axes.set_title("SWiFT end to end, ResNet-50 (yellow importance, blue step 1, red step 2)")
+    axes.set_title("SWiFT end to end (yellow importance, blue step 1, red step 2)")
 
 
 def sum_of(seconds: dict[str, float]) -> float:
