@@ -60,6 +60,12 @@ CASES = {
     "photograph, 224 px": ("resnet50", (768, 1024, False), 224, (16, 16, 2)),
     "X-ray, 224 px": ("resnet50", (3056, 2544, True), 224, (16, 16, 2)),
     "photograph, 64 px, the demo's network": ("small_resnet", (768, 1024, False), 64, (256, 64, 5)),
+    "photograph, 224 px, the demo's network": (
+        "small_resnet",
+        (768, 1024, False),
+        224,
+        (128, 64, 5),
+    ),
 }
 PAPER_EPOCHS = {"skin": 20, "CXR": 10}
 VIEWS = 8

@@ -99,7 +99,11 @@ def images_in(wildcards, paths):
 
 
 def memory(base, per_input=0):
-    """Megabytes: `base`, and `per_input` for each megabyte of input."""
+    """Megabytes: `base`, and `per_input` for each megabyte of input.
+
+    Measured (benchmarks/memory.py): 2.15 for each megabyte of cached pixels. Activations are not in
+    it, since they are on the card; without one they take some 10 MB an image of a batch at 64 pixels.
+    """
     return lambda wildcards, input, attempt: attempt * math.ceil(
         base + per_input * megabytes(input)
     )

@@ -47,7 +47,7 @@ rule debias:
     resources:
         gpu=1,
         cpus_per_task=settings.compute.threads,
-        mem_mb=memory(6000, per_input=2),
+        mem_mb=memory(6000, per_input=2.2),
         runtime=minutes(30, debias_passes),
     params:
         method=lambda wildcards: recipe(wildcards.method),

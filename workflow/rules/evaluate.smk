@@ -22,7 +22,7 @@ rule evaluate:
     resources:
         gpu=1,
         cpus_per_task=settings.compute.threads,
-        mem_mb=memory(6000, per_input=2),
+        mem_mb=memory(6000, per_input=2.2),
         runtime=minutes(30, evaluation_passes),
     params:
         methods=cell_methods,

@@ -19,7 +19,7 @@ rule importance:
     resources:
         gpu=1,
         cpus_per_task=settings.compute.threads,
-        mem_mb=memory(6000, per_input=2),
+        mem_mb=memory(6000, per_input=2.2),
         runtime=minutes(30, importance_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),

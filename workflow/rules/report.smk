@@ -16,7 +16,7 @@ rule figure_arrays:
         "../../envs/torch.yaml"
     resources:
         gpu=1,
-        mem_mb=memory(6000, per_input=2),
+        mem_mb=memory(6000, per_input=2.2),
     params:
         plot=plot_of,
         options=options_of,

@@ -21,7 +21,7 @@ rule train_baseline:
     resources:
         gpu=1,
         cpus_per_task=settings.compute.threads,
-        mem_mb=memory(6000, per_input=2),
+        mem_mb=memory(6000, per_input=2.2),
         runtime=minutes(30, training_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
