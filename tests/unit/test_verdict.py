@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from itertools import product
 from pathlib import Path
@@ -377,6 +378,14 @@ def test_sweep_pairs_and_masks() -> None:
     assert found["AUC"].holds is True
     assert found["AUC"].text == "best at 0.3 and 0.7"
     assert found["SPD"].holds is None
+    same = sweep_evidence(
+        series(names, 0.6, 0.6, 0.65), "auc", SKIN
+    )  # the mean mask is best in both
+    also = sweep_evidence(series(names, 0.80, 0.80, 0.81), "auc", AGE)
+    both_default = dataclasses.replace(both, cells={**same.cells, **also.cells})
+    found = {i.label.split(":")[0]: i for i in check.instances(both_default)}
+    assert found["AUC"].holds is False
+    assert found["AUC"].text == "best at the default and the default"
     smaller = check.model_copy(update={"test": "smaller_range", "metrics": ("auc",)})
     assert smaller.instances(both)[0].holds is False  # 0.1 on skin, 0.01 on age
     swapped = smaller.model_copy(update={"first": check.second, "second": check.first})

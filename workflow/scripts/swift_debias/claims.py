@@ -433,6 +433,11 @@ class Point(NamedTuple):
     method: str
     value: Value
 
+    @property
+    def place(self) -> str:
+        """x as text."""
+        return "the default" if np.isnan(self.x) else f"{self.x:g}"
+
 
 class NotMuchWorse(Model):
     """A method is worse than another by at most `within`, or better."""
@@ -517,7 +522,7 @@ class Sweep(Model):
         if self.test == "near_best":
             default = next(p.value for p in points if p.method == DEFAULT_VARIANT)
             best = max((p for p in points if p.x != 0), key=lambda p: sign * p.value.mean)
-            text = f"default {default.mean:.3f}, best {best.value.mean:.3f} at {best.x:g}"
+            text = f"default {default.mean:.3f}, best {best.value.mean:.3f} at {best.place}"
             margin = sign * (default.mean - best.value.mean)
             return [Instance(label, overlap(default, best.value), margin, text)]
         return [self._fit(label, from_at, sign)]
@@ -580,8 +585,9 @@ class SweepPair(Model):
                 return Instance(label, None, None, points)
         series = [[p for p in points if isinstance(p, Point) and p.x != 0] for points in pair]
         if self.test == "best_differs":
-            best = [max(s, key=lambda p: _sign(metric) * p.value.mean).x for s in series]
-            return Instance(label, best[0] != best[1], None, f"best at {best[0]:g} and {best[1]:g}")
+            best = [max(s, key=lambda p: _sign(metric) * p.value.mean) for s in series]
+            text = f"best at {best[0].place} and {best[1].place}"
+            return Instance(label, best[0].method != best[1].method, None, text)
         ranges = [float(np.ptp([p.value.mean for p in s])) for s in series]
         text = f"range {ranges[0]:.3f} and {ranges[1]:.3f}"
         return Instance(label, ranges[0] < ranges[1], ranges[1] - ranges[0], text)

@@ -476,6 +476,8 @@ def thresholds(request: Request, sources: Sources) -> Drawing:
                 legend=False,
                 ax=axes,
             )
+            if metric != "balanced_accuracy":
+                axes.set_ylim(bottom=0)  # a deviation reaches below where no difference can be
             axes.set_ylabel(metric_label(metric))
             axes.set_xlabel("Decision threshold")
             axes.margins(x=0.01)
@@ -615,22 +617,14 @@ _ESTIMATORS = {
 
 def _mask_histograms(axes: Axes, hist: pd.DataFrame) -> None:
     """Masks of both estimators over all parameters: a step line each, spread over folds."""
-    import seaborn
-
-    names = {name: shown for name, (_, shown) in _ESTIMATORS.items()}
-    seaborn.lineplot(
-        hist.assign(estimator=hist["estimator"].map(names)),
-        x="low",
-        y="share",
-        hue="estimator",
-        palette={shown: color for color, shown in _ESTIMATORS.values()},
-        errorbar="sd",
-        err_kws={"alpha": 0.18, "linewidth": 0, "step": "post"},
-        drawstyle="steps-post",
-        linewidth=1.2,
-        ax=axes,
-    )
-    axes.set_xlim(0, 1)
+    for name, (color, shown) in _ESTIMATORS.items():
+        part = hist[hist["estimator"] == name]
+        bins = part.groupby("low")["share"]
+        mean = bins.mean().to_numpy()
+        edges = np.append(np.unique(part["low"]), 1.0)
+        low, high = (np.append(v, v[-1]) for v in band(mean, bins.std().to_numpy()))
+        axes.fill_between(edges, low, high, step="post", color=color, alpha=0.18, linewidth=0)
+        axes.stairs(mean, edges, color=color, linewidth=1.2, label=shown)
     axes.legend(loc="upper left")
     correlation = hist["spearman"].mean()
     axes.set_title(f"rank correlation {correlation:.2f}")
