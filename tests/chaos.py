@@ -26,7 +26,6 @@ from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
@@ -47,16 +46,7 @@ EXCLUDED = {
 }
 METHODS = ("baseline", "fairprune", "swift")
 PANELS = [{"task": "skin", "backbone": "small_resnet", "attribute": "sex"}]
-VIEWS: dict[str, Any] = {
-    "table1": {"kind": "table", "title": "A cut", "methods": METHODS, "panels": PANELS},
-    "pareto": {
-        "kind": "figure",
-        "plot": "pareto",
-        "title": "AUC against EOdds",
-        "methods": METHODS,
-        "panels": PANELS,
-    },
-}
+VIEWS = cut.table_and_figure(METHODS, PANELS, PANELS)
 TASKS = {
     "skin": {
         "train": ["isic2020"],

@@ -11,6 +11,22 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def table_and_figure(
+    methods: tuple[str, ...], table: list[dict[str, str]], figure: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Table 1 and the Pareto figure of these methods, on the panels of each."""
+    return {
+        "table1": {"kind": "table", "title": "A cut", "methods": methods, "panels": table},
+        "pareto": {
+            "kind": "figure",
+            "plot": "pareto",
+            "title": "AUC against EOdds",
+            "methods": methods,
+            "panels": figure,
+        },
+    }
+
+
 def config(
     run: str,
     images: dict[str, int],

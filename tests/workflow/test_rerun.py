@@ -43,15 +43,7 @@ TASKS = {
     task: {"train": [train], "tests": {"sex": [test]}, **SMALL}
     for task, (train, test) in DATA.items()
 }
-VIEWS: dict[str, Any] = {
-    "table1": {"kind": "table", "title": "A cut", "methods": METHODS, "panels": BOTH},
-    "pareto": {
-        "kind": "figure",
-        "plot": "pareto",
-        "title": "AUC against EOdds",
-        "methods": METHODS,
-        "panels": [SKIN],
-    },
+VIEWS = cut.table_and_figure(METHODS, BOTH, [SKIN]) | {
     "figure3": {
         "kind": "figure",
         "plot": "importance",

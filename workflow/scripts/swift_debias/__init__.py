@@ -8,6 +8,7 @@ Rooms, from top to bottom (a module imports only from rooms below its own):
     masks       importance -> mask -> masked updates
     fisher      diagonal parameter importance
     losses      weighted cross-entropy and differentiable fairness proxies
+    devices     the card a job takes, and how its process is set up for it
     networks    Classifier = extractor + head; cam: class activation maps
     samples     labelled images on a device, in batches
     augment     batched augmentation on the device
