@@ -8,7 +8,9 @@ and divided by that round's floor; the medians of these ratios are reported, per
 thread the clock is the process's CPU time, which other jobs on the machine disturb least.
 
 - per_sample: `fisher.per_sample`, hooks; all diagonals (prediction, bias, each group) in one pass
-- minibatch: `fisher.minibatch`, two diagonals
+- minibatch: `fisher.minibatch`, two diagonals (prediction and bias)
+- both: both estimators in one pass, six diagonals
+- minibatch_autograd: two diagonals by plain automatic differentiation, one forward, two backwards
 - loop: a loop over single images, gradient of the logit, one accumulator for each diagonal
 - loop_two_passes: a loop over single images, forward and backward for each of two diagonals
 - vmap: torch.func per-sample gradients in chunks
@@ -71,6 +73,27 @@ def coefficients(batches: list[Batch]) -> Tensor:
     """Four objectives' coefficients (4, N); their values do not matter for the cost."""
     n = sum(len(batch.labels) for batch in batches)
     return torch.linspace(0.1, 1, 4 * n, device=batches[0].images.device).view(4, n)
+
+
+def both(network: nn.Module, batches: list[Batch]) -> None:
+    labels, attributes = (
+        torch.cat([getattr(batch, name) for batch in batches]) for name in ("labels", "attributes")
+    )
+    per_sample = fisher.PerSample(labels, attributes, WEIGHTS)
+    fisher.estimate(network, batches, per_sample, fisher.Minibatch(weights=WEIGHTS))
+
+
+def minibatch_autograd(network: nn.Module, batches: list[Batch]) -> None:
+    parameters = list(network.parameters())
+    sums = [[torch.zeros_like(p) for p in parameters] for _ in range(2)]
+    for batch in batches:
+        logits = network(batch.images)
+        prediction = losses.weighted_bce(logits, batch.labels, WEIGHTS)
+        bias = losses.eodds_gap(logits, batch.labels, batch.attributes)
+        for loss, total in ((prediction, sums[0]), (bias, sums[1])):
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=loss is prediction)
+            for part, gradient in zip(total, gradients, strict=True):
+                part.addcmul_(gradient, gradient)
 
 
 def loop(network: nn.Module, batches: list[Batch]) -> None:
@@ -141,6 +164,8 @@ def backpack_runner(network: nn.Module) -> Callable[[nn.Module, list[Batch]], ob
 CONTESTANTS: dict[str, Callable[[nn.Module, list[Batch]], object]] = {
     "per_sample": lambda network, batches: fisher.per_sample(network, batches, WEIGHTS),
     "minibatch": lambda network, batches: fisher.minibatch(network, batches, weights=WEIGHTS),
+    "both": both,
+    "minibatch_autograd": minibatch_autograd,
     "loop": loop,
     "loop_two_passes": loop_two_passes,
     "vmap": vmap,

@@ -2,20 +2,26 @@
 
 Two estimators of one idea; they are different quantities, and both are offered:
 
-`minibatch`: mean over mini-batches of the squared gradient of each objective. It is what the
+`Minibatch`: mean over mini-batches of the squared gradient of each objective. It is what the
 released code does, and the only one that keeps the bias objective a *difference* between groups.
 
-`per_sample`: mean over samples of the squared gradient. With g_i = d z_i / d theta and c_ki the
-derivative of objective k with respect to the logit z_i, every diagonal is sum_i c_ki^2 g_i^2: one
-forward and backward pass over the set gives all objectives (prediction, bias, each group).
+`PerSample`: mean over samples of the squared gradient.
 
-How the per-sample gradients are had at about the price of one ordinary forward and backward pass:
-parameters require no gradient, so autograd computes gradients of layer inputs only. Hooks see each
-layer's input x and the gradient G of its output, form from them the gradient of every sample's
+With g_i = d z_i / d theta, the gradient of sample i's logit, and c_ki the derivative of objective k
+with respect to z_i, the first is the mean of (sum_i c_ki g_i)^2 over batches, the second sums
+c_ki^2 g_i^2. So one forward pass and one backward pass from the logits serve every objective of
+both estimators (prediction, bias, each group).
+
+How that is had at little more than the price of one ordinary forward and backward pass: parameters
+require no gradient, so autograd computes gradients of layer inputs only. Hooks see each layer's
+input x and the gradient G of its output. For `PerSample` they form the gradient of every sample's
 logit, square it and add it up for all objectives by one matrix product, block by block in the
-cache. This is exact for `Conv2d` (grouped and depthwise too), `Linear` and batch normalization.
-Parameters of any other module, of a layer that is used twice, and those used outside of their
-layer's forward are left to a loop over single samples, with a warning that names them.
+cache; a mini-batch's gradient is another product with the same block. For `Minibatch` alone the
+rows of G are multiplied by c_k and the library's weight gradient does the rest. This is exact for
+`Conv2d` (grouped and depthwise too), `Linear` and batch normalization. Parameters of any other
+module, of a layer that is used twice, and those used outside of their layer's forward are left to
+ordinary automatic differentiation (for `PerSample` in a loop over single samples), with a warning
+that names them.
 
 Everything runs in eval mode, without augmentation, in the precision of the weights (fp32). The
 logit of a sample may not depend on the other samples of its batch.
@@ -29,7 +35,8 @@ import itertools
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -52,18 +59,126 @@ if TYPE_CHECKING:
 Importance: TypeAlias = dict[str, dict[str, Tensor]]
 # A set of samples that can be gone through again and again, always in the same order.
 Batches: TypeAlias = "Callable[[], Iterable[Batch]] | Sequence[Batch]"
-# (logits (B,), which rows of the set they are) -> coefficients (K, B)
-Coefficients: TypeAlias = Callable[[Tensor, slice], Tensor]
+# (logits (B,), the batch, which rows of the set it is) -> coefficients (K, B)
+Coefficients: TypeAlias = "Callable[[Tensor, Batch, slice], Tensor]"
 
 OBJECTIVES = ("prediction", "bias", "group0", "group1")
 # Per-sample gradients exist only in blocks of at most so many bytes and samples: on a CPU they are
 # squared and summed while they are in the cache; a GPU rather has few large launches.
 BLOCK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 BLOCK_SAMPLES = {"cpu": 16, "cuda": 256}
-FEW_POSITIONS = 64  # of a depthwise convolution's output: measured, see `_depthwise_gradients`
+# Below so many output positions (times elements of the kernel) a plain sum or matrix product beats
+# the library's weight gradient on a CPU: measured, see `_depthwise_gradients` and `_convolution`.
+FEW_POSITIONS, FEW_PATCHES = 64, 144
 
 
 # --- the two estimators ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """Mean over mini-batches of the squared gradients of L_pred (Eq. 7) and L_bias (Eq. 8).
+
+    A batch whose rows leave no term of the proxy counts with gradient 0, so the batches should be
+    shuffled. Objectives: "prediction" and "bias".
+
+    Attributes:
+        eodds: fairness proxy (`losses.eodds_gap`).
+        weights: class weights of Eq. 1; None counts each batch.
+    """
+
+    eodds: EoddsKind = "mean_abs"
+    weights: ClassWeights | None = None
+
+    def coefficients(self, logits: Tensor, batch: Batch, _at: slice) -> Tensor:
+        """d L_k / d z_i of a batch, (2, B)."""
+        leaf = logits.detach().requires_grad_()
+        prediction = losses.weighted_bce(leaf, batch.labels, self.weights)
+        bias = losses.eodds_gap(leaf, batch.labels, batch.attributes, self.eodds)
+        return torch.stack([torch.autograd.grad(loss, leaf)[0] for loss in (prediction, bias)])
+
+
+class PerSample:
+    """Mean over samples of the squared per-sample gradients of many objectives.
+
+    An objective is a mean over the n rows that it uses, so the gradient of a row's own loss is n
+    c_i g_i, and the diagonal is 1/n sum_i (n c_i)^2 g_i^2. "prediction" uses all rows, "group0" and
+    "group1" are L_pred over the rows of one group (FairPrune), "bias" uses the rows whose attribute
+    is known. For the bias there is no `eodds` to choose: the kinds differ in the sign of c_i only.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        attributes: Tensor,
+        weights: ClassWeights | None = None,
+        subsets: Mapping[str, Tensor] | None = None,
+        wanted: Collection[str] | None = None,
+    ) -> None:
+        """Count the rows of the whole set, on which an objective's coefficients depend.
+
+        Args:
+            labels, attributes: (N,), of all batches in their order.
+            weights: class weights of Eq. 1; None counts the set, and of each subset the subset.
+            subsets: name -> bool (N,). Every objective is computed on each of these subsets of the
+                rows; its name is then "<subset>.<objective>".
+            wanted: names of the objectives to compute; None: all.
+
+        Raises:
+            UserError: an objective has no rows.
+        """
+        if subsets is None:
+            rows = {"": torch.ones_like(labels, dtype=torch.bool)}
+        else:
+            rows = {f"{name}.": chosen for name, chosen in subsets.items()}
+        scales = torch.cat(
+            [_row_scales(labels, attributes, some, weights) for some in rows.values()]
+        )
+        names = [prefix + objective for prefix in rows for objective in OBJECTIVES]
+        kept = [k for k, name in enumerate(names) if wanted is None or name in wanted]
+        self.names = [names[k] for k in kept]
+        self.labels, self.scales = labels, scales[kept]
+        self.is_bias = torch.tensor([name.endswith("bias") for name in self.names])[:, None]
+
+    def coefficients(self, logits: Tensor, _batch: Batch, at: slice) -> Tensor:
+        """n c_i over the root of n for each objective, (K, B)."""
+        p, q = torch.sigmoid(logits), torch.sigmoid(-logits)
+        residual = torch.where(self.labels[at] > 0.5, -q, p)  # d BCE / d z
+        derivative = torch.where(self.is_bias.to(logits.device), p * q, residual)  # d p / d z = p q
+        return self.scales[:, at] * derivative
+
+
+def estimate(
+    classifier: nn.Module,
+    batches: Batches,
+    per_sample: PerSample | None = None,
+    minibatch: Minibatch | None = None,
+) -> tuple[Importance, Importance]:
+    """Importances by one or both estimators, in one pass over the set.
+
+    Args:
+        classifier: images -> logits (B,).
+        batches: the external set.
+        per_sample, minibatch: which estimators to use.
+
+    Returns:
+        Objectives of `per_sample` and of `minibatch`; empty for an estimator that is not used.
+
+    Raises:
+        UserError: an importance is zero everywhere, or not finite.
+    """
+    found = squared_gradients(
+        classifier,
+        batches,
+        per_sample.coefficients if per_sample else None,
+        minibatch.coefficients if minibatch else None,
+    )
+    names = (per_sample.names if per_sample else [], OBJECTIVES[:2] if minibatch else [])
+    first, second = (
+        {name: {p: value[k] for p, value in values.items()} for k, name in enumerate(objectives)}
+        for objectives, values in zip(names, found, strict=True)
+    )
+    return _checked(first), _checked(second)
 
 
 def minibatch(
@@ -72,43 +187,8 @@ def minibatch(
     eodds: EoddsKind = "mean_abs",
     weights: ClassWeights | None = None,
 ) -> Importance:
-    """Mean over mini-batches of the squared gradients of L_pred (Eq. 7) and L_bias (Eq. 8).
-
-    One forward serves both objectives. A batch whose rows leave no term of the proxy counts with
-    gradient 0, so the batches should be shuffled.
-
-    Args:
-        classifier: images -> logits (B,).
-        batches: the external set.
-        eodds: fairness proxy (`losses.eodds_gap`).
-        weights: class weights of Eq. 1; None counts each batch.
-
-    Returns:
-        Objectives "prediction" and "bias".
-
-    Raises:
-        UserError: an importance is zero everywhere, or not finite.
-    """
-    parameters = dict(classifier.named_parameters())
-    sums = [{name: torch.zeros_like(p) for name, p in parameters.items()} for _ in range(2)]
-    count = 0
-    with _importance_mode(classifier, requires_grad=True):
-        for batch in _iterate(batches):
-            count += 1
-            logits = classifier(batch.images)
-            prediction = losses.weighted_bce(logits, batch.labels, weights)
-            bias = losses.eodds_gap(logits, batch.labels, batch.attributes, eodds)
-            for loss, total in ((prediction, sums[0]), (bias, sums[1])):
-                gradients = torch.autograd.grad(
-                    loss,
-                    list(parameters.values()),
-                    retain_graph=loss is prediction,
-                    materialize_grads=True,
-                )
-                for name, gradient in zip(parameters, gradients, strict=True):
-                    total[name].addcmul_(gradient, gradient)
-    means = [{name: value.div(max(count, 1)) for name, value in total.items()} for total in sums]
-    return _checked(dict(zip(OBJECTIVES, means, strict=False)))
+    """Importances by `Minibatch` alone; see there and `estimate`."""
+    return estimate(classifier, batches, minibatch=Minibatch(eodds, weights))[1]
 
 
 def per_sample(
@@ -117,48 +197,10 @@ def per_sample(
     weights: ClassWeights | None = None,
     subsets: Mapping[str, Tensor] | None = None,
 ) -> Importance:
-    """Mean over samples of the squared per-sample gradients of all objectives, in one pass.
-
-    An objective is a mean over the n rows that it uses, so the gradient of a row's own loss is n
-    c_i g_i, and the diagonal is 1/n sum_i (n c_i)^2 g_i^2. "prediction" uses all rows, "group0" and
-    "group1" are L_pred over the rows of one group (FairPrune), "bias" uses the rows whose attribute
-    is known. For the bias there is no `eodds` to choose: the kinds differ in the sign of c_i only.
-
-    Args:
-        classifier: images -> logits (B,).
-        batches: the external set; gone through twice, the first time for the labels alone.
-        weights: class weights of Eq. 1; None counts the set, and of each subset the subset.
-        subsets: name -> bool (N,). Every objective is computed on each of these subsets of the
-            rows, all in the same pass; its name is then "<subset>.<objective>".
-
-    Returns:
-        Objectives "prediction", "bias", "group0" and "group1".
-
-    Raises:
-        UserError: an objective has no rows, an importance is zero everywhere, or not finite.
-    """
+    """Importances by `PerSample` alone; goes through the batches twice, first for the labels."""
     columns = [(batch.labels, batch.attributes) for batch in _iterate(batches)]
     labels, attributes = (torch.cat(column) for column in zip(*columns, strict=True))
-    if subsets is None:
-        prefixes, rows = [""], [torch.ones_like(labels, dtype=torch.bool)]
-    else:
-        prefixes, rows = [f"{name}." for name in subsets], list(subsets.values())
-    scales = torch.cat([_row_scales(labels, attributes, chosen, weights) for chosen in rows])
-
-    def coefficients(logits: Tensor, at: slice) -> Tensor:
-        p, q = torch.sigmoid(logits), torch.sigmoid(-logits)
-        residual = torch.where(labels[at] > 0.5, -q, p)  # d BCE / d z
-        derivative = torch.stack([residual, p * q, residual, residual])  # d p / d z = p q
-        return scales[:, at] * derivative.repeat(len(rows), 1)
-
-    sums = squared_gradients(classifier, batches, coefficients)
-    names = [prefix + objective for prefix in prefixes for objective in OBJECTIVES]
-    return _checked(
-        {
-            name: {parameter: value[k] for parameter, value in sums.items()}
-            for k, name in enumerate(names)
-        }
-    )
+    return estimate(classifier, batches, PerSample(labels, attributes, weights, subsets))[0]
 
 
 def _row_scales(
@@ -188,68 +230,119 @@ def _row_scales(
     return torch.stack(scales)
 
 
-# --- sums of squared per-sample gradients ---------------------------------------------------------
+# --- sums of squared gradients --------------------------------------------------------------------
 
 
 def squared_gradients(
-    classifier: nn.Module, batches: Batches, coefficients: Tensor | Coefficients
-) -> dict[str, Tensor]:
-    """sum_i c_ki^2 g_i^2 for K objectives at once, where g_i = d z_i / d theta.
+    classifier: nn.Module,
+    batches: Batches,
+    per_sample: Tensor | Coefficients | None = None,
+    per_batch: Tensor | Coefficients | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Squares of g_i = d z_i / d theta and of its sums over batches, for many objectives at once.
 
     Args:
         classifier: images -> logits (B,). Its mode and flags are restored afterwards.
         batches: N samples.
-        coefficients: c, (K, N); or a function of a batch's logits (B,) and of the slice of rows
-            that it is, which returns (K, B).
+        per_sample: c, (K, N), or a function that returns (K, B) of a batch.
+        per_batch: d, (J, N), likewise. Either may be None, whose result then is empty.
 
     Returns:
-        Parameter name -> (K, *shape of the parameter).
+        sum over samples of c_ki^2 g_i^2: parameter name -> (K, *shape of the parameter); and the
+        mean over batches of (sum_i d_ji g_i)^2: parameter name -> (J, *shape).
     """
-    weights = []
-    with _importance_mode(classifier, requires_grad=False):
+    count = 0
+    with _importance_mode(classifier):
         layers = _Layers(classifier, next(iter(_iterate(batches))).images[:2])
         with layers.watched():
             done = 0
             for batch in _iterate(batches):
+                count += 1
                 at = slice(done, done + len(batch.labels))
                 done = at.stop
                 logits = classifier(batch.images)
-                if isinstance(coefficients, Tensor):
-                    c = coefficients[:, at].to(logits)
-                else:
-                    c = coefficients(logits.detach(), at)
-                weights.append(c.square())
-                layers.add(logits, weights[-1])
+                c, d = (_of_batch(source, logits, batch, at) for source in (per_sample, per_batch))
+                layers.add(logits, c, d)
                 del logits  # the graph holds all layers' inputs: free it before the next batch
         if layers.slow:
-            for batch, batch_weights in zip(_iterate(batches), weights, strict=True):
-                layers.add_slowly(batch.images, batch_weights)
-    return layers.result(len(weights[0]))
+            for batch, (c, d) in zip(_iterate(batches), layers.coefficients, strict=True):
+                layers.add_slowly(batch.images, c, d)
+    squares, sums = layers.squares.result(), layers.sums.result()
+    return squares, {name: value.div_(max(count, 1)) for name, value in sums.items()}
+
+
+def _of_batch(
+    source: Tensor | Coefficients | None, logits: Tensor, batch: Batch, at: slice
+) -> Tensor:
+    """The coefficients of a batch, (K, B); K is 0 where none are wanted."""
+    if source is None:
+        return logits.new_empty(0, len(logits))
+    if isinstance(source, Tensor):
+        return source[:, at].to(logits)
+    return source(logits.detach(), batch, at)
+
+
+class _Totals:
+    """Running sums over the set, a row an objective: parameter name -> (K, number of elements).
+
+    A convolution's elements are in the order (C_out, h, w, C_in).
+    """
+
+    def __init__(self, layers: _Layers) -> None:
+        self.layers = layers
+        self.k = 0
+        self.values: dict[str, Tensor] = {}
+
+    def of(self, name: str) -> Tensor:
+        """The running sum of a parameter."""
+        if name not in self.values:
+            parameter = self.layers.parameters[name]
+            self.values[name] = parameter.new_zeros(self.k, parameter.numel())
+        return self.values[name]
+
+    def result(self) -> dict[str, Tensor]:
+        """Hand over the sums: name -> (K, *shape), zeros where no logit depends on a parameter."""
+        if not self.k:
+            return {}
+        out = {}
+        for name, parameter in self.layers.parameters.items():
+            total = self.of(name)
+            del self.values[name]
+            if parameter.dim() == 4 and name not in self.layers.slow:
+                c_out, c_in, *kernel = parameter.shape
+                total = total.view(self.k, c_out, *kernel, c_in).permute(0, 1, 4, 2, 3)
+            out[name] = total.detach().reshape(self.k, *parameter.shape)
+        return out
 
 
 class _Layers:
-    """Per-sample gradients of a network's layers, squared and summed.
+    """Gradients of a network's layers, squared and summed.
 
     Attributes:
-        slow: name -> parameter, of those that are left to the loop over single samples.
+        slow: name -> parameter, of those that hooks cannot serve.
+        coefficients: of each batch so far: c (K, B) of single samples and d (J, B) of the batch.
+        weights, factors: c^2 and d of the batch at hand.
+        squares: sums over samples of squared gradients.
+        sums: sums over batches of the squares of the batches' gradients.
     """
 
     def __init__(self, classifier: nn.Module, images: Tensor) -> None:
         """Find the layers that hooks can serve, with a forward pass of one or two images."""
         self.classifier = classifier
-        self.parameters = dict(classifier.named_parameters())
+        self.parameters = {n: p.detach() for n, p in classifier.named_parameters()}
         self.fast = _watchable(classifier, images)
         served = {_join(layer, p) for layer, module in self.fast.items() for p in _own(module)}
-        self.slow = {name: p for name, p in self.parameters.items() if name not in served}
+        self.slow = {n: p for n, p in classifier.named_parameters() if n not in served}
         if self.slow:
             names = ", ".join(list(self.slow)[:5]) + (", ..." if len(self.slow) > 5 else "")
             warnings.warn(
-                f"importance: {len(self.slow)} parameter tensors are left to the slow loop over "
-                f"single samples, since hooks cannot serve their layers: {names}",
+                f"importance: {len(self.slow)} parameter tensors are left to slow automatic "
+                f"differentiation, since hooks cannot serve their layers: {names}",
                 stacklevel=4,
             )
-        self.sums: dict[str, Tensor] = {}
-        self.weights = images.new_empty(0)  # of the batch at hand: squared coefficients (K, B)
+        self.coefficients: list[tuple[Tensor, Tensor]] = []
+        self.weights = self.factors = images.new_empty(0)
+        self.squares, self.sums = _Totals(self), _Totals(self)
         kind = "cpu" if images.device.type == "cpu" else "cuda"
         self.samples = BLOCK_SAMPLES[kind]
         self.block = images.new_empty(BLOCK_BYTES[kind] // images.element_size())
@@ -268,35 +361,31 @@ class _Layers:
             for handle in handles:
                 handle.remove()
 
-    def add(self, logits: Tensor, weights: Tensor) -> None:
-        """Add a batch: logits (B,) of a watched forward pass, squared coefficients (K, B)."""
-        self.weights = weights
+    def add(self, logits: Tensor, c: Tensor, d: Tensor) -> None:
+        """Add a batch: logits (B,) of a watched forward pass, coefficients (K, B) and (J, B)."""
+        self.coefficients.append((c, d))
+        self.weights, self.factors = c.square(), d
+        self.squares.k, self.sums.k = len(c), len(d)
         if logits.requires_grad:
             logits.sum().backward()
 
-    def add_slowly(self, images: Tensor, weights: Tensor) -> None:
+    def add_slowly(self, images: Tensor, c: Tensor, d: Tensor) -> None:
         """Add a batch for the parameters that hooks do not serve."""
-        parameters = list(self.slow.values())
+        names, parameters = zip(*self.slow.items(), strict=True)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        for i in range(len(images)):
-            logit = self.classifier(images[i : i + 1]).squeeze()
-            gradients = torch.autograd.grad(logit, parameters, materialize_grads=True)
-            for name, gradient in zip(self.slow, gradients, strict=True):
-                self._add(name, gradient.reshape(1, -1), weights[:, i : i + 1])
 
-    def result(self, k: int) -> dict[str, Tensor]:
-        """Hand over the sums: name -> (k, *shape), zeros where no logit depends on a parameter."""
-        out = {}
-        for name, parameter in self.parameters.items():
-            total = self.sums.pop(name, None)
-            if total is None:
-                total = parameter.new_zeros(k, parameter.numel())
-            if parameter.dim() == 4 and name not in self.slow:  # summed as (C_out, h, w, C_in)
-                c_out, c_in, *kernel = parameter.shape
-                total = total.view(k, c_out, *kernel, c_in).permute(0, 1, 4, 2, 3)
-            out[name] = total.detach().reshape(k, *parameter.shape)
-        return out
+        def gradients(images: Tensor, factors: Tensor) -> Iterator[tuple[str, Tensor]]:
+            logits = self.classifier(images)
+            found = torch.autograd.grad(logits, parameters, factors, materialize_grads=True)
+            return zip(names, (value.reshape(1, -1) for value in found), strict=True)
+
+        for i in range(len(images) if len(c) else 0):
+            for name, gradient in gradients(images[i : i + 1], c.new_ones(1)):
+                self.squares.of(name).addmm_(c[:, i : i + 1].square(), gradient.square())
+        for j, factors in enumerate(d):
+            for name, gradient in gradients(images, factors):
+                self.sums.of(name)[j] += gradient[0].square()
 
     def _watch(
         self, layer: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor
@@ -314,29 +403,34 @@ class _Layers:
         if isinstance(module, nn.Linear):
             self._add_products(_join(layer, "weight"), x, g)
             if module.bias is not None:
-                self._add(_join(layer, "bias"), g, self.weights)
+                self._add(_join(layer, "bias"), g)
         elif isinstance(module, nn.Conv2d):
             self._convolution(_join(layer, "weight"), module, x, g)
             if module.bias is not None:
-                self._add(_join(layer, "bias"), g.sum((2, 3)), self.weights)
+                self._add(_join(layer, "bias"), g.sum((2, 3)))
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             self._batch_norm(layer, module, x, g)
 
-    def _sum(self, name: str) -> Tensor:
-        """The running sum of a parameter, (K, number of elements)."""
-        if name not in self.sums:
-            size = self.parameters[name].numel()
-            self.sums[name] = self.weights.new_zeros(len(self.weights), size)
-        return self.sums[name]
-
-    def _add(self, name: str, gradients: Tensor, weights: Tensor) -> None:
-        """Add per-sample gradients (B, number of elements) with weights (K, B)."""
-        self._sum(name).addmm_(weights, gradients.square())
+    def _add(self, name: str, gradients: Tensor) -> None:
+        """Add per-sample gradients (B, number of elements) of the whole batch."""
+        if len(self.factors):
+            self.sums.of(name).add_((self.factors @ gradients).square_())
+        if len(self.weights):
+            self.squares.of(name).addmm_(self.weights, gradients.square())
 
     def _add_products(self, name: str, x: Tensor, g: Tensor) -> None:
-        """Add the outer products of gradients (B, O) and inputs (B, I): one matrix product."""
-        left = self.weights[:, None] * g.T.square()  # (K, O, B)
-        self._sum(name).view(-1, x.shape[1]).addmm_(left.flatten(0, 1), x.square())
+        """Add the outer products of gradients (B, O) and inputs (B, I): matrix products."""
+        if len(self.factors):
+            self._add_batch_products(name, x[:, None], g[:, None])
+        if len(self.weights):
+            left = (self.weights[:, None] * g.T.square()).flatten(0, 1)  # (K O, B)
+            self.squares.of(name).view(-1, x.shape[1]).addmm_(left, x.square())
+
+    def _add_batch_products(self, name: str, x: Tensor, g: Tensor) -> None:
+        """The mini-batch's gradients as one matrix product: x (B, S, I), g (B, S, O)."""
+        left = g[:, :, None] * self.factors.T[:, None, :, None]  # (B, S, J, O)
+        products = left.flatten(2).flatten(0, 1).T @ x.flatten(0, 1)
+        self.sums.of(name).view(products.shape).add_(products.square_())
 
     def _batch_norm(
         self, layer: str, module: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, g: Tensor
@@ -347,41 +441,83 @@ class _Layers:
         beta = g.sum(positions) if positions else g
         product = (g * x).sum(positions) if positions else g * x
         gamma = (product - module.running_mean * beta) * (module.running_var + module.eps).rsqrt()
-        self._add(_join(layer, "weight"), gamma, self.weights)
-        self._add(_join(layer, "bias"), beta, self.weights)
+        self._add(_join(layer, "weight"), gamma)
+        self._add(_join(layer, "bias"), beta)
 
     def _convolution(self, name: str, module: nn.Conv2d, x: Tensor, g: Tensor) -> None:
-        """Add the gradients of a convolution's weights, summed as (C_out, h, w, C_in)."""
-        positions, size = g[0, 0].numel(), module.weight[0].numel()
-        if positions == 1 and module.groups == 1:
+        """Add the gradients of a convolution's weights."""
+        positions, kernel = g[0, 0].numel(), math.prod(module.kernel_size)
+        if module.groups == module.in_channels == module.out_channels:
+            self._add(name, self._in_parts(_depthwise_gradients, module, x, g))
+        elif module.groups == 1 and positions == 1:
             self._add_products(name, _patches(module, x).flatten(1), g.flatten(1))
-            return
-        # patches may take four times the space of a block: fresh memory is dear
-        fitting = 4 * len(self.block) // (positions * size)
-        step = min(max(fitting, 1), self.samples)
+        elif module.groups == 1 and len(self.weights):
+            self._dense(name, module, x, g)
+        elif len(self.weights):
+            self._add(name, self._in_parts(_grouped_gradients, module, x, g))
+        elif module.groups == 1 and positions * kernel <= FEW_PATCHES:
+            self._add_batch_products(name, _patches(module, x), g.flatten(2).transpose(1, 2))
+        else:
+            self._add_batch_gradients(name, module, x, g)
+
+    def _in_parts(
+        self,
+        gradients: Callable[[nn.Conv2d, Tensor, Tensor], Tensor],
+        module: nn.Conv2d,
+        x: Tensor,
+        g: Tensor,
+    ) -> Tensor:
+        """Per-sample gradients (B, number of elements), formed a few samples at a time."""
+        step = self._step(module, g)
+        pairs = zip(x.split(step), g.split(step), strict=True)
+        return torch.cat([gradients(module, *pair) for pair in pairs])
+
+    def _step(self, module: nn.Conv2d, g: Tensor) -> int:
+        """So many samples at a time that patches take up to four times the space of a block.
+
+        Fresh memory is dear.
+        """
+        fitting = 4 * len(self.block) // (g[0, 0].numel() * module.weight[0].numel())
+        return min(max(fitting, 1), self.samples)
+
+    def _add_batch_gradients(self, name: str, module: nn.Conv2d, x: Tensor, g: Tensor) -> None:
+        """The library's weight gradient, for the mini-batch alone."""
+        for total, factors in zip(self.sums.of(name), self.factors, strict=True):
+            gradient = conv2d_weight(
+                x,
+                module.weight.shape,
+                g * factors[:, None, None, None],
+                module.stride,
+                module.padding,
+                module.dilation,
+                module.groups,
+            )
+            total.view(len(gradient), *gradient.shape[2:], -1).add_(
+                gradient.square_().permute(0, 2, 3, 1)
+            )
+
+    def _dense(self, name: str, module: nn.Conv2d, x: Tensor, g: Tensor) -> None:
+        """Add a sample's gradient g (O, S) times its patches (S, P), a block of rows at a time."""
+        size = module.weight[0].numel()
+        of_batch = x.new_zeros(len(self.factors), len(module.weight) * size)
+        squares, step = self.squares.of(name), self._step(module, g)
         for start in range(0, len(x), step):
             part = slice(start, start + step)
-            weights = self.weights[:, part]
-            if module.groups == 1:
-                self._dense(name, _patches(module, x[part]), g[part].flatten(2), weights)
-            elif module.groups == module.in_channels == module.out_channels:
-                self._add(name, _depthwise_gradients(module, x[part], g[part]), weights)
-            else:
-                self._add(name, _grouped_gradients(module, x[part], g[part]), weights)
-
-    def _dense(self, name: str, patches: Tensor, g: Tensor, weights: Tensor) -> None:
-        """Add a sample's gradient g (O, S) times its patches (S, P), a block of rows at a time."""
-        b, _, p = patches.shape
-        if len(self.block) < b * p:
-            self.block = patches.new_empty(b * p)
-        rows = len(self.block) // (b * p)
-        total = self._sum(name)
-        for first in range(0, g.shape[1], rows):
-            some = g[:, first : first + rows]
-            block = self.block[: b * some.shape[1] * p].view(b, -1, p)
-            torch.bmm(some, patches, out=block)
-            columns = total[:, first * p : (first + some.shape[1]) * p]
-            columns.addmm_(weights, block.view(b, -1).square_())
+            patches, some = _patches(module, x[part]), g[part].flatten(2)
+            b = len(patches)
+            if len(self.block) < b * size:
+                self.block = patches.new_empty(b * size)
+            rows = len(self.block) // (b * size)
+            for first in range(0, some.shape[1], rows):
+                few = some[:, first : first + rows]
+                columns = slice(first * size, (first + few.shape[1]) * size)
+                block = self.block[: b * few.shape[1] * size].view(b, -1, size)
+                torch.bmm(few, patches, out=block)
+                flat = block.view(b, -1)
+                of_batch[:, columns].addmm_(self.factors[:, part], flat)
+                squares[:, columns].addmm_(self.weights[:, part], flat.square_())
+        if len(self.factors):
+            self.sums.of(name).add_(of_batch.square_())
 
 
 def _grouped_gradients(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
@@ -497,8 +633,8 @@ def _join(layer: str, parameter: str) -> str:
 
 
 @contextlib.contextmanager
-def _importance_mode(classifier: nn.Module, *, requires_grad: bool) -> Iterator[None]:
-    """Eval mode, all parameters with or without gradient; restored afterwards."""
+def _importance_mode(classifier: nn.Module) -> Iterator[None]:
+    """Eval mode, no parameter requires a gradient; restored afterwards."""
     modes = [(module, module.training) for module in classifier.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in classifier.parameters()]
     for module, _ in modes:
@@ -507,7 +643,7 @@ def _importance_mode(classifier: nn.Module, *, requires_grad: bool) -> Iterator[
                 "importance: a batch normalization without running statistics makes a sample's "
                 "logit depend on its batch; build the network with track_running_stats=True"
             )
-    classifier.eval().requires_grad_(requires_grad)
+    classifier.eval().requires_grad_(False)
     try:
         with torch.enable_grad():
             yield
