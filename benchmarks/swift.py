@@ -46,7 +46,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from swift_debias import devices, training
-from swift_debias.external import external_set, read_external, shared_importance
+from swift_debias.external import SHARED, external_set, read_external, shared_importance
 from swift_debias.images import CachedImages, build_cache
 from swift_debias.methods import swift
 from swift_debias.networks import build, import_torchvision
@@ -160,7 +160,12 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
 
     start = clock()
     importance = shared_importance(
-        classifier, external, finetuning, case.batch, 0, only=("minibatch.balanced",)
+        classifier,
+        external,
+        finetuning,
+        case.batch,
+        0,
+        SHARED[:2],  # SWiFT's
     )
     times["importance"] = clock() - start
 

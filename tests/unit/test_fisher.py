@@ -438,7 +438,7 @@ def test_a_saved_importance_is_the_same_when_read(
     importance = fisher.per_sample(convolutional, batches(), subsets=subsets)
     path = tmp_path / "fold0.safetensors"
     fisher.save(importance, path, {"estimator": "per_sample"})
-    read = fisher.load(path)
+    read = fisher.Stored(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert read.keys() == importance.keys()
     for objective, values in importance.items():
@@ -451,3 +451,7 @@ def test_a_saved_importance_is_the_same_when_read(
         {"estimator": "per_sample"},
     )
     assert path.read_bytes() == first  # same input, same bytes
+    with pytest.raises(
+        UserError, match=r"no importance 'full\.grup0'; did you mean 'full\.group0'"
+    ):
+        read["full.grup0"]

@@ -1016,13 +1016,39 @@ def test_methods_read_the_shared_importances(
     variant: str, biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
     """The artefact of rule `importance` has every key that the methods read."""
-    from swift_debias.external import shared_importance
+    from swift_debias.external import SHARED, shared_importance
 
     classifier, external = biased
     context = make_context()
     importance = shared_importance(classifier, external, context.finetuning, 16, seed=0)
+    assert set(importance) == set(SHARED)
     context.importance = lambda: importance
     before = state_of(classifier)
     debiased = run(variant, classifier, external, context)
     assert changed(before, debiased)
     assert all(value.isfinite().all() for value in debiased.state_dict().values())
+
+
+@pytest.mark.parametrize("part", ["full", "balanced"])
+def test_shared_importances_equal_those_of_each_part_alone(
+    part: str, biased: tuple[Classifier, ExternalSet], make_context: Any
+) -> None:
+    """One pass over the full set also measures the balanced samples one by one."""
+    from swift_debias import fisher
+    from swift_debias.external import SHARED, shared_importance
+
+    classifier, external = biased
+    finetuning = make_context().finetuning
+    together = shared_importance(classifier, external, finetuning, 16, seed=0)
+    samples = external.full if part == "full" else external.balanced
+    alone = fisher.per_sample(classifier, lambda: samples.batches(16))
+    some = [name for name in SHARED if f".{part}." in name]
+    only = shared_importance(classifier, external, finetuning, 16, seed=0, wanted=some)
+    assert list(only) == some
+    for name in some:
+        estimator, _, objective = name.split(".")
+        for parameter, value in together[name].items():
+            torch.testing.assert_close(only[name][parameter], value, rtol=1e-3, atol=1e-12)
+            if estimator == "per_sample":
+                expected = alone[objective][parameter]
+                torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-12)

@@ -2,9 +2,11 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+from torch import Tensor
 
 from swift_debias import devices, fisher, methods, networks, training
 from swift_debias.external import external_set, read_external, shared_importance
@@ -51,12 +53,11 @@ with logged(snakemake):
             say=print,
         )
 
-        def importance() -> fisher.Importance:
+        def importance() -> Mapping[str, dict[str, Tensor]]:
             """The shared one; a part of the external set needs its own."""
             if variant.external_fraction < 1:
                 return shared_importance(classifier, external, finetuning, recipe.batch_size, seed)
-            loaded = fisher.load(Path(inputs.importance[fold]))
-            return {name: {k: v.to(device) for k, v in f.items()} for name, f in loaded.items()}
+            return fisher.Stored(Path(inputs.importance[fold]), device)
 
         context = training.Context(
             seed=derive_seed(params.seed, "debias", wildcards.backbone, wildcards.method, *cell),

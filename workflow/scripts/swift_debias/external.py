@@ -119,43 +119,73 @@ def _numpy(values: torch.Tensor) -> np.ndarray:
     return values.cpu().numpy().astype(np.int64)
 
 
+# What the methods read and rule `importance` measures once for all of them:
+# "<estimator>.<part of the external set>.<objective>". One more objective of a pass that is made
+# anyway costs little time, but as much memory as the weights. A method that needs another adds it.
+SHARED = (
+    "minibatch.balanced.prediction",  # SWiFT
+    "minibatch.balanced.bias",
+    "minibatch.full.prediction",  # BMFT
+    "minibatch.full.bias",
+    "per_sample.balanced.prediction",  # SWiFT with the other estimator
+    "per_sample.balanced.bias",
+    "per_sample.full.group0",  # FairPrune
+    "per_sample.full.group1",
+)
+
+
 def shared_importance(
     classifier: Classifier,
     external: ExternalSet,
     finetuning: Finetuning,
     batch_size: int,
     seed: int,
-    only: Collection[str] | None = None,
+    wanted: Collection[str] = SHARED,
 ) -> Importance:
-    """Every importance that some method reads: both estimators, on the full and the balanced set.
-
-    Objectives are named "<estimator>.<set>.<objective>", e.g. "minibatch.balanced.bias". The
-    per-sample ones of both sets come from one pass over the full set.
+    """The importances that methods read, in at most one pass over each part of the external set.
 
     Args:
-        only: of "minibatch.full", "minibatch.balanced" and "per_sample" those that are wanted;
-            None: all.
+        classifier: the Baseline.
+        external: the external set.
+        finetuning: class weights and fairness proxy.
+        batch_size: of the mini-batches.
+        seed: for their order.
+        wanted: which of them to measure.
     """
     importance: Importance = {}
-    for name, samples in (("full", external.full), ("balanced", external.balanced)):
-        if only is not None and f"minibatch.{name}" not in only:
+    # In a fixed random order: the rows are sorted by data set, and a batch without one of the
+    # groups would have no bias.
+    full, balanced = (
+        samples.subset(torch.randperm(len(samples), generator=_generator(seed, part)))
+        for part, samples in (("full", external.full), ("balanced", external.balanced))
+    )
+    # The balanced samples are a part of the full set: one by one, they are measured on the way.
+    member = torch.isin(full.rows, balanced.rows).to(full.device)
+    passes = {
+        "full": (full, {"full": torch.ones_like(member), "balanced": member}),
+        "balanced": (balanced, {"balanced": torch.ones_like(balanced.labels, dtype=torch.bool)}),
+    }
+    for part, (samples, subsets) in passes.items():
+        missing = [name.split(".") for name in wanted if name not in importance]
+        if not any(name[1] == part for name in missing):
             continue
-        # In a fixed random order: the rows are sorted by data set, and a batch without one of the
-        # groups would have no bias.
-        generator = torch.Generator().manual_seed(derive_seed(seed, name))
-        shuffled = samples.subset(torch.randperm(len(samples), generator=generator))
+        one_by_one = {f"{name[1]}.{name[2]}" for name in missing if name[0] == "per_sample"}
         dataset_weights = finetuning.class_weights == "dataset"
-        found = fisher.minibatch(
+        weights = class_weights(samples.labels) if dataset_weights else None
+        by_sample, by_batch = fisher.estimate(
             classifier,
-            lambda shuffled=shuffled: shuffled.batches(batch_size),  # type: ignore[misc]
-            finetuning.eodds,
-            class_weights(samples.labels) if dataset_weights else None,
+            lambda samples=samples: samples.batches(batch_size),  # type: ignore[misc]
+            fisher.PerSample(samples.labels, samples.attributes, subsets=subsets, wanted=one_by_one)
+            if one_by_one
+            else None,
+            fisher.Minibatch(finetuning.eodds, weights)
+            if ["minibatch", part] in [name[:2] for name in missing]
+            else None,
         )
-        importance |= {f"minibatch.{name}.{key}": value for key, value in found.items()}
-    if only is not None and "per_sample" not in only:
-        return importance
-    full = external.full
-    in_balanced = torch.isin(full.rows, external.balanced.rows).to(full.device)
-    subsets = {"full": torch.ones_like(in_balanced), "balanced": in_balanced}
-    found = fisher.per_sample(classifier, lambda: full.batches(batch_size), subsets=subsets)
-    return importance | {f"per_sample.{key}": value for key, value in found.items()}
+        importance |= {f"per_sample.{name}": value for name, value in by_sample.items()}
+        importance |= {f"minibatch.{part}.{name}": value for name, value in by_batch.items()}
+    return {name: importance[name] for name in wanted}
+
+
+def _generator(seed: int, part: str) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(seed, part))

@@ -42,7 +42,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -50,7 +51,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from . import losses
 from .job import whole
 from .losses import ClassWeights
-from .settings import EoddsKind, UserError
+from .settings import EoddsKind, UserError, nearest
 
 if TYPE_CHECKING:
     from .samples import Batch
@@ -689,10 +690,32 @@ def save(importance: Importance, path: Path, metadata: Mapping[str, str] | None 
         save_file(tensors, partial, metadata=dict(metadata or {}))
 
 
-def load(path: Path) -> Importance:
-    """Read what `save` wrote, on the CPU."""
-    importance: Importance = {}
-    for key, value in load_file(path).items():
-        objective, _, name = key.rpartition("/")
-        importance.setdefault(objective, {})[name] = value
-    return importance
+class Stored(Mapping[str, dict[str, Tensor]]):
+    """What `save` wrote. An objective is read when it is asked for: a method needs two of many."""
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """Open the file; tensors will be on the device."""
+        self.path, self.device = path, str(device)
+        with safe_open(path, framework="pt") as file:
+            self.keys_of: dict[str, list[str]] = {}
+            for key in file.keys():  # noqa: SIM118 (no mapping)
+                self.keys_of.setdefault(key.rpartition("/")[0], []).append(key)
+
+    def __getitem__(self, objective: str) -> dict[str, Tensor]:
+        """Parameter name -> importance.
+
+        Raises:
+            UserError: no such objective; says which there are.
+        """
+        if objective not in self.keys_of:
+            raise UserError(
+                f"{self.path}: no importance {objective!r}{nearest(objective, self.keys_of)}"
+            )
+        with safe_open(self.path, framework="pt", device=self.device) as file:
+            return {key.rpartition("/")[2]: file.get_tensor(key) for key in self.keys_of[objective]}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_of)
+
+    def __len__(self) -> int:
+        return len(self.keys_of)

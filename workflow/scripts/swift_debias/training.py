@@ -13,10 +13,10 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, TextIO, TypeAlias
+from typing import Any, Never, TextIO, TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -38,9 +38,6 @@ from .settings import (
     Optimizer,
     Pretraining,
 )
-
-if TYPE_CHECKING:  # training itself measures nothing: a change in fisher.py must not rerun it
-    from .fisher import Importance
 
 # (logits, labels, attributes) -> (what is minimized, prediction loss, bias)
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -186,7 +183,8 @@ class Context:
         epochs: E, epochs of each fine-tuning step.
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
-        importance: () -> the shared diagonal importances (see `importance.py` of scripts).
+        importance: () -> the shared diagonal importances, objective (`external.SHARED`) ->
+            parameter name -> tensor.
         name: of the job, on the progress bar.
     """
 
@@ -197,7 +195,7 @@ class Context:
     finetuning: Finetuning
     augmentation: Augmentation
     compute: Compute
-    importance: Callable[[], Importance] = dict
+    importance: Callable[[], Mapping[str, dict[str, Tensor]]] = dict
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     log: TextIO = field(default_factory=lambda: sys.stderr)
     history: History = field(default_factory=list)
