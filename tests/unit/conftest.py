@@ -132,6 +132,8 @@ def make_importance() -> Callable[..., Importance]:
     """Random importances under every key that a method may read; a third of them is exactly 0."""
     import torch
 
+    from swift_debias.external import SHARED
+
     def make(classifier: Classifier, seed: int = 0) -> Importance:
         generator = torch.Generator().manual_seed(seed)
 
@@ -139,14 +141,8 @@ def make_importance() -> Callable[..., Importance]:
             values = torch.rand(shape, generator=generator)
             return (values - 1 / 3).clamp(min=0)
 
-        keys = [
-            f"{estimator}.{part}.{objective}"
-            for estimator in ("minibatch", "per_sample")
-            for part in ("balanced", "full")
-            for objective in ("bias", "prediction", "group0", "group1")
-        ]
         parameters = dict(classifier.named_parameters())
-        return {key: {name: draw(p.shape) for name, p in parameters.items()} for key in keys}
+        return {key: {name: draw(p.shape) for name, p in parameters.items()} for key in SHARED}
 
     return make
 

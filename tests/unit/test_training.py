@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from swift_debias import devices, training
 from swift_debias.augment import views
 from swift_debias.networks import Classifier, Head
-from swift_debias.samples import Features, Samples, make_samples
-from swift_debias.settings import Augmentation, Optimizer
+from swift_debias.samples import Features, Samples, make_samples, read_ahead
+from swift_debias.settings import Augmentation, Compute, Optimizer
 from swift_debias.training import Checkpoints, Context, fit, set_trainable
 
 
@@ -60,6 +61,27 @@ def test_same_seed_same_bits_whatever_the_global_state(
         assert torch.equal(torch.random.get_rng_state(), before)
     assert not differing(states[0], states[1])
     assert differing(states[0], states[2])
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler for torch.compile")
+def test_a_compiled_network_learns_the_same(
+    make_classifier: Any, make_samples: Any, make_context: Any
+) -> None:
+    """Batches of two sizes; BatchNorm statistics included, without dropout."""
+    samples, found = make_samples(40), []
+    for compiled in (False, True):
+        compute = Compute(device="cpu", compile=compiled)
+        context = make_context(compute=compute, epochs=3)
+        classifier = train_all(make_classifier(dropout=0), samples, context)
+        found.append((state_of(classifier), context.history))
+    (eager, rows), (compiled, compiled_rows) = found
+    assert eager.keys() == compiled.keys()
+    for name, value in eager.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-5)
+    assert [row["loss"] for row in compiled_rows] == pytest.approx(
+        [r["loss"] for r in rows], rel=1e-4
+    )
+    assert any(not torch.equal(compiled[name], eager[name]) for name in eager)  # it was compiled
 
 
 class KilledError(Exception):
@@ -305,8 +327,8 @@ def test_every_sample_is_seen_once_an_epoch(
     make_classifier: Any, make_samples: Any, make_context: Any
 ) -> None:
     samples, seen = make_samples(50), []
-    draw = samples.draw
-    samples.draw = lambda index, view: seen.append(index) or draw(index, view)
+    pixels = samples.pixels
+    samples.pixels = lambda index: seen.append(index) or pixels(index)
     train_all(make_classifier(), samples, make_context(epochs=2))
     first, second = torch.cat(seen[:4]), torch.cat(seen[4:])
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(50))
@@ -413,6 +435,37 @@ def test_resident_and_cached_samples_draw_the_same() -> None:
     assert torch.equal(auto.draw(index, view), off.draw(index, view))
     expected = torch.from_numpy(cache.images[rows[[3, 0, 29, 7]]]).permute(0, 3, 1, 2)
     assert torch.equal(on.pixels(index), expected)
+
+
+def test_batches_drawn_one_after_the_other_are_those_drawn_alone(make_samples: Any) -> None:
+    samples = make_samples(30)
+    batches = list(torch.randperm(30, generator=torch.Generator().manual_seed(0)).split(8))
+    view = torch.arange(30) % 8
+    for index, images in zip(batches, samples.draws(batches, view), strict=True):
+        assert torch.equal(images, samples.draw(index, view[index]))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_reading_ahead_keeps_the_order_and_its_distance(ahead: int) -> None:
+    begun: list[int] = []
+
+    def read(item: int) -> int:
+        begun.append(item)
+        return item**2
+
+    for number, value in enumerate(read_ahead(read, range(10), ahead)):
+        assert value == number**2
+        assert number < len(begun) <= min(number + ahead + 1, 10)
+    assert begun == list(range(10))
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_an_error_while_reading_ahead_comes_at_its_turn(ahead: int) -> None:
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        for value in read_ahead(lambda item: 1 / item, [2, 1, 0, 1], ahead):
+            seen.append(value)
+    assert seen == [0.5, 1.0]
 
 
 @pytest.mark.parametrize("as_mask", [True, False])

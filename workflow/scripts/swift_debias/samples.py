@@ -7,10 +7,12 @@ one training loop serves both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +21,10 @@ from torch import Tensor
 from .augment import apply_view, apply_views, normalize
 
 RESIDENT_SHARE = 0.5  # of the free memory: above it the images stay in the memory-mapped cache
+AHEAD = 2  # batches that are read while a GPU computes on another
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Batch(NamedTuple):
@@ -49,8 +55,8 @@ class Drawable(Protocol):
 
     def __len__(self) -> int: ...
 
-    def draw(self, index: Tensor, view: Tensor | None) -> Tensor:
-        """Inputs of these samples, each in its view (None: as they are)."""
+    def draws(self, batches: Sequence[Tensor], view: Tensor) -> Iterator[Tensor]:
+        """Inputs of these samples, batch by batch, each in its view: view[i] is sample i's."""
         ...
 
 
@@ -81,17 +87,30 @@ class Samples:
         return self.labels.device
 
     def pixels(self, index: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) on the device."""
-        self.seen[0] += len(index)
+        """uint8 (B, C, H, W): on the device if the set is held there, else in host memory.
+
+        What is read for a GPU lies in page-locked memory, from which it is sent without waiting.
+        """
         rows = self.rows[index.cpu()]
         if isinstance(self.source, Tensor):
             return self.source[rows.to(self.source.device)]
-        images = torch.from_numpy(self.source.gather(rows.numpy()))
-        return images.permute(0, 3, 1, 2).to(self.device, non_blocking=True)
+        images = torch.from_numpy(self.source.gather(rows.numpy())).permute(0, 3, 1, 2)
+        return images.pin_memory() if self.device.type == "cuda" else images
 
     def draw(self, index: Tensor, view: Tensor | int | None = None) -> Tensor:
-        """float32 (B, 3, H, W), normalized, each image in its view."""
-        images = self.pixels(index)
+        """float32 (B, 3, H, W) on the device, normalized, each image in its view."""
+        return self._finish(self.pixels(index), view)
+
+    def draws(self, batches: Sequence[Tensor], view: Tensor | int) -> Iterator[Tensor]:
+        """As `draw`, batch by batch; for a GPU the next ones are read from the cache meanwhile."""
+        ahead = 0 if isinstance(self.source, Tensor) or self.device.type == "cpu" else AHEAD
+        for index, pixels in zip(batches, read_ahead(self.pixels, batches, ahead), strict=True):
+            yield self._finish(pixels, view if isinstance(view, int) else view[index])
+
+    def _finish(self, pixels: Tensor, view: Tensor | int | None) -> Tensor:
+        """Send pixels to the device, augment and normalize them there."""
+        self.seen[0] += len(pixels)
+        images = pixels.to(self.device, non_blocking=True)
         if isinstance(view, int):
             images = apply_view(images, view)
         elif view is not None:
@@ -100,9 +119,10 @@ class Samples:
 
     def batches(self, batch_size: int, view: int = 0) -> Iterator[Batch]:
         """The whole set in order, without augmentation."""
-        for index in torch.arange(len(self)).split(batch_size):
+        indices = torch.arange(len(self)).split(batch_size)
+        for index, images in zip(indices, self.draws(indices, view), strict=True):
             at = index.to(self.device)
-            yield Batch(self.draw(index, view), self.labels[at], self.attributes[at])
+            yield Batch(images, self.labels[at], self.attributes[at])
 
     def subset(self, index: np.ndarray | Tensor) -> Samples:
         """The samples at these positions (or where this boolean mask is true)."""
@@ -117,6 +137,24 @@ class Samples:
     def with_attributes(self, attributes: Tensor) -> Samples:
         """The same images with other group indices."""
         return Samples(self.source, self.rows, self.labels, attributes.to(self.device), self.seen)
+
+
+def read_ahead(read: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """read(item) for each item, in order, up to `ahead` of them beforehand in another thread.
+
+    An error in `read` is raised when its item's turn comes. With `ahead` 0 there is no thread.
+    """
+    if not ahead:
+        yield from map(read, items)
+        return
+    with ThreadPoolExecutor(1) as reader:
+        waiting: collections.deque[Future[R]] = collections.deque()
+        for item in items:
+            waiting.append(reader.submit(read, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 @dataclass
@@ -138,6 +176,10 @@ class Features:
             return self.values[0, at]
         slot = torch.tensor([self.views.index(code) for code in view.tolist()])
         return self.values[slot.to(self.values.device), at]
+
+    def draws(self, batches: Sequence[Tensor], view: Tensor) -> Iterator[Tensor]:
+        """As `draw`, batch by batch."""
+        return (self.draw(index, view[index]) for index in batches)
 
 
 def make_samples(

@@ -433,6 +433,13 @@ class Compute(Model):
         "auto", description="Training precision; importances and scores are always fp32."
     )
     channels_last: bool = True
+    compile: bool = Field(
+        False,
+        description="torch.compile the network where it is trained. Needs a C++ compiler (CPU) or "
+        "Triton (GPU). On one CPU thread at 64 pixels steps were 8 (ResNet-50) to 18 % "
+        "(DenseNet-121) shorter after 1.5 to 4 minutes of compiling in every job, so it pays for "
+        "trainings of more than half an hour; not measured on a GPU.",
+    )
     resident: Literal["auto", "on", "off"] = Field(
         "auto", description="Hold a job's images in device memory; auto: where they fit."
     )

@@ -274,6 +274,9 @@ def fit(
         watch: called after every epoch; its values join the epoch's row.
     """
     epochs = context.epochs if epochs is None else epochs
+    forward: Callable[[Tensor], Tensor] = module
+    if context.compute.compile and isinstance(samples, Samples):  # a head alone is not worth it
+        forward = torch.compile(module)
     done, rows = context.checkpoints.load(stage, module, optimizer)
     if done:
         context.say(f"{stage}: resumed after epoch {done} of {epochs}")
@@ -281,7 +284,7 @@ def fit(
     bar = _progress(f"{context.name} {stage}", epochs * len(samples), done * len(samples))
     for epoch in range(done, epochs):
         with torch.random.fork_rng():
-            row = _epoch(module, samples, objective, optimizer, context, f"{stage}/{epoch}", bar)
+            row = _epoch(forward, samples, objective, optimizer, context, f"{stage}/{epoch}", bar)
         # speed goes to the log alone, so that a history is the same bytes in every run
         speed = row.pop("images_per_second")
         row = {"stage": stage, "epoch": epoch + 1} | row | (watch() if watch else {})
@@ -310,7 +313,7 @@ def _progress(title: str, images: int, done: int) -> tqdm[Never]:
 
 
 def _epoch(
-    module: nn.Module,
+    forward: Callable[[Tensor], Tensor],
     samples: Drawable,
     objective: Objective,
     optimizer: AnyOptimizer,
@@ -325,11 +328,11 @@ def _epoch(
     order, view = _draw_epoch(len(samples), context, name)
     sums = torch.zeros(3, device=device)
     logits_seen, labels_seen = [], []
-    for index in _split(order, context.batch_size):
+    batches = _split(order, context.batch_size)
+    for index, inputs in zip(batches, samples.draws(batches, view), strict=True):
         at = index.to(device)
-        inputs = samples.draw(index, view[index])
         with autocast(device, context.compute):
-            logits = module(inputs)
+            logits = forward(inputs)
         logits, labels = logits.float(), samples.labels[at]
         parts = objective(logits, labels, samples.attributes[at])
         optimizer.zero_grad(set_to_none=True)
