@@ -31,15 +31,25 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from benchmarks import plain_swift
-from benchmarks.common import Clock, draw_pictures, parser, prepare, ratio, seconds, write
+from benchmarks.common import (
+    Clock,
+    draw_pictures,
+    isic_sizes,
+    parser,
+    prepare,
+    ratio,
+    seconds,
+    write,
+)
 from benchmarks.importance import calibrate
 from benchmarks.training_step import flops, peak_flops
 from torch import Tensor
@@ -53,20 +63,60 @@ from swift_debias.networks import build, import_torchvision
 from swift_debias.samples import make_samples
 from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Images, Optimizer
 
-# name: network; height, width and whether grey; size of the cache; images, batch, epochs a step
-CASES = {
-    "photograph, 64 px": ("resnet50", (768, 1024, False), 64, (64, 32, 5)),
-    "X-ray, 64 px": ("resnet50", (3056, 2544, True), 64, (64, 32, 5)),
-    "photograph, 224 px": ("resnet50", (768, 1024, False), 224, (16, 16, 2)),
-    "X-ray, 224 px": ("resnet50", (3056, 2544, True), 224, (16, 16, 2)),
-    "photograph, 64 px, the demo's network": ("small_resnet", (768, 1024, False), 64, (256, 64, 5)),
-    "photograph, 224 px, the demo's network": (
-        "small_resnet",
-        (768, 1024, False),
-        224,
-        (128, 64, 5),
-    ),
+
+class Pictures(NamedTuple):
+    """What the raw files of an external set look like.
+
+    sizes: of n pictures, (width, height). grain: see `draw_pictures`.
+    """
+
+    sizes: Callable[[int], list[tuple[int, int]]]
+    grey: bool
+    grain: float
+
+
+PICTURES = {
+    # the skin task's own: a quarter of ISIC's images have 24 megapixels
+    "ISIC's sizes": Pictures(isic_sizes, False, 2),
+    "X-rays": Pictures(lambda n: [(2544, 3056)] * n, True, 6),  # MIMIC-CXR-JPG
+    "photographs": Pictures(lambda n: [(1024, 768)] * n, False, 6),
+    # as if somebody had cut and resized all images before, outside of the released code
+    "256 px files": Pictures(lambda n: [(256, 256)] * n, False, 6),
 }
+
+
+class Work(NamedTuple):
+    """A network and what it is fine-tuned on."""
+
+    network: str
+    pixels: int
+    pictures: str
+    images: int
+    batch: int
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}, {self.pixels} px, {self.pictures}"
+
+
+WORKS = (
+    Work("resnet50", 64, "ISIC's sizes", 64, 32, 5),
+    Work("resnet50", 64, "X-rays", 64, 32, 5),
+    Work("resnet50", 64, "photographs", 64, 32, 5),
+    Work("resnet50", 64, "256 px files", 64, 32, 5),
+    Work("densenet121", 64, "ISIC's sizes", 64, 32, 5),
+    Work("efficientnet_b3", 64, "ISIC's sizes", 64, 32, 5),
+    Work("resnet50", 224, "ISIC's sizes", 32, 16, 3),
+    Work("resnet50", 224, "X-rays", 32, 16, 3),
+    Work("efficientnet_b3", 224, "ISIC's sizes", 32, 16, 3),
+    # the demo's network
+    Work("small_resnet", 64, "photographs", 256, 64, 5),
+    Work("small_resnet", 224, "ISIC's sizes", 64, 32, 5),
+    Work("small_resnet", 224, "X-rays", 64, 32, 5),
+    Work("small_resnet", 224, "photographs", 128, 64, 5),
+)
+CASES = {work.name: work for work in WORKS}
 PAPER_EPOCHS = {"skin": 20, "CXR": 10}
 VIEWS = 8
 
@@ -75,11 +125,11 @@ class Case:
     """The files of one case: pictures, their cache, the external set's table."""
 
     def __init__(self, root: Path, name: str, options: Any) -> None:
-        architecture, (height, width, grey), self.size, amounts = CASES[name]
-        n, self.batch, self.epochs = amounts
-        self.root, self.n = root, min(n, 16) if options.quick else n
-        self.epochs = 1 if options.quick else self.epochs
-        self.paths = draw_pictures(root, self.n, height, width, grey=grey)
+        work, quick = CASES[name], options.quick
+        self.size, self.batch, self.root = work.pixels, work.batch, root
+        self.n, self.epochs = (16, 1) if quick else (work.images, work.epochs)
+        sizes, grey, grain = PICTURES[work.pictures]
+        self.paths = draw_pictures(root, sizes(self.n), grey=grey, grain=grain)
         self.labels = np.arange(self.n) % 2
         self.attributes = np.arange(self.n) // 2 % 2
         ids = [path.stem for path in self.paths]
@@ -95,7 +145,7 @@ class Case:
             }
         ).to_parquet(self.table)
         self.cache = root / "cache.npy", root / "cache.parquet"
-        self.network = build(Backbone(architecture=architecture), seed=0)
+        self.network = build(Backbone(architecture=work.network), seed=0)
 
     def build_cache(self) -> None:
         build_cache(self.frame, self.root, *self.cache, Images(size=self.size), 1)

@@ -4,6 +4,8 @@
 
 - `epoch`: `training.fit` as the job `train_baseline` calls it, images read from the uint8 cache
   (in memory, or memory-mapped with `resident: off`), augmented and normalized on the device
+- `compiled`: the same, resident, with `compute.compile`; the seconds of compiling beside it (only
+  with `--compile`: they are minutes)
 - `floor`: forward, backward and optimizer step on one random batch that lies on the device
 - peak: the arithmetic of a product of two square matrices, measured in the same rounds; floating
   point operations of the network counted by `torch.utils.flop_counter`
@@ -18,6 +20,7 @@ import argparse
 import io
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,16 +92,16 @@ def make_ways(
     images: CachedImages, options: argparse.Namespace, architecture: str, device: torch.device
 ) -> dict[str, Callable[[], object]]:
     """An epoch of `fit` with images in memory and memory-mapped, and the floor."""
-    compute = Compute(device=device.type)
     classifier = build(Backbone(architecture=architecture), seed=0)
+    compute = Compute(device=device.type)
     classifier = devices.place(classifier, device, compute)
     training.set_trainable(classifier, extractor=True, head=True)
-    context = make_context(options.batch, compute)
-    optimizer = context.make_optimizer(classifier.parameters(), 1e-4)
+    optimizer = make_context(options.batch, compute).make_optimizer(classifier.parameters(), 1e-4)
     n = len(images)
     labels, attributes = np.arange(n) % 2, np.full(n, -1)
 
-    def epoch(resident: str) -> Callable[[], object]:
+    def epoch(resident: str, compiled: bool = False) -> Callable[[], object]:
+        context = make_context(options.batch, compute.model_copy(update={"compile": compiled}))
         samples = make_samples(images, np.arange(n), labels, attributes, device, resident)
         objective = context.objective(samples, prediction=1, bias=0)
         return lambda: training.fit(classifier, samples, objective, optimizer, context, "epoch")
@@ -116,7 +119,8 @@ def make_ways(
             loss.backward()
             optimizer.step()
 
-    return {"floor": floor, "resident": epoch("on"), "memory_mapped": epoch("off")}
+    ways = {"floor": floor, "resident": epoch("on"), "memory_mapped": epoch("off")}
+    return ways | {"compiled": epoch("on", compiled=True)} if options.compile else ways
 
 
 def measure(
@@ -125,8 +129,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         images = write_cache(Path(folder), options.batch * options.steps, options.size)
         ways = make_ways(images, options, architecture, device)
-        for way in ways.values():
-            way()  # warm up
+        first = {name: seconds(way, time.perf_counter) for name, way in ways.items()}  # warm up
         peaks: list[float] = []
         half = torch.bfloat16 if device.type == "cuda" else torch.float32
         times = rounds(
@@ -142,8 +145,9 @@ def measure(
         "images_per_second": round(rate, 1),
         "floor_images_per_second": round(len(images) / statistics.median(times["floor"]), 1),
         "share_of_floor": {
-            name: ratio(times["floor"], times[name]) for name in ("resident", "memory_mapped")
+            name: ratio(times["floor"], times[name]) for name in ways if name != "floor"
         },
+        "first_epoch_seconds": {name: round(value, 1) for name, value in first.items()},
         "gflop_per_image": round(work / len(images) / 1e9, 2),
         "peak_gflops": round(statistics.median(peaks) / 1e9, 1),
         "share_of_peak": round(
@@ -163,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     options_of = parser(__doc__)
     backbones = ["resnet50", "densenet121", "efficientnet_b3"]
     options_of.add_argument("--architectures", nargs="+", default=backbones)
+    options_of.add_argument("--compile", action="store_true", help="torch.compile too")
     options_of.add_argument("--size", type=int, help="pixels; default: 64, on a GPU 256")
     options_of.add_argument("--batch", type=int, help="default: 32, on a GPU 128")
     options_of.add_argument("--steps", type=int, help="batches an epoch; default: 2, on a GPU 30")
