@@ -228,12 +228,14 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD or Adam with L2 weight decay, as the paper pre-trains (Section 4.2).
 
-    `lr` defaults to the settings' learning rate.
+    `lr` defaults to the settings' learning rate. Fused: a pass over the weights instead of several.
     """
     lr, decay = settings.lr if lr is None else lr, settings.weight_decay
     if settings.name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum, weight_decay=decay)
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=settings.momentum, weight_decay=decay, fused=True
+        )
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
 
 
 def set_trainable(classifier: Classifier, *, extractor: bool, head: bool) -> None:

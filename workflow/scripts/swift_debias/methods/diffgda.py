@@ -62,7 +62,7 @@ class _Descent:
         self.now, self.best = classifier, copy.deepcopy(classifier)
         self.selection = Selection(self.evaluate(), settings, settings.stop_balanced_accuracy)
         classifier.eval().requires_grad_(True)
-        self.optimizer = torch.optim.Adam(classifier.parameters(), lr=settings.lr)
+        self.optimizer = torch.optim.Adam(classifier.parameters(), lr=settings.lr, fused=True)
         self.rows: list[dict[str, Any]] = []
         self.over = False
 
