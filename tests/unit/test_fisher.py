@@ -444,6 +444,7 @@ def test_a_saved_importance_is_the_same_when_read(
     for objective, values in importance.items():
         assert read[objective].keys() == values.keys()
         assert all(torch.equal(read[objective][name], v) for name, v in values.items())
+        assert read[objective] is read[objective]  # read once
     first = path.read_bytes()
     fisher.save(
         fisher.per_sample(convolutional, batches(), subsets=subsets),

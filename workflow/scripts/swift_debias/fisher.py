@@ -286,18 +286,18 @@ def _of_batch(
 class _Totals:
     """Running sums over the set, a row an objective: parameter name -> (K, number of elements).
 
-    A convolution's elements are in the order (C_out, h, w, C_in).
+    The elements of a convolution that hooks serve are in the order (C_out, h, w, C_in).
     """
 
-    def __init__(self, layers: _Layers) -> None:
-        self.layers = layers
+    def __init__(self, parameters: Mapping[str, Tensor], slow: Collection[str]) -> None:
+        self.parameters, self.slow = parameters, slow
         self.k = 0
         self.values: dict[str, Tensor] = {}
 
     def of(self, name: str) -> Tensor:
         """The running sum of a parameter."""
         if name not in self.values:
-            parameter = self.layers.parameters[name]
+            parameter = self.parameters[name]
             self.values[name] = parameter.new_zeros(self.k, parameter.numel())
         return self.values[name]
 
@@ -306,10 +306,10 @@ class _Totals:
         if not self.k:
             return {}
         out = {}
-        for name, parameter in self.layers.parameters.items():
+        for name, parameter in self.parameters.items():
             total = self.of(name)
             del self.values[name]
-            if parameter.dim() == 4 and name not in self.layers.slow:
+            if parameter.dim() == 4 and name not in self.slow:
                 c_out, c_in, *kernel = parameter.shape
                 total = total.view(self.k, c_out, *kernel, c_in).permute(0, 1, 4, 2, 3)
             out[name] = total.detach().reshape(self.k, *parameter.shape)
@@ -330,7 +330,7 @@ class _Layers:
     def __init__(self, classifier: nn.Module, images: Tensor) -> None:
         """Find the layers that hooks can serve, with a forward pass of one or two images."""
         self.classifier = classifier
-        self.parameters = {n: p.detach() for n, p in classifier.named_parameters()}
+        parameters = {n: p.detach() for n, p in classifier.named_parameters()}
         self.fast = _watchable(classifier, images)
         served = {_join(layer, p) for layer, module in self.fast.items() for p in _own(module)}
         self.slow = {n: p for n, p in classifier.named_parameters() if n not in served}
@@ -343,7 +343,7 @@ class _Layers:
             )
         self.coefficients: list[tuple[Tensor, Tensor]] = []
         self.weights = self.factors = images.new_empty(0)
-        self.squares, self.sums = _Totals(self), _Totals(self)
+        self.squares, self.sums = (_Totals(parameters, self.slow) for _ in range(2))
         kind = "cpu" if images.device.type == "cpu" else "cuda"
         self.samples = BLOCK_SAMPLES[kind]
         self.block = images.new_empty(BLOCK_BYTES[kind] // images.element_size())
@@ -691,11 +691,12 @@ def save(importance: Importance, path: Path, metadata: Mapping[str, str] | None 
 
 
 class Stored(Mapping[str, dict[str, Tensor]]):
-    """What `save` wrote. An objective is read when it is asked for: a method needs two of many."""
+    """What `save` wrote. An objective is read when first asked for: a method needs two of many."""
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         """Open the file; tensors will be on the device."""
         self.path, self.device = path, str(device)
+        self.found: Importance = {}
         with safe_open(path, framework="pt") as file:
             self.keys_of: dict[str, list[str]] = {}
             for key in file.keys():  # noqa: SIM118 (no mapping)
@@ -711,8 +712,12 @@ class Stored(Mapping[str, dict[str, Tensor]]):
             raise UserError(
                 f"{self.path}: no importance {objective!r}{nearest(objective, self.keys_of)}"
             )
-        with safe_open(self.path, framework="pt", device=self.device) as file:
-            return {key.rpartition("/")[2]: file.get_tensor(key) for key in self.keys_of[objective]}
+        if objective not in self.found:
+            with safe_open(self.path, framework="pt", device=self.device) as file:
+                self.found[objective] = {
+                    key.rpartition("/")[2]: file.get_tensor(key) for key in self.keys_of[objective]
+                }
+        return self.found[objective]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys_of)
