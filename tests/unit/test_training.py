@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,11 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("killed_in", [1, 3, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_killed_and_resumed_equals_unbroken(
     optimizer: str,
     killed_in: int,
+    layout: torch.memory_format,
     tmp_path: Path,
     make_classifier: Any,
     make_samples: Any,
@@ -106,18 +109,20 @@ def test_killed_and_resumed_equals_unbroken(
             raise KilledError
         return {"watched": float(len(epochs))}
 
+    def train(context: Context, watch: Callable[[], dict[str, float]]) -> dict[str, Tensor]:
+        classifier = make_classifier().to(memory_format=layout)
+        return state_of(train_all(classifier, samples, context, watch=watch))
+
     unbroken = make_context(optimizer, epochs=5)
-    expected = state_of(
-        train_all(make_classifier(), samples, unbroken, watch=lambda: {"watched": 0.0})
-    )
+    expected = train(unbroken, lambda: {"watched": 0.0})
 
     def context() -> Context:
         return make_context(optimizer, epochs=5, checkpoints=Checkpoints(tmp_path, "key", 0))
 
     with pytest.raises(KilledError):
-        train_all(make_classifier(), samples, context(), watch=watch)
+        train(context(), watch)
     second = context()
-    found = state_of(train_all(make_classifier(), samples, second, watch=lambda: {"watched": 0.0}))
+    found = train(second, lambda: {"watched": 0.0})
     assert not differing(expected, found)
     resumed = f"resumed after epoch {killed_in - 1} of 5" in second.log.getvalue()
     assert resumed == (killed_in > 1)

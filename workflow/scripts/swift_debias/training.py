@@ -161,6 +161,13 @@ class Checkpoints:
         for name, value in header["plain"].items():
             index, _, entry = name.partition("/")
             state.setdefault(int(index), {})[entry] = value
+        # In the layout of the parameters, as they were: fused optimizers go through memory in order.
+        inner = optimizer.optimizer if isinstance(optimizer, MaskedOptimizer) else optimizer
+        parameters = [p for group in inner.param_groups for p in group["params"]]
+        for index, entries in state.items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == parameters[index].shape:
+                    entries[name] = torch.empty_like(parameters[index].detach()).copy_(value)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         return header["epoch"], header["history"]
