@@ -147,17 +147,15 @@ PANELS: dict[str, tuple[Callable[[Axes, dict[str, Any]], None], str]] = {
 def main() -> None:
     files = {file: RESULTS / f"{file}.json" for _, file in PANELS.values()}
     found = {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
-    grid = [["swift", "swift"]]
-    others = [name for name in PANELS if name != "swift"]
-    grid += [others[i : i + 2] for i in range(0, len(others), 2)]
-    figure, panels = plt.subplot_mosaic(
-        grid, figsize=(14, 20), layout="constrained", height_ratios=[1.4, 1, 1, 1.2]
-    )
-    for name, (draw, file) in PANELS.items():
-        if file in found:
-            draw(panels[name], found[file]["results"])
-        else:
-            panels[name].set_axis_off()
+    names = [name for name, (_, file) in PANELS.items() if file in found]
+    others = [name for name in names if name != "swift"]
+    grid = [["swift", "swift"]] if "swift" in names else []
+    grid += [[*others[i : i + 2], "."][:2] for i in range(0, len(others), 2)]
+    size = (14, 5 * len(grid))
+    figure, panels = plt.subplot_mosaic(grid, figsize=size, layout="constrained")
+    for name in names:
+        draw, file = PANELS[name]
+        draw(panels[name], found[file]["results"])
     machines = {
         f"{r['machine']['processor']}, torch {r['machine']['torch']}, {r['settings']['threads']} "
         f"thread" + (f", {r['machine']['gpu']}" if r["machine"]["gpu"] else "")

@@ -161,7 +161,7 @@ class Checkpoints:
         for name, value in header["plain"].items():
             index, _, entry = name.partition("/")
             state.setdefault(int(index), {})[entry] = value
-        # In the layout of the parameters, as they were: fused optimizers go through memory in order.
+        # In the layout of the parameters, as it was: fused optimizers go through memory in order.
         inner = optimizer.optimizer if isinstance(optimizer, MaskedOptimizer) else optimizer
         parameters = [p for group in inner.param_groups for p in group["params"]]
         for index, entries in state.items():
