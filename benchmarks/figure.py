@@ -95,6 +95,8 @@ def scaling(axes: Axes, results: dict[str, Any]) -> None:
         label = f"{name} (exponent {found['exponent']:.2f})"
         axes.loglog(amounts, seconds / seconds[0], "o-", markersize=3, label=label)
     axes.loglog(amounts, amounts, "--", color="black", linewidth=0.8, label="linear")
+    axes.set_xticks(amounts, list(map(str, amounts)))
+    axes.minorticks_off()
     axes.set_xlabel("images, methods or folds, times the smallest")
     axes.set_ylabel("time, times the smallest")
     axes.set_title("Scaling")

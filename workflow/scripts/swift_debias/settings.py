@@ -436,7 +436,7 @@ class Compute(Model):
     compile: bool = Field(
         False,
         description="torch.compile the network where it is trained. Needs a C++ compiler (CPU) or "
-        "Triton (GPU). On one CPU thread at 64 pixels steps were 8 (ResNet-50) to 18 % "
+        "Triton (GPU). On one CPU thread at 64 pixels steps were 7 (ResNet-50) to 15 % "
         "(DenseNet-121) shorter after 1.5 to 4 minutes of compiling in every job, so it pays for "
         "trainings of more than half an hour; not measured on a GPU.",
     )
