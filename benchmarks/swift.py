@@ -310,13 +310,13 @@ def measure(name: str, options: Any, device: torch.device, clock: Clock) -> dict
 
 def main(arguments: list[str] | None = None) -> None:
     options_of = parser(__doc__)
-    options_of.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    options_of.add_argument("--cases", nargs="+", choices=CASES, help="default: all; quick: two")
     options_of.set_defaults(repeats=2)
     options_of.set_defaults(device="cpu")
     options = options_of.parse_args(arguments)
     device, clock = prepare(options)
     results = {}
-    for name in options.cases:
+    for name in options.cases or (list(CASES)[2:4] if options.quick else CASES):
         results[name] = measure(name, options, device, clock)
         write("swift", options, results)  # after each case: they take minutes
 
