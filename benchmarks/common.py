@@ -155,7 +155,7 @@ def draw_pictures(
 ) -> list[Path]:
     """JPEGs of quality 90 of these sizes (width, height), smooth with noise.
 
-    Noise of `grain` 6 makes files of about 2.3 bits a pixel, 2 of 1 bit, as large photographs have.
+    Noise of `grain` 6 makes files of about 2.3 bits a pixel, 2 of about 1 bit.
     """
     rng = np.random.default_rng(0)
     noises: dict[tuple[int, int], np.ndarray] = {}
