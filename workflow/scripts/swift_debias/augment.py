@@ -10,6 +10,8 @@ torchvision's transforms draw one flip for a whole batch; here each image has it
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def apply_views(images: Tensor, view: Tensor) -> Tensor:
     """
     out = torch.empty_like(images)
     for code in torch.unique(view).tolist():
-        index = torch.nonzero(view == code).squeeze(1).to(images.device)
+        index = torch.nonzero(view == code).squeeze(1).to(images.device, non_blocking=True)
         out[index] = apply_view(images[index], code)
     return out
 
@@ -62,6 +64,15 @@ def normalize(images: Tensor) -> Tensor:
 
     A grey image is repeated in three channels.
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1) * 255
+    mean, std = _statistics(images.device)
     return (images.expand(-1, 3, -1, -1).float() - mean) / std
+
+
+@functools.cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (1, 3, 1, 1) on [0, 255], sent to the device once."""
+    mean, std = (
+        torch.tensor(values, device=device).view(1, 3, 1, 1) * 255
+        for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return mean, std

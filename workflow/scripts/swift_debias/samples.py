@@ -93,7 +93,7 @@ class Samples:
         """
         rows = self.rows[index.cpu()]
         if isinstance(self.source, Tensor):
-            return self.source[rows.to(self.source.device)]
+            return self.source[rows.to(self.source.device, non_blocking=True)]
         images = torch.from_numpy(self.source.gather(rows.numpy())).permute(0, 3, 1, 2)
         return images.pin_memory() if self.device.type == "cuda" else images
 
@@ -121,7 +121,7 @@ class Samples:
         """The whole set in order, without augmentation."""
         indices = torch.arange(len(self)).split(batch_size)
         for index, images in zip(indices, self.draws(indices, view), strict=True):
-            at = index.to(self.device)
+            at = index.to(self.device, non_blocking=True)
             yield Batch(images, self.labels[at], self.attributes[at])
 
     def subset(self, index: np.ndarray | Tensor) -> Samples:
@@ -171,11 +171,11 @@ class Features:
 
     def draw(self, index: Tensor, view: Tensor | None = None) -> Tensor:
         """(B, D) float32."""
-        at = index.to(self.values.device)
+        at = index.to(self.values.device, non_blocking=True)
         if view is None:
             return self.values[0, at]
         slot = torch.tensor([self.views.index(code) for code in view.tolist()])
-        return self.values[slot.to(self.values.device), at]
+        return self.values[slot.to(self.values.device, non_blocking=True), at]
 
     def draws(self, batches: Sequence[Tensor], view: Tensor) -> Iterator[Tensor]:
         """As `draw`, batch by batch."""

@@ -339,7 +339,7 @@ def _epoch(
     logits_seen, labels_seen = [], []
     batches = _split(order, context.batch_size)
     for index, inputs in zip(batches, samples.draws(batches, view), strict=True):
-        at = index.to(device)
+        at = index.to(device, non_blocking=True)
         with autocast(device, context.compute):
             logits = forward(inputs)
         logits, labels = logits.float(), samples.labels[at]

@@ -59,6 +59,8 @@ class _Descent:
         import torch
 
         self.samples, self.settings, self.context = samples, settings, context
+        # On the CPU, so that to look at a batch's cells does not wait for a GPU.
+        self.labels, self.attributes = samples.labels.cpu(), samples.attributes.cpu()
         self.now, self.best = classifier, copy.deepcopy(classifier)
         self.selection = Selection(self.evaluate(), settings, settings.stop_balanced_accuracy)
         classifier.eval().requires_grad_(True)
@@ -117,10 +119,10 @@ class _Descent:
         from .. import losses
         from ..training import autocast
 
-        at = index.to(self.samples.device)
-        labels, attributes = self.samples.labels[at], self.samples.attributes[at]
-        if not has_cells(labels, attributes, self.settings.proxy):
+        if not has_cells(self.labels[index], self.attributes[index], self.settings.proxy):
             return False
+        at = index.to(self.samples.device, non_blocking=True)
+        labels, attributes = self.samples.labels[at], self.samples.attributes[at]
         with autocast(self.samples.device, self.context.compute):
             logits = self.now(self.samples.draw(index))
         gap = losses.signed_gap(self.settings.proxy, logits.float(), labels, attributes)
