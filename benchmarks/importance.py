@@ -230,8 +230,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.quick:
         options.size, options.images, options.batch, options.repeats = 32, 16, 8, 1
     device, clock = prepare(options)
-    results = {name: measure(name, options, device, clock) for name in options.architectures}
-    write("importance", options, results)
+    results = {}
+    for name in options.architectures:
+        results[name] = measure(name, options, device, clock)
+        write("importance", options, results)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 From the paper's equations and what the released code does, nothing else:
 
 - a `DataLoader` reads, decodes, resizes, augments and normalizes image by image on the CPU, anew in
-  every pass (Pillow and torchvision's transforms; no workers, since both sides get one thread);
+  every pass (Pillow and torchvision's transforms; on one CPU thread without worker processes);
 - two passes over the set, one for each importance: forward, backward, squared gradients of
   the mini-batch;
 - step 1: forward and backward of the extractor, the gradients multiplied by the mask;
@@ -51,12 +51,13 @@ class Folder(Dataset[tuple[Tensor, float, int]]):
         return picture, self.labels[index], self.attributes[index]
 
 
+def transpose(image: Image.Image) -> Image.Image:
+    return image.transpose(Image.Transpose.TRANSPOSE)
+
+
 def transforms(size: int, *, train: bool) -> Callable[[Image.Image], Tensor]:
     """Resize, and in training random flips and a random transpose; then normalize."""
     from torchvision.transforms import v2
-
-    def transpose(image: Image.Image) -> Image.Image:
-        return image.transpose(Image.Transpose.TRANSPOSE)
 
     random = [
         v2.RandomHorizontalFlip(),
@@ -72,6 +73,12 @@ def transforms(size: int, *, train: bool) -> Callable[[Image.Image], Tensor]:
             v2.Normalize(MEAN, STD),
         ]
     )
+
+
+def sent(network: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors where the network is."""
+    device = next(network.parameters()).device
+    return tuple(tensor.to(device) for tensor in tensors)
 
 
 def prediction_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -98,6 +105,7 @@ def importance(network: nn.Module, loader: DataLoader, objective: str) -> dict[s
     sums = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
     for images, labels, attributes in loader:
         network.zero_grad()
+        images, labels, attributes = sent(network, images, labels, attributes)
         logits, labels = network(images), labels.float()
         if objective == "bias":
             loss = bias_loss(logits, labels, attributes)
@@ -136,6 +144,7 @@ def train(
     for _ in range(epochs):
         for images, labels, attributes in loader:
             optimizer.zero_grad()
+            images, labels, attributes = sent(network, images, labels, attributes)
             logits, labels = network(images), labels.float()
             loss = weight * prediction_loss(logits, labels)
             loss = loss + (1 - weight) * bias_loss(logits, labels, attributes)

@@ -4,14 +4,16 @@
 
 - `epoch`: `training.fit` as the job `train_baseline` calls it, images read from the uint8 cache
   (in memory, or memory-mapped with `resident: off`), augmented and normalized on the device
-- `compiled`: the same, resident, with `compute.compile`; the seconds of compiling beside it (only
-  with `--compile`: they are minutes)
+- `compiled`: the same, resident, with torch.compile (`compute.compile_from`); the seconds of
+  compiling beside it (only with `--compile`: they are minutes)
 - `floor`: forward, backward and optimizer step on one random batch that lies on the device
 - peak: the arithmetic of a product of two square matrices, measured in the same rounds; floating
   point operations of the network counted by `torch.utils.flop_counter`
 
-On a GPU the sizes are the paper's (256 pixels, batch 128), in bf16 as the workflow trains there,
-and the GPU hours of the paper's trainings are projected from the images a second.
+- `evaluation`: `training.predict`, as the job `evaluate` calls it, always fp32
+
+On a GPU the sizes are the paper's (256 pixels, batch 128), in bf16 as the workflow trains there;
+gpu_hours.py projects the GPU hours of the whole paper from the images a second.
 """
 
 from __future__ import annotations
@@ -37,10 +39,6 @@ from swift_debias.images import CachedImages
 from swift_debias.networks import build
 from swift_debias.samples import make_samples
 from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Optimizer
-
-# Image passes of the paper's pre-training: training images of four of five folds x five folds x
-# epochs, three backbones each.
-PAPER_PASSES = 152e6
 
 
 def flops(module: nn.Module, size: int) -> int:
@@ -101,7 +99,8 @@ def make_ways(
     labels, attributes = np.arange(n) % 2, np.full(n, -1)
 
     def epoch(resident: str, compiled: bool = False) -> Callable[[], object]:
-        context = make_context(options.batch, compute.model_copy(update={"compile": compiled}))
+        enough = {"compile_from": 0 if compiled else None}
+        context = make_context(options.batch, compute.model_copy(update=enough))
         samples = make_samples(images, np.arange(n), labels, attributes, device, resident)
         objective = context.objective(samples, prediction=1, bias=0)
         return lambda: training.fit(classifier, samples, objective, optimizer, context, "epoch")
@@ -119,13 +118,21 @@ def make_ways(
             loss.backward()
             optimizer.step()
 
-    ways = {"floor": floor, "resident": epoch("on"), "memory_mapped": epoch("off")}
+    evaluated = make_samples(images, np.arange(n), labels, attributes, device, "on")
+    ways: dict[str, Callable[[], object]] = {
+        "floor": floor,
+        "resident": epoch("on"),
+        "memory_mapped": epoch("off"),
+        "evaluation": lambda: training.predict(classifier, evaluated),
+    }
     return ways | {"compiled": epoch("on", compiled=True)} if options.compile else ways
 
 
 def measure(
     architecture: str, options: argparse.Namespace, device: torch.device, clock: Clock
 ) -> dict[str, Any]:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     with tempfile.TemporaryDirectory() as folder:
         images = write_cache(Path(folder), options.batch * options.steps, options.size)
         ways = make_ways(images, options, architecture, device)
@@ -139,13 +146,16 @@ def measure(
         )
         network = build(Backbone(architecture=architecture), seed=0).to(device)
         work = 3 * flops(network, options.size) * len(images)
-        rate = len(images) / statistics.median(times["resident"])
+        rates = {name: len(images) / statistics.median(times[name]) for name in ways}
         memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
     return {
-        "images_per_second": round(rate, 1),
-        "floor_images_per_second": round(len(images) / statistics.median(times["floor"]), 1),
+        "images_per_second": round(rates["resident"], 1),
+        "floor_images_per_second": round(rates["floor"], 1),
+        "evaluation_images_per_second": round(rates["evaluation"], 1),
         "share_of_floor": {
-            name: ratio(times["floor"], times[name]) for name in ways if name != "floor"
+            name: ratio(times["floor"], times[name])
+            for name in ways
+            if name not in ("floor", "evaluation")
         },
         "first_epoch_seconds": {name: round(value, 1) for name, value in first.items()},
         "gflop_per_image": round(work / len(images) / 1e9, 2),
@@ -156,10 +166,7 @@ def measure(
             ),
             3,
         ),
-        "gpu_memory_mib": memory and round(memory),
-        "gpu_hours_of_pretraining": round(PAPER_PASSES / 3 / rate / 3600, 2)
-        if device.type == "cuda"
-        else "not measured: no GPU",
+        "gpu_memory_mib": memory and round(memory),  # images on the card included
     }
 
 
@@ -179,8 +186,10 @@ def main(arguments: list[str] | None = None) -> None:
     options.steps = options.steps or (30 if gpu else 2)
     if options.quick:
         options.size, options.batch, options.repeats = 32, 8, 1
-    results = {name: measure(name, options, device, clock) for name in options.architectures}
-    write("training_step", options, results)
+    results = {}
+    for name in options.architectures:
+        results[name] = measure(name, options, device, clock)
+        write("training_step", options, results)  # after each network: compiling takes minutes
 
 
 if __name__ == "__main__":

@@ -175,8 +175,8 @@ def test_a_compiled_network_learns_the_same(
     device: torch.device, make_classifier: Any, make_samples: Any, make_context: Any
 ) -> None:
     samples, states = to_gpu(make_samples(40), device), []
-    for compiled in (False, True):
-        context = make_context(compute=FP32.model_copy(update={"compile": compiled}), epochs=3)
+    for enough in (None, 0):
+        context = make_context(compute=FP32.model_copy(update={"compile_from": enough}), epochs=3)
         states.append(train(make_classifier(dropout=0), samples, context, device))
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-2, atol=1e-4)

@@ -197,6 +197,15 @@ def test_hooks_equal_the_loop_on_every_kind_of_layer(
         check_against_the_loop(classifier, data)
 
 
+def test_what_is_done_on_a_gpu_equals_the_loop(
+    convolutional: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same code, here on a CPU; test_cuda.py runs it where there is a GPU."""
+    monkeypatch.setattr(fisher, "_is_on_gpu", lambda images: True)
+    monkeypatch.setitem(fisher.BLOCK_BYTES, "cuda", 1 << 14)
+    check_against_the_loop(convolutional, batches())
+
+
 @pytest.mark.parametrize("architecture", ["resnet50", "densenet121", "efficientnet_b3"])
 def test_hooks_equal_the_loop_on_torchvisions_networks(architecture: str) -> None:
     classifier = build(Backbone(architecture=architecture), seed=0).double()

@@ -70,8 +70,8 @@ def test_a_compiled_network_learns_the_same(
 ) -> None:
     """Batches of two sizes; BatchNorm statistics included, without dropout."""
     samples, found = make_samples(40), []
-    for compiled in (False, True):
-        compute = Compute(device="cpu", compile=compiled)
+    for enough in (40 * 3 + 1, 40 * 3):
+        compute = Compute(device="cpu", compile_from=enough)
         context = make_context(compute=compute, epochs=3)
         classifier = train_all(make_classifier(dropout=0), samples, context)
         found.append((state_of(classifier), context.history))

@@ -28,6 +28,8 @@ def prepare_device(compute: Compute) -> torch.device:
     # must not lose bits, so it stays off; bf16 autocast carries the training on a GPU.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    # cudnn.benchmark stays off: with it ResNet-50 (256 pixels, batch 128, bf16) was no faster on an
+    # H100, 2,895 against 2,907 images/s, and choosing kernels took 10 s.
     if name == "cpu":
         _keep_memory()
         if compute.deterministic:

@@ -284,7 +284,9 @@ def fit(
     """
     epochs = context.epochs if epochs is None else epochs
     forward: Callable[[Tensor], Tensor] = module
-    if context.compute.compile and isinstance(samples, Samples):  # a head alone is not worth it
+    enough = context.compute.compile_from
+    # a head alone is not worth it
+    if enough is not None and epochs * len(samples) >= enough and isinstance(samples, Samples):
         forward = torch.compile(module)
     done, rows = context.checkpoints.load(stage, module, optimizer)
     if done:
