@@ -436,6 +436,13 @@ def pretrain(
     """Train everything on the weighted prediction loss (Section 4.2); watches the held-out AUC."""
     set_trainable(classifier, extractor=True, head=True)
     optimizer = make_optimizer(recipe.optimizer, classifier.parameters())
+
+    def watch() -> dict[str, float]:
+        """In the precision of the training: it is for the log, and nothing is decided by it."""
+        with autocast(validation.device, context.compute):
+            logits = predict(classifier, validation)
+        return {"validation_auc": auc(logits.float(), validation.labels)}
+
     fit(
         classifier,
         train,
@@ -444,7 +451,7 @@ def pretrain(
         context,
         "pretraining",
         epochs=recipe.epochs,
-        watch=lambda: {"validation_auc": auc(predict(classifier, validation), validation.labels)},
+        watch=watch,
     )
 
 
@@ -465,7 +472,10 @@ def inference(module: nn.Module) -> Iterator[None]:
 
 
 def predict(classifier: Classifier, samples: Samples, batch_size: int = 256) -> Tensor:
-    """Logits of the whole set, float32 (n,) on the device: eval mode, fp32, no augmentation."""
+    """Logits of the whole set, float32 (n,) on the device: eval mode, fp32, no augmentation.
+
+    Inside autocast they have its precision.
+    """
     with inference(classifier):
         return torch.cat([classifier(batch.images) for batch in samples.batches(batch_size)])
 
