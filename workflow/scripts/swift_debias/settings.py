@@ -439,7 +439,7 @@ class Compute(Model):
         description="torch.compile the network in trainings that draw at least so many images, "
         "epochs times samples; null: never. Needs a C++ compiler (CPU) or Triton (GPU). On an H100 "
         "a ResNet-50 of 256 pixels trained 41 % more images a second after 43 s of compiling, "
-        "which pays from 500,000 images on; a Baseline of the paper draws some 5 million. On one "
+        "which pays from 500,000 images on; a Baseline of the paper draws 6 to 9 million. On one "
         "CPU thread at 64 pixels steps were 7 (ResNet-50) to 15 % (DenseNet-121) shorter after 1.5 "
         "to 4 minutes of compiling.",
     )
