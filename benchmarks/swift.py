@@ -113,6 +113,7 @@ WORKS = (
     Work("resnet50", 224, "ISIC's sizes", 32, 16, 3),
     Work("resnet50", 224, "X-rays", 32, 16, 3),
     Work("efficientnet_b3", 224, "ISIC's sizes", 32, 16, 3),
+    Work("densenet121", 224, "ISIC's sizes", 32, 16, 3),
     # the demo's network
     Work("small_resnet", 64, "photographs", 256, 64, 5),
     Work("small_resnet", 224, "ISIC's sizes", 64, 32, 5),

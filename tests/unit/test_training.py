@@ -522,6 +522,7 @@ def test_prepare_device_sets_threads_and_determinism() -> None:
         assert device == torch.device("cpu")
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.empty(1 << 20).isnan().all()  # new memory is not filled
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
