@@ -102,7 +102,8 @@ def memory(base, per_input=0):
     """Megabytes: `base`, and `per_input` for each megabyte of input.
 
     Measured (benchmarks/memory.py): 2.15 for each megabyte of cached pixels. Activations are not in
-    it, since they are on the card; without one they take some 10 MB an image of a batch at 64 pixels.
+    it, since they are on the card; without one they take 9 (ResNet-50) to 18 MiB (EfficientNet-B3) an
+    image of a batch at 64 pixels, and sixteen times that at 256.
     A job with a card took 1.2 to 2.3 GB on the host besides its pixels.
     """
     return lambda wildcards, input, attempt: attempt * math.ceil(
