@@ -89,6 +89,14 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
     }
 
 
+VIEWS = 8  # of a square image: flips and transpose
+
+
+def expected_views(epochs: int) -> float:
+    """How many of a sample's views so many epochs draw, in the mean."""
+    return VIEWS * (1 - (1 - 1 / VIEWS) ** epochs)
+
+
 def write(name: str, options: argparse.Namespace, results: Any) -> Path:
     """Print the results and write them to results/<name>.json."""
     import torch

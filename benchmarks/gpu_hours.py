@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from benchmarks.common import RESULTS, parser, write
+from benchmarks.common import RESULTS, expected_views, parser, write
 
 from swift_debias import datasets, methods
 from swift_debias import settings as configuration
 from swift_debias.settings import Settings, Task
 
 PROJECT = Path(__file__).parents[1]
-VIEWS = 8
 Passes = Counter[str]  # "training", "evaluation", "importance" -> images
 
 
@@ -39,11 +38,6 @@ def read_settings() -> Settings:
     raw = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
     models, adapters = methods.settings_models(), datasets.available()
     return configuration.load(raw, PROJECT, algorithms=models, adapters=adapters)
-
-
-def drawn_views(epochs: int) -> float:
-    """Expected number of a sample's eight views that so many epochs draw."""
-    return VIEWS * (1 - (1 - 1 / VIEWS) ** epochs)
 
 
 def of_method(algorithm: str, options: Any, full: float, balanced: float, epochs: int) -> Passes:
@@ -62,7 +56,7 @@ def of_method(algorithm: str, options: Any, full: float, balanced: float, epochs
         return Passes(evaluation=(1 + steps) * full, importance=steps * full)
     if algorithm == "fairprune":
         return Passes(evaluation=full, importance=(options.iterations - 1) * full)
-    features = drawn_views(epochs)
+    features = expected_views(epochs)
     if algorithm == "bmft":
         return Passes(training=epochs * full, evaluation=features * full)
     if algorithm == "swift":

@@ -221,15 +221,20 @@ def main(arguments: list[str] | None = None) -> None:
     backbones, names = ["resnet50", "densenet121", "efficientnet_b3"], [*CONTESTANTS, "backpack"]
     options_of.add_argument("--architectures", nargs="+", default=backbones)
     options_of.add_argument("--contestants", nargs="+", default=names, choices=names)
-    options_of.add_argument("--size", type=int, default=64, help="pixels a side")
-    options_of.add_argument("--images", type=int, default=64)
-    options_of.add_argument("--slow-images", type=int, default=8, help="loops, vmap and BackPACK")
-    options_of.add_argument("--batch", type=int, default=32)
+    options_of.add_argument("--size", type=int, help="pixels a side; default: 64, on a GPU 256")
+    options_of.add_argument("--images", type=int, help="default: 64, on a GPU 256")
+    options_of.add_argument("--slow-images", type=int, help="of loops, vmap and BackPACK: 8, 32")
+    options_of.add_argument("--batch", type=int, help="default: 32, on a GPU the paper's 128")
     options_of.add_argument("--vmap-chunk", type=int, default=8)
     options = options_of.parse_args(arguments)
+    device, clock = prepare(options)
+    gpu = device.type == "cuda"
+    options.size = options.size or (256 if gpu else 64)
+    options.images = options.images or (256 if gpu else 64)
+    options.slow_images = options.slow_images or (32 if gpu else 8)
+    options.batch = options.batch or (128 if gpu else 32)
     if options.quick:
         options.size, options.images, options.batch, options.repeats = 32, 16, 8, 1
-    device, clock = prepare(options)
     results = {}
     for name in options.architectures:
         results[name] = measure(name, options, device, clock)

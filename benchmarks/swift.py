@@ -46,6 +46,7 @@ from benchmarks.common import (
     Clock,
     clock_of,
     draw_pictures,
+    expected_views,
     isic_sizes,
     parser,
     prepare,
@@ -124,7 +125,6 @@ WORKS = (
 GPU_WORKS = (Work("resnet50", 256, "photographs", 512, 128, 5),)
 CASES = {work.name: work for work in (*WORKS, *GPU_WORKS)}
 PAPER_EPOCHS = {"skin": 20, "CXR": 10}
-VIEWS = 8
 
 
 class Case:
@@ -265,10 +265,10 @@ def projected(
 ) -> dict[str, float]:
     """The ratio at the paper's epochs, from the stages' times and the expected number of views."""
     out = {"bound": total(plainly, reading=False) / step1_at_peak}
-    seen = VIEWS * (1 - (1 - 1 / VIEWS) ** case.epochs)
+    seen = expected_views(case.epochs)
     for task, epochs in PAPER_EPOCHS.items():
         longer = epochs / case.epochs
-        views = VIEWS * (1 - (1 - 1 / VIEWS) ** epochs)
+        views = expected_views(epochs)
         above = plainly["importance"] + longer * (plainly["step1"] + plainly["step2"])
         below = our["reading"] + our["importance"] + longer * our["step1"]
         out[f"{task}, {epochs} epochs"] = above / (below + our["step2"] * views / seen)

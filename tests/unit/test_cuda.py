@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_methods import VARIANTS
 from torch import Tensor, nn
 
 from swift_debias import devices, fisher, methods, training
@@ -243,21 +244,6 @@ def test_images_read_ahead_are_those_in_memory(tmp_path: Path, device: torch.dev
 
 
 # --- methods --------------------------------------------------------------------------------------
-
-# Settings under which two runs that differ in rounding choose the same iterate.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "baseline": ("baseline", {}),
-    "fullft_rw": ("fullft", {"prediction_weight": 1.0}),
-    "fullft_fdr": ("fullft", {}),
-    "llft": ("llft", {"steps": 20}),
-    "diffgda": ("diffgda", {"lr": 1e-3, "min_balanced_accuracy": 0.5}),
-    "diffprune": ("diffprune", {"step_size": 0.05, "min_balanced_accuracy": 0.5}),
-    "fairprune": ("fairprune", {}),
-    "bmft": ("bmft", {}),
-    "swift": ("swift", {}),
-    "swift_hard": ("swift", {"mask": "hard", "hard_rates": (0.3, 0.7)}),
-    "swift_random": ("swift", {"mask": "random"}),
-}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
