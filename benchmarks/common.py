@@ -41,8 +41,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def prepare(options: argparse.Namespace) -> tuple[Any, Clock]:
     """The device, set up as a job of the workflow sets it up, and the clock to use on it."""
-    from swift_debias.devices import prepare_device
-    from swift_debias.settings import Compute
+    from swift_debias.config.schema import Compute
+    from swift_debias.learning.devices import prepare_device
 
     device = prepare_device(Compute(device=options.device, threads=options.threads))
     return device, clock_of(device, options.threads)

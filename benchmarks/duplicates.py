@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from swift_debias.duplicates import near_pairs
-from swift_debias.images import decode
-from swift_debias.settings import Duplicates, Images
+from swift_debias.config.schema import Duplicates, Images
+from swift_debias.data.decode import decode
+from swift_debias.data.duplicates import near_pairs
 
 RADIUS = Duplicates().radius
 SMALL, LARGE = 10_000, 130_000

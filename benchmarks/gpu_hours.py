@@ -26,9 +26,10 @@ from typing import Any
 import yaml
 from benchmarks.common import RESULTS, expected_views, parser, write
 
-from swift_debias import datasets, methods
-from swift_debias import settings as configuration
-from swift_debias.settings import Settings, Task
+from swift_debias import methods
+from swift_debias.config import load
+from swift_debias.config.schema import Settings, Task
+from swift_debias.data.adapters import available
 
 PROJECT = Path(__file__).parents[1]
 Passes = Counter[str]  # "training", "evaluation", "importance" -> images
@@ -36,8 +37,8 @@ Passes = Counter[str]  # "training", "evaluation", "importance" -> images
 
 def read_settings() -> Settings:
     raw = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
-    models, adapters = methods.settings_models(), datasets.available()
-    return configuration.load(raw, PROJECT, algorithms=models, adapters=adapters)
+    models, adapters = methods.settings_models(), available()
+    return load.load(raw, PROJECT, algorithms=models, adapters=adapters)
 
 
 def of_method(algorithm: str, options: Any, full: float, balanced: float, epochs: int) -> Passes:

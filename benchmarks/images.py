@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from swift_debias.images import CachedImages, build_cache
-from swift_debias.settings import Images
+from swift_debias.config.schema import Images
+from swift_debias.data.image_cache import CachedImages, build_cache
 
 SIZE = 256
 ROUNDS = 3

@@ -31,10 +31,11 @@ import torch
 from benchmarks.common import Clock, parser, prepare, seconds, write
 from torch import Tensor, nn
 
-from swift_debias import fisher, losses
-from swift_debias.networks import build
-from swift_debias.samples import Batch
-from swift_debias.settings import Backbone
+from swift_debias.config.schema import Backbone
+from swift_debias.importance import estimators
+from swift_debias.learning import losses
+from swift_debias.learning.networks import build
+from swift_debias.learning.samples import Batch
 
 WEIGHTS = (0.5, 0.5)
 
@@ -79,8 +80,8 @@ def both(network: nn.Module, batches: list[Batch]) -> None:
     labels, attributes = (
         torch.cat([getattr(batch, name) for batch in batches]) for name in ("labels", "attributes")
     )
-    per_sample = fisher.PerSample(labels, attributes, WEIGHTS)
-    fisher.estimate(network, batches, per_sample, fisher.Minibatch(weights=WEIGHTS))
+    per_sample = estimators.PerSample(labels, attributes, WEIGHTS)
+    estimators.estimate(network, batches, per_sample, estimators.Minibatch(weights=WEIGHTS))
 
 
 def minibatch_autograd(network: nn.Module, batches: list[Batch]) -> None:
@@ -162,8 +163,8 @@ def backpack_runner(network: nn.Module) -> Callable[[nn.Module, list[Batch]], ob
 
 
 CONTESTANTS: dict[str, Callable[[nn.Module, list[Batch]], object]] = {
-    "per_sample": lambda network, batches: fisher.per_sample(network, batches, WEIGHTS),
-    "minibatch": lambda network, batches: fisher.minibatch(network, batches, weights=WEIGHTS),
+    "per_sample": lambda network, batches: estimators.per_sample(network, batches, WEIGHTS),
+    "minibatch": lambda network, batches: estimators.minibatch(network, batches, weights=WEIGHTS),
     "both": both,
     "minibatch_autograd": minibatch_autograd,
     "loop": loop,

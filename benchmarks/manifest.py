@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from swift_debias import datasets
-from swift_debias.settings import Dataset
+from swift_debias.config.schema import Dataset
+from swift_debias.data import adapters
 
 ROUNDS = 3
 
@@ -56,7 +56,7 @@ def main() -> None:
             pd.read_csv(path)
             seconds["pandas"].append(time.perf_counter() - started)
             started = time.perf_counter()
-            result = datasets.read(Dataset(adapter="nih", root=folder), Path())
+            result = adapters.read(Dataset(adapter="nih", root=folder), Path())
             seconds["manifest"].append(time.perf_counter() - started)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     report = {

@@ -36,12 +36,13 @@ from benchmarks.importance import calibrate
 from benchmarks.scaling import take
 from benchmarks.training_step import make_context, write_cache
 
-from swift_debias import devices, training
-from swift_debias.external import shared_importance
-from swift_debias.images import CachedImages
-from swift_debias.methods import swift
-from swift_debias.networks import build
-from swift_debias.settings import Backbone, Compute, Finetuning
+from swift_debias.config.schema import Backbone, Compute, Finetuning
+from swift_debias.data.image_cache import CachedImages
+from swift_debias.importance.shared import shared_importance
+from swift_debias.learning import devices, inference, loop
+from swift_debias.learning.context import set_trainable
+from swift_debias.learning.networks import build
+from swift_debias.methods import _external, swift
 
 JOBS = ("train_baseline", "importance", "debias", "evaluate")
 
@@ -57,13 +58,13 @@ def do_job(
     classifier = build(Backbone(architecture=architecture), seed=0)
     classifier = devices.place(classifier, device, compute)
     samples = take(images, len(images), device)
-    external = training.ExternalSet(samples, samples)
+    external = _external.ExternalSet(samples, samples)
     context = make_context(batch, compute)
     if job == "train_baseline":
-        training.set_trainable(classifier, extractor=True, head=True)
+        set_trainable(classifier, extractor=True, head=True)
         optimizer = context.make_optimizer(classifier.parameters(), 1e-4)
         objective = context.objective(samples, prediction=1, bias=0)
-        training.fit(classifier, samples, objective, optimizer, context, "train")
+        loop.fit(classifier, samples, objective, optimizer, context, "train")
     elif job == "importance":
         calibrate(classifier, samples.draw(torch.arange(4)))  # an untrained EfficientNet's vanish
         classifier.head.linear.weight.data.mul_(1e-3)  # and other untrained networks' saturate
@@ -74,7 +75,7 @@ def do_job(
         context.importance = lambda: dict.fromkeys(kinds, ones)
         swift.debias(classifier, external, swift.Settings(), context)
     else:
-        training.predict(classifier, samples)
+        inference.predict(classifier, samples)
 
 
 def peak_of(work: Callable[[], object], device: torch.device) -> dict[str, float]:

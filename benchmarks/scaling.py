@@ -30,12 +30,16 @@ from benchmarks.common import Clock, parser, prepare, ratio, rounds, seconds, wr
 from benchmarks.importance import calibrate
 from benchmarks.training_step import make_context, write_cache
 
-from swift_debias import devices, fisher, methods, training
-from swift_debias.external import shared_importance
-from swift_debias.images import CachedImages
-from swift_debias.networks import Classifier, build
-from swift_debias.samples import Samples, make_samples
-from swift_debias.settings import Backbone, Compute, Finetuning
+from swift_debias import methods
+from swift_debias.config.schema import Backbone, Compute, Finetuning
+from swift_debias.data.image_cache import CachedImages
+from swift_debias.importance import estimators, store
+from swift_debias.importance.shared import shared_importance
+from swift_debias.learning import devices, inference, loop
+from swift_debias.learning.context import set_trainable
+from swift_debias.learning.networks import Classifier, build
+from swift_debias.learning.samples import Samples, make_samples
+from swift_debias.methods import _external
 
 AMOUNTS = (1, 2, 4, 8)
 METHODS = ("fullft", "swift", "bmft", "llft", "fairprune", "diffgda", "diffprune", "baseline")
@@ -56,19 +60,19 @@ def take(images: CachedImages, n: int, device: torch.device) -> Samples:
 
 def train(samples: Samples, start: Classifier) -> None:
     classifier = copy.deepcopy(start)
-    training.set_trainable(classifier, extractor=True, head=True)
+    set_trainable(classifier, extractor=True, head=True)
     context = make_context(BATCH, Compute(device=samples.device.type))
     optimizer = context.make_optimizer(classifier.parameters(), 1e-4)
-    training.fit(classifier, samples, context.objective(samples, 1, 0), optimizer, context, "train")
+    loop.fit(classifier, samples, context.objective(samples, 1, 0), optimizer, context, "train")
 
 
 def run_method(name: str, samples: Samples, start: Classifier) -> None:
     """One method on its own copy of the Baseline, its importance measured as it needs it."""
     method, classifier = methods.load(name), copy.deepcopy(start)
-    external = training.ExternalSet(samples, samples)
+    external = _external.ExternalSet(samples, samples)
     context = make_context(BATCH, Compute(device=samples.device.type))
 
-    def importance() -> fisher.Importance:
+    def importance() -> store.Importance:
         return shared_importance(classifier, external, Finetuning(min_cell=1), BATCH, 0)
 
     context.importance = importance
@@ -83,10 +87,10 @@ def by_images(
     sets = {amount: take(images, amount * smallest, device) for amount in AMOUNTS}
     tasks: dict[str, Callable[[Samples], object]] = {
         "training": lambda samples: train(samples, start),
-        "importance, minibatch": lambda s: fisher.minibatch(start, lambda: s.batches(BATCH)),
-        "importance, per sample": lambda s: fisher.per_sample(start, lambda: s.batches(BATCH)),
+        "importance, minibatch": lambda s: estimators.minibatch(start, lambda: s.batches(BATCH)),
+        "importance, per sample": lambda s: estimators.per_sample(start, lambda: s.batches(BATCH)),
         "SWiFT": lambda samples: run_method("swift", samples, start),
-        "evaluation": lambda samples: training.predict(start, samples),
+        "evaluation": lambda samples: inference.predict(start, samples),
         "reading the cache": lambda s: take(images, len(s), device),
     }
     return {

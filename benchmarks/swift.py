@@ -59,13 +59,22 @@ from benchmarks.training_step import flops, peak_flops
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from swift_debias import devices, training
-from swift_debias.external import SHARED, external_set, read_external, shared_importance
-from swift_debias.images import CachedImages, build_cache
-from swift_debias.methods import swift
-from swift_debias.networks import build, import_torchvision
-from swift_debias.samples import make_samples
-from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Images, Optimizer
+from swift_debias.config.schema import (
+    Augmentation,
+    Backbone,
+    Compute,
+    Finetuning,
+    Images,
+    Optimizer,
+)
+from swift_debias.data.image_cache import CachedImages, build_cache
+from swift_debias.importance.shared import SHARED, shared_importance
+from swift_debias.learning import devices
+from swift_debias.learning.context import Context
+from swift_debias.learning.networks import build, import_torchvision
+from swift_debias.learning.samples import make_samples
+from swift_debias.methods import _external, swift
+from swift_debias.methods._external import external_set, read_external
 
 
 class Pictures(NamedTuple):
@@ -231,7 +240,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
     times["importance"] = clock() - start
 
     log = Stamps(clock, "step2: ")
-    context = training.Context(
+    context = Context(
         seed=0,
         epochs=case.epochs,
         batch_size=case.batch,
@@ -252,7 +261,7 @@ def importance_of_all_methods(case: Case, device: torch.device) -> None:
     """What the job `importance` computes for every method and ablation at once."""
     classifier = devices.place(copy.deepcopy(case.network).eval(), device, Compute())
     samples, balanced = read_external(case.table, case.open_images(), device, "auto")
-    external = training.ExternalSet(samples, samples.subset(balanced))
+    external = _external.ExternalSet(samples, samples.subset(balanced))
     shared_importance(classifier, external, Finetuning(), case.batch, 0)
 
 

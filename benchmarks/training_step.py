@@ -34,11 +34,12 @@ from benchmarks.common import Clock, parser, prepare, ratio, rounds, seconds, wr
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from swift_debias import devices, training
-from swift_debias.images import CachedImages
-from swift_debias.networks import build
-from swift_debias.samples import make_samples
-from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Optimizer
+from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuning, Optimizer
+from swift_debias.data.image_cache import CachedImages
+from swift_debias.learning import devices, inference, loop
+from swift_debias.learning.context import Context, autocast, set_trainable
+from swift_debias.learning.networks import build
+from swift_debias.learning.samples import make_samples
 
 
 def flops(module: nn.Module, size: int) -> int:
@@ -73,8 +74,8 @@ def write_cache(folder: Path, n: int, size: int) -> CachedImages:
     return CachedImages([(folder / "cache.npy", folder / "cache.parquet")])
 
 
-def make_context(batch: int, compute: Compute, epochs: int = 1) -> training.Context:
-    return training.Context(
+def make_context(batch: int, compute: Compute, epochs: int = 1) -> Context:
+    return Context(
         seed=0,
         epochs=epochs,
         batch_size=batch,
@@ -93,7 +94,7 @@ def make_ways(
     classifier = build(Backbone(architecture=architecture), seed=0)
     compute = Compute(device=device.type)
     classifier = devices.place(classifier, device, compute)
-    training.set_trainable(classifier, extractor=True, head=True)
+    set_trainable(classifier, extractor=True, head=True)
     optimizer = make_context(options.batch, compute).make_optimizer(classifier.parameters(), 1e-4)
     n = len(images)
     labels, attributes = np.arange(n) % 2, np.full(n, -1)
@@ -103,7 +104,7 @@ def make_ways(
         context = make_context(options.batch, compute.model_copy(update=enough))
         samples = make_samples(images, np.arange(n), labels, attributes, device, resident)
         objective = context.objective(samples, prediction=1, bias=0)
-        return lambda: training.fit(classifier, samples, objective, optimizer, context, "epoch")
+        return lambda: loop.fit(classifier, samples, objective, optimizer, context, "epoch")
 
     batch = torch.randn(options.batch, 3, options.size, options.size, device=device)
     batch = batch.contiguous(memory_format=torch.channels_last)
@@ -111,7 +112,7 @@ def make_ways(
 
     def floor() -> None:
         for _ in range(n // options.batch):
-            with training.autocast(device, compute):
+            with autocast(device, compute):
                 logits = classifier(batch)
             loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), target)
             optimizer.zero_grad(set_to_none=True)
@@ -123,7 +124,7 @@ def make_ways(
         "floor": floor,
         "resident": epoch("on"),
         "memory_mapped": epoch("off"),
-        "evaluation": lambda: training.predict(classifier, evaluated),
+        "evaluation": lambda: inference.predict(classifier, evaluated),
     }
     return ways | {"compiled": epoch("on", compiled=True)} if options.compile else ways
 

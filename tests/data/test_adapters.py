@@ -16,11 +16,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from swift_debias import datasets, manifest, settings
-from swift_debias.raw import FILES_WITHOUT_ROW
-from swift_debias.settings import UserError
+from swift_debias.config import schema
+from swift_debias.data import adapters, manifest, rows
+from swift_debias.data.raw_files import FILES_WITHOUT_ROW
+from swift_debias.errors import UserError
 
-LIBRARY = Path(settings.__file__).parents[1]
+LIBRARY = Path(schema.__file__).parents[2]
 
 
 def fill(root: Path, tables: Mapping[str, str], images: tuple[str, ...] = ()) -> Path:
@@ -38,8 +39,8 @@ def fill(root: Path, tables: Mapping[str, str], images: tuple[str, ...] = ()) ->
 
 def read(adapter: str, root: Path, **options: Any) -> manifest.ManifestResult:
     """Read as the workflow does, and check what holds for every adapter."""
-    chosen = settings.make_dataset({"adapter": adapter, "root": root.name, **options})
-    result = datasets.read(chosen, root.parent)
+    chosen = schema.make_dataset({"adapter": adapter, "root": root.name, **options})
+    result = adapters.read(chosen, root.parent)
     manifest.validate(result.frame, adapter)
     removed = sum(rule["removed"] for rule in result.log["rules"])
     assert result.log["rows_read"] - removed == result.log["rows_kept"] == len(result.frame)
@@ -66,7 +67,7 @@ def notes(result: manifest.ManifestResult) -> dict[str, int]:
 
 
 def test_the_adapters_are_the_files_with_a_read_function() -> None:
-    assert datasets.available() == (
+    assert adapters.available() == (
         "atlas",
         "chexpert",
         "ddi",
@@ -81,16 +82,16 @@ def test_the_adapters_are_the_files_with_a_read_function() -> None:
         "table",
     )
     with pytest.raises(UserError, match=r"'isic_2019'; did you mean 'isic2019'\?"):
-        datasets.adapter("isic_2019")
+        adapters.adapter("isic_2019")
 
 
 def test_listing_adapters_imports_no_pandas_and_reading_no_torch() -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(LIBRARY)!r})\n"
-        "from swift_debias import datasets\n"
-        "import swift_debias.datasets.check\n"
-        "names = datasets.available(); assert 'pandas' not in sys.modules\n"
-        "[datasets.adapter(name) for name in names]; assert 'torch' not in sys.modules"
+        "from swift_debias.data import adapters\n"
+        "import swift_debias.data.check\n"
+        "names = adapters.available(); assert 'pandas' not in sys.modules\n"
+        "[adapters.adapter(name) for name in names]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -127,7 +128,7 @@ def test_isic2017_skips_superpixels_and_reads_the_truth_beside_the_folder(tmp_pa
     assert list(column(result, "sex").values()) == ["female", None, "male"]
     assert list(column(result, "age").values()) == [55, None, 30]
     assert result.frame["patient_id"].isna().all()
-    assert removed(result) == {manifest.NO_FILE: 1}
+    assert removed(result) == {rows.NO_FILE: 1}
     assert FILES_WITHOUT_ROW not in notes(result)
 
 
@@ -253,7 +254,7 @@ def test_fitzpatrick17k_by_target(tmp_path: Path, target: str, labels: dict[str,
     assert column(result, "path")["cc"] == "images/httpxc.jpg"
     assert column(result, "fitzpatrick")["bb"] is None
     assert column(result, "fitzpatrick")["cc"] == 6
-    assert removed(result)[manifest.NO_FILE] == 1
+    assert removed(result)[rows.NO_FILE] == 1
     assert notes(result)["skin type is not 1 to 6; unknown"] == 1
     assert notes(result)["wrongly labelled by the data set's quality check; kept"] == 1
 
@@ -561,7 +562,7 @@ def test_table_follows_its_column_map(tmp_path: Path) -> None:
     assert removed(result) == {
         "site is not North": 1,
         "label is none of the classes' values": 1,
-        manifest.NO_FILE: 1,
+        rows.NO_FILE: 1,
     }
     assert notes(result) == {
         "found under another image extension or letter case": 2,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from swift_debias import datasets, settings
-from swift_debias.datasets import check
+from swift_debias.config import schema
+from swift_debias.data import adapters, check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPECTED = check.load_expected(REPOSITORY / "resources" / "expected_counts.yaml")
-LIBRARY = Path(settings.__file__).parents[1]
+LIBRARY = Path(schema.__file__).parents[2]
 DDI = """,DDI_ID,DDI_file,skin_tone,malignant,disease
 0,1,000001.png,56,TRUE,melanoma-in-situ
 1,2,000002.png,12,FALSE,dermatofibroma
@@ -33,10 +33,10 @@ ISIC_2,IP_2,,30,melanoma,1
 
 
 @pytest.fixture
-def config() -> settings.Settings:
+def config() -> schema.Settings:
     """One task on ISIC 2020, two attributes with a test set each, an experiment on each."""
     panel = {"task": "skin", "backbone": "net"}
-    return settings.Settings.model_validate(
+    return schema.Settings.model_validate(
         {
             "run": "test",
             "datasets": {
@@ -89,7 +89,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_complete_copy_can_run(config: settings.Settings, project: Path) -> None:
+def test_a_complete_copy_can_run(config: schema.Settings, project: Path) -> None:
     report = check.check(config, project, EXPECTED)
     assert report.ok
     isic, ddi, atlas = report.datasets
@@ -111,7 +111,7 @@ def test_a_complete_copy_can_run(config: settings.Settings, project: Path) -> No
     )
 
 
-def test_the_text_says_it_all(config: settings.Settings, project: Path) -> None:
+def test_the_text_says_it_all(config: schema.Settings, project: Path) -> None:
     text = check.check(config, project, EXPECTED).as_text()
     for part in (
         "ddi: Diverse Dermatology Images",
@@ -127,7 +127,7 @@ def test_the_text_says_it_all(config: settings.Settings, project: Path) -> None:
 
 
 def test_a_missing_folder_stops_what_needs_it_and_no_more(
-    config: settings.Settings, project: Path
+    config: schema.Settings, project: Path
 ) -> None:
     (project / "data" / "ddi").rename(project / "ddi")
     report = check.check(config, project, EXPECTED)
@@ -145,7 +145,7 @@ def test_a_missing_folder_stops_what_needs_it_and_no_more(
     assert "https://ddi-dataset.github.io/" in str(missing)
 
 
-def test_columns_and_images_that_lack_are_named(config: settings.Settings, project: Path) -> None:
+def test_columns_and_images_that_lack_are_named(config: schema.Settings, project: Path) -> None:
     table = project / "data" / "ddi" / "ddi_metadata.csv"
     table.write_text(DDI.replace("skin_tone", "tone").replace("disease", "diagnosis"))
     for path in (project / "data" / "atlas" / "images" / "A").iterdir():
@@ -163,7 +163,7 @@ def test_columns_and_images_that_lack_are_named(config: settings.Settings, proje
     assert not report.ok
 
 
-def test_an_attribute_that_nobody_has_is_a_reason(config: settings.Settings, project: Path) -> None:
+def test_an_attribute_that_nobody_has_is_a_reason(config: schema.Settings, project: Path) -> None:
     table = project / "data" / "atlas" / "meta" / "meta.csv"
     table.write_text(ATLAS.replace("female", "").replace("male", ""))
     report = check.check(config, project, EXPECTED)
@@ -174,7 +174,7 @@ def test_an_attribute_that_nobody_has_is_a_reason(config: settings.Settings, pro
 
 
 def test_one_training_set_that_knows_the_attribute_is_enough(
-    config: settings.Settings, project: Path
+    config: schema.Settings, project: Path
 ) -> None:
     second = project / "data" / "nih"
     second.mkdir()
@@ -184,21 +184,19 @@ def test_one_training_set_that_knows_the_attribute_is_enough(
     data = config.model_dump()
     data["datasets"]["nih"] |= {"adapter": "isic2020", "skin_tone": "ita"}
     data["tasks"]["skin"]["train"] = ["isic", "nih"]
-    report = check.check(settings.Settings.model_validate(data), project, EXPECTED)
+    report = check.check(schema.Settings.model_validate(data), project, EXPECTED)
     assert report.datasets[-1].counts["gender"] == {"f": 0, "m": 0, "unknown": 2}
     assert report.ok
     data["tasks"]["skin"]["train"] = ["nih"]
-    report = check.check(settings.Settings.model_validate(data), project, EXPECTED)
+    report = check.check(schema.Settings.model_validate(data), project, EXPECTED)
     assert report.experiments[1].reasons == ("nih: no image has a known gender",)
 
 
-def test_folders_that_the_run_draws_are_not_missed(
-    config: settings.Settings, tmp_path: Path
-) -> None:
+def test_folders_that_the_run_draws_are_not_missed(config: schema.Settings, tmp_path: Path) -> None:
     names = [missing.dataset for missing in check.missing_folders(config, tmp_path, EXPECTED)]
     assert names == ["isic", "ddi", "atlas"]  # nih is in no experiment
     drawn = config.model_copy(
-        update={"synthetic": settings.Synthetic(images={"isic": 5, "ddi": 5, "atlas": 5})}
+        update={"synthetic": schema.Synthetic(images={"isic": 5, "ddi": 5, "atlas": 5})}
     )
     assert check.missing_folders(drawn, tmp_path, EXPECTED) == ()
 
@@ -207,13 +205,13 @@ def test_the_quick_check_is_quick() -> None:
     """The Snakefile calls it at every start, so it may import neither pandas nor pyarrow."""
     code = (
         f"import sys; sys.path.insert(0, {str(LIBRARY)!r})\n"
-        "from swift_debias.datasets.check import load_expected, missing_folders\n"
+        "from swift_debias.data.check import load_expected, missing_folders\n"
         "assert not {'pandas', 'pyarrow', 'numpy', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_thousands_of_images_take_seconds(config: settings.Settings, project: Path) -> None:
+def test_thousands_of_images_take_seconds(config: schema.Settings, project: Path) -> None:
     names = [f"ISIC_{n:07d}" for n in range(5_000)]
     rows = "".join(f"{name},IP_{k % 99},male,45,nevus,{k % 2}\n" for k, name in enumerate(names))
     (project / "data" / "isic" / "train.csv").write_text(ISIC2020.splitlines()[0] + "\n" + rows)
@@ -227,7 +225,7 @@ def test_thousands_of_images_take_seconds(config: settings.Settings, project: Pa
 
 
 def test_every_adapter_has_its_page_licence_and_counts() -> None:
-    assert set(EXPECTED["datasets"]) == set(datasets.available()) - {"table"}
+    assert set(EXPECTED["datasets"]) == set(adapters.available()) - {"table"}
     for entry in EXPECTED["datasets"].values():
         assert entry["url"].startswith("https://")
         assert entry["title"] and entry["licence"] and entry["folder"] and entry["source"]

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from swift_debias import duplicates
-from swift_debias.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
-from swift_debias.images import build_cache
-from swift_debias.settings import Duplicates, Images, UserError
+from swift_debias.config.schema import Duplicates, Images
+from swift_debias.data import duplicates
+from swift_debias.data.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
+from swift_debias.data.image_cache import build_cache
+from swift_debias.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 ISIC = SHARED / "metadata" / "isic"

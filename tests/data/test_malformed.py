@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from swift_debias import datasets, manifest, raw, settings
-from swift_debias.settings import UserError
+from swift_debias.config import schema
+from swift_debias.data import adapters, manifest, raw_files, raw_tables, rows
+from swift_debias.errors import UserError
 
 HEADER = "path,label,sex"
 GOOD = f"{HEADER}\na.jpg,1,f\nb.jpg,0,m\nc.jpg,1,f\n"
@@ -72,7 +73,7 @@ def read(tmp_path: Path, spoil: Spoil) -> manifest.ManifestResult:
         (root / f"{name}.jpg").touch()
     (root / "t.csv").write_text(GOOD)
     spoil(root)
-    result = datasets.read(settings.make_dataset(OPTIONS), tmp_path)
+    result = adapters.read(schema.make_dataset(OPTIONS), tmp_path)
     manifest.write(result, "test", tmp_path / "m.parquet", tmp_path / "m.json")
     return result
 
@@ -115,7 +116,7 @@ ERRORS: dict[str, tuple[Spoil, str]] = {
 COUNTED: dict[str, tuple[Spoil, str, int, list[str]]] = {
     "repeated row": (put(GOOD + "a.jpg,1,f\n"), "repeated row", 1, ["a", "b", "c"]),
     "no id": (put(GOOD + ",1,f\n"), "no path", 1, ["a", "b", "c"]),
-    "image missing": (put(GOOD + "d.jpg,1,f\n"), manifest.NO_FILE, 1, ["a", "b", "c"]),
+    "image missing": (put(GOOD + "d.jpg,1,f\n"), rows.NO_FILE, 1, ["a", "b", "c"]),
     "traversal": (
         put(GOOD.replace("c.jpg", "../secret.jpg")),
         "path is absolute or leaves the image folder",
@@ -152,7 +153,7 @@ COUNTED: dict[str, tuple[Spoil, str, int, list[str]]] = {
         1,
         ["a", "b"],
     ),
-    "web address": (put(GOOD.replace("c.jpg", "https://x/c.jpg")), manifest.NO_FILE, 1, ["a", "b"]),
+    "web address": (put(GOOD.replace("c.jpg", "https://x/c.jpg")), rows.NO_FILE, 1, ["a", "b"]),
     "no label": (
         put(GOOD.replace("c.jpg,1", "c.jpg,")),
         "label is none of the classes' values",
@@ -183,7 +184,7 @@ COUNTED: dict[str, tuple[Spoil, str, int, list[str]]] = {
         1,
         ["a", "b", "c"],
     ),
-    "unpacked twice": (unpacked_twice, raw.FILES_WITHOUT_ROW, 3, ["a", "b", "c"]),
+    "unpacked twice": (unpacked_twice, raw_files.FILES_WITHOUT_ROW, 3, ["a", "b", "c"]),
     "sex unreadable": (
         put(GOOD.replace("c.jpg,1,f", "c.jpg,1,?")),
         "sex is neither female nor male; unknown",
@@ -244,20 +245,20 @@ def test_a_damaged_archive_and_a_false_parquet_file_are_named(tmp_path: Path) ->
     (tmp_path / "false.parquet").write_text(GOOD)
     for name in ("cut.csv.gz", "false.csv.gz", "false.parquet"):
         with pytest.raises(UserError, match=rf"{name}: cannot be read"):
-            raw.read_table(tmp_path / name, ("path",))
+            raw_tables.read_table(tmp_path / name, ("path",))
 
 
 def test_a_parquet_file_without_the_column(tmp_path: Path) -> None:
     pd.DataFrame({"Path": ["a"], "label": [1]}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(raw.ColumnError, match=r"did you mean 'Path'\?"):
-        raw.read_table(tmp_path / "t.parquet", ("path", "label"))
+    with pytest.raises(raw_tables.ColumnError, match=r"did you mean 'Path'\?"):
+        raw_tables.read_table(tmp_path / "t.parquet", ("path", "label"))
 
 
 def test_roots_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match="is a file, not a folder"):
-        raw.scan(tmp_path / "file")
+        raw_files.scan(tmp_path / "file")
     for name in ("nowhere", "loop"):
         with pytest.raises(UserError, match="no such folder"):
-            raw.scan(tmp_path / name)
+            raw_files.scan(tmp_path / name)

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swift_debias import manifest, raw
-from swift_debias.settings import Attribute, UserError
+from swift_debias.config.schema import Attribute
+from swift_debias.data import groups, manifest, raw_files, raw_tables
+from swift_debias.data.rows import NO_FILE, Rows, parse_ages
+from swift_debias.errors import UserError
 
 COLUMNS = ("image", "age", "word")
 
@@ -62,7 +64,7 @@ def test_csv_cells_come_back_as_text(
     content = mark + ending.join(lines).encode()
     path = tmp_path / ("t.csv.gz" if zipped else "t.csv")
     path.write_bytes(gzip.compress(content) if zipped else content)
-    frame = raw.read_table(path, COLUMNS)
+    frame = raw_tables.read_table(path, COLUMNS)
     assert frame["image"].tolist() == ["007", "é"]
     assert frame["word"].tolist() == ['a, "b"', "NA"]
     assert frame["age"].iloc[0] == "12.50"
@@ -74,13 +76,14 @@ def test_parquet_reads_like_csv(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     frame.to_csv(tmp_path / "t.csv", index=False)
     pd.testing.assert_frame_equal(
-        raw.read_table(tmp_path / "t.parquet", COLUMNS), raw.read_table(tmp_path / "t.csv", COLUMNS)
+        raw_tables.read_table(tmp_path / "t.parquet", COLUMNS),
+        raw_tables.read_table(tmp_path / "t.csv", COLUMNS),
     )
 
 
 def test_columns_are_found_under_older_names_and_optional_ones_may_lack(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",fitzpatrick\n0,3\n1,-1\n")
-    frame = raw.read_table(
+    frame = raw_tables.read_table(
         tmp_path / "t.csv", (("fitzpatrick_scale", "fitzpatrick"),), optional=("qc",)
     )
     assert list(frame) == ["fitzpatrick_scale", "qc"]
@@ -90,8 +93,10 @@ def test_columns_are_found_under_older_names_and_optional_ones_may_lack(tmp_path
 
 def test_missing_columns_are_listed(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,Age\na,1\n")
-    with pytest.raises(raw.ColumnError, match=r"no column 'age'; did you mean 'Age'\?") as caught:
-        raw.read_table(tmp_path / "t.csv", COLUMNS)
+    with pytest.raises(
+        raw_tables.ColumnError, match=r"no column 'age'; did you mean 'Age'\?"
+    ) as caught:
+        raw_tables.read_table(tmp_path / "t.csv", COLUMNS)
     assert caught.value.missing == ("age", "word")
     assert caught.value.path == tmp_path / "t.csv"
 
@@ -104,7 +109,7 @@ def test_scan_lists_images_and_passes_over_debris(tmp_path: Path) -> None:
         tmp_path, "b/2.JPG", "a/1.jpg", "a/1_superpixels.png", "a/._1.jpg", "__MACOSX/a/1.jpg"
     )
     write_files(tmp_path, "meta.csv", "a/readme.txt", ".hidden/3.jpg")
-    folder = raw.scan(tmp_path, ignore="_superpixels.png")
+    folder = raw_files.scan(tmp_path, ignore="_superpixels.png")
     assert folder.images == ["a/1.jpg", "b/2.JPG"]
     assert folder.others == ["a/readme.txt", "meta.csv"]
 
@@ -113,12 +118,12 @@ def test_scan_agrees_with_a_walk(tmp_path: Path) -> None:
     names = [f"d{k % 5}/e{k % 3}/{k}.png" for k in range(60)]
     write_files(tmp_path, *names)
     walked = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
-    assert raw.scan(tmp_path).images == walked
+    assert raw_files.scan(tmp_path).images == walked
 
 
 def test_an_exact_name_beats_letter_case_and_extension(tmp_path: Path) -> None:
     write_files(tmp_path, "x/a.jpg", "y/A.png", "y/c.JPEG")
-    folder = raw.scan(tmp_path)
+    folder = raw_files.scan(tmp_path)
     found = folder.find(text("a.jpg", "A.png", "C.png", "c", "none.jpg", None))
     assert found.tolist()[:4] == ["x/a.jpg", "y/A.png", "y/c.JPEG", "y/c.JPEG"]
     assert found.isna().tolist() == [False] * 4 + [True] * 2
@@ -126,22 +131,22 @@ def test_an_exact_name_beats_letter_case_and_extension(tmp_path: Path) -> None:
 
 def test_a_file_with_a_row_of_its_own_is_not_lent_to_another(tmp_path: Path) -> None:
     write_files(tmp_path, "a.jpg")
-    found = raw.scan(tmp_path).find(text("a.jpg", "a.png"))
+    found = raw_files.scan(tmp_path).find(text("a.jpg", "a.png"))
     assert found.iloc[0] == "a.jpg"
     assert pd.isna(found.iloc[1])
 
 
 def test_parts_tell_equal_names_apart(tmp_path: Path) -> None:
     write_files(tmp_path, "p1/s1/view1.jpg", "p2/s1/view1.jpg", "p2/s2/view1.jpg")
-    folder = raw.scan(tmp_path)
+    folder = raw_files.scan(tmp_path)
     found = folder.find(text("release/train/p2/s1/view1.jpg", "x/p1/s1/view1.jpg"), parts=3)
     assert found.tolist() == ["p2/s1/view1.jpg", "p1/s1/view1.jpg"]
-    assert dict(folder.notes())[raw.FILES_WITHOUT_ROW] == ["p2/s2/view1.jpg"]
+    assert dict(folder.notes())[raw_files.FILES_WITHOUT_ROW] == ["p2/s2/view1.jpg"]
 
 
 def test_several_files_of_one_name_are_reported(tmp_path: Path) -> None:
     write_files(tmp_path, "jpeg/train/a.jpg", "train/a.jpg")
-    folder = raw.scan(tmp_path)
+    folder = raw_files.scan(tmp_path)
     assert folder.find(text("a")).tolist() == ["jpeg/train/a.jpg"]
     notes = dict(folder.notes())
     assert notes["several files of the same name; the first is used"] == ["train/a.jpg"]
@@ -149,7 +154,7 @@ def test_several_files_of_one_name_are_reported(tmp_path: Path) -> None:
 
 def test_ids_with_dots_keep_their_tail(tmp_path: Path) -> None:
     write_files(tmp_path, "1.2.840.11.jpg", "1.2.840.12.jpg")
-    assert raw.scan(tmp_path).find(text("1.2.840.12")).tolist() == ["1.2.840.12.jpg"]
+    assert raw_files.scan(tmp_path).find(text("1.2.840.12")).tolist() == ["1.2.840.12.jpg"]
 
 
 def test_links_count_only_inside_the_folder(tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ def test_links_count_only_inside_the_folder(tmp_path: Path) -> None:
     (root / "sub" / "up").symlink_to("..", target_is_directory=True)
     (root / "away").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     os.mkfifo(root / "pipe.jpg")
-    folder = raw.scan(root)
+    folder = raw_files.scan(root)
     assert folder.images == ["inside.jpg", "real.jpg", "sub/2.jpg"]
     assert {path for paths in folder.skipped.values() for path in paths} == {
         "outside.jpg",
@@ -177,13 +182,13 @@ def test_links_count_only_inside_the_folder(tmp_path: Path) -> None:
 def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     write_files(tmp_path / "disk", "1.jpg")
     (tmp_path / "data").symlink_to(tmp_path / "disk", target_is_directory=True)
-    assert raw.scan(tmp_path / "data").images == ["1.jpg"]
+    assert raw_files.scan(tmp_path / "data").images == ["1.jpg"]
 
 
 def test_tables_are_found_inside_and_beside(tmp_path: Path) -> None:
     root = write_files(tmp_path / "images", "deep/er/Truth.csv", "1.jpg")
     write_files(tmp_path, "Beside.csv.gz", "Archive/Archive.csv")
-    folder = raw.scan(root)
+    folder = raw_files.scan(root)
     assert folder.table("truth.csv").name == "Truth.csv"
     assert folder.optional_table("beside.csv") is None
     assert folder.table("beside.csv", beside=True).name == "Beside.csv.gz"
@@ -195,12 +200,12 @@ def test_tables_are_found_inside_and_beside(tmp_path: Path) -> None:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def rows_of(**columns: list[str | None]) -> manifest.Rows:
-    return manifest.Rows(pd.DataFrame({k: text(*v) for k, v in columns.items()}), "id", "t.csv")
+def rows_of(**columns: list[str | None]) -> Rows:
+    return Rows(pd.DataFrame({k: text(*v) for k, v in columns.items()}), "id", "t.csv")
 
 
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
-    folder = raw.scan(write_files(tmp_path, "a.jpg", "c.jpg", "z.jpg"))
+    folder = raw_files.scan(write_files(tmp_path, "a.jpg", "c.jpg", "z.jpg"))
     rows = rows_of(id=["a", "a", "b", "c", None, "d"], kind=["x", "x", "x", "y", "x", "x"])
     rows.drop(rows.frame["kind"] == "y", "kind y")
     rows.frame["path"] = folder.find(rows.frame["id"])
@@ -212,12 +217,12 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
         "no id": (1, ["row 5"]),
         "repeated row": (1, ["a"]),
         "kind y": (1, ["c"]),
-        manifest.NO_FILE: (2, ["b", "d"]),
+        NO_FILE: (2, ["b", "d"]),
     }
     assert log["rows_read"] - sum(rule["removed"] for rule in log["rules"]) == log["rows_kept"]
     assert frame["image_id"].tolist() == ["a"]
     assert log["notes"] == [
-        {"note": raw.FILES_WITHOUT_ROW, "count": 2, "examples": ["c.jpg", "z.jpg"]}
+        {"note": raw_files.FILES_WITHOUT_ROW, "count": 2, "examples": ["c.jpg", "z.jpg"]}
     ]
     manifest.validate(frame, "test")
 
@@ -251,11 +256,11 @@ def test_join_looks_up_and_notes_the_unmatched(tmp_path: Path) -> None:
     [("58", 58), ("58.5", 58.5), ("058Y", 58), ("006M", 0.5), ("0", 0), (" 7y ", 7), ("411Y", 411)],
 )
 def test_ages_in_all_units(given_text: str, years: float) -> None:
-    assert manifest.parse_ages(text(given_text)).iloc[0] == pytest.approx(years)
+    assert parse_ages(text(given_text)).iloc[0] == pytest.approx(years)
 
 
 def test_days_and_weeks_are_fractions_of_a_year() -> None:
-    days, weeks = manifest.parse_ages(text("003D", "52W"))
+    days, weeks = parse_ages(text("003D", "52W"))
     assert days == pytest.approx(3 / 365.25)
     assert weeks == pytest.approx(364 / 365.25)
 
@@ -322,7 +327,7 @@ def test_an_empty_manifest_is_refused_with_its_rules(tmp_path: Path) -> None:
         "rows_read": 7,
         "rules": [
             {"rule": "lateral view", "removed": 0, "examples": []},
-            {"rule": manifest.NO_FILE, "removed": 7, "examples": ["a", "b"]},
+            {"rule": NO_FILE, "removed": 7, "examples": ["a", "b"]},
         ],
     }
     result = manifest.ManifestResult(valid_frame().head(0), log)
@@ -336,14 +341,14 @@ def test_an_empty_manifest_is_refused_with_its_rules(tmp_path: Path) -> None:
 def test_groups_compare_numbers_as_numbers_and_words_without_case() -> None:
     tone = Attribute(column="fitzpatrick", groups={"light": (1, 1.5, 2, 3), "dark": (4, 5, 5.5, 6)})
     values = pd.Series([1, 1.5, 3, 3.5, 4, 6, np.nan])
-    assert manifest.group_index(values, tone).tolist() == [0, 0, 0, -1, 1, 1, -1]
-    assert manifest.group_index(text("1", "5.50", "x", None), tone).tolist() == [0, 1, -1, -1]
+    assert groups.group_index(values, tone).tolist() == [0, 0, 0, -1, 1, 1, -1]
+    assert groups.group_index(text("1", "5.50", "x", None), tone).tolist() == [0, 1, -1, -1]
     sex = Attribute(column="sex", groups={"f": ("female",), "m": ("male", "M")})
-    index = manifest.group_index(text("Female", "m", " male ", "other"), sex)
+    index = groups.group_index(text("Female", "m", " male ", "other"), sex)
     assert index.tolist() == [0, 1, 1, -1]
     assert index.dtype == np.int16
     implant = Attribute(column="implant", groups={"no": ("false",), "yes": (True,)})
-    assert manifest.group_index(pd.Series([True, False]), implant).tolist() == [1, 0]
+    assert groups.group_index(pd.Series([True, False]), implant).tolist() == [1, 0]
 
 
 @given(
@@ -356,25 +361,25 @@ def test_cuts_put_a_value_on_a_cut_into_the_upper_group(
     names = tuple(map(str, range(len(cuts) + 1)))
     attribute = Attribute(column="age", cuts=tuple(cuts), names=names)
     expected = [-1 if np.isnan(v) else bisect.bisect_right(cuts, v) for v in values]
-    assert manifest.group_index(pd.Series(values, dtype="float64"), attribute).tolist() == expected
+    assert groups.group_index(pd.Series(values, dtype="float64"), attribute).tolist() == expected
 
 
 def test_sixty_five_is_old() -> None:
     age = Attribute(column="age", cuts=(65,), names=("younger", "older"))
     values = pd.Series([64.9, 65, np.nan, 0])
-    assert manifest.group_index(values, age).tolist() == [0, 1, -1, 0]
+    assert groups.group_index(values, age).tolist() == [0, 1, -1, 0]
 
 
 def test_mistaken_groups_are_refused() -> None:
     twice = Attribute(column="c", groups={"a": (1,), "b": ("1.0",)})
     with pytest.raises(UserError, match=r"'1\.0' is in two groups"):
-        manifest.group_index(pd.Series([1]), twice)
+        groups.group_index(pd.Series([1]), twice)
     cut = Attribute(column="c", cuts=(5,), names=("a", "b"))
     with pytest.raises(UserError, match="cuts need numbers, but there is 'old'"):
-        manifest.group_index(text("3", "old"), cut)
+        groups.group_index(text("3", "old"), cut)
 
 
 def test_matches_has_no_nulls() -> None:
-    hits = manifest.matches(text("1.0", "TRUE", None, "0", "b_1"), (1, "B_1"))
+    hits = groups.matches(text("1.0", "TRUE", None, "0", "b_1"), (1, "B_1"))
     assert hits.tolist() == [True, True, False, False, True]
     assert hits.dtype == bool

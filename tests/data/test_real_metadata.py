@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from swift_debias import datasets, manifest, raw, settings
+from swift_debias.config import schema
+from swift_debias.data import adapters, groups, manifest, raw_files
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 EXPECTED = Path(__file__).resolve().parents[2] / "resources" / "expected_counts.yaml"
@@ -177,12 +178,12 @@ PLAIN: dict[str, Callable[[], tuple[list[str], Counts]]] = {
 def read(name: str, images: list[str], monkeypatch: pytest.MonkeyPatch) -> manifest.ManifestResult:
     """Read a data set whose images are listed but do not exist."""
     monkeypatch.setattr(
-        raw,
+        raw_files,
         "scan",
-        lambda root, ignore="": raw.Folder(root, sorted(images), list(TABLES[name]), {}),
+        lambda root, ignore="": raw_files.Folder(root, sorted(images), list(TABLES[name]), {}),
     )
-    options = settings.make_dataset({"adapter": name, "root": "metadata"})
-    return datasets.read(options, SHARED)
+    options = schema.make_dataset({"adapter": name, "root": "metadata"})
+    return adapters.read(options, SHARED)
 
 
 def need(*names: str) -> None:
@@ -198,7 +199,7 @@ def test_counts_equal_a_plain_count(name: str, monkeypatch: pytest.MonkeyPatch) 
     frame, log = read(name, images, monkeypatch)
     manifest.validate(frame, name)
     assert log["rules"][-1]["removed"] == 0
-    assert not [note for note in log["notes"] if note["note"] == raw.FILES_WITHOUT_ROW]
+    assert not [note for note in log["notes"] if note["note"] == raw_files.FILES_WITHOUT_ROW]
     for column, counts in expected.items():
         values = frame[column].dropna()
         found = bands(values) if column == "age" else count(values)
@@ -220,10 +221,10 @@ def test_fitzpatrick17k_by_skin_tone_and_label(monkeypatch: pytest.MonkeyPatch) 
     """16,012 images have a type: 11,063 light and 4,949 dark; 370 and 95 of them melanomas."""
     need("fitzpatrick17k")
     frame = read("fitzpatrick17k", PLAIN["fitzpatrick17k"]()[0], monkeypatch).frame
-    attribute = settings.Attribute(
+    attribute = schema.Attribute(
         column="fitzpatrick", groups={"light": (1, 2, 3), "dark": (4, 5, 6)}
     )
-    group = manifest.group_index(frame["fitzpatrick"], attribute)
+    group = groups.group_index(frame["fitzpatrick"], attribute)
     melanoma = frame["label"].to_numpy() == 0
     assert [(group == k).sum() for k in (0, 1)] == [11063, 4949]
     assert [(melanoma & (group == k)).sum() for k in (0, 1)] == [370, 95]
@@ -264,7 +265,7 @@ def test_both_versions_of_isic2020_agree(monkeypatch: pytest.MonkeyPatch) -> Non
         with monkeypatch.context() as patch:
             patch.setitem(TABLES, "isic2020", (f"isic/{other}",))
             patch.setattr(
-                "swift_debias.datasets.isic2020.KAGGLE", "cdeotte_jpeg-melanoma_train.csv"
+                "swift_debias.data.adapters.isic2020.KAGGLE", "cdeotte_jpeg-melanoma_train.csv"
             )
             older = read("isic2020", images, patch).frame
         shared = [c for c in manifest.COLUMNS if c not in ("lesion_id", "path")]
@@ -278,11 +279,11 @@ def test_real_images_of_pad_ufes_20_by_both_adapters() -> None:
     root = SHARED / "images" / "pad_ufes_20"
     if not root.is_dir():
         pytest.skip("the sample of real images is not here")
-    official = datasets.read(
-        settings.make_dataset({"adapter": "pad_ufes_20", "root": str(root)}), Path()
+    official = adapters.read(
+        schema.make_dataset({"adapter": "pad_ufes_20", "root": str(root)}), Path()
     )
-    own = datasets.read(
-        settings.make_dataset(
+    own = adapters.read(
+        schema.make_dataset(
             {
                 "adapter": "table",
                 "root": str(root),
@@ -325,7 +326,7 @@ def test_real_images_of_nih() -> None:
             "age": {"column": "Patient Age", "kind": "number"},
         },
     }
-    frame = datasets.read(settings.make_dataset(options), Path()).frame
+    frame = adapters.read(schema.make_dataset(options), Path()).frame
     assert count(frame["label"]) == {0: 500, 1: 500}
     assert frame["patient_id"].nunique() == 682
     assert frame["age"].between(4, 85).all()

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from swift_debias import skin_tone
-from swift_debias.images import CachedImages, build_cache
-from swift_debias.settings import Images, SkinTone, UserError
+from swift_debias.config.schema import Images, SkinTone
+from swift_debias.data import skin_tone
+from swift_debias.data.image_cache import CachedImages, build_cache
+from swift_debias.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 PAD = SHARED / "images" / "pad_ufes_20"

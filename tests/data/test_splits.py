@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swift_debias import splits
-from swift_debias.settings import UserError
+from swift_debias.data.folds import SIZE_COLUMNS, make_folds, sizes
+from swift_debias.errors import UserError
+from swift_debias.methods import _external
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 ISIC = SHARED / "metadata" / "isic"
@@ -41,7 +42,7 @@ def population(seed: int, n: int = 600, patients: int = 150) -> tuple[pd.DataFra
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
 def test_no_group_in_two_folds_and_every_image_in_one(seed: int, folds: int) -> None:
     cohort, attributes = population(seed)
-    table = splits.make_folds(cohort, attributes, folds, seed)
+    table = make_folds(cohort, attributes, folds, seed)
     assert table["image_id"].tolist() == cohort["image_id"].tolist()
     assert sorted(table["fold"].unique()) == list(range(folds))
     assert len(set(zip(cohort["group"], table["fold"], strict=True))) == cohort["group"].nunique()
@@ -49,7 +50,7 @@ def test_no_group_in_two_folds_and_every_image_in_one(seed: int, folds: int) -> 
 
 def test_folds_are_stratified_by_label_and_attribute() -> None:
     cohort, attributes = population(1, n=6000, patients=2000)
-    fold = splits.make_folds(cohort, attributes, 5, 0)["fold"]
+    fold = make_folds(cohort, attributes, 5, 0)["fold"]
     sizes = fold.value_counts()
     assert sizes.max() - sizes.min() < 0.05 * 1200
     for stratum in (cohort["label"], attributes["sex"], cohort["label"] + 2 * attributes["sex"]):
@@ -64,7 +65,7 @@ def test_folds_are_stratified_by_label_and_attribute() -> None:
 
 def test_the_seed_decides() -> None:
     cohort, attributes = population(2)
-    one, again, other = (splits.make_folds(cohort, attributes, 3, seed) for seed in (1, 1, 2**40))
+    one, again, other = (make_folds(cohort, attributes, 3, seed) for seed in (1, 1, 2**40))
     pd.testing.assert_frame_equal(one, again)
     assert (one["fold"] != other["fold"]).any()
 
@@ -73,23 +74,23 @@ def test_folds_of_any_index_and_rare_strata() -> None:
     cohort, attributes = population(3)
     attributes.iloc[0] = 7  # a stratum of one image
     shuffled = cohort.set_axis(np.arange(len(cohort))[::-1] * 3)
-    one = splits.make_folds(cohort, attributes, 3, 0)
-    pd.testing.assert_frame_equal(one, splits.make_folds(shuffled, attributes, 3, 0))
+    one = make_folds(cohort, attributes, 3, 0)
+    pd.testing.assert_frame_equal(one, make_folds(shuffled, attributes, 3, 0))
 
 
 def test_pools_that_cannot_be_cut_are_refused() -> None:
     cohort, attributes = population(4)
     with pytest.raises(UserError, match="5 folds need as many groups of images, there are 1"):
-        splits.make_folds(cohort.assign(group="x"), attributes, 5, 0)
+        make_folds(cohort.assign(group="x"), attributes, 5, 0)
     one_class = cohort.assign(label=np.int8(1))
     with pytest.raises(UserError, match="lacks images of one label"):
-        splits.make_folds(one_class, attributes, 5, 0)
+        make_folds(one_class, attributes, 5, 0)
     rare = one_class.assign(label=(np.arange(600) > 2).astype(np.int8))  # three of label 0
     with pytest.raises(UserError, match="lacks images of one label"):
-        splits.make_folds(rare, attributes, 5, 0)
+        make_folds(rare, attributes, 5, 0)
     few = cohort.head(4).assign(group=list("abcd"), label=np.int8([0, 0, 1, 1]))
     with pytest.raises(UserError, match="cannot be cut into 3 folds"):
-        splits.make_folds(few, pd.DataFrame({"sex": [0, 1, 0, 1]}), 3, 0)
+        make_folds(few, pd.DataFrame({"sex": [0, 1, 0, 1]}), 3, 0)
 
 
 # --- the balanced part ----------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def test_balance_gives_both_groups_the_same_labels(
     counts: list[int], unknown: int, seed: int
 ) -> None:
     labels, groups = arrays(counts, unknown, seed)
-    mask = splits.balance(labels, groups, np.random.default_rng(seed), min_cell=1)
+    mask = _external.balance(labels, groups, np.random.default_rng(seed), min_cell=1)
     assert mask.dtype == bool  # a mask of positions: no image can be drawn twice
     table = pd.crosstab(labels[mask], groups[mask]).reindex(index=[0, 1], columns=[0, 1])
     assert (table[0] == table[1]).all()  # equal size and equal ratio of labels
@@ -122,15 +123,15 @@ def test_balance_gives_both_groups_the_same_labels(
 
 def test_balance_keeps_the_smaller_group_whole_where_the_larger_can_match_it() -> None:
     labels, groups = arrays([30, 12, 200, 50], 5, 0)
-    mask = splits.balance(labels, groups, np.random.default_rng(0), min_cell=10)
+    mask = _external.balance(labels, groups, np.random.default_rng(0), min_cell=10)
     assert mask[groups == 1].all()
     assert mask.sum() == 2 * 62
 
 
 def test_balance_draws_evenly_and_by_the_generator() -> None:
     labels, groups = arrays([20, 10, 20, 10], 0, 0)
-    masks = [splits.balance(labels, groups, np.random.default_rng(s), 1) for s in range(400)]
-    assert (masks[3] == splits.balance(labels, groups, np.random.default_rng(3), 1)).all()
+    masks = [_external.balance(labels, groups, np.random.default_rng(s), 1) for s in range(400)]
+    assert (masks[3] == _external.balance(labels, groups, np.random.default_rng(3), 1)).all()
     share = np.mean(masks, axis=0)[groups == 0]
     assert np.abs(share - 0.5).max() < 0.12  # 5 standard deviations of 400 draws at 1/2
 
@@ -138,11 +139,11 @@ def test_balance_draws_evenly_and_by_the_generator() -> None:
 def test_balance_refuses_small_cells_with_the_counts() -> None:
     labels, groups = arrays([9, 30, 50, 40], 3, 0)
     with pytest.raises(UserError, match=r"label 0 in group 0: 9, .*label 1 in group 1: 40"):
-        splits.balance(labels, groups, np.random.default_rng(0), min_cell=10)
+        _external.balance(labels, groups, np.random.default_rng(0), min_cell=10)
     with pytest.raises(UserError, match="label 1 in group 1: 0"):
-        splits.balance(np.zeros(9, int), np.zeros(9, int), np.random.default_rng(0), min_cell=1)
+        _external.balance(np.zeros(9, int), np.zeros(9, int), np.random.default_rng(0), min_cell=1)
     with pytest.raises(ValueError, match="two groups"):
-        splits.balance(np.array([0, 1]), np.array([0, 2]), np.random.default_rng(0), 1)
+        _external.balance(np.array([0, 1]), np.array([0, 2]), np.random.default_rng(0), 1)
 
 
 # --- external sets --------------------------------------------------------------------------------
@@ -150,13 +151,13 @@ def test_balance_refuses_small_cells_with_the_counts() -> None:
 
 def with_folds(seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     cohort, attributes = population(seed, n=900)
-    table = splits.make_folds(cohort, attributes, 3, 0)
+    table = make_folds(cohort, attributes, 3, 0)
     return cohort.assign(fold=table["fold"]), attributes["sex"].to_numpy()
 
 
 def test_external_set_is_the_validation_fold_with_known_groups() -> None:
     cohort, sex = with_folds(0)
-    frame, log = splits.make_external(cohort, sex, 1, 2, 5, np.random.default_rng(0))
+    frame, log = _external.make_external(cohort, sex, 1, 2, 5, np.random.default_rng(0))
     expected = cohort[(cohort["fold"] == 1) & (sex >= 0)]
     assert frame["image_id"].tolist() == expected["image_id"].tolist()
     assert frame["label"].tolist() == expected["label"].tolist()
@@ -174,7 +175,7 @@ def test_external_set_is_the_validation_fold_with_known_groups() -> None:
 
 def test_more_than_two_groups_are_not_balanced() -> None:
     cohort, sex = with_folds(1)
-    frame, log = splits.make_external(cohort, sex + 1, 0, 3, 10**6, np.random.default_rng(0))
+    frame, log = _external.make_external(cohort, sex + 1, 0, 3, 10**6, np.random.default_rng(0))
     assert not frame["balanced"].any()
     assert len(log["cells"]) == 6
 
@@ -186,7 +187,7 @@ def test_subsample_is_stratified_and_nested(
 ) -> None:
     labels, groups = arrays(counts, 7, seed)
     small, large = (
-        splits.subsample(labels, groups, fraction, np.random.default_rng(seed))
+        _external.subsample(labels, groups, fraction, np.random.default_rng(seed))
         for fraction in sorted((one, other))
     )
     assert not (small & ~large).any()
@@ -198,7 +199,7 @@ def test_subsample_is_stratified_and_nested(
 
 def test_the_whole_is_the_whole() -> None:
     labels, groups = arrays([5, 6, 7, 8], 3, 0)
-    assert splits.subsample(labels, groups, 1.0, np.random.default_rng(0)).all()
+    assert _external.subsample(labels, groups, 1.0, np.random.default_rng(0)).all()
 
 
 # --- sizes ----------------------------------------------------------------------------------------
@@ -207,10 +208,10 @@ def test_the_whole_is_the_whole() -> None:
 def test_sizes_agree_with_plain_counting() -> None:
     cohort, sex = with_folds(2)
     rng = np.random.default_rng(0)
-    frames = [splits.make_external(cohort, sex, fold, 2, 5, rng).frame for fold in range(3)]
+    frames = [_external.make_external(cohort, sex, fold, 2, 5, rng).frame for fold in range(3)]
     paper = {"paper": 1000, "paper_train": 600, "paper_external": {"sex": 100}}
-    table = splits.sizes(cohort, cohort, {"sex": (sex, ("female", "male"))}, {"sex": frames}, paper)
-    assert list(table) == splits.SIZE_COLUMNS
+    table = sizes(cohort, cohort, {"sex": (sex, ("female", "male"))}, {"sex": frames}, paper)
+    assert list(table) == SIZE_COLUMNS
 
     def n(**where: object) -> int:
         rows = table
@@ -254,7 +255,7 @@ def test_isic_folds_beside_the_papers() -> None:
         }
     )
     sex = pd.concat([old["sex"], new["sex"]]).map({"female": 0, "male": 1}).fillna(-1).to_numpy(int)
-    folds = splits.make_folds(cohort, pd.DataFrame({"sex": sex}), 5, 0)
+    folds = make_folds(cohort, pd.DataFrame({"sex": sex}), 5, 0)
     assert len(folds) == 58_032
     counts = folds["fold"].value_counts()
     assert counts.between(11_500, 11_700).all()  # the paper: 11,374 of 56,863
@@ -262,5 +263,5 @@ def test_isic_folds_beside_the_papers() -> None:
     assert melanoma.max() - melanoma.min() < 0.002
     cohort = cohort.assign(fold=folds["fold"])
     for fold in range(5):
-        frame, _ = splits.make_external(cohort, sex, fold, 2, 10, np.random.default_rng(fold))
+        frame, _ = _external.make_external(cohort, sex, fold, 2, 10, np.random.default_rng(fold))
         assert 10_400 < frame["balanced"].sum() < 11_400  # the paper: "c. 11,000"

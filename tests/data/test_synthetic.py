@@ -17,12 +17,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from swift_debias import datasets, manifest, raw, settings
-from swift_debias.datasets import synthetic
-from swift_debias.datasets.synthetic import drawing, isic, population
-from swift_debias.settings import Synthetic, UserError
+from swift_debias.config import schema
+from swift_debias.config.schema import Synthetic
+from swift_debias.data import adapters, manifest, raw_files, synthetic
+from swift_debias.data.rows import NO_FILE
+from swift_debias.data.synthetic import drawing, isic, population
+from swift_debias.errors import UserError
 
-LIBRARY = Path(settings.__file__).parents[1]
+LIBRARY = Path(schema.__file__).parents[2]
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SEED = 3
 SIZES = {
@@ -234,8 +236,8 @@ def images(root: Path) -> Iterator[Path]:
 
 
 def read(roots: dict[str, Path], name: str) -> manifest.ManifestResult:
-    options = settings.make_dataset({"adapter": name, "root": str(roots[name])})
-    return datasets.read(options, Path("/"))
+    options = schema.make_dataset({"adapter": name, "root": str(roots[name])})
+    return adapters.read(options, Path("/"))
 
 
 def counts(log: dict[str, object], key: str, value: str) -> dict[str, int]:
@@ -314,8 +316,8 @@ def test_the_same_seed_gives_the_same_bytes(
 ) -> None:
     # Alone in a new process, after nothing else: a data set needs no other one.
     program = (
-        "import sys; from pathlib import Path; from swift_debias.settings import Synthetic;"
-        "from swift_debias.datasets import synthetic;"
+        "import sys; from pathlib import Path; from swift_debias.config.schema import Synthetic;"
+        "from swift_debias.data import synthetic;"
         "synthetic.write(sys.argv[1], Synthetic.model_validate_json(sys.argv[2]), "
         f"{SEED}, Path(sys.argv[3])); assert 'torch' not in sys.modules"
     )
@@ -506,9 +508,9 @@ def test_rows_without_file_and_files_without_row(roots: dict[str, Path]) -> None
     stray = {"isic2019", "atlas", "pad_ufes_20", "mimic_cxr", "chexpert", "nih"}
     for name in SIZES:
         log = read(roots, name).log
-        assert counts(log, "rule", "removed")[manifest.NO_FILE] == 1, name
+        assert counts(log, "rule", "removed")[NO_FILE] == 1, name
         notes = counts(log, "note", "count")
-        assert notes.get(raw.FILES_WITHOUT_ROW, 0) == (name in stray), name
+        assert notes.get(raw_files.FILES_WITHOUT_ROW, 0) == (name in stray), name
 
 
 def test_truncated_images(roots: dict[str, Path]) -> None:

@@ -16,10 +16,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
-    from swift_debias.fisher import Importance
-    from swift_debias.networks import Classifier
-    from swift_debias.samples import Samples
-    from swift_debias.training import Context, ExternalSet
+    from swift_debias.importance.store import Importance
+    from swift_debias.learning.context import Context
+    from swift_debias.learning.networks import Classifier
+    from swift_debias.learning.samples import Samples
+    from swift_debias.methods._external import ExternalSet
 
 SIZE = 12  # pixels a side
 
@@ -32,7 +33,7 @@ def make_samples() -> Callable[..., Samples]:
     """
     import torch
 
-    from swift_debias.samples import Samples
+    from swift_debias.learning.samples import Samples
 
     def make(
         n: int = 96,
@@ -64,7 +65,7 @@ def make_samples() -> Callable[..., Samples]:
 @pytest.fixture(scope="session")
 def make_external(make_samples: Callable[..., Samples]) -> Callable[..., ExternalSet]:
     """An external set; per label both groups of its balanced part are equally large."""
-    from swift_debias.training import ExternalSet
+    from swift_debias.methods._external import ExternalSet
 
     def make(n: int = 96, seed: int = 0, **options: Any) -> ExternalSet:
         full = make_samples(n, seed, **options)
@@ -85,7 +86,7 @@ def make_classifier() -> Callable[..., Classifier]:
     import torch
     from torch import nn
 
-    from swift_debias.networks import Classifier
+    from swift_debias.learning.networks import Classifier
 
     def make(seed: int = 0, dropout: float = 0.5) -> Classifier:
         with torch.random.fork_rng():
@@ -110,7 +111,7 @@ def train() -> Callable[..., Classifier]:
     """A classifier trained on samples until it is accurate and biased."""
     import torch
 
-    from swift_debias import losses
+    from swift_debias.learning import losses
 
     def run(classifier: Classifier, samples: Samples, steps: int = 60) -> Classifier:
         classifier.train().requires_grad_(True)
@@ -132,7 +133,7 @@ def make_importance() -> Callable[..., Importance]:
     """Random importances under every key that a method may read; a third of them is exactly 0."""
     import torch
 
-    from swift_debias.external import SHARED
+    from swift_debias.importance.shared import SHARED
 
     def make(classifier: Classifier, seed: int = 0) -> Importance:
         generator = torch.Generator().manual_seed(seed)
@@ -150,8 +151,8 @@ def make_importance() -> Callable[..., Importance]:
 @pytest.fixture(scope="session")
 def make_context() -> Callable[..., Context]:
     """A context with SGD, two epochs and a log that can be read: `context.log.getvalue()`."""
-    from swift_debias.settings import Augmentation, Compute, Finetuning, Optimizer
-    from swift_debias.training import Context
+    from swift_debias.config.schema import Augmentation, Compute, Finetuning, Optimizer
+    from swift_debias.learning.context import Context
 
     def refuse() -> Importance:
         raise AssertionError("this method reads no importances")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from swift_debias import metrics
-from swift_debias.tables import Block
+from swift_debias.evaluation import metrics
+from swift_debias.evaluation.cells import Block
 
 FOLDS = 3
 TEN = (

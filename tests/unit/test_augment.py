@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from swift_debias.augment import apply_view, apply_views, draw_views, normalize, views
-from swift_debias.settings import Augmentation
+from swift_debias.config.schema import Augmentation
+from swift_debias.learning.augment import apply_view, apply_views, draw_views, normalize, views
 
 
 def numpy_view(image: np.ndarray, view: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_draw_views_depends_on_the_generator_alone() -> None:
 
 
 def test_normalize_matches_torchvision(images: torch.Tensor) -> None:
-    from swift_debias.networks import import_torchvision
+    from swift_debias.learning.networks import import_torchvision
 
     import_torchvision()
     from torchvision.models import ResNet50_Weights

@@ -12,10 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swift_debias import cam, figure_arrays, fisher, networks
-from swift_debias.images import CachedImages
+from swift_debias.config.schema import Backbone
+from swift_debias.data.image_cache import CachedImages
+from swift_debias.errors import UserError
+from swift_debias.importance import store
+from swift_debias.learning import cam, networks
 from swift_debias.methods.swift import Settings
-from swift_debias.settings import Backbone, UserError
+from swift_debias.report.figures import _images, _importances
 
 
 def random_images(n: int = 3, size: int = 32) -> Tensor:
@@ -193,11 +196,11 @@ def cache(tmp_path: Path) -> CachedImages:
 def test_evidence_of_several_methods_on_the_same_images(
     cache: CachedImages, make_classifier: Callable[..., Any]
 ) -> None:
-    chosen = figure_arrays.chosen_images(scored(), cache, 2, [0.5])
+    chosen = _images.chosen_images(scored(), cache, 2, [0.5])
     row = cache.rows("ddi", list(chosen["image_id"][2:3]))
     np.testing.assert_array_equal(chosen["images"][2], cache.gather(row)[0])
     classifiers = {"baseline": make_classifier(0), "swift": make_classifier(1)}
-    found = figure_arrays.evidence(chosen, cache, "ddi", classifiers)
+    found = _images.evidence(chosen, cache, "ddi", classifiers)
     assert list(found["methods"]) == ["baseline", "swift"]
     assert found["maps"].shape[:2] == (2, 4)
     # labels are 1, 1, 0, 0: of class 0 the map is the negated one
@@ -216,7 +219,7 @@ def importance(
     tmp_path: Path, make_classifier: Callable[..., Any], make_importance: Callable[..., Any]
 ) -> tuple[dict, Path]:
     values = make_importance(make_classifier())
-    fisher.save(values, tmp_path / "fold0.safetensors")
+    store.save(values, tmp_path / "fold0.safetensors")
     return values, tmp_path / "fold0.safetensors"
 
 
@@ -241,7 +244,7 @@ SWIFT = Settings().model_dump(mode="json")
 def test_layer_of_figure_3(importance: tuple[dict, Path]) -> None:
     values, path = importance
     layers = ["extractor.0", "extractor.1", "extractor.3", "extractor.4", "head.1"]
-    found = figure_arrays.layer_importance(path, layers, SWIFT, None, size=5)
+    found = _importances.layer_importance(path, layers, SWIFT, None, size=5)
     assert str(found["layer"]) == "extractor.3"  # the middle one of two convolutions
     assert tuple(found["shape"]) == (6, 4, 3, 3)
     expected = eq9(values, "extractor.3.weight").reshape(6, -1)[:5, :5]
@@ -252,13 +255,13 @@ def test_layer_of_figure_3(importance: tuple[dict, Path]) -> None:
 
 def test_a_layer_that_does_not_exist_is_named(importance: tuple[dict, Path]) -> None:
     with pytest.raises(UserError, match=r"extractor\.nowhere"):
-        figure_arrays.layer_importance(importance[1], [], SWIFT, "extractor.nowhere", 5)
+        _importances.layer_importance(importance[1], [], SWIFT, "extractor.nowhere", 5)
 
 
 def test_share_of_the_head_above_its_mean(importance: tuple[dict, Path]) -> None:
     values, path = importance
     variants = {"swift": SWIFT, "swift_all": {**SWIFT, "reinit": "full", "threshold": 0.0}}
-    found = figure_arrays.head_shares({(KEY, 0): path}, variants)
+    found = _importances.head_shares({(KEY, 0): path}, variants)
     head = np.concatenate([eq9(values, f"head.1.{part}").ravel() for part in ("weight", "bias")])
     expected = {"swift": np.mean(head > head.mean()), "swift_all": 1.0}
     shares = dict(zip(found["method"], found["share"], strict=True))
@@ -267,7 +270,7 @@ def test_share_of_the_head_above_its_mean(importance: tuple[dict, Path]) -> None
 
 def test_histograms_of_both_estimators(importance: tuple[dict, Path]) -> None:
     values, path = importance
-    found = pd.DataFrame(figure_arrays.estimator_masks({(KEY, 3): path}, SWIFT))
+    found = pd.DataFrame(_importances.estimator_masks({(KEY, 3): path}, SWIFT))
     assert set(found["fold"]) == {3}
     for estimator in ("minibatch", "per_sample"):
         names = values[f"{estimator}.balanced.bias"]
@@ -284,6 +287,6 @@ def test_histograms_of_both_estimators(importance: tuple[dict, Path]) -> None:
 
 def test_the_estimator_that_is_missing_is_named(tmp_path: Path) -> None:
     path = tmp_path / "fold0.safetensors"
-    fisher.save({"minibatch.balanced.bias": {"head.1.weight": torch.rand(1, 4)}}, path)
+    store.save({"minibatch.balanced.bias": {"head.1.weight": torch.rand(1, 4)}}, path)
     with pytest.raises(UserError, match=r"minibatch\.balanced\.prediction"):
-        figure_arrays.head_shares({(KEY, 0): path}, {"swift": SWIFT})
+        _importances.head_shares({(KEY, 0): path}, {"swift": SWIFT})

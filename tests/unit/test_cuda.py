@@ -16,14 +16,20 @@ import torch
 from test_methods import VARIANTS
 from torch import Tensor, nn
 
-from swift_debias import devices, fisher, methods, training
-from swift_debias.cam import activation_maps
-from swift_debias.images import CachedImages
-from swift_debias.networks import Classifier, build, save
-from swift_debias.networks import load as load_network
-from swift_debias.samples import Batch, Samples, make_samples
-from swift_debias.settings import Backbone, Compute
-from swift_debias.training import Checkpoints, Context, ExternalSet, fit, set_trainable
+from swift_debias import methods
+from swift_debias.config.schema import Backbone, Compute
+from swift_debias.data.image_cache import CachedImages
+from swift_debias.importance import estimators, store
+from swift_debias.learning import devices, inference
+from swift_debias.learning.cam import activation_maps
+from swift_debias.learning.checkpoints import Checkpoints
+from swift_debias.learning.context import Context, autocast, set_trainable
+from swift_debias.learning.cost import Cost
+from swift_debias.learning.loop import fit
+from swift_debias.learning.networks import Classifier, build, save
+from swift_debias.learning.networks import load as load_network
+from swift_debias.learning.samples import Batch, Samples, make_samples
+from swift_debias.methods._external import ExternalSet
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -77,7 +83,7 @@ def test_scores_are_fp32(architecture: str, device: torch.device) -> None:
     with torch.no_grad():
         expected = copy.deepcopy(classifier).double()(images.double())
     placed = devices.place(classifier, device, Compute())
-    with training.inference(placed):
+    with inference.inference(placed):
         found = placed(images.to(device).contiguous(memory_format=torch.channels_last))
     assert relative_error(found, expected) < 1e-4
 
@@ -89,14 +95,14 @@ def test_importances_are_those_of_the_cpu(architecture: str, device: torch.devic
     attributes = torch.tensor([0, 0, 1, 1] * 2)
     classifier = settled(architecture, images.float()).double()
 
-    def of(where: torch.device) -> list[fisher.Importance]:
+    def of(where: torch.device) -> list[store.Importance]:
         placed = devices.place(copy.deepcopy(classifier), where, Compute())
         columns = [images.contiguous(memory_format=torch.channels_last), labels, attributes]
         parts = zip(*(column.to(where).split(4) for column in columns), strict=True)
         batches = [Batch(*part) for part in parts]
-        per_sample = fisher.PerSample(labels.to(where), attributes.to(where))
-        both = fisher.estimate(placed, batches, per_sample, fisher.Minibatch())
-        return [*both, fisher.minibatch(placed, batches)]
+        per_sample = estimators.PerSample(labels.to(where), attributes.to(where))
+        both = estimators.estimate(placed, batches, per_sample, estimators.Minibatch())
+        return [*both, estimators.minibatch(placed, batches)]
 
     for found, expected in zip(of(device), of(torch.device("cpu")), strict=True):
         assert found.keys() == expected.keys()
@@ -110,8 +116,8 @@ def test_stored_importances_are_read_to_the_gpu(
     tmp_path: Path, device: torch.device, make_classifier: Any, make_importance: Any
 ) -> None:
     importance = make_importance(make_classifier())
-    fisher.save(importance, tmp_path / "importance.safetensors")
-    stored = fisher.Stored(tmp_path / "importance.safetensors", device)
+    store.save(importance, tmp_path / "importance.safetensors")
+    stored = store.Stored(tmp_path / "importance.safetensors", device)
     for objective, values in importance.items():
         for name, value in values.items():
             assert stored[objective][name].device.type == "cuda"
@@ -163,7 +169,7 @@ def test_networks_train_in_bf16(
     context.optimizer = context.optimizer.model_copy(
         update={"lr": 1e-2 if optimizer == "sgd" else 1e-3}
     )
-    with training.autocast(device, context.compute):
+    with autocast(device, context.compute):
         assert torch.is_autocast_enabled("cuda")
         assert torch.get_autocast_dtype("cuda") == torch.bfloat16
     state = train(build(Backbone(architecture=architecture), seed=0), samples, context, device)
@@ -263,7 +269,7 @@ def test_methods_do_on_the_gpu_what_they_do_on_the_cpu(
     full = to_gpu(external.full, device)
     balanced = full.subset(external.balanced.rows)
     importance = make_importance(start)
-    fisher.save(importance, tmp_path / "importance.safetensors")
+    store.save(importance, tmp_path / "importance.safetensors")
     algorithm, options = VARIANTS[variant]
     method = methods.load(algorithm)
     scores = {}
@@ -271,14 +277,14 @@ def test_methods_do_on_the_gpu_what_they_do_on_the_cpu(
         (torch.device("cpu"), external, Compute(device="cpu")),
         (device, ExternalSet(full, balanced), FP32),
     ):
-        stored = fisher.Stored(tmp_path / "importance.safetensors", where)
+        stored = store.Stored(tmp_path / "importance.safetensors", where)
         context = make_context(importance=lambda stored=stored: stored, compute=compute)
         classifier = devices.place(copy.deepcopy(start), where, compute)
-        cost = training.Cost(classifier, where)
+        cost = Cost(classifier, where)
         debiased = method.debias(classifier, own, method.Settings(**options), context)
         assert debiased.device.type == where.type
         save(debiased, tmp_path / "model.safetensors")
-        scores[where.type] = training.predict(debiased, own.full).cpu()
+        scores[where.type] = inference.predict(debiased, own.full).cpu()
         measured = cost.measure(debiased, own.full.seen[0])
         if where.type == "cuda":
             assert measured["device"] == torch.cuda.get_device_name()

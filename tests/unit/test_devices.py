@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from swift_debias import devices
-from swift_debias.settings import Compute
+from swift_debias.config.schema import Compute
+from swift_debias.learning import devices
 
-CODE = "import sys, pathlib; from swift_debias import devices; sys.stdout.write("
+CODE = "import sys, pathlib; from swift_debias.learning import devices; sys.stdout.write("
 CODE += "devices.free_card(['0', '1'], pathlib.Path(sys.argv[1]))); sys.stdout.flush(); input()"
 
 
 def job(folder: Path) -> subprocess.Popen[str]:
     """Another process that takes a card and keeps it."""
-    scripts = str(Path(devices.__file__).parents[1])
+    scripts = str(Path(devices.__file__).parents[2])
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, str(folder)],
         env={**os.environ, "PYTHONPATH": scripts},

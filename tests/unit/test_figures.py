@@ -27,32 +27,39 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from swift_debias import (
-    captions,
-    figure_images,
-    figure_metrics,
-    figures,
-    results,
-    statistics,
-    tables,
-)
-from swift_debias.figures import Drawing, Request, Sources
+from swift_debias.errors import UserError
+from swift_debias.evaluation import bootstrap
+from swift_debias.evaluation.cells import KEYS, Block
 from swift_debias.methods.swift import Settings
-from swift_debias.settings import UserError
+from swift_debias.report import captions
+from swift_debias.report.costs import COSTS, read_costs
+from swift_debias.report.figures import (
+    _dead,
+    _parts,
+    _style,
+    _write,
+    bias,
+    cost,
+    estimators,
+    pareto,
+)
+from swift_debias.report.figures._parts import Drawing, Request, Sources
+from swift_debias.report.figures.method import stages
+from swift_debias.run import results
 
-PLOTS = {**figure_metrics.PLOTS, **figure_images.PLOTS}
+PLOTS = {**_dead.PLOTS, **_dead.PLOTS}
 SWIFT = {**Settings().model_dump(mode="json"), **mock.VARIANTS["swift"]}
 FEW = mock.FEW
 
 
-def two(methods: tuple[str, ...]) -> tuple[tables.Block, ...]:
+def two(methods: tuple[str, ...]) -> tuple[Block, ...]:
     return (
         mock.block("skin", "skin_tone", methods, datasets=("fitzpatrick17k",)),
         mock.block("cxr", "age", methods, datasets=("chexpert",)),
     )
 
 
-BLOCKS: dict[str, tuple[tables.Block, ...]] = {
+BLOCKS: dict[str, tuple[Block, ...]] = {
     "epochs": two(("baseline", "swift_epochs_05", "swift", "swift_epochs_20", "swift_epochs_40")),
     "external": two(("baseline", "swift_external_20", "swift_external_60", "swift")),
     "reinit": two(("baseline", "swift_reinit_10", "swift", "swift_reinit_50", "swift_reinit_90")),
@@ -100,14 +107,14 @@ def sources(run: Path) -> Sources:
     predictions = results.read_predictions(sorted(run.glob("predictions/*/*/*/*/*.parquet")))
     intervals = []
     for block in BLOCKS["intervals"]:
-        part = figures.of_block(predictions, block)
+        part = _parts.of_block(predictions, block)
         part = part[part["method"].isin(block.methods)].drop(columns="attribute")
-        drawn = statistics.bootstrap(part.rename(columns={"group": "attribute"}), 2, 0, 50)
+        drawn = bootstrap.bootstrap(part.rename(columns={"group": "attribute"}), 2, 0, 50)
         keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
         intervals.append(drawn.assign(**keys))
     return Sources(
         metrics=pd.read_parquet(run / "metrics.parquet"),
-        costs=tables.read_costs(run.glob("debiased/*/*/*/*/*/cost.json")),
+        costs=read_costs(run.glob("debiased/*/*/*/*/*/cost.json")),
         predictions=predictions,
         summaries=results.read_summaries(
             sorted(run.glob("importance/*/*/*/*.mask_summary.parquet"))
@@ -146,7 +153,7 @@ def arrays_of(plot: str) -> dict[str, np.ndarray]:
                 rows += [(*block[:3], name, fold, i / 20, s, 0.5) for i, s in enumerate(shares)]
     names = {
         "reinit": ("task", "backbone", "attribute", "method", "fold", "share"),
-        "estimators": figure_metrics._MASK_COLUMNS,
+        "estimators": estimators._MASK_COLUMNS,
     }.get(plot, ())
     columns = zip(*rows, strict=True)
     return {name: np.array(column) for name, column in zip(names, columns, strict=True)}
@@ -155,7 +162,7 @@ def arrays_of(plot: str) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def drawings(sources: Sources) -> dict[str, Drawing]:
     return {
-        plot: figures.draw(
+        plot: _write.draw(
             PLOTS[plot],
             request_of(plot),
             Sources(**{**vars(sources), "arrays": arrays_of(plot)}),
@@ -216,7 +223,7 @@ def test_no_text_is_cut_off_or_runs_into_another(plot: str, drawings: dict[str, 
 def test_text_is_readable_at_the_width_of_a_page(plot: str, drawings: dict[str, Drawing]) -> None:
     assert all(text.get_fontsize() >= 6 for text, _ in texts(drawings[plot]))
     width, height = drawings[plot].figure.get_size_inches()
-    assert width <= figures.PAGE + 1e-9
+    assert width <= _style.PAGE + 1e-9
     assert height <= 9.5  # fits on a page
 
 
@@ -226,16 +233,18 @@ def test_every_figure_of_a_demo_says_synthetic(plot: str, drawings: dict[str, Dr
 
 
 def test_figures_of_real_data_do_not(sources: Sources) -> None:
-    real = figures.draw(PLOTS["masks"], request_of("masks", synthetic=False), sources)
+    real = _write.draw(PLOTS["masks"], request_of("masks", synthetic=False), sources)
     assert not any("synthetic" in text.get_text() for text, _ in texts(real))
 
 
 def test_methods_are_told_apart_and_look_the_same_everywhere() -> None:
-    looks = [figures.look(method) for method in mock.TEN]
+    looks = [_style.method_style(method) for method in mock.TEN]
     assert len({color for color, _ in looks}) == len({marker for _, marker in looks}) == 10
-    variants = [figures.look(f"swift_{name}") for name in ("zscore", "no_step1", "per_sample")]
-    assert all(variant != figures.look("swift") for variant in variants)
-    assert figures.look("somebodys_method") == figures.look("somebodys_method")
+    variants = [
+        _style.method_style(f"swift_{name}") for name in ("zscore", "no_step1", "per_sample")
+    ]
+    assert all(variant != _style.method_style("swift") for variant in variants)
+    assert _style.method_style("somebodys_method") == _style.method_style("somebodys_method")
 
 
 def _after_protanopia(color: str) -> np.ndarray:
@@ -249,7 +258,7 @@ def _after_protanopia(color: str) -> np.ndarray:
 
 
 def test_groups_are_told_apart_by_the_colour_blind() -> None:
-    seen = [_after_protanopia(figures.group_color(group)) for group in range(5)]
+    seen = [_after_protanopia(_style.group_color(group)) for group in range(5)]
     for one, other in itertools.combinations(seen, 2):
         assert np.linalg.norm(one - other) > 10
 
@@ -259,8 +268,8 @@ def test_groups_are_told_apart_by_the_colour_blind() -> None:
 
 def test_files_are_vector_and_300_dpi_and_the_same_twice(sources: Sources, tmp_path: Path) -> None:
     request = request_of("masks")
-    paths = figures.write(PLOTS["masks"], request, sources, tmp_path / "a" / "figure8")
-    again = figures.write(PLOTS["masks"], request, sources, tmp_path / "b" / "figure8")
+    paths = _write.write(PLOTS["masks"], request, sources, tmp_path / "a" / "figure8")
+    again = _write.write(PLOTS["masks"], request, sources, tmp_path / "b" / "figure8")
     assert [path.name for path in paths] == ["figure8.pdf", "figure8.png", "figure8.csv"]
     for one, other in zip(paths, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -268,15 +277,17 @@ def test_files_are_vector_and_300_dpi_and_the_same_twice(sources: Sources, tmp_p
     assert b"/Subtype /Type0" in pdf or b"/FontFile2" in pdf  # TrueType, not Type 3
     assert b"/Type3" not in pdf
     assert b"CreationDate" not in pdf
-    assert struct.unpack(">I", png[16:20])[0] == round(figures.PAGE * 300)
+    assert struct.unpack(">I", png[16:20])[0] == round(_style.PAGE * 300)
     assert len(csv.decode().splitlines()) == 1 + 2 * 6 * 20  # blocks, layer groups, bins
     assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_drawing_needs_no_torch() -> None:
-    modules = "figures, figure_metrics, figure_images, report, results, captions"
-    code = f"import sys; from swift_debias import {modules}; assert 'torch' not in sys.modules"
-    scripts = Path(figures.__file__).parents[1]
+    code = (
+        "import sys; from swift_debias.report import figures, html, tables; "
+        "[figures.load(name) for name in figures.available()]; assert 'torch' not in sys.modules"
+    )
+    scripts = Path(_parts.__file__).parents[3]
     subprocess.run([sys.executable, "-c", code], cwd=scripts, check=True)
 
 
@@ -312,7 +323,7 @@ def test_sweeps(
         curve = data[(data["task"] == task) & (data["metric"] == "auc")]
         np.testing.assert_allclose(curve["x"], places)
     for row in data[data["metric"] != "seconds"].itertuples():
-        cell = {name: str(getattr(row, name)) for name in tables.KEYS}
+        cell = {name: str(getattr(row, name)) for name in KEYS}
         assert (row.mean, row.std) == pytest.approx(recomputed(sources, **cell))
 
 
@@ -331,19 +342,19 @@ def test_non_dominated_front_against_its_definition(points: list[tuple[int, int]
     expected = [
         not any((a >= x and b <= y) and (a > x or b < y) for a, b in points) for x, y in points
     ]
-    assert figure_metrics.non_dominated(high, low).tolist() == expected
+    assert pareto.non_dominated(high, low).tolist() == expected
 
 
 def test_a_missing_value_is_never_on_the_front() -> None:
     high, low = np.array([0.9, np.nan, 0.8]), np.array([np.nan, 0.1, 0.2])
-    assert figure_metrics.non_dominated(high, low).tolist() == [False, False, True]
+    assert pareto.non_dominated(high, low).tolist() == [False, False, True]
 
 
 def test_pareto(drawings: dict[str, Drawing], sources: Sources) -> None:
     data = drawings["pareto"].data
     assert len(data) == 2 * (10 + 3 + 3)
     for row in data.iloc[::7].itertuples():
-        cell = {name: str(getattr(row, name)) for name in tables.KEYS[:-1]}
+        cell = {name: str(getattr(row, name)) for name in KEYS[:-1]}
         found = (row.auc_mean, row.auc_std), (row.eodds_mean, row.eodds_std)
         for metric, pair in zip(("auc", "eodds"), found, strict=True):
             assert pair == pytest.approx(recomputed(sources, **cell, metric=metric))
@@ -357,10 +368,10 @@ def test_curves_pass_through_the_tables_at_the_threshold_in_use(
 ) -> None:
     data = drawings["thresholds"].data
     at_half = data[np.isclose(data["threshold"], 0.5)]
-    cells = at_half.groupby(list(tables.KEYS[:-1]))
+    cells = at_half.groupby(list(KEYS[:-1]))
     assert len(cells) == 6
     for key, folds in cells:
-        cell = dict(zip(tables.KEYS[:-1], map(str, key), strict=True))
+        cell = dict(zip(KEYS[:-1], map(str, key), strict=True))
         for metric in ("spd", "eodds", "balanced_accuracy"):
             pair = folds[metric].mean(), folds[metric].std()
             assert pair == pytest.approx(recomputed(sources, **cell, metric=metric), abs=1e-6)
@@ -371,10 +382,10 @@ def test_groups_and_cost(drawings: dict[str, Drawing], sources: Sources) -> None
     five = data[data["attribute"] == "age_5"]
     assert set(five["metric"]) == {f"{m}[{g}]" for m in ("auc", "ece") for g in range(5)}
     row = five.iloc[3]
-    cell = {name: str(row[name]) for name in tables.KEYS}
+    cell = {name: str(row[name]) for name in KEYS}
     assert (row["mean"], row["std"]) == pytest.approx(recomputed(sources, **cell))
     costs = drawings["cost"].data
-    assert set(costs["metric"]) == set(tables.COSTS)
+    assert set(costs["metric"]) == set(COSTS)
     assert len(costs) == (10 + 3) * 4
 
 
@@ -382,23 +393,23 @@ def test_mask_shares(drawings: dict[str, Drawing], sources: Sources) -> None:
     data = drawings["masks"].data
     keys = ["task", "attribute", "group"]
     np.testing.assert_allclose(data.groupby(keys)["share"].sum(), 1)
-    part = figures.of_block(sources.summaries, BLOCKS["masks"][0])
+    part = _parts.of_block(sources.summaries, BLOCKS["masks"][0])
     layer1 = part[part["group"] == "layer1"]  # two layers of equal size
     means = layer1.groupby("fold")["mean"].mean()
-    row = figures.of_block(data, BLOCKS["masks"][0], group="layer1").iloc[0]
+    row = _parts.of_block(data, BLOCKS["masks"][0], group="layer1").iloc[0]
     assert (row["mean"], row["std"]) == pytest.approx((means.mean(), means.std()))
     counts = np.array([np.stack(list(f["counts"])).sum(0) for _, f in layer1.groupby("fold")])
     expected = (counts / counts.sum(1, keepdims=True)).mean(0)
-    drawn = figures.of_block(data, BLOCKS["masks"][0], group="layer1")["share"]
+    drawn = _parts.of_block(data, BLOCKS["masks"][0], group="layer1")["share"]
     np.testing.assert_allclose(drawn, expected)
 
 
 def test_score_histograms(sources: Sources) -> None:
     block = BLOCKS["bias"][0]
-    scores = figures.of_block(
+    scores = _parts.of_block(
         sources.predictions, block, method="baseline", dataset="fitzpatrick17k"
     )
-    found = figure_images.score_histograms(scores, 2)
+    found = bias.score_histograms(scores, 2)
     cell = scores[(scores["label"] == 0) & (scores["group"] == 1)]
     shares = []
     for fold in range(mock.FOLDS):
@@ -413,7 +424,7 @@ def test_score_histograms(sources: Sources) -> None:
 
 
 def stage_titles(**changes: Any) -> list[str]:
-    return [stage.title for stage in figure_images.stages({**SWIFT, **changes}, 10)]
+    return [stage.title for stage in stages({**SWIFT, **changes}, 10)]
 
 
 def test_stages_are_those_of_the_settings() -> None:
@@ -428,11 +439,11 @@ def test_stages_are_those_of_the_settings() -> None:
 
 def test_weights_and_epochs_of_the_diagram_come_from_the_settings() -> None:
     changed = {**SWIFT, "prediction_weight_1": 0.25, "threshold": 0.3}
-    text = " ".join(line for stage in figure_images.stages(changed, 7.5) for line in stage.lines)
+    text = " ".join(line for stage in stages(changed, 7.5) for line in stage.lines)
     assert r"0.25\,L_{pred} + 0.75\,L_{bias}" in text
     assert "7.5 % of the epochs" in text
     assert "quantile 0.3" in text
-    extractor = {stage.title: stage.extractor for stage in figure_images.stages(SWIFT, 10)}
+    extractor = {stage.title: stage.extractor for stage in stages(SWIFT, 10)}
     assert extractor["Step 1: extractor"] == "masked"
     assert extractor["Step 2: head"] == "frozen"
 
@@ -444,7 +455,7 @@ def test_diagrams_of_variants_do_not_overlap(changes: dict[str, Any]) -> None:
     request = request_of("method")
     variants = {"swift": {**SWIFT, **changes}}
     changed = Request(**{**vars(request), "variants": variants})
-    assert text_mistakes(figures.draw(PLOTS["method"], changed, Sources())) == []
+    assert text_mistakes(_write.draw(PLOTS["method"], changed, Sources())) == []
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -452,18 +463,18 @@ def test_diagrams_of_variants_do_not_overlap(changes: dict[str, Any]) -> None:
 
 def test_a_wrong_drawing_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"experiments\.figure6\.plot.*'pareto'"):
-        figures.find(PLOTS, "parto", "figure6")
+        _write.find(PLOTS, "parto", "figure6")
 
 
 def test_nothing_to_draw_is_said(sources: Sources) -> None:
     lost = Request(name="pareto", blocks=(mock.block("skin", "sex", ("nobody",)),))
     with pytest.raises(UserError, match="nobody"):
-        figures.draw(PLOTS["pareto"], lost, sources)
+        _write.draw(PLOTS["pareto"], lost, sources)
     with pytest.raises(UserError, match="intervals"):
-        figures.draw(PLOTS["intervals"], request_of("intervals"), Sources())
+        _write.draw(PLOTS["intervals"], request_of("intervals"), Sources())
     empty = Sources(summaries=sources.summaries[:0])
     with pytest.raises(UserError, match="mask summaries"):
-        figures.draw(PLOTS["masks"], request_of("masks"), empty)
+        _write.draw(PLOTS["masks"], request_of("masks"), empty)
 
 
 @pytest.mark.parametrize("limits", [(0.02, 7e6), (1.0, 9.0), (41.0, 44.0)])
@@ -473,6 +484,6 @@ def test_a_logarithmic_axis_has_one_to_four_ticks_within_its_limits(
     axes = Figure().subplots()
     axes.set_xscale("log")
     axes.set_xlim(*limits)
-    figure_metrics._log_ticks(axes)
+    cost._log_ticks(axes)
     ticks = axes.get_xticks()
     assert 1 <= len(ticks) <= 4 and limits[0] <= min(ticks) and max(ticks) <= limits[1]

@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swift_debias import fisher, losses
-from swift_debias.networks import Classifier, build
-from swift_debias.samples import Batch
-from swift_debias.settings import Backbone, UserError
+from swift_debias.config.schema import Backbone
+from swift_debias.errors import UserError
+from swift_debias.importance import estimators, layers, store
+from swift_debias.importance.layers import BLOCK_BYTES, BLOCK_SAMPLES, _watchable, squared_gradients
+from swift_debias.learning import losses
+from swift_debias.learning.networks import Classifier, build
+from swift_debias.learning.samples import Batch
 
 
 class SqueezeExcite(nn.Module):
@@ -163,9 +166,9 @@ def check_against_the_loop(
     gradients = logit_gradients(classifier, joined(data).images)
     squares = weighted_squares(gradients, c)
     sums = squared_sums(gradients, d, [len(batch.labels) for batch in data])
-    both = fisher.squared_gradients(classifier, data, c, d)
-    alone = fisher.squared_gradients(classifier, data, c)
-    batches_alone = fisher.squared_gradients(classifier, data, per_batch=d)
+    both = squared_gradients(classifier, data, c, d)
+    alone = squared_gradients(classifier, data, c)
+    batches_alone = squared_gradients(classifier, data, per_batch=d)
     assert alone[1] == batches_alone[0] == {}
     for found, expected in (
         (both[0], squares),
@@ -188,8 +191,8 @@ def test_hooks_equal_the_loop_on_every_kind_of_layer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Blocks smaller than a layer, and smaller than a row of it, change nothing."""
-    monkeypatch.setitem(fisher.BLOCK_BYTES, "cpu", block_bytes)
-    monkeypatch.setitem(fisher.BLOCK_SAMPLES, "cpu", 3)
+    monkeypatch.setitem(BLOCK_BYTES, "cpu", block_bytes)
+    monkeypatch.setitem(BLOCK_SAMPLES, "cpu", 3)
     classifier = convolutional.to(memory_format=layout)
     data = [b._replace(images=b.images.contiguous(memory_format=layout)) for b in batches()]
     with warnings.catch_warnings():
@@ -201,8 +204,8 @@ def test_what_is_done_on_a_gpu_equals_the_loop(
     convolutional: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same code, here on a CPU; test_cuda.py runs it where there is a GPU."""
-    monkeypatch.setattr(fisher, "_is_on_gpu", lambda images: True)
-    monkeypatch.setitem(fisher.BLOCK_BYTES, "cuda", 1 << 14)
+    monkeypatch.setattr(layers, "_is_on_gpu", lambda images: True)
+    monkeypatch.setitem(BLOCK_BYTES, "cuda", 1 << 14)
     check_against_the_loop(convolutional, batches())
 
 
@@ -231,12 +234,12 @@ def test_hooks_equal_vmap(convolutional: Classifier) -> None:
     gradients = torch.func.vmap(torch.func.grad(logit), (None, 0))(parameters, data.images)
     c = torch.linspace(-1, 2, len(data.labels), dtype=torch.float64)[None]
     expected = weighted_squares(gradients, c)
-    assert_equal(fisher.squared_gradients(convolutional, [data], c)[0], expected, 1e-11)
+    assert_equal(squared_gradients(convolutional, [data], c)[0], expected, 1e-11)
 
 
 def per_sample_reference(
     classifier: nn.Module, data: Batch, weights: losses.ClassWeights | None
-) -> fisher.Importance:
+) -> store.Importance:
     """Every objective from its own definition: autograd through the loss, then single samples."""
     with torch.no_grad():
         logits = classifier.eval()(data.images)
@@ -268,9 +271,9 @@ def test_per_sample_objectives_equal_their_definitions(
     convolutional: Classifier, weights: losses.ClassWeights | None
 ) -> None:
     data = batches()
-    importance = fisher.per_sample(convolutional, data, weights)
+    importance = estimators.per_sample(convolutional, data, weights)
     reference = per_sample_reference(convolutional, joined(data), weights)
-    assert importance.keys() == reference.keys() == set(fisher.OBJECTIVES)
+    assert importance.keys() == reference.keys() == set(estimators.OBJECTIVES)
     for objective, expected in reference.items():
         assert_equal(importance[objective], expected, 1e-10)
 
@@ -295,7 +298,7 @@ def test_a_missing_cell_drops_its_term_from_the_bias_importance(convolutional: C
     data = joined(batches())
     attributes = torch.where((data.labels > 0.5) & (data.attributes == 1), -1, data.attributes)
     data = data._replace(attributes=attributes)
-    importance = fisher.per_sample(convolutional, [data])
+    importance = estimators.per_sample(convolutional, [data])
     expected = per_sample_reference(convolutional, data, None)["bias"]
     assert_equal(importance["bias"], expected, 1e-10)
 
@@ -304,19 +307,19 @@ def test_subsets_in_one_pass_equal_passes_over_the_subsets(convolutional: Classi
     data = joined(batches(n=18))
     first = torch.arange(18) < 11
     subsets = {"balanced": first, "full": torch.ones(18, dtype=torch.bool)}
-    together = fisher.per_sample(convolutional, [data], subsets=subsets)
+    together = estimators.per_sample(convolutional, [data], subsets=subsets)
     for name, rows in subsets.items():
-        alone = fisher.per_sample(convolutional, [Batch(*(column[rows] for column in data))])
-        for objective in fisher.OBJECTIVES:
+        alone = estimators.per_sample(convolutional, [Batch(*(column[rows] for column in data))])
+        for objective in estimators.OBJECTIVES:
             assert_equal(together[f"{name}.{objective}"], alone[objective], 1e-11)
 
 
 def test_batches_may_be_a_function_and_their_size_does_not_matter(
     convolutional: Classifier,
 ) -> None:
-    once = fisher.per_sample(convolutional, [joined(batches())])
-    again = fisher.per_sample(convolutional, lambda: iter(batches(batch=4)))
-    for objective in fisher.OBJECTIVES:
+    once = estimators.per_sample(convolutional, [joined(batches())])
+    again = estimators.per_sample(convolutional, lambda: iter(batches(batch=4)))
+    for objective in estimators.OBJECTIVES:
         assert_equal(again[objective], once[objective], 1e-11)
 
 
@@ -356,7 +359,7 @@ def test_unknown_modules_fall_back_to_a_correct_loop_with_a_notice() -> None:
     with pytest.warns(UserWarning, match=r"slow automatic.*(twice\.weight|scale)") as caught:
         check_against_the_loop(network, batches(n=5, size=8, batch=2))
     assert len(caught) == 3  # one for each of the three ways that are checked
-    layers = fisher._watchable(network.eval(), batches()[0].images)
+    layers = _watchable(network.eval(), batches()[0].images)
     assert set(layers) == {"stem", "last"}
 
 
@@ -375,8 +378,8 @@ def test_nothing_about_the_classifier_is_changed(convolutional: Classifier) -> N
     modes = [m.training for m in convolutional.modules()]
     flags = [p.requires_grad for p in convolutional.parameters()]
     state = {name: value.clone() for name, value in convolutional.state_dict().items()}
-    fisher.minibatch(convolutional, batches())
-    fisher.per_sample(convolutional, batches())
+    estimators.minibatch(convolutional, batches())
+    estimators.per_sample(convolutional, batches())
     assert modes == [m.training for m in convolutional.modules()]
     assert flags == [p.requires_grad for p in convolutional.parameters()]
     assert all(p.grad is None for p in convolutional.parameters())
@@ -385,10 +388,10 @@ def test_nothing_about_the_classifier_is_changed(convolutional: Classifier) -> N
 
 
 def test_float32_agrees_with_float64(convolutional: Classifier) -> None:
-    expected = fisher.per_sample(convolutional, batches())
+    expected = estimators.per_sample(convolutional, batches())
     single = [b._replace(images=b.images.float(), labels=b.labels.float()) for b in batches()]
-    actual = fisher.per_sample(convolutional.float(), single)
-    for objective in fisher.OBJECTIVES:
+    actual = estimators.per_sample(convolutional.float(), single)
+    for objective in estimators.OBJECTIVES:
         values = {name: value.double() for name, value in actual[objective].items()}
         assert_equal(values, expected[objective], 1e-4)
 
@@ -402,7 +405,7 @@ def test_minibatch_equals_plain_autograd(
     convolutional: Classifier, eodds: str, weights: losses.ClassWeights | None
 ) -> None:
     data = batches()
-    importance = fisher.minibatch(convolutional, data, eodds, weights)
+    importance = estimators.minibatch(convolutional, data, eodds, weights)
     objectives: dict[str, Callable[[Batch], Tensor]] = {
         "prediction": lambda b: losses.weighted_bce(convolutional(b.images), b.labels, weights),
         "bias": lambda b: losses.eodds_gap(convolutional(b.images), b.labels, b.attributes, eodds),
@@ -422,8 +425,8 @@ def test_minibatch_equals_plain_autograd(
 def test_a_batch_with_one_group_adds_no_bias(convolutional: Classifier) -> None:
     data = batches()
     lone = data[0]._replace(attributes=torch.zeros_like(data[0].attributes))
-    with_lone = fisher.minibatch(convolutional, [data[1], lone])
-    without = fisher.minibatch(convolutional, [data[1]])
+    with_lone = estimators.minibatch(convolutional, [data[1], lone])
+    without = estimators.minibatch(convolutional, [data[1]])
     half = {name: value / 2 for name, value in without["bias"].items()}
     assert_equal(with_lone["bias"], half, 1e-12)
 
@@ -434,12 +437,12 @@ def test_a_batch_with_one_group_adds_no_bias(convolutional: Classifier) -> None:
 def test_what_no_mask_can_be_made_of_is_refused(convolutional: Classifier) -> None:
     lone = [b._replace(attributes=torch.zeros_like(b.attributes)) for b in batches()]
     with pytest.raises(UserError, match="bias is zero everywhere"):
-        fisher.minibatch(convolutional, lone)
+        estimators.minibatch(convolutional, lone)
     with pytest.raises(UserError, match="no sample of attribute group 1"):
-        fisher.per_sample(convolutional, lone)
+        estimators.per_sample(convolutional, lone)
     convolutional.head.linear.weight.data.fill_(torch.inf)
     with pytest.raises(UserError, match="not finite"):
-        fisher.minibatch(convolutional, batches())
+        estimators.minibatch(convolutional, batches())
 
 
 def test_batch_statistics_are_refused() -> None:
@@ -450,17 +453,17 @@ def test_batch_statistics_are_refused() -> None:
         nn.Flatten(),
     )
     with pytest.raises(UserError, match="track_running_stats"):
-        fisher.per_sample(Classifier(extractor, 4, 0.5).double(), batches())
+        estimators.per_sample(Classifier(extractor, 4, 0.5).double(), batches())
 
 
 def test_a_saved_importance_is_the_same_when_read(
     convolutional: Classifier, tmp_path: Path
 ) -> None:
     subsets = {"full": torch.ones(12, dtype=torch.bool)}
-    importance = fisher.per_sample(convolutional, batches(), subsets=subsets)
+    importance = estimators.per_sample(convolutional, batches(), subsets=subsets)
     path = tmp_path / "fold0.safetensors"
-    fisher.save(importance, path, {"estimator": "per_sample"})
-    read = fisher.Stored(path)
+    store.save(importance, path, {"estimator": "per_sample"})
+    read = store.Stored(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert read.keys() == importance.keys()
     for objective, values in importance.items():
@@ -468,8 +471,8 @@ def test_a_saved_importance_is_the_same_when_read(
         assert all(torch.equal(read[objective][name], v) for name, v in values.items())
         assert read[objective] is read[objective]  # read once
     first = path.read_bytes()
-    fisher.save(
-        fisher.per_sample(convolutional, batches(), subsets=subsets),
+    store.save(
+        estimators.per_sample(convolutional, batches(), subsets=subsets),
         path,
         {"estimator": "per_sample"},
     )

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from swift_debias.job import whole
+from swift_debias.files import atomic_path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
     final = tmp_path / "x.csv"
-    with whole(final) as partial:
+    with atomic_path(final) as partial:
         partial.write_text("1")
         assert not final.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
@@ -25,7 +25,7 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_file_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     final = tmp_path / "x.csv"
     final.write_text("old")
-    with pytest.raises(OSError, match="full"), whole(final) as partial:
+    with pytest.raises(OSError, match="full"), atomic_path(final) as partial:
         partial.write_text("ne")
         raise OSError("disk full")
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
-from swift_debias import losses
+from swift_debias.learning import losses
 
 Row = tuple[float, int, int]
 

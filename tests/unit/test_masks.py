@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swift_debias import masks
-from swift_debias.masks import MaskedOptimizer
-from swift_debias.networks import build
-from swift_debias.settings import Backbone
+from swift_debias.config.schema import Backbone
+from swift_debias.importance import masks
+from swift_debias.learning.masked_optimizer import MaskedOptimizer
+from swift_debias.learning.networks import build
 
 
 def importances(seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

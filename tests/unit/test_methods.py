@@ -18,13 +18,17 @@ from pydantic import ValidationError
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
-from swift_debias import losses, methods, networks, training
+from swift_debias import methods
+from swift_debias.config.schema import Backbone
+from swift_debias.errors import UserError
+from swift_debias.learning import inference, losses, networks
+from swift_debias.learning.checkpoints import Checkpoints
+from swift_debias.learning.context import Context
+from swift_debias.learning.networks import UNIT_MASK, Classifier
+from swift_debias.learning.samples import Samples
 from swift_debias.methods import diffgda, diffprune, llft, swift
-from swift_debias.networks import UNIT_MASK, Classifier
-from swift_debias.samples import Samples
-from swift_debias.selection import Evaluation, Selection, SelectionSettings, evaluate
-from swift_debias.settings import Backbone, UserError
-from swift_debias.training import Checkpoints, Context, ExternalSet
+from swift_debias.methods._external import ExternalSet
+from swift_debias.methods._iterate import Evaluation, Selection, SelectionSettings, evaluate
 
 SMALL_RESNET = Backbone(architecture="small_resnet", options={"width": 8})
 LIBRARY = Path(methods.__file__).parents[2]
@@ -145,7 +149,7 @@ def test_batches_with_empty_cells_give_no_nan(
     algorithm, options = VARIANTS[variant]
     debiased = run(algorithm, classifier, external, context, **options)
     assert all(value.isfinite().all() for value in debiased.state_dict().values())
-    assert training.predict(debiased, external.full).isfinite().all()
+    assert inference.predict(debiased, external.full).isfinite().all()
     numbers = [v for row in context.history for v in row.values() if isinstance(v, float)]
     assert np.isfinite(numbers).all()
 
@@ -199,7 +203,7 @@ def test_llft_moves_nothing_but_the_head(
     debiased = run("llft", classifier, external, context)
     assert changed(before, debiased) == {"head.1.weight", "head.1.bias"}
     assert [row["step"] for row in context.history] == list(range(100, 1001, 100))
-    scores = training.predict(debiased, external.full)
+    scores = inference.predict(debiased, external.full)
     assert roc_auc_score(external.full.labels, scores) > 0.65
 
 
@@ -320,7 +324,7 @@ def test_selection_keeps_the_least_biased_accurate_iterate() -> None:
 
 
 def hard_bias(classifier: Classifier, samples: Samples) -> Evaluation:
-    logits = training.predict(classifier, samples)
+    logits = inference.predict(classifier, samples)
     return evaluate(logits, samples.labels, samples.attributes, "eodds")
 
 
@@ -459,7 +463,7 @@ def test_diffprune_influence_against_one_backward_of_the_whole_set(
     samples = external.full
     monkeypatch.setattr(diffprune, "BATCH_SIZE", 7)
     frozen = copy.deepcopy(classifier).requires_grad_(False)
-    logits = training.predict(frozen, samples)
+    logits = inference.predict(frozen, samples)
     found = diffprune.bias_influence(frozen, "extractor.1", samples, logits, proxy)
 
     kept: list[Tensor] = []
@@ -536,10 +540,10 @@ def test_diffprune_units_are_silent_in_the_reloaded_model(
     seen: list[Tensor] = []
     layer = loaded.get_submodule("extractor.bn1")
     layer.register_forward_hook(lambda _, inputs, output: seen.append(output.clone()))
-    scores = training.predict(loaded, external.full)
+    scores = inference.predict(loaded, external.full)
     output = torch.cat(seen)
     assert torch.equal(output == 0, (mask == 0).expand_as(output))
-    assert torch.equal(scores, training.predict(pruned, external.full))
+    assert torch.equal(scores, inference.predict(pruned, external.full))
     assert hard_bias(loaded, external.full).bias == best["hard_bias"]
 
 
@@ -580,7 +584,7 @@ def test_diffprune_layer() -> None:
 
 def unprivileged_group(classifier: Classifier, samples: Samples) -> int:
     """By scikit-learn's AUC."""
-    scores, y, a = training.predict(classifier, samples), samples.labels, samples.attributes
+    scores, y, a = inference.predict(classifier, samples), samples.labels, samples.attributes
     areas = [roc_auc_score(y[a == group], scores[a == group]) for group in (0, 1)]
     return int(np.argmin(areas))
 
@@ -876,7 +880,7 @@ def test_swift_hard_mask_keeps_the_rate_that_is_best_on_the_external_set(
 
     rates = (0.2, 0.5, 0.8)
     alone = [one((rate,))[0] for rate in rates]
-    best = int(np.argmax([training.external_score(c, external.balanced) for c in alone]))
+    best = int(np.argmax([inference.external_score(c, external.balanced) for c in alone]))
     found, context = one(rates)
     assert context.history[-1] == {"stage": "search", "hard_rate": rates[best]}
     states = [found.state_dict(), alone[best].state_dict()]
@@ -1016,7 +1020,7 @@ def test_methods_read_the_shared_importances(
     variant: str, biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
     """The artefact of rule `importance` has every key that the methods read."""
-    from swift_debias.external import SHARED, shared_importance
+    from swift_debias.importance.shared import SHARED, shared_importance
 
     classifier, external = biased
     context = make_context()
@@ -1034,14 +1038,14 @@ def test_shared_importances_equal_those_of_each_part_alone(
     part: str, biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
     """One pass over the full set also measures the balanced samples one by one."""
-    from swift_debias import fisher
-    from swift_debias.external import SHARED, shared_importance
+    from swift_debias.importance import estimators
+    from swift_debias.importance.shared import SHARED, shared_importance
 
     classifier, external = biased
     finetuning = make_context().finetuning
     together = shared_importance(classifier, external, finetuning, 16, seed=0)
     samples = external.full if part == "full" else external.balanced
-    alone = fisher.per_sample(classifier, lambda: samples.batches(16))
+    alone = estimators.per_sample(classifier, lambda: samples.batches(16))
     some = [name for name in SHARED if f".{part}." in name]
     only = shared_importance(classifier, external, finetuning, 16, seed=0, wanted=some)
     assert list(only) == some

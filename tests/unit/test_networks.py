@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swift_debias import networks
-from swift_debias.networks import Classifier
-from swift_debias.settings import Backbone, UserError
+from swift_debias.config.schema import Backbone
+from swift_debias.errors import UserError
+from swift_debias.learning import networks
+from swift_debias.learning.networks import Classifier
 
 SMALL_RESNET = Backbone(architecture="small_resnet", options={"width": 8})
 SMALL_DENSENET = Backbone(

@@ -26,9 +26,21 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from swift_debias import report, tables
-from swift_debias.report import Section, Shown
-from swift_debias.settings import UserError
+from swift_debias.errors import UserError
+from swift_debias.evaluation.cells import lookup
+from swift_debias.report import data_tables, render, statistics_tables, tables
+from swift_debias.report.html import (
+    Section,
+    Shown,
+    configuration,
+    figure_gallery,
+    fragment,
+    grid,
+    image,
+    page,
+    result_tables,
+    software,
+)
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -54,11 +66,11 @@ def make_metrics() -> pd.DataFrame:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tables as the run writes them, and two figures."""
     folder = tmp_path_factory.mktemp("report")
-    cells = tables.lookup(make_metrics())
+    cells = lookup(make_metrics())
     block = mock.block("skin", "skin_tone", metrics=("auc", "spd"))
     for name in ("table1", "table2"):
         table = tables.assemble(name, "Skin lesions", [block], cells, {}, mock.TITLES, True)
-        tables.write(table, folder / "tables")
+        render.write(table, folder / "tables")
     for name, color in (("figure1", "red"), ("pareto", "blue")):
         figure = Figure(figsize=(3, 2), facecolor=color)
         figure.savefig(folder / f"{name}.png", dpi=300)
@@ -93,13 +105,13 @@ def html(folder: Path) -> str:
         Section(
             "run",
             "What was run",
-            report.configuration(settings, report.software(folder / "requirements.txt")),
+            configuration(settings, software(folder / "requirements.txt")),
         ),
-        Section("tables", "Tables", report.result_tables(sorted(folder.glob("tables/*.html")))),
+        Section("tables", "Tables", result_tables(sorted(folder.glob("tables/*.html")))),
         Section(
             "figures",
             "Figures",
-            report.figure_gallery(
+            figure_gallery(
                 Shown(name, "Bias & more", "A caption.", folder / f"{name}.png")
                 for name in ("figure1", "pareto")
             ),
@@ -107,14 +119,14 @@ def html(folder: Path) -> str:
         Section(
             "dropped",
             "Everything left out",
-            report.grid(tables.exclusions({"ddi": log}), "exclusions", "Rows")
-            + report.grid(report.metrics_left_out(metrics), "reasons", "Metrics")
-            + report.grid(report.unknown_groups(metrics), "unknown", "Unknown")
-            + report.grid(rows, "many", "Many rows")
-            + report.grid(rows[:0], "empty", "Nothing here"),
+            grid(data_tables.exclusions({"ddi": log}), "exclusions", "Rows")
+            + grid(data_tables.metrics_left_out(metrics), "reasons", "Metrics")
+            + grid(data_tables.unknown_groups(metrics), "unknown", "Unknown")
+            + grid(rows, "many", "Many rows")
+            + grid(rows[:0], "empty", "Nothing here"),
         ),
     ]
-    return report.page("demo", sections, synthetic=True)
+    return page("demo", sections, synthetic=True)
 
 
 # --- without a browser ----------------------------------------------------------------------------
@@ -179,23 +191,23 @@ def test_images_are_the_files(html: str, folder: Path) -> None:
 
 def test_banner_only_where_the_data_are_made_up(html: str) -> None:
     assert 'class="banner"' in html
-    assert 'class="banner"' not in report.page("paper", [], synthetic=False)
+    assert 'class="banner"' not in page("paper", [], synthetic=False)
 
 
 def test_versions_pinned_and_found(folder: Path) -> None:
     (folder / "pins.txt").write_text(f"numpy=={np.__version__}\nnobody-has-this==2\n")
-    frame = report.software(folder / "pins.txt").set_index("package")
+    frame = software(folder / "pins.txt").set_index("package")
     assert frame["here"]["numpy"] == frame["pinned"]["numpy"] == np.__version__
     assert frame["here"]["nobody-has-this"] == "not in this job's environment"
 
 
 def test_everything_left_out_is_counted() -> None:
     metrics = make_metrics()
-    reasons = report.metrics_left_out(metrics)
+    reasons = data_tables.metrics_left_out(metrics)
     assert reasons["without a value"].sum() == 2
-    assert report.unknown_groups(metrics)["of unknown group"].tolist() == [7]
+    assert data_tables.unknown_groups(metrics)["of unknown group"].tolist() == [7]
     log = {"images": {"isic2019": 5}, "removed": {"same_id": 2}, "groups": 3}
-    facts = report.cohort_facts({"skin": log})
+    facts = data_tables.cohort_facts({"skin": log})
     assert facts.values.tolist() == [
         ["Skin lesions", "images", "isic2019", 5],
         ["Skin lesions", "removed", "same id", 2],
@@ -221,10 +233,10 @@ def test_intervals_are_written_out_and_empty_where_there_are_none() -> None:
             **{"difference_high": [none, 0.2], "reason": None},
         }
     )
-    found = report.bootstrap_intervals(frame, mock.TITLES, ["auc"])
+    found = statistics_tables.bootstrap_intervals(frame, mock.TITLES, ["auc"])
     assert found["95 % interval"].tolist() == ["0.450 to 0.550", "0.500 to 0.700"]
     assert found["its 95 % interval"].tolist() == ["", "-0.020 to +0.200"]
-    assert report.bootstrap_intervals(frame, mock.TITLES, ["spd"]).empty
+    assert statistics_tables.bootstrap_intervals(frame, mock.TITLES, ["spd"]).empty
 
 
 def test_sizes_of_external_sets(tmp_path: Path) -> None:
@@ -232,7 +244,7 @@ def test_sizes_of_external_sets(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     rows = [(0, 0, True)] * 3 + [(0, 1, True)] * 3 + [(1, 0, True)] * 2 + [(1, 1, False)] * 5
     pd.DataFrame(rows, columns=["label", "attribute", "balanced"]).to_parquet(path)
-    (row,) = report.external_sizes([path]).to_dict("records")
+    (row,) = data_tables.external_sizes([path]).to_dict("records")
     assert row == {
         **{"task": "Skin lesions", "attribute": "Sex", "fold": 1},
         **{"images": 13, "balanced": 8, "smallest cell": 2},
@@ -243,9 +255,9 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.html"
     other.write_text("no body")
     with pytest.raises(UserError, match=r"other\.html"):
-        report.fragment(other)
+        fragment(other)
     with pytest.raises(UserError, match="not a PNG"):
-        report.image(other, "")
+        image(other, "")
 
 
 # --- in a browser ---------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import pytest
 import sklearn.metrics as sk
 from scipy import stats
 
-from swift_debias import metrics, statistics
-from swift_debias.tables import KEYS, Block
+from swift_debias.evaluation import bootstrap, fold_tests, metrics
+from swift_debias.evaluation.cells import KEYS, Block
 
 # --- over folds -----------------------------------------------------------------------------------
 
@@ -22,7 +22,7 @@ def test_sign_flip_against_every_sign_and_scipy(n: int) -> None:
     differences = np.random.default_rng(n).normal(0.5, 1, n)
     observed = abs(differences.mean())
     means = [abs(np.mean(differences * signs)) for signs in product([1, -1], repeat=n)]
-    p = statistics.sign_flip(differences)
+    p = fold_tests.sign_flip(differences)
     assert p == np.mean([mean >= observed - 1e-12 for mean in means])
     scipy = stats.permutation_test(
         (differences,),
@@ -36,14 +36,14 @@ def test_sign_flip_against_every_sign_and_scipy(n: int) -> None:
 
 
 def test_five_folds_cannot_go_below_the_floor() -> None:
-    result = statistics.paired(np.array([0.1, 0.2, 0.15, 0.12, 0.11]))
+    result = fold_tests.paired(np.array([0.1, 0.2, 0.15, 0.12, 0.11]))
     assert result.p_permutation == result.p_floor == 0.0625
 
 
 def test_paired_agrees_with_scipy() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(0.7, 0.1, 5), rng.normal(0.65, 0.1, 5)
-    result = statistics.paired(a - b)
+    result = fold_tests.paired(a - b)
     scipy = stats.ttest_rel(a, b)
     assert result.n_folds == 5
     assert result.difference == pytest.approx(a.mean() - b.mean())
@@ -52,23 +52,23 @@ def test_paired_agrees_with_scipy() -> None:
 
 
 def test_too_few_or_equal_folds_are_null_with_the_reason() -> None:
-    assert statistics.paired(np.array([])).reason == "no fold in common"
-    one = statistics.paired(np.array([0.1]))
+    assert fold_tests.paired(np.array([])).reason == "no fold in common"
+    one = fold_tests.paired(np.array([0.1]))
     assert (one.difference, one.p_t, one.reason) == (0.1, None, "one fold only")
-    same = statistics.paired(np.zeros(4))
+    same = fold_tests.paired(np.zeros(4))
     assert (same.difference, same.p_t, same.p_permutation) == (0.0, None, 1.0)
     assert "same difference" in str(same.reason)
-    many = statistics.paired(np.random.default_rng(0).normal(size=21))
+    many = fold_tests.paired(np.random.default_rng(0).normal(size=21))
     assert many.p_permutation is None
     assert many.p_t is not None
     assert "no exact test" in str(many.reason)
 
 
 def test_holm_by_its_definition() -> None:
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert fold_tests.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     rng = np.random.default_rng(2)
     p = rng.random(12) ** 3
-    corrected = statistics.holm([*p, None, float("nan")])
+    corrected = fold_tests.holm([*p, None, float("nan")])
     assert corrected[12:] == [None, None]
     for alpha in (0.01, 0.05, 0.2):  # step down: stop at the first that is not small enough
         rejected = set()
@@ -101,7 +101,7 @@ def test_compare_pairs_folds_picks_the_best_other_and_corrects() -> None:
         "swift": [0.71, 0.75, 0.70, np.nan],
     }
     rows = metrics_rows(values)
-    result = statistics.compare("table1", [block(*values)], rows)
+    result = fold_tests.compare("table1", [block(*values)], rows)
     assert list(result.columns[:8]) == ["table", *KEYS, "against"]
     assert "baseline" not in set(result.method)
     others = result[result.against == "best other"].set_index("method").other
@@ -113,24 +113,24 @@ def test_compare_pairs_folds_picks_the_best_other_and_corrects() -> None:
     assert swift.p_t == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
     for against in ("baseline", "best other"):
         family = result[result.against == against]
-        assert family.p_t_holm.tolist() == pytest.approx(statistics.holm(family.p_t.tolist()))
+        assert family.p_t_holm.tolist() == pytest.approx(fold_tests.holm(family.p_t.tolist()))
         p = family.p_permutation.tolist()
-        assert family.p_permutation_holm.tolist() == pytest.approx(statistics.holm(p))
+        assert family.p_permutation_holm.tolist() == pytest.approx(fold_tests.holm(p))
     # lower is better: the best other is the smallest
-    lower = statistics.compare("t", [block(*values, metric="spd")], metrics_rows(values, "spd"))
+    lower = fold_tests.compare("t", [block(*values, metric="spd")], metrics_rows(values, "spd"))
     best = lower[(lower.against == "best other") & (lower.method == "swift")].other.item()
     assert best == "bmft"
     # a metric with no better direction has no best other
-    rate = statistics.compare("t", [block(*values, metric="tpr")], metrics_rows(values, "tpr"))
+    rate = fold_tests.compare("t", [block(*values, metric="tpr")], metrics_rows(values, "tpr"))
     assert set(rate.against) == {"baseline"}
 
 
 def test_compare_says_what_is_missing() -> None:
     rows = metrics_rows({"swift": [0.7, 0.8]})
-    result = statistics.compare("table1", [block("baseline", "swift")], rows)
+    result = fold_tests.compare("table1", [block("baseline", "swift")], rows)
     assert result.reason.tolist() == ["no fold in common"]
     assert result.n_folds.tolist() == [0]
-    assert statistics.compare("table1", [block("baseline")], rows).empty
+    assert fold_tests.compare("table1", [block("baseline")], rows).empty
 
 
 # --- over test images -----------------------------------------------------------------------------
@@ -172,14 +172,14 @@ def test_weighted_auc_against_sklearn(ties: bool) -> None:
     y = rng.integers(0, 2, 60)
     p = rng.integers(0, 8, 60) / 8 if ties else rng.random(60)
     weights = rng.integers(0, 4, (60, 5)).astype(float)
-    pairs = statistics.RankedPairs(p, np.flatnonzero(y == 0), np.flatnonzero(y == 1))
+    pairs = bootstrap.RankedPairs(p, np.flatnonzero(y == 0), np.flatnonzero(y == 1))
     expected = [sk.roc_auc_score(y, p, sample_weight=w) for w in weights.T]
     assert pairs.auc(weights) == pytest.approx(expected, abs=1e-12)
 
 
 def test_resampling_keeps_every_cell_its_size() -> None:
     strata = np.random.default_rng(0).integers(0, 4, 200)
-    counts = statistics.resample_counts(strata, 300, np.random.default_rng(1))
+    counts = bootstrap.resample_counts(strata, 300, np.random.default_rng(1))
     for stratum in range(4):
         rows = strata == stratum
         assert (counts[rows].sum(axis=0) == rows.sum()).all()
@@ -194,12 +194,12 @@ def test_bootstrap_against_a_loop_over_repeated_rows(groups: int) -> None:
     """Each resample written out as rows and scored by metrics.score."""
     frame = predictions(groups=groups)
     resamples = 6
-    result = statistics.bootstrap(frame, groups, seed=3, resamples=resamples, min_group=5)
+    result = bootstrap.bootstrap(frame, groups, seed=3, resamples=resamples, min_group=5)
 
     one = frame[(frame.method == "swift") & (frame.fold == 0) & (frame.attribute >= 0)]
     strata = one.attribute.to_numpy(int) * 2 + one.label.to_numpy()
     rng = np.random.default_rng([3, zlib.crc32(b"ddi")])
-    counts = statistics.resample_counts(strata, resamples, rng).astype(int)
+    counts = bootstrap.resample_counts(strata, resamples, rng).astype(int)
 
     def score(method: str, fold: int, weights: np.ndarray) -> pd.Series:
         model = frame[(frame.method == method) & (frame.fold == fold) & (frame.attribute >= 0)]
@@ -232,11 +232,11 @@ def test_bootstrap_against_a_loop_over_repeated_rows(groups: int) -> None:
 def test_bootstrap_does_not_depend_on_the_order_of_rows_or_data_sets() -> None:
     frame = predictions()
     two = pd.concat([frame.assign(dataset="atlas"), frame])
-    alone = statistics.bootstrap(frame, 2, seed=1, resamples=40)
-    both = statistics.bootstrap(two, 2, seed=1, resamples=40)
+    alone = bootstrap.bootstrap(frame, 2, seed=1, resamples=40)
+    both = bootstrap.bootstrap(two, 2, seed=1, resamples=40)
     part = both[both.dataset == "ddi"].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, part)
-    other = statistics.bootstrap(frame, 2, seed=2, resamples=40)
+    other = bootstrap.bootstrap(frame, 2, seed=2, resamples=40)
     assert not np.allclose(alone.low, other.low)
 
 
@@ -248,27 +248,27 @@ def test_bootstrap_pairs_images_by_id() -> None:
             frame[frame.method == "swift"].sample(frac=1, random_state=0),
         ]
     )
-    expected = statistics.bootstrap(frame, 2, seed=1, resamples=20)
-    result = statistics.bootstrap(shuffled, 2, seed=1, resamples=20)
+    expected = bootstrap.bootstrap(frame, 2, seed=1, resamples=20)
+    result = bootstrap.bootstrap(shuffled, 2, seed=1, resamples=20)
     pd.testing.assert_frame_equal(result, expected)
     with pytest.raises(ValueError, match="swift, fold 1: scored other images"):
-        statistics.bootstrap(frame[:-1], 2, seed=1, resamples=5)
+        bootstrap.bootstrap(frame[:-1], 2, seed=1, resamples=5)
 
 
 def test_bootstrap_without_baseline_or_with_a_missing_model() -> None:
     frame = predictions()
-    alone = statistics.bootstrap(frame[frame.method == "swift"], 2, seed=1, resamples=5)
+    alone = bootstrap.bootstrap(frame[frame.method == "swift"], 2, seed=1, resamples=5)
     assert alone.difference.isna().all()
     assert alone.low.notna().all()
     partial = frame[(frame.method == "baseline") | (frame.fold == 0)]
-    result = statistics.bootstrap(partial, 2, seed=1, resamples=5)
+    result = bootstrap.bootstrap(partial, 2, seed=1, resamples=5)
     swift = result[(result.method == "swift") & (result.metric == "auc")].iloc[0]
     one = frame[(frame.fold == 0) & (frame.attribute >= 0)]
     auc = {m: sk.roc_auc_score(g.label, g.score) for m, g in one.groupby("method")}
     assert swift.n_folds == 1
     assert swift.difference == pytest.approx(auc["swift"] - auc["baseline"])
     partial = frame[(frame.method == "swift") | (frame.fold == 0)]
-    result = statistics.bootstrap(partial, 2, seed=1, resamples=5)
+    result = bootstrap.bootstrap(partial, 2, seed=1, resamples=5)
     swift = result[(result.method == "swift") & (result.metric == "auc")].iloc[0]
     assert swift.n_folds == 2
     assert swift.difference == pytest.approx(auc["swift"] - auc["baseline"])
@@ -277,12 +277,12 @@ def test_bootstrap_without_baseline_or_with_a_missing_model() -> None:
 def test_bootstrap_of_a_degenerate_group_is_null_with_the_reason() -> None:
     frame = predictions()
     frame = frame[(frame.attribute != 1) | (frame.label == 1)]
-    result = statistics.bootstrap(frame, 2, seed=1, resamples=5)
+    result = bootstrap.bootstrap(frame, 2, seed=1, resamples=5)
     null = result[result.metric.isin(["eodds", "auc_min", "auc_gap"])]
     assert null.value.isna().all()
     assert null.reason.notna().all()
     assert result[result.metric.isin(["auc", "spd"])].low.notna().all()
-    assert statistics.bootstrap(frame.assign(attribute=-1), 2, seed=1).empty
+    assert bootstrap.bootstrap(frame.assign(attribute=-1), 2, seed=1).empty
 
 
 def test_interval_has_the_right_width() -> None:
@@ -300,7 +300,7 @@ def test_interval_has_the_right_width() -> None:
             "score": rng.random(n) + 0.2,
         }
     )
-    result = statistics.bootstrap(frame, 2, seed=0, resamples=1500)
+    result = bootstrap.bootstrap(frame, 2, seed=0, resamples=1500)
     row = result[result.metric == "balanced_accuracy"].iloc[0]
     expected = 2 * 1.96 * np.sqrt(2 * 0.7 * 0.3 / 1000) / 2
     assert row.high - row.low == pytest.approx(expected, rel=0.1)

@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 import sklearn.metrics as sk
 
-from swift_debias import metrics, tables
-from swift_debias.settings import UserError
-from swift_debias.tables import KEYS, Block
+from swift_debias.errors import UserError
+from swift_debias.evaluation import cells, metrics, words
+from swift_debias.evaluation.cells import KEYS, Block
+from swift_debias.report import data_tables, render, tables
+from swift_debias.report.costs import cost_table, read_costs, stage_times
+from swift_debias.report.published import published_lookup, read_published
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "resources" / "published_results.csv"
 TITLES = {"baseline": "Baseline", "llft": "LLFT", "swift": "SWiFT"}
@@ -63,9 +66,9 @@ def block(*methods: str, names: tuple[str, ...] = ("auc", "spd", "eodds")) -> Bl
 
 
 def make(scored: pd.DataFrame, *blocks: Block, synthetic: bool = False) -> tables.Table:
-    theirs = {} if synthetic else tables.published_lookup(tables.read_published(PUBLISHED))
+    theirs = {} if synthetic else published_lookup(read_published(PUBLISHED))
     blocks = blocks or (block("baseline", "llft", "swift"),)
-    ours = tables.lookup(scored)
+    ours = cells.lookup(scored)
     return tables.assemble("table1", "Skin", blocks, ours, theirs, TITLES, synthetic)
 
 
@@ -110,8 +113,8 @@ def published_blocks(published: pd.DataFrame, table: int) -> list[Block]:
 
 
 def test_finds_every_published_number() -> None:
-    published = tables.read_published(PUBLISHED)
-    theirs = tables.published_lookup(published)
+    published = read_published(PUBLISHED)
+    theirs = published_lookup(published)
     assert len(published) == 558
     for row in published.itertuples():
         found = theirs[tuple(getattr(row, key) for key in KEYS)]
@@ -130,16 +133,16 @@ def test_read_published_names_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("table,task\n1,skin\n")
     with pytest.raises(UserError, match="columns missing: attribute, backbone"):
-        tables.read_published(path)
+        read_published(path)
 
 
 def test_ranks_share_ties_at_the_printed_precision() -> None:
     nan = float("nan")
-    assert tables.ranks([0.7, 0.9, 0.8, nan], "auc") == [0, 1, 2, 0]
-    assert tables.ranks([0.7, 0.9, 0.8], "spd") == [1, 0, 2]
-    assert tables.ranks([0.7004, 0.7001, 0.69], "auc") == [1, 1, 2]
-    assert tables.ranks([0.1, 0.2], "tpr") == [0, 0]
-    assert tables.ranks([nan, nan], "auc") == [0, 0]
+    assert render.ranks([0.7, 0.9, 0.8, nan], "auc") == [0, 1, 2, 0]
+    assert render.ranks([0.7, 0.9, 0.8], "spd") == [1, 0, 2]
+    assert render.ranks([0.7004, 0.7001, 0.69], "auc") == [1, 1, 2]
+    assert render.ranks([0.1, 0.2], "tpr") == [0, 0]
+    assert render.ranks([nan, nan], "auc") == [0, 0]
 
 
 def markdown_rows(text: str) -> dict[str, list[str]]:
@@ -149,7 +152,7 @@ def markdown_rows(text: str) -> dict[str, list[str]]:
 
 def test_markdown_marks_the_best_and_shows_the_published_value(scored: pd.DataFrame) -> None:
     table = make(scored)
-    rows = markdown_rows(tables.markdown(table))
+    rows = markdown_rows(render.markdown(table))
     assert list(rows) == ["Method", "---", "Baseline", "LLFT", "SWiFT"]
     wide = table.cells.pivot_table(index="method", columns=["dataset", "metric"], values="mean")
     for column, (dataset, metric) in enumerate(
@@ -162,18 +165,18 @@ def test_markdown_marks_the_best_and_shows_the_published_value(scored: pd.DataFr
         assert printed[order[1]].startswith("<u>")
         assert printed[order[2]].startswith("0.")
     assert "(0.586 ± 0.008)" in rows["Baseline"][0]
-    assert "Grey: published" in tables.markdown(table)
+    assert "Grey: published" in render.markdown(table)
     assert "over 3 folds" in table.caption
 
 
 def test_synthetic_tables_say_so_and_show_no_published_value(scored: pd.DataFrame) -> None:
     table = make(scored, synthetic=True)
     assert table.cells.published_mean.isna().all()
-    for text in (tables.markdown(table), tables.latex(table), tables.html(table)):
+    for text in (render.markdown(table), render.latex(table), render.html(table)):
         assert "Synthetic data" in text
         assert "ublished" not in text
         assert "0.586" not in text
-    assert "[synthetic data]" in tables.terminal(table)
+    assert "[synthetic data]" in render.terminal(table)
 
 
 def test_what_is_missing_is_told(scored: pd.DataFrame) -> None:
@@ -187,9 +190,9 @@ def test_what_is_missing_is_told(scored: pd.DataFrame) -> None:
     notes = "\n".join(table.notes)
     assert "tpr[1]: no sample of class 1: LLFT ddi eodds (1 of 3 folds)" in notes
     assert "not computed in this run: bmft fitzpatrick17k auc" in notes
-    for text in (tables.markdown(table), tables.latex(table), tables.html(table)):
+    for text in (render.markdown(table), render.latex(table), render.html(table)):
         assert "no sample of class 1" in text
-    assert tables.MISSING in tables.terminal(table)
+    assert words.MISSING in render.terminal(table)
     assert "over 2 to 3 folds" in table.caption
 
 
@@ -200,12 +203,12 @@ def test_latex_is_balanced_and_escaped(scored: pd.DataFrame) -> None:
         "table1",
         "50 % & more_",
         table.blocks,
-        tables.lookup(scored),
+        cells.lookup(scored),
         {},
         {"swift": "SWiFT_1", "baseline": r"a\b{c}"},
         False,
     )
-    text = tables.latex(table)
+    text = render.latex(table)
     assert "50 \\% \\& more\\_" in text
     assert "SWiFT\\_1" in text
     assert "a\\textbackslash{}b\\{c\\}" in text
@@ -258,11 +261,11 @@ def read_html(text: str) -> Reader:
 
 def test_html_is_self_contained_and_escaped(scored: pd.DataFrame) -> None:
     titles = TITLES | {"swift": "<script>alert(1)</script>"}
-    ours = tables.lookup(scored)
+    ours = cells.lookup(scored)
     table = tables.assemble(
         "table1", "A < B", [block("baseline", "swift")], ours, {}, titles, False
     )
-    text = tables.page(table.title, tables.html(table))
+    text = render.page(table.title, render.html(table))
     reader = read_html(text)
     assert not reader.links
     assert not {"script", "link", "img", "iframe"} & set(reader.tags)
@@ -276,7 +279,7 @@ def test_html_is_self_contained_and_escaped(scored: pd.DataFrame) -> None:
 
 
 def test_terminal_is_short_and_marks_the_best(scored: pd.DataFrame) -> None:
-    text = tables.terminal(make(scored))
+    text = render.terminal(make(scored))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     methods = [line for line in lines if line.startswith(tuple(TITLES.values()))]
@@ -287,8 +290,8 @@ def test_terminal_is_short_and_marks_the_best(scored: pd.DataFrame) -> None:
 
 def test_write_gives_the_same_bytes_twice(scored: pd.DataFrame, tmp_path: Path) -> None:
     table = make(scored)
-    first = tables.write(table, tmp_path / "a")
-    second = tables.write(make(scored.sample(frac=1, random_state=0)), tmp_path / "b")
+    first = render.write(table, tmp_path / "a")
+    second = render.write(make(scored.sample(frac=1, random_state=0)), tmp_path / "b")
     assert [path.suffix for path in first] == [".csv", ".md", ".tex", ".html", ".txt"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -300,14 +303,14 @@ def test_one_fold_has_no_deviation(scored: pd.DataFrame) -> None:
     table = make(scored[scored.fold == 0], synthetic=True)
     assert table.cells["std"].isna().all()
     assert "over 1 fold." in table.caption
-    assert "±" not in tables.markdown(table).split("**Skin")[1]
+    assert "±" not in render.markdown(table).split("**Skin")[1]
 
 
 def test_titles() -> None:
-    assert tables.title("eodds") == "EOdds"
-    assert tables.title("tpr[1]") == "TPR [1]"
-    assert tables.title("my_attribute") == "My attribute"
-    assert (tables.arrow("auc"), tables.arrow("spd"), tables.arrow("tpr")) == ("↑", "↓", "")
+    assert words.title("eodds") == "EOdds"
+    assert words.title("tpr[1]") == "TPR [1]"
+    assert words.title("my_attribute") == "My attribute"
+    assert (words.arrow("auc"), words.arrow("spd"), words.arrow("tpr")) == ("↑", "↓", "")
 
 
 # --- costs and sizes ------------------------------------------------------------------------------
@@ -324,17 +327,17 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({**cost, "peak_memory_mb": 1234.5, "parameters_changed": 7}))
-    costs = tables.read_costs(tmp_path.rglob("cost.json"))
-    table = tables.cost_table(costs, TITLES, synthetic=True)
-    rows = markdown_rows(tables.markdown(table))
+    costs = read_costs(tmp_path.rglob("cost.json"))
+    table = cost_table(costs, TITLES, synthetic=True)
+    rows = markdown_rows(render.markdown(table))
     assert rows["Baseline (training)"][0] == "105.0 ± 7.1"
     assert rows["SWiFT"][0] == "9.0 ± 1.4"
     assert rows["SWiFT"][2] == "900 ± 0"
     assert rows["SWiFT"][1].startswith("1,23")
-    assert read_html(tables.html(table)).rows[-1][0] == "SWiFT"
+    assert read_html(render.html(table)).rows[-1][0] == "SWiFT"
 
     (tmp_path / "debiased/skin/net/sex/swift/fold1/cost.json").write_text("{}")
-    table = tables.cost_table(tables.read_costs(tmp_path.rglob("cost.json")), TITLES, True)
+    table = cost_table(read_costs(tmp_path.rglob("cost.json")), TITLES, True)
     assert any("not recorded" in note for note in table.notes)
 
 
@@ -348,13 +351,13 @@ def test_stage_times_sum_jobs(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(header + f"{seconds}\t0:00:{seconds}\t{memory}\t1\n")
-    stages = tables.stage_times(tmp_path)
+    stages = stage_times(tmp_path)
     assert stages.stage.tolist() == ["summary", "debias"]
     assert stages.jobs.tolist() == [1, 2]
     assert stages.seconds.tolist() == [20, 15]
     assert stages["longest job (s)"].tolist() == [20, 10]
     assert stages["peak memory (MB)"].tolist() == [50, 200.5]
-    assert tables.stage_times(tmp_path / "none").empty
+    assert stage_times(tmp_path / "none").empty
 
 
 def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -> None:
@@ -372,7 +375,7 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
         {"rule": "lateral", "removed": 0, "examples": []},
     ]
     logs = {"ddi": {"rows_read": 5, "rules": rules}}
-    sizes = tables.data_sizes({"ddi": manifest}, logs).iloc[0]
+    sizes = data_tables.data_sizes({"ddi": manifest}, logs).iloc[0]
     assert (sizes["rows read"], sizes["images"], sizes["class 1"], sizes["patients"]) == (
         5,
         3,
@@ -380,9 +383,9 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
         2,
     )
     assert (sizes["female"], sizes["male"], sizes["age known"]) == (1, 1, 1)
-    assert tables.exclusions(logs).values.tolist() == [["DDI", "no image file", 2, "x, y"]]
+    assert data_tables.exclusions(logs).values.tolist() == [["DDI", "no image file", 2, "x, y"]]
 
-    groups = tables.group_sizes(scored, {"skin_tone": ("light", "dark")})
+    groups = data_tables.group_sizes(scored, {"skin_tone": ("light", "dark")})
     fold = predictions[(predictions.method == "baseline") & (predictions.fold == 0)]
     for row in groups.itertuples():
         dataset = {"DDI": "ddi"}.get(row[3], "fitzpatrick17k")
@@ -393,12 +396,12 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
 
 def test_plain_frames_are_escaped_and_whole() -> None:
     frame = pd.DataFrame({"a|b": ["x" * 200 + "<i>"], "n": [1234567], "v": [0.12345], "ok": [True]})
-    text = tables.frame_html(frame, "f")
+    text = render.frame_html(frame, "f")
     assert "x" * 200 + "&lt;i&gt;" in text
     assert "<td>1,234,567</td>" in text
     assert "<td>yes</td>" in text
-    lines = tables.frame_markdown(frame, decimals=2).splitlines()
+    lines = render.frame_markdown(frame, decimals=2).splitlines()
     assert lines[0] == "| a\\|b | n | v | ok |"
     assert lines[2].endswith("| 1,234,567 | 0.12 | yes |")
     many = pd.DataFrame({"n": range(700)})
-    assert tables.frame_html(many, "m").count("<tr>") == 700
+    assert render.frame_html(many, "m").count("<tr>") == 700

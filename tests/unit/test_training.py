@@ -17,12 +17,14 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
-from swift_debias import devices, training
-from swift_debias.augment import views
-from swift_debias.networks import Classifier, Head
-from swift_debias.samples import Features, Samples, make_samples, read_ahead
-from swift_debias.settings import Augmentation, Compute, Optimizer
-from swift_debias.training import Checkpoints, Context, fit, set_trainable
+from swift_debias.config.schema import Augmentation, Compute, Optimizer
+from swift_debias.learning import devices, inference, loop
+from swift_debias.learning.augment import views
+from swift_debias.learning.checkpoints import Checkpoints
+from swift_debias.learning.context import Context, set_trainable
+from swift_debias.learning.loop import fit
+from swift_debias.learning.networks import Classifier, Head
+from swift_debias.learning.samples import Features, Samples, make_samples, read_ahead
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -196,7 +198,7 @@ def test_inference_restores_the_mode_of_every_part(make_classifier: Any, make_sa
     before = [module.training for module in classifier.modules()]
     assert True in before
     assert False in before
-    training.predict(classifier, make_samples(8))
+    inference.predict(classifier, make_samples(8))
     assert [module.training for module in classifier.modules()] == before
 
 
@@ -213,8 +215,8 @@ def test_features_of_drawn_views_equal_real_passes(
         make_classifier(),
     )
     context = make_context(epochs=2, augmentation=augmentation)
-    drawn = training.drawn_views(20, context, "head")
-    features = training.extract_features(classifier, samples, drawn, batch_size=7)
+    drawn = loop.drawn_views(20, context, "head")
+    features = inference.extract_features(classifier, samples, drawn, batch_size=7)
     assert set(features.views) <= set(views(augmentation))
     for slot, code in enumerate(features.views):
         seen = torch.nonzero(drawn[code]).squeeze(1)
@@ -238,7 +240,7 @@ def test_drawn_views_are_those_that_training_draws(make_samples: Any, make_conte
     head = Head(4, 0.5)
     optimizer = context.make_optimizer(head.parameters())
     fit(head, features, context.objective(samples, 1, 0), optimizer, context, "head")
-    drawn = training.drawn_views(20, context, "head")
+    drawn = loop.drawn_views(20, context, "head")
     assert torch.equal(drawn, seen)
     assert 20 < drawn.sum() <= 60
 
@@ -254,8 +256,8 @@ def test_head_on_features_equals_head_on_images(
         optimizer = context.make_optimizer(classifier.head.parameters())
         objective = context.objective(samples, prediction=0.9, bias=0.1)
         if cached:
-            drawn = training.drawn_views(len(samples), context, "head")
-            features = training.extract_features(classifier, samples, drawn)
+            drawn = loop.drawn_views(len(samples), context, "head")
+            features = inference.extract_features(classifier, samples, drawn)
             fit(classifier.head, features, objective, optimizer, context, "head")
         else:
             fit(classifier, samples, objective, optimizer, context, "head")
@@ -366,15 +368,15 @@ def test_log_has_a_line_an_epoch(
 def test_pretraining_learns_the_label(
     precision: str, make_classifier: Any, make_samples: Any, make_context: Any
 ) -> None:
-    from swift_debias.settings import Pretraining
+    from swift_debias.config.schema import Pretraining
 
     recipe = Pretraining(epochs=20, batch_size=16, optimizer=Optimizer(name="adam", lr=1e-2))
     train, validation = make_samples(96, 0), make_samples(96, 1)
     classifier = make_classifier()
     context = make_context(compute=Compute(device="cpu", precision=precision))
-    start = training.auc(training.predict(classifier, validation), validation.labels)
-    training.pretrain(classifier, train, validation, recipe, context)
-    end = training.auc(training.predict(classifier, validation), validation.labels)
+    start = inference.auc(inference.predict(classifier, validation), validation.labels)
+    loop.pretrain(classifier, train, validation, recipe, context)
+    end = inference.auc(inference.predict(classifier, validation), validation.labels)
     assert end > max(start, 0.8)
     watched = context.history[-1]["validation_auc"]  # in the precision of the training
     assert watched == end if precision == "fp32" else watched == pytest.approx(end, abs=0.02)
@@ -389,9 +391,9 @@ def test_auc_is_scikit_learns_also_with_ties() -> None:
     for _ in range(20):
         labels = rng.integers(0, 2, 50)
         scores = rng.integers(0, 8, 50).astype(np.float32)
-        found = training.auc(torch.from_numpy(scores), torch.from_numpy(labels).float())
+        found = inference.auc(torch.from_numpy(scores), torch.from_numpy(labels).float())
         np.testing.assert_allclose(found, roc_auc_score(labels, scores), rtol=1e-12)
-    assert np.isnan(training.auc(torch.ones(3), torch.ones(3)))
+    assert np.isnan(inference.auc(torch.ones(3), torch.ones(3)))
 
 
 def test_external_score_is_balanced_accuracy_minus_gap(
@@ -399,19 +401,19 @@ def test_external_score_is_balanced_accuracy_minus_gap(
 ) -> None:
     samples = make_samples(80)
     classifier = train(make_classifier(), samples, steps=20)
-    decisions = (training.predict(classifier, samples) > 0).numpy()
+    decisions = (inference.predict(classifier, samples) > 0).numpy()
     y, a = samples.labels.numpy(), samples.attributes.numpy()
     gap = sum(
         abs(decisions[(y == label) & (a == 0)].mean() - decisions[(y == label) & (a == 1)].mean())
         for label in (0, 1)
     )
     expected = balanced_accuracy_score(y, decisions) - gap / 2
-    np.testing.assert_allclose(training.external_score(classifier, samples), expected, rtol=1e-9)
+    np.testing.assert_allclose(inference.external_score(classifier, samples), expected, rtol=1e-9)
 
 
 def test_predictions_do_not_depend_on_the_batches(make_classifier: Any, make_samples: Any) -> None:
     classifier, samples = make_classifier().train(), make_samples(30)
-    whole, parts = (training.predict(classifier, samples, size) for size in (30, 7))
+    whole, parts = (inference.predict(classifier, samples, size) for size in (30, 7))
     torch.testing.assert_close(whole, parts)
 
 
@@ -514,7 +516,7 @@ def test_features_of_a_view_that_was_not_computed_are_refused() -> None:
 
 
 def test_prepare_device_sets_threads_and_determinism() -> None:
-    from swift_debias.settings import Compute
+    from swift_debias.config.schema import Compute
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
@@ -534,12 +536,12 @@ def test_progress_bar_is_drawn_on_a_terminal_alone(
     parent, child = os.openpty()
     with os.fdopen(child, "w") as terminal, (tmp_path / "log").open("w") as log:
         monkeypatch.setattr(sys, "__stderr__", terminal)
-        with training._progress("resnet50 sex swift fold 0 step1", images=200, done=50) as bar:
+        with loop._progress("resnet50 sex swift fold 0 step1", images=200, done=50) as bar:
             bar.delay = bar.mininterval = 0
             bar.update(50)
         drawn = os.read(parent, 4096).decode()
         monkeypatch.setattr(sys, "__stderr__", log)
-        with training._progress("step1", images=200, done=0) as bar:
+        with loop._progress("step1", images=200, done=0) as bar:
             bar.update(200)
     os.close(parent)
     assert "resnet50 sex swift fold 0 step1:  50%" in drawn and "100/200" in drawn

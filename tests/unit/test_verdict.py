@@ -12,14 +12,16 @@ import pandas as pd
 import pytest
 import yaml
 
-from swift_debias import claims, tables, verdict
-from swift_debias.claims import Evidence, Scope, Where, decide, judge
-from swift_debias.settings import Method, UserError
-from swift_debias.tables import KEYS, Block
+from swift_debias.config.schema import Method
+from swift_debias.errors import UserError
+from swift_debias.evaluation.cells import KEYS, Block, lookup
+from swift_debias.report import claim_sweeps, claims, published, verdict
+from swift_debias.report.claims import decide, judge
+from swift_debias.report.evidence import Evidence, Scope, Where
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = ROOT.parent / "shared" / "paper" / "paper.txt"
-PUBLISHED = tables.read_published(ROOT / "resources" / "published_results.csv")
+PUBLISHED = published.read_published(ROOT / "resources" / "published_results.csv")
 CLAIMS = claims.read_claims(ROOT / "resources" / "claims.yaml")
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
@@ -295,7 +297,7 @@ def sweep_evidence(values: dict[str, tuple[float, float]], metric: str, *scopes:
         )
     }
     backbones = {("skin", "resnet50"): "resnet50", ("cxr", "resnet50"): "resnet50"}
-    found = tables.lookup(as_metrics(cells))
+    found = lookup(as_metrics(cells))
     return Evidence(PUBLISHED, found, backbones, sweeps, {}, "not computed in this run", False)
 
 
@@ -352,7 +354,7 @@ def test_sweeps_with_planted_answers(
     check: str, metric: str, values: dict, holds: bool | None
 ) -> None:
     setting, test, at = check.split()
-    claim = claims.Sweep(
+    claim = claim_sweeps.Sweep(
         type="sweep",
         setting=setting,
         test=test,
@@ -400,7 +402,7 @@ def test_sweep_pairs_and_masks() -> None:
     )
     rows = verdict.mask_rows(summary, "skin", "resnet50", "skin_tone", 0)
     assert rows.set_index("metric").value["mask[layer2]"] == pytest.approx(0.5)
-    masks = Evidence(PUBLISHED, tables.lookup(rows), one.backbones, {}, {}, "absent", False)
+    masks = Evidence(PUBLISHED, lookup(rows), one.backbones, {}, {}, "absent", False)
     early = judge(BY_ID["mask-skin-tone-early"], masks)
     assert early.holds is True
     assert early.instances[0].margin == pytest.approx(0.1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from swift_debias.code import _parse, code_id
+from swift_debias.run.code_id import _parse, code_id
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from swift_debias import settings
-from swift_debias.settings_document import SECTIONS, document
+from swift_debias.config import base, schema
+from swift_debias.config.document import SECTIONS, document
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -16,9 +16,9 @@ def test_the_file_is_up_to_date() -> None:
 def test_every_settings_model_is_documented() -> None:
     models = {
         model
-        for model in vars(settings).values()
+        for model in vars(schema).values()
         if isinstance(model, type)
-        and issubclass(model, settings.BaseModel)
-        and model.__module__ == settings.__name__
+        and issubclass(model, schema.BaseModel)
+        and model.__module__ == schema.__name__
     }
-    assert models - {settings.Model} == {model for _, model in SECTIONS}
+    assert models - {base.Model} == {model for _, model in SECTIONS}

@@ -16,7 +16,7 @@ import yaml
 from conda_channel import PYPI_NAMES
 from packaging.specifiers import SpecifierSet
 
-from swift_debias import code
+from swift_debias.run import code_id
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
@@ -80,8 +80,8 @@ def reached(script: Path) -> set[Path]:
         if path in seen:
             continue
         seen.add(path)
-        _, names = code._parse(path, SCRIPTS)
-        todo += [file for name in names if (file := code._file(SCRIPTS, name))]
+        _, names = code_id._parse(path, SCRIPTS)
+        todo += [file for name in names if (file := code_id._file(SCRIPTS, name))]
         todo += next((v for k, v in BY_NAME.items() if str(path).endswith(f"/{k}")), [])
     return seen
 
@@ -90,8 +90,8 @@ def third_party(script: Path) -> dict[str, set[str]]:
     """Top-level module from outside -> the files that import it."""
     found: dict[str, set[str]] = {}
     for path in reached(script):
-        _, names = code._parse(path, SCRIPTS)
-        modules = {name.split(".")[0] for name in names if not code._file(SCRIPTS, name)}
+        _, names = code_id._parse(path, SCRIPTS)
+        modules = {name.split(".")[0] for name in names if not code_id._file(SCRIPTS, name)}
         modules -= {"", "__future__", *sys.stdlib_module_names, LIBRARY.name}
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in PANDAS_ENGINES:

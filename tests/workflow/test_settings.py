@@ -6,17 +6,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from swift_debias import datasets, methods, settings
+from swift_debias import errors, methods
+from swift_debias.config import load as reading
+from swift_debias.config import schema
+from swift_debias.data import adapters
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def load(raw: dict) -> settings.Settings:
-    return settings.load(
+def load(raw: dict) -> schema.Settings:
+    return reading.load(
         raw,
         PROJECT,
         algorithms=methods.settings_models(),
-        adapters=datasets.available(),
+        adapters=adapters.available(),
     )
 
 
@@ -110,7 +113,7 @@ def _set(raw: dict, path: str, value: object) -> dict:
 def test_mistakes_are_refused_with_path_and_hint(
     paper: dict, path: str, value: object, expected: list[str]
 ) -> None:
-    with pytest.raises(settings.UserError) as error:
+    with pytest.raises(errors.UserError) as error:
         load(_set(paper, path, value))
     for part in expected:
         assert part in str(error.value)
@@ -118,7 +121,7 @@ def test_mistakes_are_refused_with_path_and_hint(
 
 def test_several_problems_are_named_at_once(paper: dict) -> None:
     raw = _set(_set(paper, "methods/swift/mask", "x"), "methods/bmft/rate", 3)
-    with pytest.raises(settings.UserError) as error:
+    with pytest.raises(errors.UserError) as error:
         load(raw)
     assert "methods.swift.mask" in str(error.value)
     assert "methods.bmft.rate" in str(error.value)

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from swift_debias import datasets, manifest
-from swift_debias.job import logged, whole
-from swift_debias.settings import make_dataset
+from swift_debias.config.schema import make_dataset
+from swift_debias.data import adapters, manifest
+from swift_debias.files import atomic_path
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    result = datasets.read(make_dataset(params.dataset), Path())
+    result = adapters.read(make_dataset(params.dataset), Path())
     if params.invert_labels:
         result.frame["label"] = 1 - result.frame["label"]
-    with whole(snakemake.output.manifest) as frame, whole(snakemake.output.log) as log:
+    with atomic_path(snakemake.output.manifest) as frame, atomic_path(snakemake.output.log) as log:
         manifest.write(result, snakemake.wildcards.dataset, frame, log)
     print(f"{result.log['rows_read']} rows read, {len(result.frame)} images kept")
     for rule in result.log["rules"]:

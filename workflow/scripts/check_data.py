@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from swift_debias import settings
-from swift_debias.datasets import check
-from swift_debias.job import logged, write_json, write_text
+from swift_debias import errors
+from swift_debias.config import schema
+from swift_debias.data import check
+from swift_debias.files import write_json, write_text
+from swift_debias.run.job import logged
 
 with logged(snakemake):
-    config = settings.Settings(**snakemake.params.settings)
+    config = schema.Settings(**snakemake.params.settings)
     expected = check.load_expected(Path(snakemake.input.expected))
     report = check.check(config, Path(), expected)
     write_json(snakemake.output.json, report.as_json())
     write_text(snakemake.output.text, report.as_text())
     print(report.as_text())
     if not report.ok:
-        raise settings.UserError(report.as_text())
+        raise errors.UserError(report.as_text())

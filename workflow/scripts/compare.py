@@ -2,15 +2,16 @@
 
 import pandas as pd
 
-from swift_debias import statistics, tables
-from swift_debias.job import logged, whole
+from swift_debias.evaluation import cells, fold_tests
+from swift_debias.files import atomic_path
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
     metrics = pd.read_parquet(str(snakemake.input.metrics))
     frames = [
-        statistics.compare(name, [tables.Block(**block) for block in blocks], metrics)
+        fold_tests.compare(name, [cells.Block(**block) for block in blocks], metrics)
         for name, blocks in params.tables.items()
     ]
-    with whole(snakemake.output[0]) as partial:
+    with atomic_path(snakemake.output[0]) as partial:
         pd.concat(frames, ignore_index=True).to_parquet(partial, index=False)

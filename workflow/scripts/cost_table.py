@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from swift_debias import tables
-from swift_debias.job import logged
+from swift_debias.report import render
+from swift_debias.report.costs import cost_table, read_costs
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    costs = tables.read_costs(map(Path, snakemake.input))
-    table = tables.cost_table(costs, params.titles, params.synthetic)
-    tables.write(table, Path(snakemake.output[0]).parent)
-    print(tables.terminal(table))
+    costs = read_costs(map(Path, snakemake.input))
+    table = cost_table(costs, params.titles, params.synthetic)
+    render.write(table, Path(snakemake.output[0]).parent)
+    print(render.terminal(table))

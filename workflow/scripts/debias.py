@@ -8,12 +8,8 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
-from swift_debias import devices, fisher, methods, networks, training
-from swift_debias.external import external_set, read_external, shared_importance
-from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import key, logged, whole, write_json
-from swift_debias.seeds import derive_seed
-from swift_debias.settings import (
+from swift_debias import methods
+from swift_debias.config.schema import (
     Augmentation,
     Backbone,
     Compute,
@@ -21,6 +17,16 @@ from swift_debias.settings import (
     Method,
     Pretraining,
 )
+from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.files import atomic_path, write_json
+from swift_debias.importance import store
+from swift_debias.importance.shared import shared_importance
+from swift_debias.learning import checkpoints, devices, networks
+from swift_debias.learning.context import Context
+from swift_debias.learning.cost import Cost
+from swift_debias.methods._external import external_set, read_external
+from swift_debias.run.job import key, logged
+from swift_debias.seeds import derive_seed
 
 with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
@@ -57,9 +63,9 @@ with logged(snakemake):
             """The shared one; a part of the external set needs its own."""
             if variant.external_fraction < 1:
                 return shared_importance(classifier, external, finetuning, recipe.batch_size, seed)
-            return fisher.Stored(Path(inputs.importance[fold]), device)
+            return store.Stored(Path(inputs.importance[fold]), device)
 
-        context = training.Context(
+        context = Context(
             seed=derive_seed(params.seed, "debias", wildcards.backbone, wildcards.method, *cell),
             epochs=max(1, round(recipe.epochs * percent / 100)),
             batch_size=recipe.batch_size,
@@ -68,16 +74,16 @@ with logged(snakemake):
             augmentation=Augmentation(**params.task["augmentation"]),
             compute=compute,
             importance=importance,
-            checkpoints=training.Checkpoints(
+            checkpoints=checkpoints.Checkpoints(
                 Path(params.checkpoints) / f"fold{fold}", job, compute.checkpoint_seconds
             ),
             log=sys.stderr,
             name=f"{wildcards.backbone} {wildcards.attribute} {wildcards.method} fold {fold}",
         )
-        cost = training.Cost(classifier, device)
+        cost = Cost(classifier, device)
         debiased = method.debias(classifier, external, method.Settings(**variant.settings), context)
         networks.save(debiased, Path(outputs.models[fold]))
-        with whole(outputs.history[fold]) as partial:
+        with atomic_path(outputs.history[fold]) as partial:
             pd.DataFrame(context.history).to_parquet(partial)
         write_json(outputs.costs[fold], cost.measure(debiased, samples.seen[0]))
 

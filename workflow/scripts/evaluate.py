@@ -3,12 +3,13 @@
 import itertools
 from pathlib import Path
 
-from swift_debias import devices, networks, training
-from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import logged, whole
-from swift_debias.labelled import read_labelled
-from swift_debias.samples import make_samples
-from swift_debias.settings import Attribute, Backbone, Compute
+from swift_debias.config.schema import Attribute, Backbone, Compute
+from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.data.labelled import read_labelled
+from swift_debias.files import atomic_path
+from swift_debias.learning import devices, inference, networks
+from swift_debias.learning.samples import make_samples
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
@@ -33,10 +34,10 @@ with logged(snakemake):
     runs = itertools.product(params.methods, params.folds)
     for (method, fold), model in zip(runs, snakemake.input.models, strict=True):
         classifier = devices.place(networks.load(Path(model), backbone), device, compute)
-        scores = training.predict(classifier, samples).double().sigmoid().cpu().numpy()
+        scores = inference.predict(classifier, samples).double().sigmoid().cpu().numpy()
         predictions = tests.assign(score=scores.astype("float32"))
         output = Path(snakemake.output[0]) / method / f"fold{fold}.parquet"
         output.parent.mkdir(parents=True, exist_ok=True)
-        with whole(output) as partial:
+        with atomic_path(output) as partial:
             predictions.to_parquet(partial, index=False)
         print(f"{model}: {len(predictions)} images scored")

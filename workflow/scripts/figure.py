@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from swift_debias import figures, results, tables
-from swift_debias.job import logged
+from swift_debias.evaluation import cells
+from swift_debias.report import costs
+from swift_debias.report.figures import _parts, _write
+from swift_debias.run import results
+from swift_debias.run.job import logged
 
 
 def joined(paths: list[str]) -> pd.DataFrame:
@@ -18,17 +21,17 @@ def joined(paths: list[str]) -> pd.DataFrame:
 with logged(snakemake):
     params, given = snakemake.params, snakemake.input
     module = importlib.import_module(f"swift_debias.{params.module}")
-    request = figures.Request(
+    request = _parts.Request(
         name=snakemake.wildcards.figure,
-        blocks=tuple(tables.Block(**block) for block in params.blocks),
+        blocks=tuple(cells.Block(**block) for block in params.blocks),
         **params.names,
         variants=params.variants,
         options=params.options,
         synthetic=params.synthetic,
     )
-    sources = figures.Sources(
+    sources = _parts.Sources(
         metrics=joined(given.get("metrics", [])),
-        costs=tables.read_costs(map(Path, given.get("costs", []))),
+        costs=costs.read_costs(map(Path, given.get("costs", []))),
         predictions=results.read_predictions(
             path
             for folder in given.get("predictions", [])
@@ -39,6 +42,6 @@ with logged(snakemake):
         intervals=joined(given.get("intervals", [])),
         arrays={k: v for path in given.get("arrays", []) for k, v in np.load(path).items()},
     )
-    plot = figures.find(module.PLOTS, params.plot, request.name)
-    paths = figures.write(plot, request, sources, Path(snakemake.output.pdf).with_suffix(""))
+    plot = _write.find(module.PLOTS, params.plot, request.name)
+    paths = _write.write(plot, request, sources, Path(snakemake.output.pdf).with_suffix(""))
     print(*paths)

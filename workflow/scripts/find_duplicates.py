@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias import duplicates, images, manifest
-from swift_debias.job import logged, whole, write_json
-from swift_debias.settings import Duplicates
+from swift_debias.config.schema import Duplicates
+from swift_debias.data import duplicates, image_cache, manifest
+from swift_debias.files import atomic_path, write_json
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
@@ -20,7 +21,7 @@ with logged(snakemake):
                 duplicates.Source(
                     name,
                     manifest.read(Path(rows)),
-                    images.read_index(Path(index)),
+                    image_cache.read_index(Path(index)),
                     archive,
                     duplicates.read_listed(Path(root)),
                 )
@@ -34,8 +35,8 @@ with logged(snakemake):
         params.group_by_patient,
     )
     with (
-        whole(snakemake.output.cohort) as frame,
-        whole(snakemake.output.duplicates) as pairs,
+        atomic_path(snakemake.output.cohort) as frame,
+        atomic_path(snakemake.output.duplicates) as pairs,
     ):
         cohort.frame.to_parquet(frame, index=False)
         cohort.pairs.to_parquet(pairs, index=False)

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias import devices, fisher, masks, networks
-from swift_debias.external import external_set, read_external, shared_importance
-from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import logged, whole
+from swift_debias.config.schema import Backbone, Compute, Finetuning
+from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.files import atomic_path
+from swift_debias.importance import masks, store
+from swift_debias.importance.shared import shared_importance
+from swift_debias.learning import devices, networks
+from swift_debias.methods._external import external_set, read_external
+from swift_debias.run.job import logged
 from swift_debias.seeds import derive_seed
-from swift_debias.settings import Backbone, Compute, Finetuning
 
 with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
@@ -38,9 +41,9 @@ with logged(snakemake):
             say=print,
         )
         importance = shared_importance(classifier, external, finetuning, params.batch_size, seed)
-        fisher.save(importance, Path(outputs.importance[fold]))
+        store.save(importance, Path(outputs.importance[fold]))
         mask = masks.soft_mask(
             importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]
         )
-        with whole(outputs.summary[fold]) as partial:
+        with atomic_path(outputs.summary[fold]) as partial:
             pd.DataFrame(masks.summary(mask)).to_parquet(partial)

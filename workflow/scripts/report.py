@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias import report, tables
-from swift_debias.job import logged, write_text
-from swift_debias.report import Section, Shown, grid
+from swift_debias.files import write_text
+from swift_debias.report import costs, data_tables, html, statistics_tables
+from swift_debias.report.html import Section, Shown, grid
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params, given = snakemake.params, snakemake.input
@@ -24,20 +25,26 @@ with logged(snakemake):
     manifests = {Path(path).stem: pd.read_parquet(path) for path in given.manifests}
     check = json.loads(Path(given.check).read_text())
     data = [
-        grid(report.checked_data(check), "checked", "Folders"),
-        grid(tables.data_sizes(manifests, read), "sizes", "Images in use"),
-        grid(tables.group_sizes(metrics, params.groups), "groups", "Groups of the test sets"),
-        grid(report.external_sizes(map(Path, given.external)), "external", "External sets"),
+        grid(data_tables.checked_data(check), "checked", "Folders"),
+        grid(data_tables.data_sizes(manifests, read), "sizes", "Images in use"),
+        grid(data_tables.group_sizes(metrics, params.groups), "groups", "Groups of the test sets"),
+        grid(data_tables.external_sizes(map(Path, given.external)), "external", "External sets"),
     ]
     dropped = [
-        grid(tables.exclusions(read), "exclusions", "Rows of the sources"),
-        grid(report.cohort_facts(pooled), "duplicates", "Duplicates and test images in the pool"),
-        grid(report.unknown_groups(metrics), "unknown", "Test images of unknown group"),
-        grid(report.metrics_left_out(metrics), "reasons", "Metrics without a value, or with less"),
+        grid(data_tables.exclusions(read), "exclusions", "Rows of the sources"),
+        grid(
+            data_tables.cohort_facts(pooled), "duplicates", "Duplicates and test images in the pool"
+        ),
+        grid(data_tables.unknown_groups(metrics), "unknown", "Test images of unknown group"),
+        grid(
+            data_tables.metrics_left_out(metrics),
+            "reasons",
+            "Metrics without a value, or with less",
+        ),
     ]
-    compared = report.fold_tests(pd.read_parquet(given.statistics), params.titles)
+    compared = statistics_tables.fold_tests(pd.read_parquet(given.statistics), params.titles)
     intervals = pd.concat(map(pd.read_parquet, given.intervals), ignore_index=True)
-    intervals = report.bootstrap_intervals(intervals, params.titles, params.metrics)
+    intervals = statistics_tables.bootstrap_intervals(intervals, params.titles, params.metrics)
     tests = [
         grid(compared, "tests", "Over folds: paired differences"),
         grid(intervals, "intervals", "Over test images: bootstrap"),
@@ -45,16 +52,16 @@ with logged(snakemake):
     pictures = [
         Shown(Path(png).stem, *params.figures[Path(png).stem], Path(png)) for png in given.figures
     ]
-    stages = grid(tables.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
-    versions = report.software(Path(given.requirements))
+    stages = grid(costs.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
+    versions = html.software(Path(given.requirements))
     sections = [
-        Section("run", "What was run", report.configuration(params.settings, versions)),
+        Section("run", "What was run", html.configuration(params.settings, versions)),
         Section("data", "Data", "".join(data)),
-        Section("tables", "Tables", report.result_tables(map(Path, given.tables))),
-        Section("figures", "Figures", report.figure_gallery(pictures)),
+        Section("tables", "Tables", html.result_tables(map(Path, given.tables))),
+        Section("figures", "Figures", html.figure_gallery(pictures)),
         Section("statistics", "Statistics", "".join(tests)),
-        Section("reproduction", "Reproduction verdict", report.fragment(Path(given.verdict))),
-        Section("costs", "Costs", report.fragment(Path(given.costs)) + stages),
+        Section("reproduction", "Reproduction verdict", html.fragment(Path(given.verdict))),
+        Section("costs", "Costs", html.fragment(Path(given.costs)) + stages),
         Section("dropped", "Everything left out", "".join(dropped)),
     ]
-    write_text(snakemake.output[0], report.page(params.run, sections, params.synthetic))
+    write_text(snakemake.output[0], html.page(params.run, sections, params.synthetic))

@@ -4,8 +4,9 @@ import itertools
 
 import pandas as pd
 
-from swift_debias import metrics
-from swift_debias.job import logged, whole
+from swift_debias.evaluation import metrics
+from swift_debias.files import atomic_path
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
@@ -17,5 +18,5 @@ with logged(snakemake):
         keys = {"task": task, "backbone": backbone, "attribute": attribute}
         keys |= {"method": method, "fold": fold}
         frames.append(frame.assign(**keys)[[*keys, *frame.columns]])
-    with whole(snakemake.output[0]) as partial:
+    with atomic_path(snakemake.output[0]) as partial:
         pd.concat(frames, ignore_index=True).to_parquet(partial, index=False)

@@ -5,11 +5,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from swift_debias import manifest, splits
-from swift_debias.job import logged, whole, write_text
-from swift_debias.labelled import with_skin_tone
-from swift_debias.settings import Attribute
-from swift_debias.tables import frame_markdown
+from swift_debias.config.schema import Attribute
+from swift_debias.data.folds import sizes
+from swift_debias.data.groups import group_index
+from swift_debias.data.labelled import with_skin_tone
+from swift_debias.files import atomic_path, write_text
+from swift_debias.report.render import frame_markdown
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
@@ -24,12 +26,12 @@ with logged(snakemake):
     groups, external = {}, {}
     for name, slice_ in params.attributes.items():
         attribute = Attribute(**slice_)
-        values = manifest.group_index(cohort[attribute.column], attribute)
+        values = group_index(cohort[attribute.column], attribute)
         groups[name] = (values, attribute.group_names)
         paths = [path for path in snakemake.input.external if Path(path).parent.name == name]
         external[name] = [pd.read_parquet(path) for path in paths]
-    sizes = splits.sizes(cohort, folds, groups, external, published)
-    with whole(snakemake.output.csv) as partial:
+    sizes = sizes(cohort, folds, groups, external, published)
+    with atomic_path(snakemake.output.csv) as partial:
         sizes.to_csv(partial, index=False)
     notes = [pool["note"]] if published else []
     totals = sizes[(sizes.group == "all") & (sizes.label == "all")]

@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
-from swift_debias import tables
-from swift_debias.job import logged, write_text
+from swift_debias.files import write_text
+from swift_debias.report import render
+from swift_debias.report.costs import read_costs, stage_times
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     texts = [Path(path).read_text(encoding="utf-8") for path in snakemake.input.tables]
-    costs = tables.read_costs(map(Path, snakemake.input.costs))
-    stages = tables.stage_times(Path(snakemake.params.run) / "benchmarks")
+    costs = read_costs(map(Path, snakemake.input.costs))
+    stages = stage_times(Path(snakemake.params.run) / "benchmarks")
     lines = [
         *texts,
         "What each stage cost",
-        tables.frame_markdown(stages, decimals=1),
+        render.frame_markdown(stages, decimals=1),
         f"Tables in four formats: {snakemake.params.run}/tables/",
     ]
     write_text(snakemake.output[0], "\n".join(lines) + "\n")

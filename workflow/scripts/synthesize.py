@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from swift_debias.datasets import synthetic
-from swift_debias.job import logged
-from swift_debias.settings import Synthetic
+from swift_debias.config.schema import Synthetic
+from swift_debias.data import synthetic
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from swift_debias import devices, networks, training
-from swift_debias.images import CachedImages, cache_pairs
-from swift_debias.job import key, logged, whole, write_json
-from swift_debias.samples import make_samples
+from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuning, Pretraining
+from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.files import atomic_path, write_json
+from swift_debias.learning import checkpoints, devices, loop, networks
+from swift_debias.learning.context import Context
+from swift_debias.learning.cost import Cost
+from swift_debias.learning.samples import make_samples
+from swift_debias.run.job import key, logged
 from swift_debias.seeds import derive_seed
-from swift_debias.settings import Augmentation, Backbone, Compute, Finetuning, Pretraining
 
 with logged(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
@@ -26,7 +29,7 @@ with logged(snakemake):
     held_out = pool.fold == int(wildcards.fold)
     images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
 
-    def samples(rows: pd.DataFrame) -> training.Samples:
+    def samples(rows: pd.DataFrame) -> loop.Samples:
         unknown = np.full(len(rows), -1)  # pre-training knows nothing of attributes
         return make_samples(
             images,
@@ -40,7 +43,7 @@ with logged(snakemake):
     train, validation = samples(pool[~held_out]), samples(pool[held_out])
     print(f"{len(train)} training and {len(validation)} validation images on {device}")
 
-    context = training.Context(
+    context = Context(
         seed=seed,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
@@ -48,7 +51,7 @@ with logged(snakemake):
         finetuning=Finetuning(),
         augmentation=Augmentation(**task["augmentation"]),
         compute=compute,
-        checkpoints=training.Checkpoints(
+        checkpoints=checkpoints.Checkpoints(
             Path(params.checkpoints), key(snakemake), compute.checkpoint_seconds
         ),
         log=sys.stderr,
@@ -56,13 +59,13 @@ with logged(snakemake):
     )
     if backbone.baseline:
         classifier = networks.load(Path(str(snakemake.input.own)), backbone)
-        cost = training.Cost(classifier, device)
+        cost = Cost(classifier, device)
     else:
         classifier = devices.place(networks.build(backbone, seed), device, compute)
-        cost = training.Cost(classifier, device)
-        training.pretrain(classifier, train, validation, recipe, context)
+        cost = Cost(classifier, device)
+        loop.pretrain(classifier, train, validation, recipe, context)
     networks.save(classifier, Path(snakemake.output.model))
-    with whole(snakemake.output.history) as partial:
+    with atomic_path(snakemake.output.history) as partial:
         pd.DataFrame(context.history).to_parquet(partial)
     write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
     context.checkpoints.clear()

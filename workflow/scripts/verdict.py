@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias import claims, results, tables, verdict
-from swift_debias.job import logged
-from swift_debias.settings import Method
+from swift_debias.config.schema import Method
+from swift_debias.evaluation import cells
+from swift_debias.report import claims, costs, published, verdict
+from swift_debias.run import results
+from swift_debias.run.job import logged
 
 with logged(snakemake):
     params, given = snakemake.params, snakemake.input
@@ -16,13 +18,13 @@ with logged(snakemake):
         verdict.mask_rows(part, *map(str, key[:3]), fold=int(key[3]))
         for key, part in summaries.groupby(keys)
     ]
-    measured = [pd.read_parquet(str(given.metrics)), tables.read_costs(map(Path, given.costs))]
+    measured = [pd.read_parquet(str(given.metrics)), costs.read_costs(map(Path, given.costs))]
     found = verdict.reach_verdict(
         pd.concat([*measured, *masks], ignore_index=True),
-        tables.read_published(Path(given.published)),
+        published.read_published(Path(given.published)),
         claims.read_claims(Path(given.claims)),
         {
-            name: [tables.Block(**block) for block in blocks]
+            name: [cells.Block(**block) for block in blocks]
             for name, blocks in params.tables.items()
         },
         {name: Method(**method) for name, method in params.methods.items()},

@@ -19,7 +19,8 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from ..settings import Model, UserError, nearest
+from ..config.base import Model
+from ..errors import UserError, nearest
 
 
 def available() -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..settings import Model
+from ..config.base import Model
 
 if TYPE_CHECKING:
-    from ..networks import Classifier
-    from ..training import Context, ExternalSet
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = False
 

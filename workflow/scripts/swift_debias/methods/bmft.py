@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..settings import Model
+from ..config.base import Model
 
 if TYPE_CHECKING:
-    from ..networks import Classifier
-    from ..training import Context, ExternalSet
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = True
 
@@ -37,8 +38,11 @@ def debias(
 
     The original trains 10 epochs a step; here E, like SWiFT, so the comparison is at equal cost.
     """
-    from .. import masks
-    from ..training import drawn_views, extract_features, fit, set_trainable
+    from ..importance import masks
+    from ..learning import masked_optimizer
+    from ..learning.context import set_trainable
+    from ..learning.inference import extract_features
+    from ..learning.loop import drawn_views, fit
 
     importance, finetuning = context.importance(), context.finetuning
     names = [f"extractor.{name}" for name, _ in classifier.extractor.named_parameters()]
@@ -49,7 +53,7 @@ def debias(
     mask = masks.hard_mask(bias, prediction, 100 * (1 - settings.rate))
 
     set_trainable(classifier, extractor=True, head=False)
-    optimizer = masks.MaskedOptimizer(
+    optimizer = masked_optimizer.MaskedOptimizer(
         context.make_optimizer(classifier.extractor.parameters(), finetuning.lr_extractor),
         dict(classifier.named_parameters()),
         mask,

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ..selection import Evaluation, Proxy, Selection, SelectionSettings, evaluate
+from ._iterate import Evaluation, Proxy, Selection, SelectionSettings, evaluate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..networks import Classifier
-    from ..samples import Samples
-    from ..training import Context, ExternalSet
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ..learning.samples import Samples
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = False
 STAGE = "diffgda"
@@ -116,8 +117,8 @@ class _Descent:
 
     def step(self, index: Tensor) -> bool:
         """One step on one batch; False, and no step, if it lacks a cell that the proxy needs."""
-        from .. import losses
-        from ..training import autocast
+        from ..learning import losses
+        from ..learning.context import autocast
 
         if not has_cells(self.labels[index], self.attributes[index], self.settings.proxy):
             return False
@@ -133,7 +134,7 @@ class _Descent:
 
     def evaluate(self) -> Evaluation:
         """The current network on the external set."""
-        from ..training import predict
+        from ..learning.inference import predict
 
         logits, samples = predict(self.now, self.samples), self.samples
         return evaluate(logits, samples.labels, samples.attributes, self.settings.proxy)
@@ -152,7 +153,7 @@ class _Descent:
 
 def has_cells(labels: Tensor, attributes: Tensor, proxy: Proxy) -> bool:
     """Whether a batch has every cell whose rate the proxy compares."""
-    from .. import losses
+    from ..learning import losses
 
     if proxy == "spd":
         return bool((attributes == 0).any() and (attributes == 1).any())

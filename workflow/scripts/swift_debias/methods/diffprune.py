@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from ..selection import Proxy, Selection, SelectionSettings, evaluate
-from ..settings import UserError, nearest
+from ..errors import UserError, nearest
+from ._iterate import Proxy, Selection, SelectionSettings, evaluate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..networks import Classifier
-    from ..samples import Samples
-    from ..training import Context, ExternalSet
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ..learning.samples import Samples
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = False
 BATCH_SIZE = 256  # of the gradients; the result does not depend on it
@@ -63,8 +64,8 @@ def debias(
 
     import torch
 
-    from ..networks import attach_unit_mask
-    from ..training import predict
+    from ..learning.inference import predict
+    from ..learning.networks import attach_unit_mask
 
     samples, layer = external.full, find_layer(classifier, settings.layer)
     pruned = copy.deepcopy(classifier).eval().requires_grad_(False)
@@ -144,7 +145,7 @@ def bias_influence(
     """
     import torch
 
-    from .. import losses
+    from ..learning import losses
 
     z = logits.clone().requires_grad_()
     gap = losses.signed_gap(proxy, z, samples.labels, samples.attributes)

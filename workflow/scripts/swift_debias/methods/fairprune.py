@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..settings import Model, UserError
+from ..config.base import Model
+from ..errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..fisher import Importance
-    from ..networks import Classifier
-    from ..samples import Samples
-    from ..training import Context, ExternalSet
+    from ..importance.store import Importance
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ..learning.samples import Samples
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = True
 
@@ -52,7 +54,7 @@ def debias(
     Raises:
         UserError: a group lacks one of the labels, so the groups' AUCs cannot be compared.
     """
-    from ..training import set_trainable
+    from ..learning.context import set_trainable
 
     set_trainable(classifier, extractor=False, head=False)
     unprivileged = find_unprivileged(classifier, external.full, context)
@@ -76,7 +78,7 @@ def debias(
 
 def find_unprivileged(classifier: Classifier, samples: Samples, context: Context) -> int:
     """The group with the lower AUC on the external set; group 0 if they tie."""
-    from ..training import auc, predict
+    from ..learning.inference import auc, predict
 
     logits = predict(classifier, samples)
     areas = []
@@ -133,7 +135,7 @@ def _group_importance(
     if shared:
         importance = context.importance()
         return importance["per_sample.full.group0"], importance["per_sample.full.group1"]
-    from .. import fisher
+    from ..importance import estimators
 
-    now: Importance = fisher.per_sample(classifier, lambda: samples.batches(context.batch_size))
+    now: Importance = estimators.per_sample(classifier, lambda: samples.batches(context.batch_size))
     return now["group0"], now["group1"]

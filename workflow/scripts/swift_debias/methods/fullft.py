@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..settings import Model
+from ..config.base import Model
 
 if TYPE_CHECKING:
-    from ..networks import Classifier
-    from ..training import Context, ExternalSet
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = False
 
@@ -36,7 +37,8 @@ def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:
     """Fine-tune everything for E epochs; extractor and head have their own learning rates."""
-    from ..training import fit, set_trainable
+    from ..learning.context import set_trainable
+    from ..learning.loop import fit
 
     samples = external.balanced if settings.balanced else external.full
     weight = settings.prediction_weight

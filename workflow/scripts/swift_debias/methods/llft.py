@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..settings import Model, UserError
+from ..config.base import Model
+from ..errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..networks import Classifier
-    from ..samples import Features, Samples
-    from ..training import Context, ExternalSet
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ..learning.samples import Features, Samples
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = False
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # [code]
@@ -44,8 +46,9 @@ def debias(
     import torch
     from torch import nn
 
+    from ..learning.context import set_trainable
+    from ..learning.inference import extract_features
     from ..seeds import derive_seed
-    from ..training import extract_features, set_trainable
 
     samples = external.full.subset(draw_cells(external.full, derive_seed(context.seed, "draw")))
     set_trainable(classifier, extractor=False, head=False)
@@ -104,8 +107,8 @@ def _train(linear: nn.Linear, features: Features, settings: Settings, context: C
     """
     import torch
 
-    from .. import losses
-    from ..training import auc
+    from ..learning import losses
+    from ..learning.inference import auc
 
     inputs, labels, attributes = features.values[0], features.labels, features.attributes
     linear.requires_grad_(True)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ..settings import Model
+from ..config.base import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..networks import Classifier
-    from ..training import Context, ExternalSet
+    from ..learning.context import Context
+    from ..learning.networks import Classifier
+    from ._external import ExternalSet
 
 NEEDS_IMPORTANCE = True
 
@@ -80,7 +81,7 @@ def debias(
         return _two_steps(classifier, external, settings, context, rate=None)
     import copy
 
-    from ..training import external_score
+    from ..learning.inference import external_score
 
     candidates = []
     for rate in settings.hard_rates:
@@ -100,7 +101,7 @@ def make_masks(
     """The mask of every parameter, extractor and head, by parameter name (Eq. 9)."""
     import torch
 
-    from .. import masks
+    from ..importance import masks
 
     parameters = dict(classifier.named_parameters())
     if settings.mask == "none":
@@ -124,8 +125,11 @@ def _two_steps(
     rate: float | None,
 ) -> Classifier:
     """Step 1 on the extractor, step 2 on the head; either can be left out."""
-    from .. import masks
-    from ..training import drawn_views, extract_features, fit, set_trainable
+    from ..importance import masks
+    from ..learning import masked_optimizer
+    from ..learning.context import set_trainable
+    from ..learning.inference import extract_features
+    from ..learning.loop import drawn_views, fit
 
     samples, finetuning = external.balanced, context.finetuning
     mask = make_masks(classifier, settings, context, rate)
@@ -133,7 +137,7 @@ def _two_steps(
 
     if settings.step1:
         set_trainable(classifier, extractor=True, head=False)
-        optimizer = masks.MaskedOptimizer(
+        optimizer = masked_optimizer.MaskedOptimizer(
             context.make_optimizer(classifier.extractor.parameters(), finetuning.lr_extractor),
             dict(classifier.named_parameters()),
             mask,

@@ -1,0 +1,573 @@
+"""The models of the configuration: every key, its unit, its default and its source.
+
+The single place where a key is defined; adapters and methods define their own keys in their files.
+`config/README.md` and `config/schema.json` are made from these models.
+
+Marks in the descriptions: [paper] stated in Yan et al., MELBA 2025; [code] read in the authors'
+released source; [ours] our decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from ..errors import nearest
+from .base import Model, explain
+
+
+class Dataset(Model):
+    """One data set: its adapter (a file of `datasets/`) and its folder."""
+
+    adapter: str = Field(description="Name of a file in workflow/scripts/swift_debias/datasets/.")
+    root: str = Field(description="Folder, as unpacked from the official archives.")
+    archive: str | None = Field(
+        None,
+        description="Data sets of one archive share the ids of images, patients and lesions, as "
+        "the ISIC years do; default: the data set alone.",
+    )
+    skin_tone: Literal["manifest", "ita"] = Field(
+        "manifest",
+        description="Where the skin type comes from: the data set's own annotation, or the "
+        "individual typology angle of the image (ISIC has no annotation) [paper].",
+    )
+
+
+class Fitzpatrick17k(Dataset):
+    """Options of Fitzpatrick-17k."""
+
+    adapter: Literal["fitzpatrick17k"]
+    target: Literal["melanoma", "malignant", "malignant_neoplastic"] = Field(
+        "melanoma",
+        description="What counts as the disease; the paper does not say [ours: melanoma against "
+        "the rest]. malignant: malignant against all others; malignant_neoplastic: malignant "
+        "against benign, non-neoplastic images left out.",
+    )
+
+
+class Ddi(Dataset):
+    """Options of DDI."""
+
+    adapter: Literal["ddi"]
+    target: Literal["melanoma", "malignant"] = Field(
+        "melanoma",
+        description="What counts as the disease; the paper does not say [ours: melanoma against "
+        "the rest, as in training; 21 of 656 images, 171 are malignant].",
+    )
+
+
+class Atlas(Dataset):
+    """Options of the Interactive Atlas of Dermoscopy (derm7pt)."""
+
+    adapter: Literal["atlas"]
+    image: Literal["dermoscopic", "clinical"] = Field(
+        "dermoscopic", description="Which of a case's two images; the paper does not say [ours]."
+    )
+
+
+class MimicCxr(Dataset):
+    """Options of MIMIC-CXR-JPG."""
+
+    adapter: Literal["mimic_cxr"]
+    patients: str | None = Field(
+        None,
+        description="MIMIC-IV patients.csv.gz (sex and age); default: looked for under root.",
+    )
+    labeler: Literal["chexpert", "negbio"] = Field(
+        "chexpert", description="Which label file; the paper does not say [ours]."
+    )
+
+
+class LabelColumn(Model):
+    """The label of a user's table: which values are the positive and the negative class."""
+
+    column: str
+    positive: tuple[str, ...] = Field(min_length=1, description="Values of class 1.")
+    negative: tuple[str, ...] | None = Field(
+        None, description="Values of class 0; default: every other value. Others are left out."
+    )
+
+
+class AttributeColumn(Model):
+    """One sensitive attribute of a user's table, copied into the manifest under its own name."""
+
+    column: str
+    kind: Literal["category", "number"] = "category"
+    unknown: tuple[str, ...] = Field((), description="Values that mean 'not known'.")
+
+
+class Table(Dataset):
+    """Anybody's own data: a CSV or Parquet file with one row an image."""
+
+    adapter: Literal["table"]
+    table: str = Field(description="CSV or Parquet file, relative to root.")
+    path: str = Field(description="Column of the image's path, relative to `image_folder`.")
+    image_folder: str = Field(".", description="Folder of the images, relative to root.")
+    image_suffix: str = Field("", description="Appended to the path column, e.g. '.jpg'.")
+    image_id: str | None = Field(None, description="Column of a unique id; default: the path.")
+    patient: str | None = Field(None, description="Column of the patient; default: unknown.")
+    label: LabelColumn
+    attributes: dict[str, AttributeColumn] = {}
+    only: dict[str, tuple[str, ...]] = Field(
+        {}, description="Keep only rows whose column has one of these values."
+    )
+    citation: str = Field("", description="Licence and citation, shown in the report.")
+
+
+# Adapters with options of their own; the others take `Dataset` as it is.
+_DATASET_TYPES: dict[str, type[Dataset]] = {
+    "fitzpatrick17k": Fitzpatrick17k,
+    "ddi": Ddi,
+    "atlas": Atlas,
+    "mimic_cxr": MimicCxr,
+    "table": Table,
+}
+
+
+# Manifest columns that a data set cannot fill, since its source does not have them.
+_LACKS: dict[str, tuple[str, ...]] = {
+    "isic2017": ("fitzpatrick",),
+    "isic2018": ("fitzpatrick",),
+    "isic2019": ("fitzpatrick",),
+    "isic2020": ("fitzpatrick",),
+    "fitzpatrick17k": ("sex", "age"),
+    "ddi": ("sex", "age"),
+    "atlas": ("age", "fitzpatrick"),
+    "mimic_cxr": ("fitzpatrick",),
+    "chexpert": ("fitzpatrick",),
+    "nih": ("fitzpatrick",),
+}
+
+
+def make_dataset(data: Mapping[str, Any] | Dataset) -> Dataset:
+    """A data set's settings, of the type that its adapter wants."""
+    if isinstance(data, Dataset):
+        return data
+    return _DATASET_TYPES.get(str(data.get("adapter")), Dataset).model_validate(dict(data))
+
+
+def has_column(dataset: Dataset, column: str) -> bool:
+    """Whether a data set's manifest can fill this column (known before any file is read)."""
+    if isinstance(dataset, Table):
+        return column in dataset.attributes
+    if column == "fitzpatrick" and dataset.skin_tone == "ita":
+        return True
+    return column not in _LACKS.get(dataset.adapter, ())
+
+
+class Attribute(Model):
+    """A sensitive attribute: a manifest column cut into groups 0, 1, ... in the order given.
+
+    Either `groups` (lists of values) or `cuts` with `names` (k cuts make k + 1 groups; a value on
+    a cut belongs to the upper group). Rows that fall in no group are left out of everything that
+    concerns this attribute, and counted.
+    """
+
+    column: str
+    groups: dict[str, tuple[str | float, ...]] | None = None
+    cuts: tuple[float, ...] | None = None
+    names: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _groups_or_cuts(self) -> Attribute:
+        if (self.groups is None) == (self.cuts is None):
+            raise ValueError("give either groups: or cuts: with names:")
+        if self.cuts is not None:
+            if self.names is None or len(self.names) != len(self.cuts) + 1:
+                raise ValueError(f"{len(self.cuts)} cuts need {len(self.cuts) + 1} names")
+            if list(self.cuts) != sorted(set(self.cuts)):
+                raise ValueError("cuts must increase")
+        if len(self.group_names) < 2:
+            raise ValueError("an attribute needs at least two groups")
+        return self
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the groups, in the order of their indices 0, 1, ..."""
+        return tuple(self.groups) if self.groups is not None else (self.names or ())
+
+
+class Images(Model):
+    """The image cache: every image is decoded once, to uint8."""
+
+    size: int = Field(256, ge=8, description="Pixels a side after centre crop and resize.")
+    channels: Literal[1, 3] = Field(3, description="3 = RGB, 1 = grey.")
+    max_broken: float = Field(
+        0.01, ge=0, le=1, description="Fraction of unreadable images above which the job fails."
+    )
+    max_pixels: int = Field(
+        120_000_000, description="Images with more pixels are refused unread (decompression bombs)."
+    )
+
+
+class Duplicates(Model):
+    """What counts as a duplicate and which copy stays."""
+
+    radius: int = Field(
+        20,
+        ge=0,
+        le=127,
+        description="Largest Hamming distance of two 256-bit perceptual hashes (PDQ) that counts "
+        "as the same picture [ours]. On 1,000 X-rays of NIH and 847 photographs of PAD-UFES-20 "
+        "(256 px), JPEG at quality 75 moved a hash by at most 16 bits, halving or quality 50 by at "
+        "most 30 (98.8 % within 20), and pictures of different patients differed in at least 54 "
+        "(X-rays: 64). Extrapolated to all pairs of 130,000 X-rays, 20 joins no two patients by "
+        "mistake and PDQ's usual 31 about one pair.",
+    )
+    min_quality: int = Field(
+        0, ge=0, le=100, description="Hashes below this PDQ quality (flat images) match nothing."
+    )
+    keep: Literal["last", "first"] = Field(
+        "last",
+        description="Which copy stays, in the order of the task's `train` list: the newest "
+        "release has the richest metadata.",
+    )
+
+
+class SkinTone(Model):
+    """Skin tone from the individual typology angle (ITA), as in Bevan & Atapour-Abarghouei 2022."""
+
+    size: int = Field(256, description="Pixels a side at which the angle is measured.")
+    remove_hair: bool = Field(True, description="Black-hat and inpainting before measuring.")
+
+
+class Synthetic(Model):
+    """Raw data folders made up for the demo; `datasets/synthetic/` tells their causal story."""
+
+    images: dict[str, int] = Field(
+        description="Usable images to draw, by data set; isic2019 counts those of 2017 and 2018, "
+        "which it contains. What real folders have besides (duplicates, lateral views) is extra."
+    )
+    size: int = Field(72, ge=16, description="Shorter side of the drawn images in pixels.")
+    melanoma: float = Field(0.35, gt=0, lt=1, description="Share of melanomas in skin sets.")
+    pneumothorax: float = Field(0.4, gt=0, lt=1, description="Share of pneumothoraces in X-rays.")
+    core: float = Field(0.8, ge=0, le=1, description="Label -> core feature (hard to see).")
+    appearance: float = Field(0.9, ge=0, le=1, description="Attribute -> appearance (easy).")
+    correlation: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Attribute <-> label in the training pool: in each class, a share of "
+        "1/2 + correlation / 3 has the attribute that goes with the class.",
+    )
+    test_correlation: float = Field(0.0, ge=0, le=1, description="The same in the test sets.")
+    shift: float = Field(0.4, ge=0, le=1, description="Source -> camera, noise and size.")
+    unknown: float = Field(
+        0.04,
+        ge=0,
+        lt=0.5,
+        description="Share of unknown sexes, ages and skin types, and of rows outside the task.",
+    )
+    duplicates: float = Field(
+        0.02, ge=0, lt=0.2, description="Share of copies in ISIC 2020: listed, and again unlisted."
+    )
+
+
+EoddsKind: TypeAlias = Literal["mean_abs", "signed_mean"]
+
+
+class Optimizer(Model):
+    """An optimizer of torch.optim; weight decay is L2, as the paper's SGD and Adam have it."""
+
+    name: Literal["sgd", "adam"]
+    lr: float = Field(gt=0, description="Learning rate [paper: 1e-4].")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD only [code].")
+    weight_decay: float = Field(5e-4, ge=0, description="[code]")
+
+
+class Pretraining(Model):
+    """How the biased Baseline is trained [paper, Section 4.2]."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(128, ge=2)
+    optimizer: Optimizer
+
+
+class Finetuning(Model):
+    """What every debiasing method shares; the optimizer and batch size are pre-training's."""
+
+    epochs_percent: float = Field(
+        10, gt=0, description="Epochs of each step, in percent of the pre-training epochs [paper]."
+    )
+    lr_extractor: float = Field(1e-4, gt=0, description="[paper]")
+    lr_head: float = Field(1e-3, gt=0, description="[code]")
+    eodds: EoddsKind = Field(
+        "mean_abs", description="Fairness proxy, Eq. 2; signed_mean is the predecessor's [code]."
+    )
+    class_weights: Literal["dataset", "batch"] = Field(
+        "dataset", description="Whose counts weigh Eq. 1: the whole set's, or each batch's [code]."
+    )
+    min_cell: int = Field(
+        10, ge=1, description="Fewest external samples a (label, group) cell may have."
+    )
+    min_group: int = Field(
+        20, ge=2, description="Fewest samples of a group that counts in the multi-attribute choice."
+    )
+
+
+class Augmentation(Model):
+    """Random augmentation of training images [paper: random flipping, random transpose]."""
+
+    flips: bool = True
+    transpose: bool = True
+
+
+class Task(Model):
+    """One classification task: its training pool, its test sets and how it is trained."""
+
+    train: tuple[str, ...] = Field(min_length=1, description="Data sets pooled for training.")
+    tests: dict[str, tuple[str, ...]] = Field(
+        description="Attribute -> test data sets that carry it."
+    )
+    positive: str = Field(description="Name of class 1, for tables and figures.")
+    negative: str = Field(description="Name of class 0.")
+    invert_labels: bool = Field(
+        False,
+        description="Swap the classes. The adapters label as the paper does: melanoma and "
+        "no finding are class 0.",
+    )
+    group_by_patient: bool = Field(
+        True, description="Keep one patient's images in one fold; the paper splits by image."
+    )
+    images: Images = Images()
+    augmentation: Augmentation = Augmentation()
+    pretraining: Pretraining
+    finetuning: Finetuning = Finetuning()
+
+
+class Backbone(Model):
+    """A network: torchvision's, a small one for the demo, or a user's own module."""
+
+    architecture: str = Field(
+        description="resnet50, efficientnet_b3, densenet121; small_resnet, small_densenet; or "
+        "'package.module:function' that returns an extractor with an attribute `out_features`."
+    )
+    weights: str | None = Field(
+        None, description="'imagenet', a .safetensors file of the extractor, or null."
+    )
+    baseline: str | None = Field(
+        None,
+        description="A .safetensors file of a whole trained classifier, '{fold}' allowed: it is "
+        "debiased as it is, and nothing is pre-trained.",
+    )
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout before the last layer [code].")
+    options: dict[str, int | float | bool | tuple[int, ...]] = Field(
+        {}, description="Keyword arguments of the architecture (widths, depths)."
+    )
+
+
+class Method(BaseModel):
+    """A named variant: an algorithm (a file of `methods/`) plus the settings that differ.
+
+    Keys beyond those below belong to the algorithm and are checked against its own `Settings`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    algorithm: str = Field(description="Name of a file in workflow/scripts/swift_debias/methods/.")
+    title: str | None = Field(None, description="Name in tables and figures; default: the key.")
+    external_fraction: float = Field(
+        1.0, gt=0, le=1, description="Share of the external set that is used (Figure 7)."
+    )
+    epochs_percent: float | None = Field(
+        None, gt=0, description="Overrides finetuning.epochs_percent (Figure 4)."
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The algorithm's own settings, as written."""
+        return dict(self.model_extra or {})
+
+
+class Compute(Model):
+    """How the arithmetic is done; none of it changes what is computed beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Training precision; importances and scores are always fp32."
+    )
+    channels_last: bool = True
+    compile_from: int | None = Field(
+        None,
+        ge=0,
+        description="torch.compile the network in trainings that draw at least so many images, "
+        "epochs times samples; null: never. Needs a C++ compiler (CPU) or Triton (GPU). On an H100 "
+        "a ResNet-50 of 256 pixels trained 41 % more images a second after 43 s of compiling, "
+        "which pays from 500,000 images on; a Baseline of the paper draws 6 to 9 million. On one "
+        "CPU thread at 64 pixels steps were 7 (ResNet-50) to 15 % (DenseNet-121) shorter after 1.5 "
+        "to 4 minutes of compiling.",
+    )
+    resident: Literal["auto", "on", "off"] = Field(
+        "auto", description="Hold a job's images in device memory; auto: where they fit."
+    )
+    deterministic: bool = Field(True, description="Bit-identical reruns on CPU.")
+    threads: int = Field(1, ge=1, description="CPU threads of a training job.")
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="A training saves its state at an epoch's end, at most this often."
+    )
+
+
+class Panel(Model):
+    """One slice of the results: a network and attribute, and the test sets to show."""
+
+    task: str
+    backbone: str
+    attribute: str
+    datasets: tuple[str, ...] | None = Field(None, description="Default: all of the attribute's.")
+    methods: tuple[str, ...] | None = Field(None, description="Default: the view's.")
+
+
+class View(Model):
+    """A table or figure: which slices of the results it shows."""
+
+    kind: Literal["table", "figure"]
+    plot: str | None = Field(None, description="Figures: which drawing of figures.py.")
+    title: str
+    methods: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("auc", "spd", "eodds")
+    panels: tuple[Panel, ...] = ()
+    options: dict[str, Any] = Field({}, description="Style and details of the drawing.")
+
+
+class Settings(Model):
+    """The whole configuration of a run."""
+
+    run: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="Results go to results/<run>/.")
+    seed: int = Field(0, description="All random state is derived from it.")
+    folds: int = Field(5, ge=2, description="[paper]")
+    synthetic: Synthetic | None = Field(None, description="Demo only: draw raw data folders.")
+    datasets: dict[str, SerializeAsAny[Dataset]] = Field(description="Data sets by name.")
+    attributes: dict[str, Attribute] = Field(description="Sensitive attributes by name.")
+    duplicates: Duplicates = Field(Duplicates(), description="What counts as a duplicate.")
+    skin_tone: SkinTone = Field(SkinTone(), description="How skin tone is measured.")
+    tasks: dict[str, Task] = Field(description="Classification tasks by name.")
+    backbones: dict[str, Backbone] = Field(description="Networks by name.")
+    methods: dict[str, Method] = Field(description="Named variants of the debiasing methods.")
+    experiments: dict[str, View] = Field(
+        description="Tables and figures; what they need is computed, once. The name is the file's."
+    )
+    compute: Compute = Field(Compute(), description="How the arithmetic is done.")
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _typed_datasets(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        typed: dict[str, Dataset] = {}
+        for name, entry in data.items():
+            try:
+                typed[name] = make_dataset(entry if isinstance(entry, Mapping) else {})
+            except ValidationError as error:
+                raise ValueError(explain(error, f"{name}.")) from error
+        return typed
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Settings:
+        problems = [*self._task_problems(), *self._view_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _task_problems(self) -> Iterator[str]:
+        for name, task in self.tasks.items():
+            path = f"tasks.{name}"
+            for dataset in task.train:
+                if dataset not in self.datasets:
+                    yield f"{path}.train: no data set {dataset!r}{nearest(dataset, self.datasets)}"
+            for attribute, tests in task.tests.items():
+                if attribute not in self.attributes:
+                    yield (
+                        f"{path}.tests: no attribute {attribute!r}"
+                        f"{nearest(attribute, self.attributes)}"
+                    )
+                    continue
+                column = self.attributes[attribute].column
+                for dataset in (*task.train, *tests):
+                    if dataset not in self.datasets:
+                        if dataset in tests:
+                            yield (
+                                f"{path}.tests.{attribute}: no data set {dataset!r}"
+                                f"{nearest(dataset, self.datasets)}"
+                            )
+                    elif not has_column(self.datasets[dataset], column):
+                        yield (
+                            f"{path}.tests.{attribute}: data set {dataset!r} has no column "
+                            f"{column!r}, so the attribute is not known there; take the set out"
+                        )
+                for dataset in set(tests) & set(task.train):
+                    yield f"{path}.tests.{attribute}: {dataset!r} is also a training set"
+
+    def _view_problems(self) -> Iterator[str]:
+        for name, view in self.experiments.items():
+            for number, panel in enumerate(view.panels):
+                path = f"experiments.{name}.panels[{number}]"
+                for method in panel.methods or view.methods:
+                    if method not in self.methods:
+                        yield f"{path}: no method {method!r}{nearest(method, self.methods)}"
+                if panel.backbone not in self.backbones:
+                    yield (
+                        f"{path}: no backbone {panel.backbone!r}"
+                        f"{nearest(panel.backbone, self.backbones)}"
+                    )
+                if panel.task not in self.tasks:
+                    yield f"{path}: no task {panel.task!r}{nearest(panel.task, self.tasks)}"
+                    continue
+                tests = self.tasks[panel.task].tests
+                if panel.attribute not in tests:
+                    yield (
+                        f"{path}: task {panel.task!r} has no tests of attribute "
+                        f"{panel.attribute!r}{nearest(panel.attribute, tests)}"
+                    )
+                    continue
+                for dataset in panel.datasets or ():
+                    if dataset not in tests[panel.attribute]:
+                        yield (
+                            f"{path}: {dataset!r} is no test set of attribute {panel.attribute!r}"
+                            f"{nearest(dataset, tests[panel.attribute])}"
+                        )
+
+    def cells(self) -> dict[Cell, tuple[str, ...]]:
+        """What has to be computed: (task, backbone, attribute) -> methods, the union of the views.
+
+        Baseline is always among the methods, since every comparison needs it.
+        """
+        wanted: dict[Cell, set[str]] = {}
+        for view in self.experiments.values():
+            for panel in view.panels:
+                methods = wanted.setdefault((panel.task, panel.backbone, panel.attribute), set())
+                methods |= {*(panel.methods or view.methods)}
+        return {cell: tuple(sorted(methods)) for cell, methods in sorted(wanted.items())}
+
+    def blocks(self, view: View) -> list[dict[str, Any]]:
+        """The panels of a view as plain values, with the defaults filled in."""
+        return [
+            {
+                "task": panel.task,
+                "backbone": panel.backbone,
+                "attribute": panel.attribute,
+                "datasets": panel.datasets or self.tasks[panel.task].tests[panel.attribute],
+                "methods": panel.methods or view.methods,
+                "metrics": view.metrics,
+            }
+            for panel in view.panels
+        ]
+
+    def used_datasets(self) -> tuple[str, ...]:
+        """Data sets that some experiment needs, in the order of the config."""
+        used: set[str] = set()
+        for task, _, attribute in self.cells():
+            used |= {*self.tasks[task].train, *self.tasks[task].tests[attribute]}
+        return tuple(name for name in self.datasets if name in used)
+
+
+Cell: TypeAlias = tuple[str, str, str]

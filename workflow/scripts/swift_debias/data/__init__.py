@@ -1,0 +1,1 @@
+"""From raw folders to folds: reading, manifests, image caches, duplicates, skin tone."""

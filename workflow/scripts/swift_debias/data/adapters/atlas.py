@@ -1,0 +1,56 @@
+"""Interactive Atlas of Dermoscopy, in the release of Kawahara et al. (derm7pt).
+
+Folder: `release_v0/` with `meta/meta.csv`, `meta/{train,valid,test}_indexes.csv` and `images/`,
+whose subfolders and mixed letter case the metadata repeats. Every case has a dermoscopic and a
+clinical image; nine of the clinical ones are missing and point to the dermoscopic one.
+
+Inclusion rule: one image a case, of the kind that `image` chooses (default: dermoscopic). Label 0:
+the six diagnoses that begin with 'melanoma' ('melanosis' is not one). No age, no patient ids; a
+case is a lesion.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ...config.schema import Atlas
+from .. import manifest, raw_files, raw_tables
+from ..rows import Rows
+
+SPLITS = ("train", "valid", "test")
+
+
+def read(options: Atlas, project: Path) -> manifest.ManifestResult:
+    """Manifest of the Atlas."""
+    folder = raw_files.scan_dataset(options, project)
+    rows = Rows.read(
+        folder.table("meta.csv"),
+        key="case_num",
+        required=("case_num", "diagnosis", "sex", "clinic", "derm"),
+    )
+    frame = rows.frame
+    column = "derm" if options.image == "dermoscopic" else "clinic"
+    # Both are looked up, so that the other kind is not reported as files without a row.
+    paths = {kind: folder.find(frame[kind], parts=2) for kind in ("derm", "clinic")}
+    frame["path"] = paths[column]
+    rows.drop(frame["diagnosis"].isna(), "no diagnosis")
+    frame = rows.frame
+    frame["label"] = (~frame["diagnosis"].str.startswith("melanoma")).astype("int8")
+    frame["image_id"] = frame[column]
+    frame["lesion_id"] = frame["case_num"]
+    frame["sex"] = rows.sexes("sex")
+    frame["split"] = _splits(folder, frame["case_num"])
+    return rows.result(folder)
+
+
+def _splits(folder: raw_files.Folder, cases: pd.Series) -> pd.Series:
+    """The authors' split; their index files count the cases from 0."""
+    of_case: dict[str, str] = {}
+    for split in SPLITS:
+        path = folder.optional_table(f"{split}_indexes.csv")
+        if path is not None:
+            indexes = raw_tables.read_table(path, ("indexes",))["indexes"].astype(int)
+            of_case.update({str(index + 1): split for index in indexes})
+    return cases.map(of_case)

@@ -1,0 +1,81 @@
+"""MIMIC-CXR-JPG 2.x, with sex and age from MIMIC-IV.
+
+Folder: `mimic-cxr-2.0.0-{metadata,chexpert,split}.csv.gz` and
+`files/p19/p19316207/s55102753/<dicom_id>.jpg`; images are found by their dicom id, so a resized
+copy in another folder structure works too. `patients` (or a MIMIC-IV folder under the root) names
+MIMIC-IV's patients table. Its anchor_age serves as age, as in the chest X-ray fairness work that
+the paper follows (Zhang et al. 2022); an anchor_age of 0 means unknown. Subjects that MIMIC-IV does
+not list keep null attributes.
+
+Inclusion rule [paper, 4.1: frontal, pneumothorax against no finding]: ViewPosition PA or AP; the
+study's labels say 1 for exactly one of Pneumothorax and No Finding, and are uncertain (-1) about
+neither. Label 1: pneumothorax.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...config.schema import MimicCxr
+from ...errors import UserError
+from .. import groups, manifest, raw_files
+from ..rows import Rows
+
+PATIENTS = ("patients.csv",)
+
+
+def read(options: MimicCxr, project: Path) -> manifest.ManifestResult:
+    """Manifest of MIMIC-CXR-JPG."""
+    folder = raw_files.scan_dataset(options, project)
+    rows = Rows.read(
+        folder.table("mimic-cxr-2.*-metadata.csv"),
+        key="dicom_id",
+        required=("dicom_id", "subject_id", "study_id", "ViewPosition"),
+    )
+    frame = rows.frame
+    frame["path"] = folder.find(frame["dicom_id"])
+    rows.drop(~frame["ViewPosition"].isin(("PA", "AP")), "not a frontal view (PA or AP)")
+    rows.join(
+        folder.table(f"mimic-cxr-2.*-{options.labeler}.csv"),
+        on="study_id",
+        required=("study_id", "No Finding", "Pneumothorax"),
+    )
+    rows.keep_one_finding(
+        groups.matches(rows.frame["Pneumothorax"], (1,)),
+        groups.matches(rows.frame["No Finding"], (1,)),
+        uncertain=groups.matches(rows.frame["Pneumothorax"], (-1,))
+        | groups.matches(rows.frame["No Finding"], (-1,)),
+    )
+    rows.join(
+        folder.optional_table("mimic-cxr-2.*-split.csv"),
+        on="dicom_id",
+        required=("dicom_id", "split"),
+    )
+    rows.join(
+        _patients(options, project, folder),
+        on="subject_id",
+        required=("subject_id", "gender", "anchor_age"),
+    )
+    frame = rows.frame
+    frame["image_id"] = frame["dicom_id"]
+    frame["patient_id"] = frame["subject_id"]
+    frame["sex"] = rows.sexes("gender")
+    frame["age"] = rows.ages("anchor_age", zero_is_unknown=True)
+    frame["diagnosis"] = np.where(frame["label"] == 1, "Pneumothorax", "No Finding")
+    frame["view"] = frame["ViewPosition"]
+    return rows.result(folder)
+
+
+def _patients(options: MimicCxr, project: Path, folder: raw_files.Folder) -> Path:
+    """MIMIC-IV's patients table: where the options say, or anywhere under the root."""
+    if options.patients is not None:
+        return project / options.patients
+    path = folder.optional_table(*PATIENTS)
+    if path is None:
+        raise UserError(
+            f"no MIMIC-IV patients.csv.gz under {folder.root}: sex and age come from it; "
+            "put it there (hosp/ or core/) or name it with the data set's option `patients`"
+        )
+    return path

@@ -1,0 +1,46 @@
+"""PAD-UFES-20.
+
+Folder: `metadata.csv` and `images/imgs_part_{1,2,3}/*.png`, or the images in one flat folder.
+Clinical photographs taken with phones.
+
+Inclusion rule: every row with a diagnosis and an image. Label 0: MEL. Sex and skin type are known
+for 1,494 of the 2,298 images; the others stay, with null attributes. Lesion numbers are used again
+for other patients, so a lesion's id here carries the patient's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...config.schema import Dataset
+from .. import manifest, raw_files
+from ..rows import Rows
+
+
+def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+    """Manifest of PAD-UFES-20."""
+    folder = raw_files.scan_dataset(options, project)
+    rows = Rows.read(
+        folder.table("metadata.csv"),
+        key="img_id",
+        required=(
+            "img_id",
+            "patient_id",
+            "lesion_id",
+            "age",
+            "gender",
+            "fitspatrick",
+            "diagnostic",
+        ),
+    )
+    rows.frame["path"] = folder.find(rows.frame["img_id"])
+    rows.drop(rows.frame["diagnostic"].isna(), "no diagnosis")
+    frame = rows.frame
+    frame["label"] = (frame["diagnostic"] != "MEL").astype("int8")
+    frame["diagnosis"] = frame["diagnostic"]
+    frame["image_id"] = frame["img_id"]
+    frame["lesion_id"] = frame["patient_id"] + "_" + frame["lesion_id"]
+    frame["sex"] = rows.sexes("gender")
+    frame["age"] = rows.ages("age")
+    frame["fitzpatrick"] = rows.skin_types("fitspatrick")
+    return rows.result(folder)

@@ -1,0 +1,377 @@
+"""Are the data there? What each data set holds beside what it should, before any heavy work.
+
+`check` reads every table and lists every folder that the chosen experiments need, in seconds, and
+opens no image. `missing_folders` only looks whether the folders exist: it imports neither pandas
+nor an adapter, so that the Snakefile can call it while it is parsed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from .. import errors
+from ..config import schema
+from .adapters import read
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .manifest import ManifestResult
+
+Counts = dict[str, dict[str, int]]
+"""Label or attribute -> group -> images."""
+
+UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a data set comes from, and what its folder holds."""
+
+    title: str
+    url: str
+    licence: str
+    folder: str
+
+
+@dataclasses.dataclass(frozen=True)
+class MissingFolder:
+    """A data set whose folder is not there, and where to get it."""
+
+    dataset: str
+    folder: Path
+    origin: Origin
+
+    def __str__(self) -> str:
+        return (
+            f"{self.dataset}: no folder {self.folder}\n"
+            f"    {self.origin.title} ({self.origin.licence})\n"
+            f"    get it from {self.origin.url}\n"
+            f"    it holds {self.origin.folder}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetCheck:
+    """What was found of one data set."""
+
+    name: str
+    adapter: str
+    origin: Origin
+    folder: str
+    found: bool
+    error: str | None = None
+    columns_missing: tuple[str, ...] = ()
+    rows_read: int = 0
+    images_found: int = 0
+    images_missing: int = 0
+    missing_examples: tuple[str, ...] = ()
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    notes: dict[str, int] = dataclasses.field(default_factory=dict)
+    counts: Counts = dataclasses.field(default_factory=dict)
+    expected: Counts = dataclasses.field(default_factory=dict)
+    expected_source: str = ""
+    paper_images: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolCheck:
+    """A task's training pool: its sets together, by image id."""
+
+    task: str
+    datasets: tuple[str, ...]
+    images: int
+    distinct_ids: int
+    expected_distinct_ids: int | None
+    expected_without_listed: int | None
+    paper_images: int | None
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewCheck:
+    """Whether an experiment can run; `reasons` say why not."""
+
+    name: str
+    title: str
+    reasons: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """The whole check; `ok` says whether every chosen experiment can run."""
+
+    datasets: tuple[DatasetCheck, ...]
+    pools: tuple[PoolCheck, ...]
+    experiments: tuple[ViewCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Every experiment can run."""
+        return not any(view.reasons for view in self.experiments)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as builtin types."""
+        return {"ok": self.ok, **dataclasses.asdict(self)}
+
+    def as_text(self) -> str:
+        """The report for people."""
+        blocks = [_dataset_text(data) for data in self.datasets]
+        blocks += [_pool_text(pool) for pool in self.pools]
+        lines = []
+        for view in self.experiments:
+            verdict = f"cannot run: {'; '.join(view.reasons)}" if view.reasons else "can run"
+            lines.append(f"{view.name}: {verdict}")
+        return "\n\n".join([*blocks, "\n".join(["experiments", *(f"  {line}" for line in lines)])])
+
+
+def load_expected(path: Path) -> dict[str, Any]:
+    """Pages, licences and known counts: resources/expected_counts.yaml."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def missing_folders(
+    config: schema.Settings, project: Path, expected: Mapping[str, Any]
+) -> tuple[MissingFolder, ...]:
+    """Data sets that an experiment needs and whose folder is not there.
+
+    Folders that the run draws itself (`synthetic`) are not missed.
+
+    Args:
+        config: the settings.
+        project: the folder that relative roots start from.
+        expected: what `load_expected` returns.
+    """
+    drawn = config.synthetic.images if config.synthetic else {}
+    missing = []
+    for name in config.used_datasets():
+        options = config.datasets[name]
+        folder = project / options.root
+        if name not in drawn and not folder.is_dir():
+            missing.append(MissingFolder(name, folder, _origin(name, options, expected)))
+    return tuple(missing)
+
+
+def check(config: schema.Settings, project: Path, expected: Mapping[str, Any]) -> CheckReport:
+    """Look at every data set that an experiment needs.
+
+    Args:
+        config: the settings.
+        project: the folder that relative roots start from.
+        expected: what `load_expected` returns.
+    """
+    datasets: dict[str, DatasetCheck] = {}
+    ids: dict[str, pd.Series] = {}
+    for name in config.used_datasets():
+        datasets[name], result = _check_dataset(name, config, project, expected)
+        if result is not None:
+            ids[name] = result.frame["image_id"]
+    used_tasks = dict.fromkeys(task for task, _, _ in config.cells())
+    return CheckReport(
+        datasets=tuple(datasets.values()),
+        pools=tuple(_check_pool(task, config, ids, expected) for task in used_tasks),
+        experiments=tuple(
+            ViewCheck(name, view.title, tuple(_reasons(view, config, datasets)))
+            for name, view in config.experiments.items()
+        ),
+    )
+
+
+def _check_dataset(
+    name: str, config: schema.Settings, project: Path, expected: Mapping[str, Any]
+) -> tuple[DatasetCheck, ManifestResult | None]:
+    # Imported here, because the Snakefile imports this module and must stay quick.
+    from .raw_tables import ColumnError
+    from .rows import NO_FILE
+
+    options = config.datasets[name]
+    known: dict[str, Any] = expected["datasets"].get(options.adapter, {})
+    report = DatasetCheck(
+        name=name,
+        adapter=options.adapter,
+        origin=_origin(name, options, expected),
+        folder=options.root,
+        found=(project / options.root).is_dir(),
+        expected=_expected_counts(name, config, known),
+        expected_source=known.get("source", ""),
+        paper_images=known.get("paper"),
+    )
+    try:
+        result = read(options, project)
+    except errors.UserError as error:
+        columns = error.missing if isinstance(error, ColumnError) else ()
+        return dataclasses.replace(report, error=str(error), columns_missing=columns), None
+    rules = {rule["rule"]: rule for rule in result.log["rules"]}
+    missing = rules.pop(NO_FILE)
+    report = dataclasses.replace(
+        report,
+        rows_read=result.log["rows_read"],
+        images_found=result.log["rows_kept"],
+        images_missing=missing["removed"],
+        missing_examples=tuple(missing["examples"]),
+        left_out={rule: entry["removed"] for rule, entry in rules.items() if entry["removed"]},
+        notes={note["note"]: note["count"] for note in result.log["notes"]},
+        counts=_counts(name, config, dict(result.frame.items())),
+    )
+    return report, result
+
+
+def _origin(name: str, options: schema.Dataset, expected: Mapping[str, Any]) -> Origin:
+    """Where a data set comes from; a user's own table brings its own citation."""
+    known: dict[str, str] = expected["datasets"].get(options.adapter, {})
+    citation = options.citation if isinstance(options, schema.Table) else ""
+    return Origin(
+        title=known.get("title", name),
+        url=known.get("url", "its owner"),
+        licence=known.get("licence", citation or "its owner's terms"),
+        folder=known.get("folder", "what its entry in the config says"),
+    )
+
+
+def _expected_counts(name: str, config: schema.Settings, known: Mapping[str, Any]) -> Counts:
+    """The known counts, cut into the config's groups."""
+    import pandas as pd
+
+    columns = {
+        column: pd.Series([value for value, number in counts.items() for _ in range(number)])
+        for column, counts in known.get("counts", {}).items()
+    }
+    expected = _counts(name, config, columns)
+    for groups in expected.values():
+        groups.pop(UNKNOWN, None)  # the table of known counts has no unknown ones
+    return expected
+
+
+def _counts(name: str, config: schema.Settings, columns: Mapping[Any, pd.Series]) -> Counts:
+    """Images by label, and by group of each attribute that is used on the data set."""
+    from .groups import group_index
+
+    found: Counts = {}
+    if "label" in columns:
+        found["label"] = {str(c): int((columns["label"] == c).sum()) for c in (0, 1)}
+    for attribute_name in _attributes_of(name, config):
+        attribute = config.attributes[attribute_name]
+        if attribute.column in columns and _is_read(config.datasets[name], attribute.column):
+            index = group_index(columns[attribute.column], attribute)
+            groups = {g: int((index == i).sum()) for i, g in enumerate(attribute.group_names)}
+            found[attribute_name] = {**groups, UNKNOWN: int((index < 0).sum())}
+    return found
+
+
+def _attributes_of(name: str, config: schema.Settings) -> list[str]:
+    """Attributes that some experiment looks at on this data set, in the config's order."""
+    used = {
+        attribute
+        for task, _, attribute in config.cells()
+        if name in (*config.tasks[task].train, *config.tasks[task].tests[attribute])
+    }
+    return [attribute for attribute in config.attributes if attribute in used]
+
+
+def _is_read(options: schema.Dataset, column: str) -> bool:
+    """Whether a manifest column comes from the data set's own table and not from its pixels."""
+    measured = column == "fitzpatrick" and options.skin_tone == "ita"
+    return schema.has_column(options, column) and not measured
+
+
+def _check_pool(
+    task: str,
+    config: schema.Settings,
+    ids: Mapping[str, pd.Series],
+    expected: Mapping[str, Any],
+) -> PoolCheck:
+    train = config.tasks[task].train
+    adapters = sorted(config.datasets[name].adapter for name in train)
+    pools: list[dict[str, Any]] = expected["pools"]
+    known = next((pool for pool in pools if sorted(pool["adapters"]) == adapters), {})
+    present = [ids[name] for name in train if name in ids]
+    return PoolCheck(
+        task=task,
+        datasets=train,
+        images=sum(len(series) for series in present),
+        distinct_ids=len(set().union(*present)),
+        expected_distinct_ids=known.get("distinct_ids"),
+        expected_without_listed=known.get("distinct_ids_without_listed"),
+        paper_images=known.get("paper"),
+        note=known.get("note", ""),
+    )
+
+
+def _reasons(
+    view: schema.View, config: schema.Settings, datasets: Mapping[str, DatasetCheck]
+) -> list[str]:
+    """Why an experiment cannot run; empty where it can."""
+    reasons: dict[str, None] = {}
+    for panel in view.panels:
+        task = config.tasks[panel.task]
+        tests = panel.datasets or task.tests[panel.attribute]
+        problems = {name: _problem(datasets[name]) for name in (*task.train, *tests)}
+        reasons.update({f"{name}: {text}": None for name, text in problems.items() if text})
+        # The training sets are pooled: one that knows the attribute is enough.
+        for names in (task.train, *((name,) for name in tests)):
+            usable = [datasets[name] for name in names if not problems[name]]
+            if usable and not any(_knows(data, panel.attribute) for data in usable):
+                reasons[f"{' + '.join(names)}: no image has a known {panel.attribute}"] = None
+    return list(reasons)
+
+
+def _problem(data: DatasetCheck) -> str:
+    if not data.found:
+        return "folder not found"
+    if data.error is not None:
+        return data.error
+    return "" if data.images_found else "no image found"
+
+
+def _knows(data: DatasetCheck, attribute: str) -> bool:
+    """Whether some image is in a group; what is measured from the pixels will be known later."""
+    groups = data.counts.get(attribute)
+    return groups is None or any(n for group, n in groups.items() if group != UNKNOWN)
+
+
+def _dataset_text(data: DatasetCheck) -> str:
+    origin = data.origin
+    lines = [
+        f"{data.name}: {origin.title}",
+        f"  page     {origin.url} ({origin.licence})",
+        f"  folder   {data.folder}",
+    ]
+    if not data.found:
+        return "\n".join([*lines, f"  NOT FOUND; it holds {origin.folder}"])
+    if data.error is not None:
+        return "\n".join([*lines, f"  CANNOT BE READ: {data.error}"])
+    paper = "" if data.paper_images is None else f" (paper: {data.paper_images:,})"
+    lines.append(f"  rows     {data.rows_read:,}, images found {data.images_found:,}{paper}")
+    if data.images_missing:
+        examples = ", ".join(data.missing_examples)
+        lines.append(f"  MISSING  {data.images_missing:,} images, such as {examples}")
+    lines += [f"  left out {number:,}: {rule}" for rule, number in data.left_out.items()]
+    lines += [f"  note     {number:,}: {note}" for note, number in data.notes.items()]
+    for name, groups in data.counts.items():
+        known = data.expected.get(name, {})
+        cells = [
+            f"{group} {number:,}" + (f" (expected {known[group]:,})" if group in known else "")
+            for group, number in groups.items()
+        ]
+        lines.append(f"  {name}: {', '.join(cells)}")
+    return "\n".join(lines)
+
+
+def _pool_text(pool: PoolCheck) -> str:
+    lines = [
+        f"training pool of {pool.task}: {' + '.join(pool.datasets)}",
+        f"  {pool.images:,} images, {pool.distinct_ids:,} distinct ids",
+    ]
+    if pool.expected_distinct_ids is not None:
+        lines.append(
+            f"  complete: {pool.expected_distinct_ids:,} distinct ids, "
+            f"{pool.expected_without_listed:,} without the listed duplicates"
+        )
+    if pool.paper_images is not None:
+        lines.append(f"  paper: {pool.paper_images:,}. {pool.note}")
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""Groups of a sensitive attribute: from a manifest's column to indices 0, 1, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..config.schema import Attribute
+from ..errors import UserError
+
+
+def canonical(value: Any) -> str | float | None:
+    """A value in the form in which it is compared: numbers as numbers, words without case.
+
+    So 1, '1' and '1.0' are equal, 'True' and true are, and ' Female ' and 'female' are.
+    """
+    if pd.isna(value):
+        return None
+    text = str(value).strip().casefold()
+    if text in ("", "nan"):
+        return None
+    if text in ("true", "false"):
+        return float(text == "true")
+    try:
+        return float(text.replace("_", "x"))  # Python alone reads '1_000' as a number
+    except ValueError:
+        return text
+
+
+def matches(series: pd.Series, values: Iterable[Any]) -> pd.Series:
+    """Whether each entry equals one of the values in the sense of `canonical`; bool, no nulls."""
+    wanted = {canonical(value) for value in values} - {None}
+    hits = [value for value in series.dropna().unique() if canonical(value) in wanted]
+    return series.isin(hits)
+
+
+def group_index(series: pd.Series, attribute: Attribute) -> np.ndarray:
+    """Group of each row.
+
+    Args:
+        series: values of the attribute's column, any type.
+        attribute: its groups (compared as in `canonical`) or cuts (a value on a cut belongs to
+            the upper group).
+
+    Returns:
+        int16 (N,): 0, 1, ... in the order of the groups; -1 where the value is null or in none.
+
+    Raises:
+        UserError: a value stands in two groups, or text is to be cut.
+    """
+    if attribute.cuts is not None:
+        numbers = pd.to_numeric(series, errors="coerce").to_numpy("float64", na_value=np.nan)
+        unreadable = series[series.notna() & np.isnan(numbers)]
+        if len(unreadable):
+            raise UserError(
+                f"attribute on column {attribute.column!r}: cuts need numbers, "
+                f"but there is {unreadable.iloc[0]!r}"
+            )
+        index = np.searchsorted(attribute.cuts, numbers, side="right")
+        return np.where(np.isnan(numbers), -1, index).astype(np.int16)
+    groups: dict[str | float | None, int] = {}
+    for number, (name, values) in enumerate((attribute.groups or {}).items()):
+        for value in values:
+            if groups.setdefault(canonical(value), number) != number:
+                raise UserError(
+                    f"attribute on column {attribute.column!r}: {value!r} is in two groups, "
+                    f"one is {name!r}"
+                )
+    of_value = {value: groups.get(canonical(value), -1) for value in series.dropna().unique()}
+    return series.map(of_value).fillna(-1).to_numpy(np.int16)

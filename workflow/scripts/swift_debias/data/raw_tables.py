@@ -1,0 +1,198 @@
+"""Tables as people save them, read as text: CSV and Parquet, other encodings refused."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import operator
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import UserError, nearest
+
+
+class ColumnError(UserError):
+    """A table lacks columns that its reader needs."""
+
+    def __init__(self, path: Path, missing: Sequence[str], message: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.missing = tuple(missing)
+
+
+Column = str | tuple[str, ...]
+
+
+"""Name of a column; a tuple lists the names that releases gave it, and the first one is used."""
+
+
+def read_table(
+    path: Path, required: Sequence[Column], optional: Sequence[Column] = ()
+) -> pd.DataFrame:
+    """Columns of a CSV or Parquet file as text; an empty cell is null, nothing else is.
+
+    CSV: UTF-8 with or without a byte order mark, commas ('.tab' and '.tsv': tabs), '.gz' allowed.
+    Other encodings are refused rather than guessed, since a wrong guess corrupts ids in silence.
+
+    Args:
+        path: the file.
+        required: columns that must be there.
+        optional: columns that are null where they are not.
+
+    Returns:
+        A frame of str columns in the order asked for.
+
+    Raises:
+        ColumnError: a column is missing; names the nearest one.
+        UserError: the file is missing, empty, not UTF-8, damaged, or its rows differ in length.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.suffix == ".parquet":
+        frame = _read_parquet(path, required, optional)
+    else:
+        frame = _read_csv(path, required, optional)
+    if frame.empty:
+        raise UserError(f"{path}: has no rows")
+    return frame
+
+
+def _read_csv(path: Path, required: Sequence[Column], optional: Sequence[Column]) -> pd.DataFrame:
+    separator = "\t" if {".tab", ".tsv"} & set(path.suffixes) else ","
+    try:
+        with _open_text(path) as stream:
+            reader = csv.reader(stream, delimiter=separator, strict=True)
+            header = next((row for row in reader if row), None)
+            if header is None:
+                raise UserError(f"{path}: is empty")
+            picked = _pick(path, header, required, optional)
+            rows = list(_rows(path, reader, len(header), list(picked.values())))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}, line {_bad_line(path)}: not UTF-8 text ({error.reason}); "
+            "save the file as 'CSV UTF-8'"
+        ) from error
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    columns = list(zip(*rows, strict=True)) or [()] * len(picked)
+    frame = pd.DataFrame(
+        {
+            name: pd.Series([cell or None for cell in cells], dtype="str")
+            for name, cells in zip(picked, columns, strict=True)
+        }
+    )
+    return _with_optional(frame, required, optional)
+
+
+def _rows(
+    path: Path, reader: Any, width: int, positions: Sequence[int]
+) -> Iterator[tuple[str, ...]]:
+    """The wanted cells of each row. Empty cells behind the last column are fine (NIH 2017)."""
+    # A tuple even for one column, where itemgetter alone returns the bare cell.
+    pick = operator.itemgetter(*positions, positions[0])
+    for row in reader:
+        if len(row) != width:
+            if not row:
+                continue
+            if len(row) < width or any(row[width:]):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, but the header has {width}"
+                )
+        yield pick(row)[:-1]
+
+
+def _read_parquet(
+    path: Path, required: Sequence[Column], optional: Sequence[Column]
+) -> pd.DataFrame:
+    try:
+        source = pq.ParquetFile(path)
+        picked = _pick(path, source.schema_arrow.names, required, optional)
+        names = list(source.schema_arrow.names)
+        table = source.read(columns=[names[position] for position in picked.values()])
+        frame = pd.DataFrame(
+            {
+                name: table.column(names[position]).cast(pa.string()).to_pandas()
+                for name, position in picked.items()
+            }
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
+    return _with_optional(frame.replace("", None).astype("str"), required, optional)
+
+
+def _pick(
+    path: Path, header: Sequence[str], required: Sequence[Column], optional: Sequence[Column]
+) -> dict[str, int]:
+    """Name -> position of the wanted columns that are there.
+
+    Raises:
+        ColumnError: a required one is not, or is there twice.
+    """
+    header = [name.strip() for name in header]
+    picked: dict[str, int] = {}
+    missing: list[str] = []
+    for column in (*required, *optional):
+        names = (column,) if isinstance(column, str) else column
+        present = [name for name in names if name in header]
+        if not present:
+            missing += [names[0]] if column in required else []
+        elif header.count(present[0]) > 1:
+            raise ColumnError(path, [names[0]], f"{path}: two columns are named {present[0]!r}")
+        else:
+            picked[names[0]] = header.index(present[0])
+    if missing:
+        raise ColumnError(path, missing, f"{path}: {_explain_missing(missing, header)}")
+    return picked
+
+
+def _explain_missing(missing: Sequence[str], header: Sequence[str]) -> str:
+    if header[0].lstrip().startswith("<"):
+        return "is a web page, not a table: the download failed"
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if set(missing) & {part.strip(' "') for cell in header for part in cell.split(separator)}:
+            return f"is separated by {name}; save it with commas"
+    lowered = {name.lower(): name for name in header}
+    return "; ".join(
+        f"no column {name!r}"
+        + (
+            f"; did you mean {lowered[name.lower()]!r}?"
+            if name.lower() in lowered
+            else nearest(name, header)
+        )
+        for name in missing
+    )
+
+
+def _with_optional(
+    frame: pd.DataFrame, required: Sequence[Column], optional: Sequence[Column]
+) -> pd.DataFrame:
+    names = [column if isinstance(column, str) else column[0] for column in (*required, *optional)]
+    for name in names:
+        if name not in frame:
+            frame[name] = pd.Series(pd.NA, index=frame.index, dtype="str")
+    return frame[names]
+
+
+def _open_text(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _bad_line(path: Path) -> int:
+    """Number of the first line that is not UTF-8."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0

@@ -1,0 +1,1 @@
+"""Numbers and their names: metrics, cells of tables, tests over folds, bootstrap."""

@@ -1,0 +1,1 @@
+"""Networks and their training: samples, losses, the loop, inference, cost."""

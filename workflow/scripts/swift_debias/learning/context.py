@@ -1,0 +1,129 @@
+"""What a training is handed besides network and samples: settings, objectives, optimizer, log."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
+from . import losses
+from .checkpoints import Checkpoints, History
+from .networks import Classifier
+from .samples import Drawable
+
+# (logits, labels, attributes) -> (what is minimized, prediction loss, bias)
+Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def autocast(device: torch.device, compute: Compute) -> contextlib.AbstractContextManager[Any]:
+    """bf16 where it pays: on a GPU that has it. Weights, updates and losses stay fp32."""
+    precision = compute.precision
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        precision = "bf16" if fast else "fp32"
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Weighted sum of prediction loss (Eq. 1) and fairness proxy (Eq. 2); Eq. 10 is (l, 1 - l).
+
+    class_weights: (positive, negative) of Eq. 1, or None to count each batch.
+    """
+
+    prediction: float
+    bias: float
+    class_weights: tuple[float, float] | None
+    eodds: EoddsKind
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, attributes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Total, prediction loss and bias; a part that has no weight is only watched."""
+        with contextlib.nullcontext() if self.prediction else torch.no_grad():
+            prediction = losses.weighted_bce(logits, labels, self.class_weights)
+        with contextlib.nullcontext() if self.bias else torch.no_grad():
+            bias = losses.eodds_gap(logits, labels, attributes, self.eodds)
+        return self.prediction * prediction + self.bias * bias, prediction, bias
+
+
+@dataclass
+class Context:
+    """Everything a method may use besides the classifier, the external set and its settings.
+
+    Attributes:
+        seed: derived from (seed, task, backbone, attribute, method, fold); methods derive from it.
+        epochs: E, epochs of each fine-tuning step.
+        batch_size: images a batch, as in pre-training.
+        optimizer: the task's optimizer; its learning rate is replaced step by step.
+        importance: () -> the shared diagonal importances, objective (`external.SHARED`) ->
+            parameter name -> tensor.
+        name: of the job, on the progress bar.
+    """
+
+    seed: int
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    finetuning: Finetuning
+    augmentation: Augmentation
+    compute: Compute
+    importance: Callable[[], Mapping[str, dict[str, Tensor]]] = dict
+    checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
+    log: TextIO = field(default_factory=lambda: sys.stderr)
+    history: History = field(default_factory=list)
+    name: str = ""
+
+    def make_optimizer(
+        self, parameters: Iterable[nn.Parameter] | list[dict[str, Any]], lr: float | None = None
+    ) -> torch.optim.Optimizer:
+        """The task's optimizer on these parameters, at this learning rate.
+
+        `parameters` may be torch's parameter groups with a learning rate each.
+        """
+        return make_optimizer(self.optimizer, parameters, lr)
+
+    def objective(self, samples: Drawable, prediction: float, bias: float) -> Combined:
+        """`prediction` x Eq. 1 + `bias` x Eq. 2, with the class weights of these samples."""
+        dataset = self.finetuning.class_weights == "dataset"
+        weights = losses.class_weights(samples.labels) if dataset else None
+        return Combined(prediction, bias, weights, self.finetuning.eodds)
+
+    def say(self, text: str) -> None:
+        """A line in the job's log."""
+        print(text, file=self.log, flush=True)
+
+
+def make_optimizer(
+    settings: Optimizer,
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
+    lr: float | None = None,
+) -> torch.optim.Optimizer:
+    """SGD or Adam with L2 weight decay, as the paper pre-trains (Section 4.2).
+
+    `lr` defaults to the settings' learning rate. Fused: a pass over the weights instead of several.
+    """
+    lr, decay = settings.lr if lr is None else lr, settings.weight_decay
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=settings.momentum, weight_decay=decay, fused=True
+        )
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def set_trainable(classifier: Classifier, *, extractor: bool, head: bool) -> None:
+    """Choose what is trained. A frozen part is in eval mode too.
+
+    A frozen network in train mode would still move its BatchNorm statistics and drop features.
+    """
+    for part, on in ((classifier.extractor, extractor), (classifier.head, head)):
+        part.requires_grad_(on)
+        part.train(on)

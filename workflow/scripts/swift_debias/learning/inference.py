@@ -1,0 +1,101 @@
+"""Networks in use: logits, features of a frozen extractor, scores on the external set."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .networks import Classifier
+from .samples import Features, Samples
+
+
+def auc(logits: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve for the progress log, ties counted half; nan with one class.
+
+    The pooled ranks of a device tensor; reported metrics use scikit-learn (metrics.py).
+    """
+    positive, negative = logits[labels > 0.5], logits[labels <= 0.5].sort().values
+    if not len(positive) or not len(negative):
+        return float("nan")
+    below = torch.searchsorted(negative, positive) + torch.searchsorted(
+        negative, positive, right=True
+    )
+    return float((below.double() / 2).mean() / len(negative))
+
+
+@contextlib.contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; the train or eval mode of every part is restored."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def predict(classifier: Classifier, samples: Samples, batch_size: int = 256) -> Tensor:
+    """Logits of the whole set, float32 (n,) on the device: eval mode, fp32, no augmentation.
+
+    Inside autocast they have its precision.
+    """
+    with inference(classifier):
+        return torch.cat([classifier(batch.images) for batch in samples.batches(batch_size)])
+
+
+def extract_features(
+    classifier: Classifier,
+    samples: Samples,
+    drawn: Tensor | None = None,
+    batch_size: int = 256,
+) -> Features:
+    """Features of the frozen extractor, in every view that the training of a head will draw.
+
+    Training a head on them is the same as passing the augmented images through the frozen extractor
+    in every epoch, at a fraction of the cost: the set of views is finite (augment.py), so epochs
+    meet the same views again.
+
+    Args:
+        drawn: bool (views, n) of `drawn_views`; None: the original view only. Features of what is
+            never drawn are nan, so that a training that draws them all the same would fail.
+    """
+    wanted = torch.ones(1, len(samples), dtype=torch.bool) if drawn is None else drawn
+    views = tuple(view for view in range(len(wanted)) if wanted[view].any())
+    values: list[Tensor] = []
+    with inference(classifier):
+        for view in views:
+            some = samples.subset(wanted[view]).batches(batch_size, view)
+            found = torch.cat([classifier.extractor(batch.images) for batch in some])
+            full = found.new_full((len(samples), found.shape[1]), float("nan"))
+            full[wanted[view].to(found.device)] = found
+            values.append(full)
+        stacked = torch.stack(values)
+    # inference tensors cannot take part in autograd
+    return Features(stacked.clone(), views, samples.labels, samples.attributes)
+
+
+def external_score(classifier: Classifier, samples: Samples) -> float:
+    """Balanced accuracy minus EOdds gap at threshold 0.5: how settings are searched.
+
+    Only ever on the external set; a group or class without samples drops its term.
+    """
+    positive = predict(classifier, samples) > 0
+    labels = samples.labels > 0.5
+    rates = {
+        (label, group): positive[cell].double().mean().item()
+        for label in (True, False)
+        for group in (0, 1)
+        if (cell := (labels == label) & (samples.attributes == group)).any()
+    }
+    gaps = [
+        abs(rates[label, 0] - rates[label, 1])
+        for label in (True, False)
+        if (label, 0) in rates and (label, 1) in rates
+    ]
+    recall = positive[labels].double().mean() + (~positive[~labels]).double().mean()
+    return float(recall / 2) - sum(gaps) / 2

@@ -1,0 +1,97 @@
+"""What training and debiasing cost, as a table, and what each stage of the workflow took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ..evaluation.cells import KEYS, Block, lookup
+from .tables import Table, assemble
+
+COSTS = ("seconds", "peak_memory_mb", "images_seen", "parameters_changed")
+
+
+PRETRAINING = "pretraining"
+
+
+def read_costs(files: Iterable[Path]) -> pd.DataFrame:
+    """What training and debiasing cost, as metrics rows without a data set.
+
+    Args:
+        files: `baseline/{task}/{backbone}/fold{fold}/cost.json` and
+            `debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/cost.json`, anywhere; each
+            an object with some of seconds, peak_memory_mb, images_seen, parameters_changed.
+
+    Returns:
+        KEYS, fold, value, n, reason. The Baseline's training has the method `pretraining` and no
+        attribute ('').
+    """
+    rows = []
+    for path in sorted(files):
+        parts = path.parent.parts
+        fold = int(parts[-1].removeprefix("fold"))
+        if len(parts) >= 6 and parts[-6] == "debiased":
+            keys = (*parts[-5:-1], "")
+        else:
+            keys = (*parts[-3:-1], "", PRETRAINING, "")
+        cost = json.loads(path.read_text())
+        for name in COSTS:
+            value = cost.get(name)
+            rows.append((*keys, name, fold, value, 1, "not recorded" if value is None else None))
+    frame = pd.DataFrame(rows, columns=[*KEYS, "fold", "value", "n", "reason"])
+    return frame.astype({"value": "float64"})
+
+
+def cost_table(costs: pd.DataFrame, titles: Mapping[str, str], synthetic: bool) -> Table:
+    """Cost of each method beside the Baseline's training, a block a (task, backbone, attribute).
+
+    Args:
+        costs: as `read_costs` gives them.
+        titles: display names of the methods; their order is the rows' order.
+        synthetic: the data are made up; the caption says so.
+    """
+    training = costs[costs["method"] == PRETRAINING]
+    debiasing = costs[costs["method"] != PRETRAINING]
+    parts, rows = [], [debiasing]
+    for key, group in debiasing.groupby(["task", "backbone", "attribute"]):
+        task, backbone, attribute = map(str, key)
+        used = set(group["method"])
+        methods = (PRETRAINING, *(m for m in titles if m in used))
+        parts.append(Block(task, backbone, attribute, ("",), methods, COSTS))
+        same = (training["task"] == task) & (training["backbone"] == backbone)
+        rows.append(training[same].assign(attribute=attribute))
+    return assemble(
+        "cost",
+        "What training and debiasing cost, a fold",
+        parts,
+        lookup(pd.concat(rows, ignore_index=True)),
+        {},
+        {**titles, PRETRAINING: "Baseline (training)"},
+        synthetic,
+        best=False,
+    )
+
+
+def stage_times(folder: Path) -> pd.DataFrame:
+    """What each stage of the run cost, from Snakemake's benchmark files, the longest first.
+
+    Args:
+        folder: `benchmarks/`, with `{rule}.tsv` or `{rule}/.../*.tsv`.
+
+    Returns:
+        stage, jobs, seconds (summed over jobs), longest job (s), peak memory (MB) of a job.
+    """
+    jobs = []
+    for path in sorted(folder.rglob("*.tsv")):
+        rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
+        record = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
+        jobs += [(rule, row.s, row.max_rss) for row in record.itertuples()]
+    frame = pd.DataFrame(jobs, columns=["stage", "s", "max_rss"])
+    stages = frame.groupby("stage", as_index=False).agg(
+        jobs=("s", "size"), seconds=("s", "sum"), longest=("s", "max"), peak=("max_rss", "max")
+    )
+    names = {"longest": "longest job (s)", "peak": "peak memory (MB)"}
+    return stages.sort_values("seconds", ascending=False, ignore_index=True).rename(columns=names)

@@ -1,0 +1,81 @@
+"""Example images and class activation maps, as arrays for drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ...data.image_cache import CachedImages
+from ...learning import cam
+from ...learning.networks import Classifier
+from ...learning.samples import make_samples
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+
+
+Key: TypeAlias = tuple[str, str, str]  # task, backbone, attribute
+
+
+def chosen_images(
+    predictions: pd.DataFrame, images: CachedImages, groups: int, quantiles: Sequence[float]
+) -> Arrays:
+    """Example images with their labels, groups and scores (`cam.choose_images`).
+
+    Args:
+        predictions: of one model on one test set.
+        images: the test set's cache.
+        groups, quantiles: see `cam.choose_images`.
+
+    Returns:
+        images uint8 (n, H, W, C); image_id, label, group, score, each (n,).
+    """
+    rows = cam.choose_images(predictions, groups, quantiles)
+    found = images.rows(list(rows["dataset"]), list(rows["image_id"]))
+    return {
+        "images": images.gather(found),
+        "image_id": rows["image_id"].to_numpy(str),
+        "label": rows["label"].to_numpy(),
+        "group": rows["attribute"].to_numpy(),
+        "score": rows["score"].to_numpy(np.float64),
+    }
+
+
+def evidence(
+    chosen: Arrays, images: CachedImages, dataset: str, classifiers: Mapping[str, Classifier]
+) -> Arrays:
+    """Class activation maps of the same images by several classifiers, for the true class.
+
+    Args:
+        chosen: as `chosen_images` gives them.
+        images: the test set's cache.
+        dataset: the test set.
+        classifiers: method -> its classifier, in eval mode.
+
+    Returns:
+        `chosen` and methods (m,), maps float32 (m, n, h, w), scores (m, n), kinds (m,).
+    """
+    first = next(iter(classifiers.values()))
+    samples = make_samples(
+        images,
+        images.rows(dataset, list(chosen["image_id"])),
+        chosen["label"],
+        chosen["group"],
+        first.device,
+        "off",
+    )
+    inputs = samples.draw(torch.arange(len(samples)))
+    found = {
+        name: cam.activation_maps(classifier, inputs, samples.labels)
+        for name, classifier in classifiers.items()
+    }
+    return {
+        **chosen,
+        "methods": np.array(list(found)),
+        "maps": np.stack([result.maps.cpu().numpy() for result in found.values()]),
+        "scores": np.stack([result.logits.sigmoid().cpu().numpy() for result in found.values()]),
+        "kinds": np.array([result.kind for result in found.values()]),
+    }

@@ -1,0 +1,170 @@
+"""report.html: one page that holds everything and loads nothing.
+
+Styles, script and figures (as data URIs) are inside the file, and a content security policy forbids
+it to fetch anything. Tables can be sorted and filtered, figures enlarged. No date is written: the
+same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import platform
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from ..errors import UserError
+from ..evaluation.words import title
+from . import render
+
+MANY_ROWS = 15  # longer tables can be filtered
+
+
+ASSETS = Path(__file__).with_name("report_assets")
+
+
+class Section(NamedTuple):
+    """A chapter of the page; `body` is HTML."""
+
+    anchor: str
+    title: str
+    body: str
+
+
+class Shown(NamedTuple):
+    """A figure of the page."""
+
+    name: str
+    title: str
+    caption: str
+    png: Path
+
+
+def page(run: str, sections: Sequence[Section], synthetic: bool) -> str:
+    """The whole document."""
+    banner = (
+        '<p class="banner" role="note">Synthetic data: everything below was computed on made-up '
+        "images and says nothing about real ones.</p>"
+        if synthetic
+        else ""
+    )
+    links = "".join(f'<li><a href="#{s.anchor}">{escape(s.title)}</a></li>' for s in sections)
+    chapters = "".join(
+        f'<section id="{s.anchor}">\n<h2>{escape(s.title)}</h2>\n{s.body}\n</section>\n'
+        for s in sections
+    )
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    )
+    style = (ASSETS / "report.css").read_text(encoding="utf-8")
+    script = (ASSETS / "report.js").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>SWiFT workflow: {escape(run)}</title>\n<style>\n{style}</style>\n</head>\n"
+        '<body>\n<nav aria-label="Contents"><strong>SWiFT workflow</strong>'
+        f"<ul>{links}</ul></nav>\n"
+        f"<main>\n<h1>Results of run “{escape(run)}”</h1>\n{banner}\n{chapters}</main>\n"
+        '<dialog id="zoom" aria-label="Enlarged figure"><img alt=""></dialog>\n'
+        f"<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def grid(frame: pd.DataFrame, name: str, caption: str, decimals: int = 3) -> str:
+    """A plain frame with a heading; where it is empty a sentence says so."""
+    head = f"<h3>{escape(caption)}</h3>\n"
+    if frame.empty:
+        return f"{head}<p>Nothing.</p>\n"
+    many = ' class="many"' if len(frame) > MANY_ROWS else ""
+    table = render.frame_html(frame, name, decimals)
+    return f'{head}<div class="scroll"><div{many}>{table}</div></div>\n'
+
+
+def fragment(path: Path) -> str:
+    """The body of one of the run's own HTML files."""
+    text = path.read_text(encoding="utf-8")
+    start, end = text.find("<body>"), text.rfind("</body>")
+    if start < 0 or end < start:
+        raise UserError(f"{path} is not one of this workflow's HTML files; delete it and run again")
+    return text[start + len("<body>") : end].strip() + "\n"
+
+
+def image(path: Path, alternative: str) -> str:
+    """A PNG inside the page, with its size so that nothing jumps."""
+    data = path.read_bytes()
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise UserError(f"{path} is not a PNG file; delete it and run again")
+    width, height = struct.unpack(">II", data[16:24])
+    source = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
+    size = f'width="{width}" height="{height}"'
+    return f'<img src="{source}" {size} alt="{escape(alternative, quote=True)}">'
+
+
+def software(requirements: Path) -> pd.DataFrame:
+    """Pinned versions beside those that this job found."""
+    rows = [("python", "", platform.python_version())]
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        name, _, pinned = line.partition("#")[0].strip().partition("==")
+        if pinned:
+            rows.append((name, pinned, _installed(name)))
+    return pd.DataFrame(rows, columns=["package", "pinned", "here"])
+
+
+def _installed(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not in this job's environment"
+
+
+def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
+    """Seed, folds, all settings and software versions."""
+    views = settings["experiments"].values()
+    panels = [(view, panel) for view in views for panel in view["panels"]]
+    methods = {m for view, panel in panels for m in panel["methods"] or view["methods"]}
+    facts = {
+        "run": settings["run"],
+        "seed": settings["seed"],
+        "folds": settings["folds"],
+        "tasks": ", ".join(dict.fromkeys(title(panel["task"]) for _, panel in panels)),
+        "networks": ", ".join(dict.fromkeys(title(panel["backbone"]) for _, panel in panels)),
+        "attributes": ", ".join(dict.fromkeys(title(panel["attribute"]) for _, panel in panels)),
+        "methods": f"{len(methods)}, variants included",
+        "platform": platform.machine(),
+    }
+    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
+    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
+    return (
+        f'<dl class="facts">{items}</dl>\n'
+        f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>\n"
+        f"<details><summary>Software</summary>{render.frame_html(versions, 'software')}</details>"
+    )
+
+
+def result_tables(files: Iterable[Path]) -> str:
+    """The tables as the run wrote them."""
+    return "".join(fragment(path) for path in files) or "<p>None.</p>"
+
+
+def figure_gallery(figures: Iterable[Shown]) -> str:
+    """The figures, each with its caption and the names of its files."""
+    parts = []
+    for shown in figures:
+        digits = shown.name.removeprefix("figure")
+        name = f"Figure {digits}. {shown.title}" if digits.isdigit() else shown.title
+        files = ", ".join(f"figures/{shown.name}.{suffix}" for suffix in ("pdf", "png", "csv"))
+        parts.append(
+            f'<figure id="figure-{escape(shown.name)}">\n'
+            '<button type="button" class="zoom" title="Enlarge">'
+            f"{image(shown.png, name)}</button>\n"
+            f"<figcaption><strong>{escape(name)}.</strong> {escape(shown.caption)} "
+            f'<span class="files">{escape(files)}</span></figcaption>\n</figure>\n'
+        )
+    return "".join(parts) or "<p>None.</p>"

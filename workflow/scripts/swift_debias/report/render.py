@@ -1,0 +1,280 @@
+"""Tables as csv, Markdown, LaTeX, HTML and text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..evaluation.cells import KEYS, Block
+from ..evaluation.words import DECIMALS, HIGHER_IS_BETTER, LOWER_IS_BETTER, arrow, number, title
+from ..files import write_text
+from .tables import Table
+
+
+def ranks(values: Sequence[float], metric: str) -> list[int]:
+    """1 for the best value, 2 for the second, 0 for the others, NaN and metrics without a better.
+
+    Values that are equal at the printed precision share a rank.
+    """
+    if metric not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
+        return [0] * len(values)
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    printed = [sign * round(float(v), DECIMALS.get(metric, 3)) for v in values]
+    order = sorted({v for v in printed if not np.isnan(v)})
+    return [order.index(v) + 1 if v in order[:2] else 0 for v in printed]
+
+
+class Entry(NamedTuple):
+    """One printed cell."""
+
+    mean: str
+    std: str  # '' where there is none
+    published: str  # '' where there is none
+    rank: int  # 1 best, 2 second, 0 neither
+
+
+def entries(table: Table, block: Block) -> list[list[Entry]]:
+    """The printed cells of a block: one row a method, one column a (test set, metric)."""
+    values = table.cells[["mean", "std", "published_mean", "published_std"]].to_numpy(float)
+    found = dict(zip(table.cells[KEYS].itertuples(index=False, name=None), values, strict=True))
+    columns = []
+    for dataset in block.datasets:
+        for metric in block.metrics:
+            rows = [found[(*block[:3], method, dataset, metric)] for method in block.methods]
+            places = ranks([row[0] for row in rows], metric) if table.best else [0] * len(rows)
+            column = [_entry(row, metric, rank) for row, rank in zip(rows, places, strict=True)]
+            columns.append(column)
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _entry(values: np.ndarray, metric: str, rank: int) -> Entry:
+    mean, std, published, published_std = values
+    beside = f"{number(published, metric)} ± {number(published_std, metric)}"
+    return Entry(
+        number(mean, metric),
+        "" if np.isnan(std) else number(std, metric),
+        "" if np.isnan(published) else beside,
+        rank,
+    )
+
+
+def heading(block: Block) -> str:
+    """What a block is about: 'Skin tone (Skin lesions, ResNet-50)'."""
+    return f"{title(block.attribute)} ({title(block.task)}, {title(block.backbone)})"
+
+
+def _numbered(table: Table) -> str:
+    digits = table.name.removeprefix("table")
+    return f"Table {digits}. {table.title}" if digits.isdigit() else table.title
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, one grid a block."""
+    lines = [f"### {_numbered(table)}", "", table.caption, ""]
+    for block in table.blocks:
+        columns = [
+            f"{title(dataset)} {title(metric)} {arrow(metric)}".strip()
+            for dataset in block.datasets
+            for metric in block.metrics
+        ]
+        lines += [f"**{heading(block)}**", "", _pipe(["Method", *columns])]
+        lines.append(_pipe(["---", *["---:"] * len(columns)]))
+        for method, row in zip(block.methods, entries(table, block), strict=True):
+            lines.append(_pipe([table.titles.get(method, method), *map(_markdown_cell, row)]))
+        lines.append("")
+    lines += [f"- Note: {note}" for note in table.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _pipe(parts: Sequence[str]) -> str:
+    return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
+
+
+def _markdown_cell(entry: Entry) -> str:
+    marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
+    text = marks[entry.rank].format(entry.mean) + (f" ± {entry.std}" if entry.std else "")
+    return text + (f" <sub>({entry.published})</sub>" if entry.published else "")
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "–": "--",
+        "·": r"$\cdot$",
+    }
+)
+
+
+def latex(table: Table) -> str:
+    """The table for a two-column journal; needs the packages booktabs, xcolor and graphicx."""
+    width = max((len(b.datasets) * len(b.metrics) for b in table.blocks), default=1)
+    lines = [
+        "% \\usepackage{booktabs,xcolor,graphicx}",
+        "\\begin{table*}[t]",
+        "\\centering",
+        f"\\caption{{{_tex(table.title)}. {_tex(table.caption)}}}",
+        f"\\label{{tab:{table.name}}}",
+        "\\resizebox{\\textwidth}{!}{%",
+        f"\\begin{{tabular}}{{l{'c' * width}}}",
+        "\\toprule",
+    ]
+    for place, block in enumerate(table.blocks):
+        lines += ["\\midrule"] * (place > 0) + _latex_block(table, block, width)
+    lines += ["\\bottomrule", "\\end{tabular}}", "\\end{table*}"]
+    lines += [f"% note: {note}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_block(table: Table, block: Block, width: int) -> list[str]:
+    span, used = len(block.metrics), len(block.datasets) * len(block.metrics)
+    padding = [""] * (width - used)
+    starts = [2 + span * i for i in range(len(block.datasets))]
+    spanners = [f"\\multicolumn{{{span}}}{{c}}{{{_tex(title(d))}}}" for d in block.datasets]
+    metrics = [f"{_tex(title(m))} {_tex(arrow(m))}" for m in block.metrics]
+    lines = [
+        f"\\multicolumn{{{width + 1}}}{{l}}{{\\textbf{{{_tex(heading(block))}}}}} \\\\",
+        " & ".join(["", *spanners, *padding]) + " \\\\",
+        " ".join(f"\\cmidrule(lr){{{start}-{start + span - 1}}}" for start in starts),
+        " & ".join(["Method", *metrics * len(block.datasets), *padding]) + " \\\\",
+        "\\midrule",
+    ]
+    for method, row in zip(block.methods, entries(table, block), strict=True):
+        name = _tex(table.titles.get(method, method))
+        lines.append(" & ".join([name, *map(_latex_cell, row), *padding]) + " \\\\")
+    return lines
+
+
+def _tex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def _latex_cell(entry: Entry) -> str:
+    marks = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}
+    text = marks[entry.rank].format(_tex(entry.mean))
+    if entry.std:
+        text += f"{{\\scriptsize$\\,\\pm\\,${entry.std}}}"
+    if entry.published:
+        text += f" {{\\tiny\\color{{gray}}({_tex(entry.published)})}}"
+    return text
+
+
+def html(table: Table) -> str:
+    """The table as an HTML fragment that loads nothing: a section with one grid a block."""
+    from great_tables import GT
+
+    parts = [
+        f'<section class="result-table" id="{escape(table.name)}">',
+        f"<h3>{escape(_numbered(table))}</h3>",
+        f"<p>{escape(table.caption)}</p>",
+    ]
+    for place, block in enumerate(table.blocks):
+        columns = {f"{d}:{m}": (d, m) for d in block.datasets for m in block.metrics}
+        rows = [[_html_cell(entry) for entry in row] for row in entries(table, block)]
+        frame = pd.DataFrame(rows, columns=list(columns))
+        frame.insert(0, "Method", [table.titles.get(m, m) for m in block.methods])
+        grid = GT(frame, rowname_col="Method", id=f"{table.name}-{place}")
+        grid = grid.tab_header(title=heading(block)).tab_stubhead(label="Method")
+        for dataset in filter(None, block.datasets):
+            spanned = [column for column, (d, _) in columns.items() if d == dataset]
+            grid = grid.tab_spanner(label=title(dataset), columns=spanned)
+        for column, (_, metric) in columns.items():
+            grid = grid.cols_label({column: f"{title(metric)} {arrow(metric)}"})
+        grid = grid.fmt(str, columns=list(columns)).cols_align("center", columns=list(columns))
+        parts.append(grid.as_raw_html())
+    if table.notes:
+        items = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
+        parts.append(f"<details><summary>Notes</summary><ul>{items}</ul></details>")
+    return "\n".join([*parts, "</section>"]) + "\n"
+
+
+def _html_cell(entry: Entry) -> str:
+    marks = {0: "{}", 1: "<b>{}</b>", 2: "<u>{}</u>"}
+    text = marks[entry.rank].format(entry.mean)
+    if entry.std:
+        text += f" ± {entry.std}"
+    if entry.published:
+        text += f'<br><small style="color:#767676">{entry.published}</small>'
+    return text
+
+
+def page(name: str, body: str) -> str:
+    """A whole HTML document around a fragment; opens offline."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f"<title>{escape(name)}</title>\n"
+        "<style>body{font-family:system-ui,sans-serif;margin:2rem;color:#222}"
+        "table.frame{border-collapse:collapse}.frame td,.frame th{padding:.3rem .6rem;"
+        "text-align:left;vertical-align:top;border-bottom:1px solid #ddd}</style></head>\n"
+        f"<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def terminal(table: Table) -> str:
+    """The means in plain text, best marked with *, for the end of a run."""
+    lines = [_numbered(table) + (" [synthetic data]" if table.synthetic else "")]
+    for block in table.blocks:
+        names = [table.titles.get(method, method) for method in block.methods]
+        first = max(len(name) for name in [*names, "Method"]) + 2
+        labels = [title(metric) for metric in block.metrics]
+        wide = max(8, *(len(label) + 2 for label in labels))
+        lines += ["", heading(block)]
+        spanners = [title(d).center(wide * len(labels)) for d in block.datasets]
+        if any(block.datasets):
+            lines.append((" " * first + "".join(spanners)).rstrip())
+        header = "".join(label.rjust(wide) for label in labels) * len(block.datasets)
+        lines.append("Method".ljust(first) + header)
+        for name, row in zip(names, entries(table, block), strict=True):
+            texts = [("*" if entry.rank == 1 else "") + entry.mean for entry in row]
+            lines.append(name.ljust(first) + "".join(text.rjust(wide) for text in texts))
+    return "\n".join(lines) + "\n"
+
+
+def write(table: Table, folder: Path) -> list[Path]:
+    """Write `{name}.csv`, `.md`, `.tex`, `.html` and `.txt`; returns their paths."""
+    texts = {
+        "csv": table.cells.to_csv(index=False, lineterminator="\n", float_format="%.10g"),
+        "md": markdown(table),
+        "tex": latex(table),
+        "html": page(table.title, html(table)),
+        "txt": terminal(table),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{table.name}.{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_text(path, text)
+    return paths
+
+
+def frame_markdown(frame: pd.DataFrame, decimals: int = 3) -> str:
+    """A plain frame as a Markdown grid."""
+    rows = [[_plain(value, decimals) for value in row] for row in frame.itertuples(index=False)]
+    rule = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in frame.dtypes]
+    return "\n".join(map(_pipe, [[str(c) for c in frame.columns], rule, *rows])) + "\n"
+
+
+def frame_html(frame: pd.DataFrame, name: str, decimals: int = 3) -> str:
+    """A plain frame as an HTML grid with class `frame` and the given id; cells are escaped."""
+    plain = frame.map(lambda value: _plain(value, decimals))
+    with pd.option_context("display.max_colwidth", None):
+        return plain.to_html(index=False, border=0, classes="frame", table_id=name) + "\n"
+
+
+def _plain(value: Any, decimals: int) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{decimals}f}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)

@@ -1,0 +1,73 @@
+"""Tests over folds and bootstrap intervals, as tables of report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..evaluation.words import title
+
+
+def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Paired tests over folds for readers (`statistics.compare`)."""
+    if compared.empty:
+        return compared
+    interval = _ranges(compared, "low", "high", sign="+")
+    return pd.DataFrame(
+        {
+            "table": compared["table"],
+            "attribute": compared["attribute"].map(title),
+            "network": compared["backbone"].map(title),
+            "test set": compared["dataset"].map(title),
+            "metric": compared["metric"].map(title),
+            "method": compared["method"].map(lambda m: titles.get(m, m)),
+            "against": compared["other"].map(lambda m: titles.get(m, m)),
+            "folds": compared["n_folds"],
+            "difference": compared["difference"],
+            "95 % interval (t)": interval,
+            "p (t)": compared["p_t"],
+            "Holm": compared["p_t_holm"],
+            "p (sign flips)": compared["p_permutation"],
+            "Holm ": compared["p_permutation_holm"],
+            "lowest possible p": compared["p_floor"],
+            "remark": compared["reason"],
+        }
+    )
+
+
+def _ranges(frame: pd.DataFrame, low: str, high: str, sign: str = "") -> list[str]:
+    """Two columns as 'from to to'; '' where there is none."""
+    return [
+        "" if np.isnan(a) else f"{a:{sign}.3f} to {b:{sign}.3f}"
+        for a, b in frame[[low, high]].to_numpy(float)
+    ]
+
+
+def bootstrap_intervals(
+    intervals: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[str]
+) -> pd.DataFrame:
+    """Bootstrap intervals over test images for readers (`statistics.bootstrap`).
+
+    Args:
+        intervals: of all cells.
+        titles: display names of the methods.
+        shown: metrics to show.
+    """
+    part = intervals[intervals["metric"].isin(shown)]
+    return pd.DataFrame(
+        {
+            "attribute": part["attribute"].map(title),
+            "network": part["backbone"].map(title),
+            "test set": part["dataset"].map(title),
+            "metric": part["metric"].map(title),
+            "method": part["method"].map(lambda m: titles.get(m, m)),
+            "images": part["n_images"],
+            "value": part["value"],
+            "95 % interval": _ranges(part, "low", "high"),
+            "difference to Baseline": part["difference"].astype(float),
+            "its 95 % interval": _ranges(part, "difference_low", "difference_high", sign="+"),
+            "remark": part["reason"],
+        }
+    )

@@ -1,0 +1,94 @@
+"""Tables: cells over folds beside the published values.
+
+A table is a *view* of the config: blocks of (task, backbone, attribute), rows are methods, columns
+are test set x metric, as in the paper. render.py writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import pandas as pd
+
+from ..evaluation.cells import EMPTY, KEYS, Block, Cell
+
+CSV_COLUMNS = ["table", *KEYS, "mean", "std", "n_folds", "published_mean", "published_std"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be written.
+
+    `cells` has the CSV columns, one row a cell; `notes` says what is missing or left out;
+    `titles` names the methods.
+    """
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+    cells: pd.DataFrame
+    notes: tuple[str, ...]
+    titles: Mapping[str, str]
+    synthetic: bool = False
+    best: bool = True
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are, for below the title."""
+        folds = sorted({int(n) for n in self.cells["n_folds"] if n > 0})
+        count = "no" if not folds else " to ".join(str(n) for n in sorted({folds[0], folds[-1]}))
+        parts = [f"Mean ± sample standard deviation over {count} fold{'s' * (count != '1')}."]
+        if self.best:
+            parts.append("Best in bold, second underlined; equal at the printed precision share.")
+        if self.synthetic:
+            parts.insert(0, "Synthetic data: not comparable with the paper.")
+        elif self.cells["published_mean"].notna().any():
+            parts.append("Grey: published (Yan et al., MELBA 2025).")
+        return " ".join(parts)
+
+
+def assemble(
+    name: str,
+    title: str,
+    parts: Sequence[Block],
+    ours: Mapping[tuple[str, ...], Cell],
+    theirs: Mapping[tuple[str, ...], Cell],
+    titles: Mapping[str, str],
+    synthetic: bool,
+    best: bool = True,
+) -> Table:
+    """A table of the cells of `parts`, ours beside theirs.
+
+    Args:
+        name: e.g. table1; names the files.
+        title: without number.
+        parts: the blocks of the table, in order.
+        ours: the run's cells (`lookup`).
+        theirs: the published cells (`published_lookup`); empty for synthetic data.
+        titles: display names of the methods.
+        synthetic: the data are made up; the caption says so.
+        best: mark the best and the second best.
+    """
+    keys = list(dict.fromkeys(key for part in parts for key in part.cell_keys()))
+    rows, reasons = [], []
+    for key in keys:
+        own, other = ours.get(key, EMPTY), theirs.get(key, EMPTY)
+        rows.append((name, *key, own.mean, own.std, own.n_folds, other.mean, other.std))
+        if own.reason:
+            folds = f" ({own.n_null} of {own.n_folds + own.n_null} folds)" if own.n_null else ""
+            place = " ".join(part for part in (titles.get(key[3], key[3]), *key[4:]) if part)
+            reasons.append((f"{'/'.join(key[:3])}: {own.reason}", place + folds))
+    frame = pd.DataFrame(rows, columns=CSV_COLUMNS)
+    return Table(name, title, tuple(parts), frame, _merge_reasons(reasons), titles, synthetic, best)
+
+
+def _merge_reasons(reasons: list[tuple[str, str]], shown: int = 4) -> tuple[str, ...]:
+    """One line a reason: how many cells it concerns, and the first few of them."""
+    lines = []
+    for reason, group in groupby(sorted(reasons, key=lambda pair: pair[0]), lambda pair: pair[0]):
+        places = [place for _, place in group]
+        more = f" and {len(places) - shown} more" if len(places) > shown else ""
+        lines.append(f"{reason}: {', '.join(places[:shown])}{more}")
+    return tuple(lines)

@@ -1,0 +1,1 @@
+"""What a run writes and how its jobs run: files, logs, identity of code."""

@@ -1,0 +1,60 @@
+"""How a script of the workflow runs: its log, its errors, and what its checkpoints stand for."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+
+
+@contextlib.contextmanager
+def logged(snakemake: Any) -> Iterator[None]:
+    """Send everything printed to the rule's log; a user's mistake is shown without a traceback."""
+    _end_with_parent()
+    terminal = sys.stderr
+    with (
+        Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            yield
+        except UserError as error:
+            print(f"error: {error}", file=log)
+            print(f"\nerror in {snakemake.rule}: {error}\n", file=terminal, flush=True)
+            sys.exit(1)
+        except BaseException:
+            traceback.print_exc(file=log)
+            raise
+
+
+def _end_with_parent() -> None:
+    """Linux: a job ends when Snakemake is killed; else it would write beside the next run's job."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1  # prctl(2)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getsid(os.getppid()) != os.getsid(0):  # a stranger: it was killed before this line
+            sys.exit("the run that started this job is no more")
+
+
+def key(snakemake: Any, small: int = 1 << 24) -> str:
+    """What a job's checkpoint stands for: its params and the content of its inputs.
+
+    Inputs above `small` bytes (image caches) are taken by size and time of change.
+    """
+    digest = hashlib.sha256(repr(sorted(snakemake.params.items())).encode())
+    for name in sorted(map(str, snakemake.input)):
+        path = Path(name)
+        stat = path.stat()
+        content = path.read_bytes() if stat.st_size <= small else str(stat.st_mtime_ns).encode()
+        digest.update(f"{name} {stat.st_size} ".encode() + content)
+    return digest.hexdigest()
