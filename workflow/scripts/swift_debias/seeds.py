@@ -12,3 +12,11 @@ def derive_seed(*parts: object) -> int:
     """
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def external_seed(seed: int, task: str, attribute: str, fold: int) -> int:
+    """Seed of all draws that make the external set of a fold: the same for every method.
+
+    Rules `make_external`, `importance` and `debias` share it, so that all see the same images.
+    """
+    return derive_seed(seed, "external", task, attribute, fold)

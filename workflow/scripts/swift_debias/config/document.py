@@ -1,19 +1,20 @@
 """config/README.md: every key with its type, default and meaning, from the settings models.
 
-`python -m swift_debias.settings_document` prints it; a test fails where the file differs.
+`make docs` writes it.
 """
 
 from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .. import methods
 from . import schema
+from .base import Model
 
 HEAD = """# Configuration
 
@@ -33,13 +34,6 @@ Every key of the configuration. This file is made from the settings models
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("Top level", schema.Settings),
     ("`datasets.<name>`", schema.Dataset),
-    ("`datasets.<name>`, adapter `fitzpatrick17k`", schema.Fitzpatrick17k),
-    ("`datasets.<name>`, adapter `ddi`", schema.Ddi),
-    ("`datasets.<name>`, adapter `atlas`", schema.Atlas),
-    ("`datasets.<name>`, adapter `mimic_cxr`", schema.MimicCxr),
-    ("`datasets.<name>`, adapter `table`", schema.Table),
-    ("`datasets.<name>.label`, adapter `table`", schema.LabelColumn),
-    ("`datasets.<name>.attributes.<attribute>`, adapter `table`", schema.AttributeColumn),
     ("`attributes.<name>`", schema.Attribute),
     ("`duplicates`", schema.Duplicates),
     ("`skin_tone`", schema.SkinTone),
@@ -58,24 +52,42 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
 ]
 
 
-def document() -> str:
-    """The whole text, Markdown."""
+def document(
+    adapters: Mapping[str, type[schema.Dataset]], algorithms: Mapping[str, type[Model]]
+) -> str:
+    """The whole text, Markdown.
+
+    Args:
+        adapters: name of each data set adapter -> its options.
+        algorithms: name of each method -> its settings.
+    """
     parts = [HEAD]
     for title, model in SECTIONS:
-        parts.append(_section(title, model, _inherited(model)))
-    for name, model in methods.settings_models().items():
-        parts.append(_section(f"`methods.<name>`, algorithm `{name}`", model, ()))
+        parts.append(_section(title, model))
+        if model is schema.Dataset:
+            for name, options in adapters.items():
+                parts += _of_adapter(name, options)
+    for name, settings in algorithms.items():
+        parts.append(_section(f"`methods.<name>`, algorithm `{name}`", settings))
     return "\n".join(parts)
 
 
-def _inherited(model: type[BaseModel]) -> tuple[str, ...]:
-    """Keys that the section of the base model has already explained."""
-    if schema.Dataset in model.__bases__:
-        return tuple(schema.Dataset.model_fields)
-    return ()
+def _of_adapter(name: str, options: type[schema.Dataset]) -> Iterator[str]:
+    """Sections of an adapter's own keys, and of the models that they hold."""
+    common = tuple(schema.Dataset.model_fields)
+    own = {key: field for key, field in options.model_fields.items() if key not in common}
+    if not own:
+        return
+    yield _section(f"`datasets.<name>`, adapter `{name}`", options, common)
+    for key, field in own.items():
+        mapped = typing.get_origin(field.annotation) is dict
+        inner = typing.get_args(field.annotation)[1] if mapped else field.annotation
+        if isinstance(inner, type) and issubclass(inner, Model):
+            place = f"{key}.<name>" if mapped else key
+            yield _section(f"`datasets.<name>.{place}`, adapter `{name}`", inner)
 
 
-def _section(title: str, model: type[BaseModel], without: tuple[str, ...]) -> str:
+def _section(title: str, model: type[BaseModel], without: tuple[str, ...] = ()) -> str:
     doc = " ".join((model.__doc__ or "").split())
     fields = {name: f for name, f in model.model_fields.items() if name not in without}
     lines = [f"## {title}", "", doc, ""]
@@ -127,7 +139,3 @@ def _type(annotation: Any) -> str:
         return f"mapping to {_type(arguments[1])}"
     names = {str: "text", int: "integer", float: "number", bool: "true / false"}
     return names.get(annotation, getattr(annotation, "__name__", "any").lower())
-
-
-if __name__ == "__main__":
-    print(document(), end="")

@@ -6,18 +6,16 @@ pandas is imported: this runs whenever the Snakefile is parsed, on login nodes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from ..errors import UserError, nearest
 from .base import Model, explain
-from .schema import Settings
+from .schema import Dataset, Settings
 
 
 def load(
@@ -25,7 +23,7 @@ def load(
     project: Path,
     *,
     algorithms: Mapping[str, type[Model]],
-    adapters: Iterable[str],
+    adapters: Mapping[str, type[Dataset]],
 ) -> Settings:
     """Check a configuration and return it typed.
 
@@ -35,7 +33,7 @@ def load(
             (a data set, a method, an experiment ...) set to null is left out.
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
-        adapters: names of the data set adapters.
+        adapters: name of each adapter's file -> its options model.
 
     Raises:
         UserError: every problem found, each with the path of its key and the nearest valid name.
@@ -44,15 +42,8 @@ def load(
     for section in ("datasets", "attributes", "tasks", "backbones", "methods", "experiments"):
         if isinstance(merged.get(section), Mapping):
             merged[section] = {k: v for k, v in merged[section].items() if v is not None}
-    try:
-        settings = Settings.model_validate(merged)
-    except ValidationError as error:
-        raise UserError("the configuration is not valid:\n" + explain(error)) from error
+    settings = typed(merged, adapters)
     problems = []
-    for name, dataset in settings.datasets.items():
-        if dataset.adapter not in adapters:
-            near = nearest(dataset.adapter, adapters)
-            problems.append(f"datasets.{name}.adapter: no adapter {dataset.adapter!r}{near}")
     for name, method in settings.methods.items():
         if method.algorithm not in algorithms:
             problems.append(
@@ -67,6 +58,14 @@ def load(
     if problems:
         raise UserError("the configuration is not valid:\n" + "\n".join(problems))
     return settings
+
+
+def typed(raw: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]) -> Settings:
+    """A complete configuration as `Settings`; see `load`."""
+    try:
+        return Settings.model_validate(raw, context={"adapters": adapters})
+    except ValidationError as error:
+        raise UserError("the configuration is not valid:\n" + explain(error)) from error
 
 
 def _extend(raw: dict[str, Any], project: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ released source; [ours] our decision.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -27,9 +28,14 @@ from .base import Model, explain
 
 
 class Dataset(Model):
-    """One data set: its adapter (a file of `datasets/`) and its folder."""
+    """One data set: its adapter (a file of `data/adapters/`) and its folder.
 
-    adapter: str = Field(description="Name of a file in workflow/scripts/swift_debias/datasets/.")
+    An adapter's `Options` add its own keys.
+    """
+
+    lacks: ClassVar[tuple[str, ...]] = ()  # manifest columns that its source does not have
+
+    adapter: str = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
     root: str = Field(description="Folder, as unpacked from the official archives.")
     archive: str | None = Field(
         None,
@@ -42,127 +48,11 @@ class Dataset(Model):
         "individual typology angle of the image (ISIC has no annotation) [paper].",
     )
 
-
-class Fitzpatrick17k(Dataset):
-    """Options of Fitzpatrick-17k."""
-
-    adapter: Literal["fitzpatrick17k"]
-    target: Literal["melanoma", "malignant", "malignant_neoplastic"] = Field(
-        "melanoma",
-        description="What counts as the disease; the paper does not say [ours: melanoma against "
-        "the rest]. malignant: malignant against all others; malignant_neoplastic: malignant "
-        "against benign, non-neoplastic images left out.",
-    )
-
-
-class Ddi(Dataset):
-    """Options of DDI."""
-
-    adapter: Literal["ddi"]
-    target: Literal["melanoma", "malignant"] = Field(
-        "melanoma",
-        description="What counts as the disease; the paper does not say [ours: melanoma against "
-        "the rest, as in training; 21 of 656 images, 171 are malignant].",
-    )
-
-
-class Atlas(Dataset):
-    """Options of the Interactive Atlas of Dermoscopy (derm7pt)."""
-
-    adapter: Literal["atlas"]
-    image: Literal["dermoscopic", "clinical"] = Field(
-        "dermoscopic", description="Which of a case's two images; the paper does not say [ours]."
-    )
-
-
-class MimicCxr(Dataset):
-    """Options of MIMIC-CXR-JPG."""
-
-    adapter: Literal["mimic_cxr"]
-    patients: str | None = Field(
-        None,
-        description="MIMIC-IV patients.csv.gz (sex and age); default: looked for under root.",
-    )
-    labeler: Literal["chexpert", "negbio"] = Field(
-        "chexpert", description="Which label file; the paper does not say [ours]."
-    )
-
-
-class LabelColumn(Model):
-    """The label of a user's table: which values are the positive and the negative class."""
-
-    column: str
-    positive: tuple[str, ...] = Field(min_length=1, description="Values of class 1.")
-    negative: tuple[str, ...] | None = Field(
-        None, description="Values of class 0; default: every other value. Others are left out."
-    )
-
-
-class AttributeColumn(Model):
-    """One sensitive attribute of a user's table, copied into the manifest under its own name."""
-
-    column: str
-    kind: Literal["category", "number"] = "category"
-    unknown: tuple[str, ...] = Field((), description="Values that mean 'not known'.")
-
-
-class Table(Dataset):
-    """Anybody's own data: a CSV or Parquet file with one row an image."""
-
-    adapter: Literal["table"]
-    table: str = Field(description="CSV or Parquet file, relative to root.")
-    path: str = Field(description="Column of the image's path, relative to `image_folder`.")
-    image_folder: str = Field(".", description="Folder of the images, relative to root.")
-    image_suffix: str = Field("", description="Appended to the path column, e.g. '.jpg'.")
-    image_id: str | None = Field(None, description="Column of a unique id; default: the path.")
-    patient: str | None = Field(None, description="Column of the patient; default: unknown.")
-    label: LabelColumn
-    attributes: dict[str, AttributeColumn] = {}
-    only: dict[str, tuple[str, ...]] = Field(
-        {}, description="Keep only rows whose column has one of these values."
-    )
-    citation: str = Field("", description="Licence and citation, shown in the report.")
-
-
-# Adapters with options of their own; the others take `Dataset` as it is.
-_DATASET_TYPES: dict[str, type[Dataset]] = {
-    "fitzpatrick17k": Fitzpatrick17k,
-    "ddi": Ddi,
-    "atlas": Atlas,
-    "mimic_cxr": MimicCxr,
-    "table": Table,
-}
-
-
-# Manifest columns that a data set cannot fill, since its source does not have them.
-_LACKS: dict[str, tuple[str, ...]] = {
-    "isic2017": ("fitzpatrick",),
-    "isic2018": ("fitzpatrick",),
-    "isic2019": ("fitzpatrick",),
-    "isic2020": ("fitzpatrick",),
-    "fitzpatrick17k": ("sex", "age"),
-    "ddi": ("sex", "age"),
-    "atlas": ("age", "fitzpatrick"),
-    "mimic_cxr": ("fitzpatrick",),
-    "chexpert": ("fitzpatrick",),
-    "nih": ("fitzpatrick",),
-}
-
-
-def make_dataset(data: Mapping[str, Any] | Dataset) -> Dataset:
-    """A data set's settings, of the type that its adapter wants."""
-    if isinstance(data, Dataset):
-        return data
-    return _DATASET_TYPES.get(str(data.get("adapter")), Dataset).model_validate(dict(data))
-
-
-def has_column(dataset: Dataset, column: str) -> bool:
-    """Whether a data set's manifest can fill this column (known before any file is read)."""
-    if isinstance(dataset, Table):
-        return column in dataset.attributes
-    if column == "fitzpatrick" and dataset.skin_tone == "ita":
-        return True
-    return column not in _LACKS.get(dataset.adapter, ())
+    def has_column(self, column: str) -> bool:
+        """Whether the manifest can fill this column (known before any file is read)."""
+        if column == "fitzpatrick" and self.skin_tone == "ita":
+            return True
+        return column not in self.lacks
 
 
 class Attribute(Model):
@@ -460,13 +350,20 @@ class Settings(Model):
 
     @field_validator("datasets", mode="before")
     @classmethod
-    def _typed_datasets(cls, data: Any) -> Any:
+    def _typed_datasets(cls, data: Any, info: ValidationInfo) -> Any:
+        """Each entry by the model of its adapter: `context={"adapters": name -> model}`."""
+        adapters: Mapping[str, type[Dataset]] = (info.context or {}).get("adapters", {})
         if not isinstance(data, Mapping):
             return data
         typed: dict[str, Dataset] = {}
         for name, entry in data.items():
+            adapter = entry.get("adapter") if isinstance(entry, Mapping) else None
+            if adapter is not None and adapter not in adapters:
+                near = nearest(str(adapter), adapters)
+                raise ValueError(f"{name}.adapter: no adapter {adapter!r}{near}")
+            model = Dataset if adapter is None else adapters[adapter]
             try:
-                typed[name] = make_dataset(entry if isinstance(entry, Mapping) else {})
+                typed[name] = model.model_validate(entry if isinstance(entry, Mapping) else {})
             except ValidationError as error:
                 raise ValueError(explain(error, f"{name}.")) from error
         return typed
@@ -499,7 +396,7 @@ class Settings(Model):
                                 f"{path}.tests.{attribute}: no data set {dataset!r}"
                                 f"{nearest(dataset, self.datasets)}"
                             )
-                    elif not has_column(self.datasets[dataset], column):
+                    elif not self.datasets[dataset].has_column(column):
                         yield (
                             f"{path}.tests.{attribute}: data set {dataset!r} has no column "
                             f"{column!r}, so the attribute is not known there; take the set out"
@@ -535,39 +432,3 @@ class Settings(Model):
                             f"{path}: {dataset!r} is no test set of attribute {panel.attribute!r}"
                             f"{nearest(dataset, tests[panel.attribute])}"
                         )
-
-    def cells(self) -> dict[Cell, tuple[str, ...]]:
-        """What has to be computed: (task, backbone, attribute) -> methods, the union of the views.
-
-        Baseline is always among the methods, since every comparison needs it.
-        """
-        wanted: dict[Cell, set[str]] = {}
-        for view in self.experiments.values():
-            for panel in view.panels:
-                methods = wanted.setdefault((panel.task, panel.backbone, panel.attribute), set())
-                methods |= {*(panel.methods or view.methods)}
-        return {cell: tuple(sorted(methods)) for cell, methods in sorted(wanted.items())}
-
-    def blocks(self, view: View) -> list[dict[str, Any]]:
-        """The panels of a view as plain values, with the defaults filled in."""
-        return [
-            {
-                "task": panel.task,
-                "backbone": panel.backbone,
-                "attribute": panel.attribute,
-                "datasets": panel.datasets or self.tasks[panel.task].tests[panel.attribute],
-                "methods": panel.methods or view.methods,
-                "metrics": view.metrics,
-            }
-            for panel in view.panels
-        ]
-
-    def used_datasets(self) -> tuple[str, ...]:
-        """Data sets that some experiment needs, in the order of the config."""
-        used: set[str] = set()
-        for task, _, attribute in self.cells():
-            used |= {*self.tasks[task].train, *self.tasks[task].tests[attribute]}
-        return tuple(name for name in self.datasets if name in used)
-
-
-Cell: TypeAlias = tuple[str, str, str]

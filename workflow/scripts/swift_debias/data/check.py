@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from .. import errors
-from ..config import schema
+from ..config import plan, schema
 from .adapters import read
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def missing_folders(
     """
     drawn = config.synthetic.images if config.synthetic else {}
     missing = []
-    for name in config.used_datasets():
+    for name in plan.used_datasets(config):
         options = config.datasets[name]
         folder = project / options.root
         if name not in drawn and not folder.is_dir():
@@ -167,11 +167,11 @@ def check(config: schema.Settings, project: Path, expected: Mapping[str, Any]) -
     """
     datasets: dict[str, DatasetCheck] = {}
     ids: dict[str, pd.Series] = {}
-    for name in config.used_datasets():
+    for name in plan.used_datasets(config):
         datasets[name], result = _check_dataset(name, config, project, expected)
         if result is not None:
             ids[name] = result.frame["image_id"]
-    used_tasks = dict.fromkeys(task for task, _, _ in config.cells())
+    used_tasks = dict.fromkeys(task for task, _, _ in plan.setups(config))
     return CheckReport(
         datasets=tuple(datasets.values()),
         pools=tuple(_check_pool(task, config, ids, expected) for task in used_tasks),
@@ -224,7 +224,7 @@ def _check_dataset(
 def _origin(name: str, options: schema.Dataset, expected: Mapping[str, Any]) -> Origin:
     """Where a data set comes from; a user's own table brings its own citation."""
     known: dict[str, str] = expected["datasets"].get(options.adapter, {})
-    citation = options.citation if isinstance(options, schema.Table) else ""
+    citation = getattr(options, "citation", "")
     return Origin(
         title=known.get("title", name),
         url=known.get("url", "its owner"),
@@ -267,7 +267,7 @@ def _attributes_of(name: str, config: schema.Settings) -> list[str]:
     """Attributes that some experiment looks at on this data set, in the config's order."""
     used = {
         attribute
-        for task, _, attribute in config.cells()
+        for task, _, attribute in plan.setups(config)
         if name in (*config.tasks[task].train, *config.tasks[task].tests[attribute])
     }
     return [attribute for attribute in config.attributes if attribute in used]
@@ -276,7 +276,7 @@ def _attributes_of(name: str, config: schema.Settings) -> list[str]:
 def _is_read(options: schema.Dataset, column: str) -> bool:
     """Whether a manifest column comes from the data set's own table and not from its pixels."""
     measured = column == "fitzpatrick" and options.skin_tone == "ita"
-    return schema.has_column(options, column) and not measured
+    return options.has_column(column) and not measured
 
 
 def _check_pool(

@@ -13,16 +13,17 @@ import pdqhash
 from PIL import Image, ImageOps
 
 from ..config.schema import Images
-from .image_cache import CACHE_GAP, HASH_GAP, HASH_SIZE
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # what Pillow may try to decode
 
 
 FILTER = Image.Resampling.BILINEAR  # Pillow widens it when it shrinks: antialiased
+CACHE_GAP = 3.0  # reducing_gap: very large frames are halved first, without a visible difference
+HASH_SIZE = 128  # pixels a side from which the hash is taken; the hash itself looks at 64 x 64
+HASH_GAP = 2.0
 
 
 BACKGROUND = (0, 0, 0)  # behind transparent pixels
-
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
 

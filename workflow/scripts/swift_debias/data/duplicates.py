@@ -134,7 +134,7 @@ def find_duplicates(
     pool = rows.frame.iloc[: rows.n_train]
     stays = winner == np.arange(rows.n_train)
     frame, filled = _fill(pool, winner, options.keep)
-    frame.insert(len(frame.columns), "group", _groups(rows, links, group_by_patient))
+    frame.insert(len(frame.columns), "cluster", _groups(rows, links, group_by_patient))
     frame = frame[stays].reset_index(drop=True)
     pairs = _pairs(rows, links, stays, options.keep)
     log = {
@@ -142,7 +142,7 @@ def find_duplicates(
         "unreadable": rows.unreadable,
         "removed": _reasons(links, winner),
         "kept": _by_dataset(frame),
-        "groups": int(frame["group"].nunique()),
+        "clusters": int(frame["cluster"].nunique()),
         "pairs": pairs["kind"].value_counts(sort=False).sort_index().to_dict(),
         "pairs_with_different_labels": int(pairs["labels_disagree"].sum()),
         "values_filled_from_removed_copies": filled,

@@ -24,7 +24,7 @@ def make_folds(
     """Cut a pool into folds of whole groups, stratified by label and attributes.
 
     Args:
-        cohort: columns dataset, image_id, label, group.
+        cohort: columns dataset, image_id, label, cluster.
         attributes: int (N, any number of attributes), group index or -1; unknown is a stratum too.
         folds: how many.
         seed: any integer.
@@ -37,7 +37,7 @@ def make_folds(
     """
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import
 
-    groups = pd.factorize(cohort["group"])[0]
+    groups = pd.factorize(cohort["cluster"])[0]
     n_groups = len(np.unique(groups))
     if n_groups < folds:
         raise UserError(f"{folds} folds need as many groups of images, there are {n_groups}")

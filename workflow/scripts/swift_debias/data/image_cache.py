@@ -37,16 +37,16 @@ import pyarrow.parquet as pq
 
 from ..config.schema import Images
 from ..errors import UserError
-from .decode import BACKGROUND, FILTER, UnreadableError, decode, no_pillow_limit
-
-CACHE_GAP = 3.0  # reducing_gap: very large frames are halved first, without a visible difference
-
-
-HASH_SIZE = 128  # pixels a side from which the hash is taken; the hash itself looks at 64 x 64
-
-
-HASH_GAP = 2.0
-
+from .decode import (
+    BACKGROUND,
+    CACHE_GAP,
+    FILTER,
+    HASH_GAP,
+    HASH_SIZE,
+    UnreadableError,
+    decode,
+    no_pillow_limit,
+)
 
 BLOCK = 512  # images between two entries of the journal
 

@@ -42,7 +42,7 @@ def read_labelled(
     """The usable images of several data sets.
 
     Returns:
-        dataset, image_id, label int8, attribute int16 (group index, -1 = unknown or in none).
+        dataset, image_id, patient_id, label int8, group int16 (index, -1 = unknown or in none).
         Images that the cache could not read are left out; the cache's index lists them.
     """
     frames = []
@@ -51,4 +51,4 @@ def read_labelled(
         frames.append(manifest.read(Path(rows))[readable].assign(dataset=dataset))
     frame = with_skin_tone(pd.concat(frames, ignore_index=True), skin_tones)
     groups = group_index(frame[attribute.column], attribute)
-    return frame[[*KEYS, "label"]].assign(attribute=groups)
+    return frame[[*KEYS, "patient_id", "label"]].assign(group=groups)

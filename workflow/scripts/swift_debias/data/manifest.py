@@ -1,7 +1,8 @@
 """The manifest: one row an included image, and the log of everything left out.
 
-Every adapter of `adapters/` goes the same way: list the folder once (`raw_files.scan`), read the official
-table into `Rows`, leave rows out rule by rule (each rule is counted), return `rows.result(folder)`.
+Every adapter of `adapters/` goes the same way: list the folder once (`raw_files.scan`), read the
+official table into `Rows`, leave rows out rule by rule (each rule is counted), return
+`rows.result(folder)`.
 
 Columns of a manifest (any further columns are the attributes of a user's own table):
 

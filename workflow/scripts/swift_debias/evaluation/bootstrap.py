@@ -33,7 +33,7 @@ def stack(part: pd.DataFrame) -> Scores:
     Raises:
         ValueError: two models scored different images.
     """
-    part = part[part["attribute"] >= 0]
+    part = part[part["group"] >= 0]
     methods = sorted(part["method"].astype(str).unique())
     folds = sorted(int(fold) for fold in part["fold"].unique())
     models = [
@@ -48,7 +48,7 @@ def stack(part: pd.DataFrame) -> Scores:
         if len(model) != len(reference) or (order < 0).any():
             raise ValueError(f"{method}, fold {fold}: scored other images than the first model")
         scores[methods.index(method), folds.index(fold)] = model["score"].to_numpy()[order]
-    return Scores(methods, folds, first["label"].to_numpy(), first["attribute"].to_numpy(), scores)
+    return Scores(methods, folds, first["label"].to_numpy(), first["group"].to_numpy(), scores)
 
 
 def bootstrap(
@@ -82,7 +82,7 @@ def bootstrap(
     """
     frames = []
     for dataset, part in predictions.groupby("dataset", observed=True):
-        if not (part["attribute"] >= 0).any():
+        if not (part["group"] >= 0).any():
             continue
         data = stack(part)
         rng = np.random.default_rng([seed, zlib.crc32(str(dataset).encode())])

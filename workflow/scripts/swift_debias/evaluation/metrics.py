@@ -82,7 +82,7 @@ def score_dataset(
     part: pd.DataFrame, groups: int, threshold: float = 0.5, min_group: int = 20
 ) -> list[Row]:
     """Every metric of one data set; arguments as in `score`."""
-    attributes = part["attribute"].to_numpy()
+    attributes = part["group"].to_numpy()
     scores = part["score"].to_numpy(dtype=np.float64)
     known = attributes >= 0
     everything = Sample(
@@ -255,7 +255,7 @@ def threshold_curve(
     Returns:
         Rows: dataset, threshold, spd, eodds, balanced_accuracy; null where a cell is empty.
     """
-    known = predictions[predictions["attribute"] >= 0]
+    known = predictions[predictions["group"] >= 0]
     curves = [
         _threshold_curve(part, groups, thresholds).assign(dataset=str(dataset))
         for dataset, part in known.groupby("dataset", observed=True)
@@ -269,7 +269,7 @@ def threshold_curve(
 
 
 def _threshold_curve(part: pd.DataFrame, groups: int, thresholds: np.ndarray) -> pd.DataFrame:
-    labels, attributes = part["label"].to_numpy(), part["attribute"].to_numpy()
+    labels, attributes = part["label"].to_numpy(), part["group"].to_numpy()
     scores = part["score"].to_numpy(dtype=np.float64)
 
     def rates(among: np.ndarray) -> np.ndarray:

@@ -9,24 +9,10 @@ import torch
 from ..config.schema import Finetuning
 from ..learning.losses import class_weights
 from ..learning.networks import Classifier
-from ..methods._external import ExternalSet
+from ..learning.samples import ExternalSet
 from ..seeds import derive_seed
 from . import estimators
 from .store import Importance
-
-# What the methods read and rule `importance` measures once for all of them:
-# "<estimator>.<part of the external set>.<objective>". One more objective of a pass that is made
-# anyway costs little time, but as much memory as the weights. A method that needs another adds it.
-SHARED = (
-    "minibatch.balanced.prediction",  # SWiFT
-    "minibatch.balanced.bias",
-    "minibatch.full.prediction",  # BMFT
-    "minibatch.full.bias",
-    "per_sample.balanced.prediction",  # SWiFT with the other estimator
-    "per_sample.balanced.bias",
-    "per_sample.full.group0",  # FairPrune
-    "per_sample.full.group1",
-)
 
 
 def shared_importance(
@@ -35,7 +21,7 @@ def shared_importance(
     finetuning: Finetuning,
     batch_size: int,
     seed: int,
-    wanted: Collection[str] = SHARED,
+    wanted: Collection[str],
 ) -> Importance:
     """The importances that methods read, in at most one pass over each part of the external set.
 
@@ -45,7 +31,9 @@ def shared_importance(
         finetuning: class weights and fairness proxy.
         batch_size: of the mini-batches.
         seed: for their order.
-        wanted: which of them to measure.
+        wanted: names "<estimator>.<part of the external set>.<objective>", e.g.
+            "minibatch.balanced.bias"; a method's IMPORTANCES. One more objective of a pass that is
+            made anyway costs little time, but as much memory as the weights.
     """
     importance: Importance = {}
     # In a fixed random order: the rows are sorted by data set, and a batch without one of the

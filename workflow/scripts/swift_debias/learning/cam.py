@@ -129,7 +129,7 @@ def choose_images(
     for label in (1, 0):
         for group in range(groups):
             cell = predictions[
-                (predictions["label"] == label) & (predictions["attribute"] == group)
+                (predictions["label"] == label) & (predictions["group"] == group)
             ].sort_values(["score", "image_id"])
             places = dict.fromkeys(round(q * (len(cell) - 1)) for q in quantiles if len(cell))
             parts.append(cell.iloc[list(places)])

@@ -182,6 +182,18 @@ class Features:
         return (self.draw(index, view[index]) for index in batches)
 
 
+@dataclass
+class ExternalSet:
+    """The external set of one fold and one binary attribute (methods.md, SWiFT 1).
+
+    full: every sample of the validation fold whose attribute is known.
+    balanced: the part of it in which both groups have the same size and label ratio.
+    """
+
+    full: Samples
+    balanced: Samples
+
+
 def make_samples(
     source: ImageSource,
     rows: np.ndarray,

@@ -2,9 +2,11 @@
 
 A method is a file in this folder with
 
-    Settings    a `settings.Model` with the method's own keys and their defaults
-    NEEDS_IMPORTANCE    whether it reads the shared parameter importances
-    debias      (classifier, external set, Settings, Context) -> classifier
+    CLASS          name of its estimator class, for `swift_debias.<CLASS>`
+    Settings       a `config.base.Model` with the method's own keys and their defaults
+    IMPORTANCES    which of the shared parameter importances it may read (importance/shared.py)
+    debias         (classifier, external set, Settings, Context) -> classifier
+    reads          optional: Settings -> which of IMPORTANCES a variant reads; default: all
 
 To add one, add a file and an entry under `methods:` in the config; nothing else changes. The top of
 a method's file imports nothing heavy: the config is validated where torch is not installed, so
@@ -25,7 +27,7 @@ from ..errors import UserError, nearest
 
 def available() -> list[str]:
     """Names of the algorithms: the files of this folder."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+    return sorted(p.stem for p in Path(__file__).parent.glob("[a-z]*.py") if p.stem != "base")
 
 
 @functools.cache  # asked once a job when the workflow is planned
@@ -43,3 +45,15 @@ def load(algorithm: str) -> ModuleType:
 def settings_models() -> dict[str, type[Model]]:
     """The settings model of every algorithm; imports nothing heavy."""
     return {name: load(name).Settings for name in available()}
+
+
+def importances() -> tuple[str, ...]:
+    """All importances that some method may read: what rule `importance` measures."""
+    return tuple(sorted({name for method in available() for name in load(method).IMPORTANCES}))
+
+
+def read_importances(algorithm: str, settings: Model) -> tuple[str, ...]:
+    """The importances that a method reads with these settings."""
+    method = load(algorithm)
+    reads = getattr(method, "reads", None)
+    return reads(settings) if reads else method.IMPORTANCES

@@ -5,21 +5,14 @@ The one owner of the word *balanced*: of each label, as many images of every gro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..config.schema import Finetuning
-from ..data.image_cache import CachedImages
 from ..errors import UserError
-from ..learning.inference import auc, predict
-from ..learning.networks import Classifier
-from ..learning.samples import Samples, make_samples
 from ..seeds import derive_seed
 
 
@@ -45,8 +38,8 @@ def make_external(
 ) -> External:
     """The external set of a fold for one attribute.
 
-    With more than two groups nothing is balanced here: which two are compared depends on the model
-    (`external.external_set`).
+    With more than two groups, those that have fewer than `min_cell` images of a label are no part
+    of the balanced set; which two of the others are compared depends on the model (`choose_rows`).
 
     Args:
         cohort: columns image_id, dataset, label, fold.
@@ -62,9 +55,11 @@ def make_external(
     inside = (cohort["fold"] == fold).to_numpy()
     known = inside & (attributes >= 0)
     labels, groups = cohort["label"].to_numpy()[known], attributes[known]
+    cells = _cells(labels, groups, range(n_groups))
+    large = [g for g in range(n_groups) if min(len(cells[y, g]) for y in (0, 1)) >= min_cell]
     balanced = np.zeros(len(labels), bool)
-    if n_groups == 2:
-        balanced = balance(labels, groups, rng, min_cell)
+    if n_groups == 2 or len(large) >= 2:  # two groups that are too small are refused
+        balanced = balance(labels, groups, rng, min_cell, range(2) if n_groups == 2 else large)
     frame = pd.DataFrame(
         {
             "image_id": cohort["image_id"].to_numpy()[known],
@@ -86,26 +81,31 @@ def make_external(
                 "images": len(cell),
                 "balanced": int(balanced[cell].sum()),
             }
-            for (label, group), cell in _cells(labels, groups, range(n_groups)).items()
+            for (label, group), cell in cells.items()
         ],
     }
     return External(frame, log)
 
 
 def balance(
-    labels: np.ndarray, attributes: np.ndarray, rng: np.random.Generator, min_cell: int
+    labels: np.ndarray,
+    groups: np.ndarray,
+    rng: np.random.Generator,
+    min_cell: int,
+    among: Sequence[int] = (0, 1),
 ) -> np.ndarray:
-    """Choose a group-balanced part: of each label as many images of one group as of the other.
+    """Choose a group-balanced part: of each label as many images of every group.
 
-    The smaller group stays whole, and the larger one is drawn without replacement to the same size
-    and ratio of labels [paper, Section 3.1]. Where the larger group has fewer of a label, the
-    smaller one is cut to it: n = min(n_0, n_1) for each label.
+    The smallest group stays whole, and the others are drawn without replacement to the same size
+    and ratio of labels [paper, Section 3.1]. Where another group has fewer of a label, all are cut
+    to it: n = the fewest that a group has, for each label.
 
     Args:
         labels: int (N,), 0 or 1.
-        attributes: int (N,), 0 or 1; negative: unknown, never chosen.
+        groups: int (N,), index of the group; negative: unknown, never chosen.
         rng: draws.
         min_cell: fewest images of a label in a group.
+        among: the groups that are balanced; images of others are not chosen.
 
     Returns:
         bool (N,).
@@ -113,9 +113,7 @@ def balance(
     Raises:
         UserError: a cell has fewer than `min_cell` images; gives the counts.
     """
-    if attributes.max(initial=-1) > 1:
-        raise ValueError("balance is defined for two groups")
-    cells = _cells(labels, attributes, range(2))
+    cells = _cells(labels, groups, among)
     if min(map(len, cells.values())) < min_cell:
         counts = ", ".join(
             f"label {label} in group {group}: {len(cell)}" for (label, group), cell in cells.items()
@@ -126,8 +124,8 @@ def balance(
         )
     mask = np.zeros(len(labels), bool)
     for label in (0, 1):
-        n = min(len(cells[label, 0]), len(cells[label, 1]))
-        for group in (0, 1):
+        n = min(len(cells[label, group]) for group in among)
+        for group in among:
             mask[rng.permutation(cells[label, group])[:n]] = True
     return mask
 
@@ -154,6 +152,79 @@ def subsample(
     return mask
 
 
+class Chosen(NamedTuple):
+    """Which rows of an external set a method works on.
+
+    rows: int (n,). groups: int (n,), 0 or 1. balanced: bool (n,). note: for the log.
+    """
+
+    rows: np.ndarray
+    groups: np.ndarray
+    balanced: np.ndarray
+    note: str
+
+
+def choose_rows(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    balanced: np.ndarray,
+    pair: tuple[int, int] | None,
+    fraction: float,
+    finetuning: Finetuning,
+    seed: int,
+) -> Chosen:
+    """Narrow an external set down to a pair of groups and to a share of it.
+
+    Args:
+        labels, groups, balanced: (N,), as `make_external` wrote them.
+        pair: the two groups to compare, recoded as 0 and 1; None: there are but two.
+        fraction: share of the set to use, stratified by label and group (Figure 7).
+        finetuning: `min_cell`.
+        seed: for the draws (`seeds.external_seed`).
+    """
+    rows, notes = np.arange(len(labels)), []
+    if pair is not None:
+        notes.append(f"groups with the highest and the lowest AUC: {pair}, recoded as 0 and 1")
+        rows = np.flatnonzero(np.isin(groups, pair))
+        groups = (groups == pair[1]).astype(np.int64)
+        balanced = _balanced(labels, groups, rows, finetuning.min_cell, seed)
+    if fraction < 1:
+        rng = np.random.default_rng(derive_seed(seed, "fraction"))
+        rows = rows[subsample(labels[rows], groups[rows], fraction, rng)]
+        # The fraction is drawn first and balanced after: what a user with less data would have. A
+        # small set may leave few samples in a cell, which is what Figure 7 is about: no minimum.
+        balanced = _balanced(labels, groups, rows, 1, seed)
+    notes.append(f"external set: {len(rows)} images, {int(balanced[rows].sum())} balanced")
+    return Chosen(rows, groups[rows], balanced[rows], "\n".join(notes))
+
+
+def _balanced(
+    labels: np.ndarray, groups: np.ndarray, rows: np.ndarray, min_cell: int, seed: int
+) -> np.ndarray:
+    """The balanced part of some rows, bool (N,)."""
+    rng = np.random.default_rng(derive_seed(seed, "balance"))
+    mask = np.zeros(len(labels), bool)
+    mask[rows] = balance(labels[rows], groups[rows], rng, min_cell)
+    return mask
+
+
+def best_and_worst_group(
+    aucs: Mapping[int, float], counts: Mapping[int, int], min_group: int
+) -> tuple[int, int]:
+    """The groups with the highest and the lowest AUC, lower index first [paper, Section 5.1.3].
+
+    Groups with fewer than `min_group` samples or with one class only (AUC is NaN) do not take part.
+    """
+    usable = {g: auc for g, auc in aucs.items() if counts[g] >= min_group and not np.isnan(auc)}
+    if len(usable) < 2:
+        raise UserError(
+            f"fewer than two of the {len(aucs)} groups have both classes and at least {min_group} "
+            "external samples: lower finetuning.min_group or merge groups of the attribute"
+        )
+    best, worst = max(usable, key=usable.__getitem__), min(usable, key=usable.__getitem__)
+    return min(best, worst), max(best, worst)
+
+
 def _cells(
     labels: np.ndarray, attributes: np.ndarray, groups: Sequence[int]
 ) -> dict[tuple[int, int], np.ndarray]:
@@ -163,110 +234,3 @@ def _cells(
         for label in (0, 1)
         for group in groups
     }
-
-
-@dataclass
-class ExternalSet:
-    """The external set of one fold and one binary attribute (methods.md, SWiFT 1).
-
-    full: every sample of the validation fold whose attribute is known.
-    balanced: the part of it in which both groups have the same size and label ratio.
-    """
-
-    full: Samples
-    balanced: Samples
-
-
-def read_external(
-    path: Path, images: CachedImages, device: torch.device, resident: str
-) -> tuple[Samples, np.ndarray]:
-    """The samples of an external set file, and which of them are balanced."""
-    rows = pd.read_parquet(path)
-    samples = make_samples(
-        images,
-        images.rows(rows.dataset.tolist(), rows.image_id.tolist()),
-        rows.label.to_numpy(),
-        rows.attribute.to_numpy(),
-        device,
-        resident,
-    )
-    return samples, rows.balanced.to_numpy()
-
-
-def best_and_worst_group(
-    logits: torch.Tensor, samples: Samples, groups: int, min_group: int
-) -> tuple[int, int]:
-    """The groups with the highest and the lowest AUC, in the order of their indices.
-
-    Groups with fewer than `min_group` samples or with one class only do not take part.
-    """
-    aucs: dict[int, float] = {}
-    for group in range(groups):
-        rows = samples.attributes == group
-        value = auc(logits[rows], samples.labels[rows])
-        if int(rows.sum()) >= min_group and value == value:
-            aucs[group] = value
-    if len(aucs) < 2:
-        raise UserError(
-            f"fewer than two of the {groups} groups have both classes and at least {min_group} "
-            "external samples: lower finetuning.min_group or merge groups of the attribute"
-        )
-    best, worst = max(aucs, key=aucs.__getitem__), min(aucs, key=aucs.__getitem__)
-    return min(best, worst), max(best, worst)
-
-
-def external_set(
-    classifier: Classifier,
-    samples: Samples,
-    balanced: np.ndarray,
-    *,
-    groups: int,
-    fraction: float,
-    finetuning: Finetuning,
-    seed: int,
-    say: Callable[[str], None],
-) -> ExternalSet:
-    """Choose the pair of groups, thin the set, and split off its balanced part.
-
-    Args:
-        classifier: the Baseline, whose AUC by group decides where there are more than two.
-        samples: all external samples, attributes 0..groups-1.
-        balanced: bool (n,), as written by `make_external`; only meaningful for two groups.
-        groups: how many groups the attribute has.
-        fraction: share of the set to use, stratified by label and group (Figure 7).
-        finetuning: `min_cell` and `min_group`.
-        seed: for the draws.
-        say: where to report what was chosen.
-    """
-    if groups > 2:
-        pair = best_and_worst_group(
-            predict(classifier, samples), samples, groups, finetuning.min_group
-        )
-        say(f"groups with the highest and the lowest AUC: {pair}, recoded as 0 and 1")
-        chosen = (samples.attributes == pair[0]) | (samples.attributes == pair[1])
-        recoded = (samples.attributes == pair[1]).long()
-        samples = samples.with_attributes(recoded).subset(chosen)
-        balanced = _balance(samples, finetuning.min_cell, seed)
-    if fraction < 1:
-        kept = subsample(
-            _numpy(samples.labels),
-            _numpy(samples.attributes),
-            fraction,
-            np.random.default_rng(derive_seed(seed, "fraction")),
-        )
-        samples = samples.subset(kept)
-        # The fraction is drawn first and balanced after: what a user with less data would have. A
-        # small set may leave few samples in a cell, which is what Figure 7 is about: no minimum.
-        balanced = _balance(samples, 1, seed)
-    external = ExternalSet(full=samples, balanced=samples.subset(balanced))
-    say(f"external set: {len(external.full)} images, {len(external.balanced)} balanced")
-    return external
-
-
-def _balance(samples: Samples, min_cell: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(derive_seed(seed, "balance"))
-    return balance(_numpy(samples.labels), _numpy(samples.attributes), rng, min_cell)
-
-
-def _numpy(values: torch.Tensor) -> np.ndarray:
-    return values.cpu().numpy().astype(np.int64)

@@ -15,9 +15,10 @@ from ..config.base import Model
 if TYPE_CHECKING:
     from ..learning.context import Context
     from ..learning.networks import Classifier
-    from ._external import ExternalSet
+    from ..learning.samples import ExternalSet
 
-NEEDS_IMPORTANCE = True
+CLASS = "BMFT"
+IMPORTANCES: tuple[str, ...] = ("minibatch.full.prediction", "minibatch.full.bias")
 
 
 class Settings(Model):

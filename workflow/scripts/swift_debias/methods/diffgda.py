@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from ..learning.context import Context
     from ..learning.networks import Classifier
-    from ..learning.samples import Samples
-    from ._external import ExternalSet
+    from ..learning.samples import ExternalSet, Samples
 
-NEEDS_IMPORTANCE = False
+CLASS = "DiffGda"
+IMPORTANCES: tuple[str, ...] = ()
 STAGE = "diffgda"
 
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from ..learning.context import Context
     from ..learning.networks import Classifier
-    from ..learning.samples import Samples
-    from ._external import ExternalSet
+    from ..learning.samples import ExternalSet, Samples
 
-NEEDS_IMPORTANCE = False
+CLASS = "DiffPrune"
+IMPORTANCES: tuple[str, ...] = ()
 BATCH_SIZE = 256  # of the gradients; the result does not depend on it
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from ..importance.store import Importance
     from ..learning.context import Context
     from ..learning.networks import Classifier
-    from ..learning.samples import Samples
-    from ._external import ExternalSet
+    from ..learning.samples import ExternalSet, Samples
 
-NEEDS_IMPORTANCE = True
+CLASS = "FairPrune"
+IMPORTANCES: tuple[str, ...] = ("per_sample.full.group0", "per_sample.full.group1")
 
 
 class Settings(Model):

@@ -16,9 +16,10 @@ from ..config.base import Model
 if TYPE_CHECKING:
     from ..learning.context import Context
     from ..learning.networks import Classifier
-    from ._external import ExternalSet
+    from ..learning.samples import ExternalSet
 
-NEEDS_IMPORTANCE = False
+CLASS = "FullFT"
+IMPORTANCES: tuple[str, ...] = ()
 
 
 class Settings(Model):

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from ..learning.context import Context
     from ..learning.networks import Classifier
-    from ..learning.samples import Features, Samples
-    from ._external import ExternalSet
+    from ..learning.samples import ExternalSet, Features, Samples
 
-NEEDS_IMPORTANCE = False
+CLASS = "LLFT"
+IMPORTANCES: tuple[str, ...] = ()
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # [code]
 REPORT_EVERY = 100  # steps
 

@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 
     from ..learning.context import Context
     from ..learning.networks import Classifier
-    from ._external import ExternalSet
+    from ..learning.samples import ExternalSet
 
-NEEDS_IMPORTANCE = True
+CLASS = "SWiFT"
+IMPORTANCES: tuple[str, ...] = (
+    "minibatch.balanced.prediction",
+    "minibatch.balanced.bias",
+    "per_sample.balanced.prediction",
+    "per_sample.balanced.bias",
+)
 
 
 class Settings(Model):
@@ -67,6 +73,13 @@ class Settings(Model):
         description="tau of Eq. 12: the mean of the head's mask [paper], or this quantile of it: "
         "0.9 sets the tenth of the head's weights with the highest mask to zero (Figure 6).",
     )
+
+
+def reads(settings: Settings) -> tuple[str, ...]:
+    """The two importances of the estimator in use; a mask that is not measured needs none."""
+    if settings.mask in ("random", "none"):
+        return ()
+    return tuple(name for name in IMPORTANCES if name.startswith(settings.estimator))
 
 
 def debias(

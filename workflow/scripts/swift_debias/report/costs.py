@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..evaluation.cells import KEYS, Block, lookup
+from ..run import layout
 from .tables import Table, assemble
 
 COSTS = ("seconds", "peak_memory_mb", "images_seen", "parameters_changed")
@@ -21,9 +22,8 @@ def read_costs(files: Iterable[Path]) -> pd.DataFrame:
     """What training and debiasing cost, as metrics rows without a data set.
 
     Args:
-        files: `baseline/{task}/{backbone}/fold{fold}/cost.json` and
-            `debiased/{task}/{backbone}/{attribute}/{method}/fold{fold}/cost.json`, anywhere; each
-            an object with some of seconds, peak_memory_mb, images_seen, parameters_changed.
+        files: `baseline_cost` and `cost` of `run.layout`; each an object with some of seconds,
+            peak_memory_mb, images_seen, parameters_changed.
 
     Returns:
         KEYS, fold, value, n, reason. The Baseline's training has the method `pretraining` and no
@@ -31,12 +31,10 @@ def read_costs(files: Iterable[Path]) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(files):
-        parts = path.parent.parts
-        fold = int(parts[-1].removeprefix("fold"))
-        if len(parts) >= 6 and parts[-6] == "debiased":
-            keys = (*parts[-5:-1], "")
-        else:
-            keys = (*parts[-3:-1], "", PRETRAINING, "")
+        debiased = "debiased" in path.parts
+        found = layout.keys("cost" if debiased else "baseline_cost", path)
+        own = {"attribute": "", "method": PRETRAINING, "dataset": ""} | found
+        keys, fold = [own[key] for key in KEYS[:-1]], int(found["fold"])
         cost = json.loads(path.read_text())
         for name in COSTS:
             value = cost.get(name)
@@ -86,7 +84,7 @@ def stage_times(folder: Path) -> pd.DataFrame:
     """
     jobs = []
     for path in sorted(folder.rglob("*.tsv")):
-        rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
+        rule = layout.rule_of(path, folder)
         record = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
         jobs += [(rule, row.s, row.max_rss) for row in record.itertuples()]
     frame = pd.DataFrame(jobs, columns=["stage", "s", "max_rss"])

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-
-def _read(paths: Iterable[Path], names: Sequence[str]) -> pd.DataFrame:
-    """Tables whose folders say what they are of: .../{names}/fold{fold}..."""
-    frames = []
-    for path in map(Path, paths):
-        keys: dict[str, Any] = dict(zip(names, path.parent.parts[-len(names) :], strict=True))
-        keys["fold"] = int(path.name.partition(".")[0].removeprefix("fold"))
-        # predictions call the index of a sample's group `attribute`
-        frames.append(pd.read_parquet(path).rename(columns={"attribute": "group"}).assign(**keys))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+from . import layout
 
 
-def read_predictions(paths: Iterable[Path]) -> pd.DataFrame:
-    """`predictions/{task}/{backbone}/{attribute}/{method}/fold{fold}.parquet`, with their keys.
+def read(name: str, paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Parquet files of one kind of `layout`, one after the other, each with its keys as columns.
 
-    Columns: task, backbone, attribute, method, fold, dataset, image_id, label, group (index, -1 =
-    unknown), score.
+    An empty frame where there is no file.
     """
-    return _read(paths, ("task", "backbone", "attribute", "method"))
-
-
-def read_summaries(paths: Iterable[Path]) -> pd.DataFrame:
-    """`importance/{task}/{backbone}/{attribute}/fold{fold}.mask_summary.parquet`, with keys."""
-    return _read(paths, ("task", "backbone", "attribute"))
+    frames = []
+    for path in paths:
+        keys: dict[str, str | int] = dict(layout.keys(name, path))
+        if "fold" in keys:
+            keys["fold"] = int(keys["fold"])
+        frames.append(pd.read_parquet(path).assign(**keys))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

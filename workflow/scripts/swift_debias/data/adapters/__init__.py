@@ -1,19 +1,24 @@
 """One adapter a data set: official files, as unpacked, to manifest rows.
 
-An adapter is a file of this folder with a function
+An adapter is a file of this folder with
 
-    read(options: settings.Dataset, project: pathlib.Path) -> manifest.ManifestResult
+    TITLE      the data set's name, for tables and figures
+    Options    a `schema.Dataset` with the data set's own options and the columns that it `lacks`
+    read       (options, folder of the project) -> manifest.ManifestResult
 
 and a docstring that states its inclusion rule. Adding a data set means adding such a file (and its
-page and licence to resources/expected_counts.yaml); nothing else has to know of it. This module
-imports no adapter until one is asked for, so listing them costs nothing.
+page and licence to resources/expected_counts.yaml); nothing else has to know of it. The top of an
+adapter's file imports nothing heavy: the config is validated wherever the Snakefile is parsed, so
+`read` imports what it reads with.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...config.schema import Dataset
 from ...errors import UserError, nearest
@@ -25,18 +30,21 @@ if TYPE_CHECKING:
 class Adapter(Protocol):
     """A module of this folder."""
 
+    TITLE: str
+    Options: type[Dataset]
+
     def read(self, options: Dataset, project: Path) -> ManifestResult:
         """Manifest of a data set whose root may be relative to the project's folder."""
         ...
 
 
+@functools.cache  # asked once a job when the workflow is planned
 def available() -> tuple[str, ...]:
     """Names of the adapters, sorted."""
-    files = sorted(Path(__file__).parent.glob("[!_]*.py"))
-    return tuple(path.stem for path in files if _defines_read(path))
+    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py")))
 
 
-def adapter(name: str) -> Adapter:
+def load(name: str) -> Adapter:
     """The adapter of this name, imported now.
 
     Raises:
@@ -47,10 +55,16 @@ def adapter(name: str) -> Adapter:
     return importlib.import_module(f"{__name__}.{name}")
 
 
+def options_models() -> dict[str, type[Dataset]]:
+    """The options of every adapter; imports nothing heavy."""
+    return {name: load(name).Options for name in available()}
+
+
+def make_options(data: Mapping[str, Any]) -> Dataset:
+    """Checked options of a data set, of the type that its adapter wants."""
+    return load(str(data.get("adapter"))).Options.model_validate(dict(data))
+
+
 def read(options: Dataset, project: Path) -> ManifestResult:
     """Manifest of the data set that these options describe."""
-    return adapter(options.adapter).read(options, project)
-
-
-def _defines_read(path: Path) -> bool:
-    return "\ndef read(" in path.read_text(encoding="utf-8")
+    return load(options.adapter).read(options, project)

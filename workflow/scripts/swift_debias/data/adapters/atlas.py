@@ -12,18 +12,40 @@ case is a lesion.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+from pydantic import Field
 
-from ...config.schema import Atlas
-from .. import manifest, raw_files, raw_tables
-from ..rows import Rows
+from ...config.schema import Dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .. import raw_files
+    from ..manifest import ManifestResult
+
 
 SPLITS = ("train", "valid", "test")
 
+TITLE = "Atlas"
 
-def read(options: Atlas, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of the Interactive Atlas of Dermoscopy (derm7pt)."""
+
+    lacks = ("age", "fitzpatrick")
+
+    adapter: Literal["atlas"]
+    image: Literal["dermoscopic", "clinical"] = Field(
+        "dermoscopic", description="Which of a case's two images; the paper does not say [ours]."
+    )
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of the Atlas."""
+    from .. import raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
         folder.table("meta.csv"),
@@ -47,6 +69,8 @@ def read(options: Atlas, project: Path) -> manifest.ManifestResult:
 
 def _splits(folder: raw_files.Folder, cases: pd.Series) -> pd.Series:
     """The authors' split; their index files count the cases from 0."""
+    from .. import raw_tables
+
     of_case: dict[str, str] = {}
     for split in SPLITS:
         path = folder.optional_table(f"{split}_indexes.csv")

@@ -13,16 +13,32 @@ valid.csv (where present) are read. An age of 0 means unknown; 90 means 90 or mo
 from __future__ import annotations
 
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
-from .. import groups, manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    from ..manifest import ManifestResult
 
 
-def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+TITLE = "CheXpert"
+
+
+class Options(Dataset):
+    """Options of CheXpert: none of its own."""
+
+    lacks = ("fitzpatrick",)
+
+    adapter: Literal["chexpert"]
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of CheXpert."""
+    import numpy as np
+
+    from .. import groups, raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     tables = [folder.table("train.csv"), folder.optional_table("valid.csv")]
     rows = Rows.read(

@@ -13,16 +13,40 @@ are counted, since the paper counts them (16,577 images).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from ...config.schema import Fitzpatrick17k
-from .. import groups, manifest, raw_files
-from ..rows import Rows
+from pydantic import Field
+
+from ...config.schema import Dataset
+
+if TYPE_CHECKING:
+    from ..manifest import ManifestResult
+
 
 MELANOMA = ("melanoma", "superficial spreading melanoma ssm", "malignant melanoma")
 
+TITLE = "Fitzpatrick-17k"
 
-def read(options: Fitzpatrick17k, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of Fitzpatrick-17k."""
+
+    lacks = ("sex", "age")
+
+    adapter: Literal["fitzpatrick17k"]
+    target: Literal["melanoma", "malignant", "malignant_neoplastic"] = Field(
+        "melanoma",
+        description="What counts as the disease; the paper does not say [ours: melanoma against "
+        "the rest]. malignant: malignant against all others; malignant_neoplastic: malignant "
+        "against benign, non-neoplastic images left out.",
+    )
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of Fitzpatrick-17k."""
+    from .. import groups, raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
         folder.table("fitzpatrick17k*.csv"),

@@ -9,19 +9,35 @@ Inclusion rule: every row of the ground truth that has an image. Label 0: melano
 from __future__ import annotations
 
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
-from .. import groups, manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    from ..manifest import ManifestResult
+
 
 TRUTH = "ISIC-2017_Training_Part3_GroundTruth.csv"
 METADATA = "ISIC-2017_Training_Data_metadata.csv"
 
+TITLE = "ISIC 2017"
 
-def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of ISIC 2017: none of its own."""
+
+    lacks = ("fitzpatrick",)
+
+    adapter: Literal["isic2017"]
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of ISIC 2017."""
+    import numpy as np
+
+    from .. import groups, raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project, ignore="_superpixels.png")
     rows = Rows.read(
         folder.table(TRUTH, beside=True),

@@ -11,19 +11,35 @@ Inclusion rule: rows of the ground truth with exactly one diagnosis and an image
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
-from .. import manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    from ..manifest import ManifestResult
+
 
 TRUTH = "ISIC2018_Task3_Training_GroundTruth.csv"
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 HAM10000 = ("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab")
 CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
+TITLE = "ISIC 2018"
 
-def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of ISIC 2018: none of its own."""
+
+    lacks = ("fitzpatrick",)
+
+    adapter: Literal["isic2018"]
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of ISIC 2018."""
+    from .. import raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(folder.table(TRUTH, beside=True), key="image", required=("image", *CLASSES))
     rows.frame["path"] = folder.find(rows.frame["image"])

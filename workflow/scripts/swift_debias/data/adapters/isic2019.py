@@ -10,18 +10,34 @@ Inclusion rule: rows of the ground truth with exactly one diagnosis and an image
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
-from .. import manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    from ..manifest import ManifestResult
+
 
 TRUTH = "ISIC_2019_Training_GroundTruth.csv"
 METADATA = "ISIC_2019_Training_Metadata.csv"
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
 
+TITLE = "ISIC 2019"
 
-def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of ISIC 2019: none of its own."""
+
+    lacks = ("fitzpatrick",)
+
+    adapter: Literal["isic2019"]
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of ISIC 2019."""
+    from .. import raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(folder.table(TRUTH, beside=True), key="image", required=("image", *CLASSES))
     rows.frame["path"] = folder.find(rows.frame["image"])

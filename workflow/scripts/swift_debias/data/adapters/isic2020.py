@@ -11,17 +11,33 @@ year is always melanoma.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
-from .. import groups, manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    from ..manifest import ManifestResult
+
 
 TRUTH = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv")
 KAGGLE = "train.csv"
 
+TITLE = "ISIC 2020"
 
-def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of ISIC 2020: none of its own."""
+
+    lacks = ("fitzpatrick",)
+
+    adapter: Literal["isic2020"]
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of ISIC 2020."""
+    from .. import groups, raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     table = folder.optional_table(*TRUTH, beside=True) or folder.table(*TRUTH, KAGGLE)
     rows = Rows.read(

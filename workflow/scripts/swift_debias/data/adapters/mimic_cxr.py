@@ -15,19 +15,45 @@ neither. Label 1: pneumothorax.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+from pydantic import Field
 
-from ...config.schema import MimicCxr
+from ...config.schema import Dataset
 from ...errors import UserError
-from .. import groups, manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    from .. import raw_files
+    from ..manifest import ManifestResult
+
 
 PATIENTS = ("patients.csv",)
 
+TITLE = "MIMIC-CXR"
 
-def read(options: MimicCxr, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of MIMIC-CXR-JPG."""
+
+    lacks = ("fitzpatrick",)
+
+    adapter: Literal["mimic_cxr"]
+    patients: str | None = Field(
+        None,
+        description="MIMIC-IV patients.csv.gz (sex and age); default: looked for under root.",
+    )
+    labeler: Literal["chexpert", "negbio"] = Field(
+        "chexpert", description="Which label file; the paper does not say [ours]."
+    )
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of MIMIC-CXR-JPG."""
+    import numpy as np
+
+    from .. import groups, raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
         folder.table("mimic-cxr-2.*-metadata.csv"),
@@ -68,7 +94,7 @@ def read(options: MimicCxr, project: Path) -> manifest.ManifestResult:
     return rows.result(folder)
 
 
-def _patients(options: MimicCxr, project: Path, folder: raw_files.Folder) -> Path:
+def _patients(options: Options, project: Path, folder: raw_files.Folder) -> Path:
     """MIMIC-IV's patients table: where the options say, or anywhere under the root."""
     if options.patients is not None:
         return project / options.patients

@@ -12,18 +12,35 @@ Pneumothorax (alone or with others) and No Finding. Label 1: pneumothorax.
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
-from .. import manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .. import raw_files
+    from ..manifest import ManifestResult
+
 
 SPLITS = {"train_val_list.txt": "train_val", "test_list.txt": "test"}
 
+TITLE = "NIH ChestX-ray14"
 
-def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+
+class Options(Dataset):
+    """Options of NIH ChestX-ray14: none of its own."""
+
+    lacks = ("fitzpatrick",)
+
+    adapter: Literal["nih"]
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of NIH ChestX-ray14."""
+    from .. import raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
         folder.table("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"),

@@ -11,14 +11,28 @@ for other patients, so a lesion's id here carries the patient's.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
-from .. import manifest, raw_files
-from ..rows import Rows
+
+if TYPE_CHECKING:
+    from ..manifest import ManifestResult
 
 
-def read(options: Dataset, project: Path) -> manifest.ManifestResult:
+TITLE = "PAD-UFES-20"
+
+
+class Options(Dataset):
+    """Options of PAD-UFES-20: none of its own."""
+
+    adapter: Literal["pad_ufes_20"]
+
+
+def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of PAD-UFES-20."""
+    from .. import raw_files
+    from ..rows import Rows
+
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
         folder.table("metadata.csv"),

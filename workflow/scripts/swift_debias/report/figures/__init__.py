@@ -1,1 +1,71 @@
-"""The drawings, one file each."""
+"""The drawings, one file each: what they need, what they show in words, and how they are drawn.
+
+A drawing is a file of this folder with
+
+    NEEDS          which results it is drawn from (`_parts.Sources`): metrics, costs, predictions,
+                   summaries, intervals, arrays
+    CAPTION        what it shows, in words
+    draw           (Request, Sources) -> Drawing
+    ARRAYS_NEED    for "arrays" only: predictions, images, models, importances, summaries
+    arrays         for "arrays" only: (Given) -> arrays, in a job that may use a GPU
+    SHOWS          optional: settings of its methods that it shows itself; "*": all of them
+
+To add one, add a file and a view with `plot: <file>` in the config. NEEDS, CAPTION and SHOWS are
+literals: the Snakefile reads them without importing the drawing, which would cost matplotlib.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from ...errors import UserError, nearest
+
+FOLDER = Path(__file__).parent
+
+
+class Facts(NamedTuple):
+    """What a drawing's file says of itself."""
+
+    needs: tuple[str, ...]
+    caption: str
+    arrays_need: tuple[str, ...]
+    shows: tuple[str, ...]
+
+
+def available() -> list[str]:
+    """Names of the drawings: the files of this folder."""
+    return sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+
+
+def load(plot: str) -> ModuleType:
+    """The module of a drawing.
+
+    Raises:
+        UserError: there is no such file; names the nearest.
+    """
+    if plot not in available():
+        raise UserError(f"no drawing {plot!r}{nearest(plot, available())}")
+    return importlib.import_module(f"{__name__}.{plot}")
+
+
+@functools.cache
+def facts(plot: str) -> Facts:
+    """NEEDS, CAPTION, ARRAYS_NEED and SHOWS of a drawing, read without importing it.
+
+    Raises:
+        UserError: there is no such file; names the nearest.
+    """
+    if plot not in available():
+        raise UserError(f"no drawing {plot!r}{nearest(plot, available())}")
+    found: dict[str, Any] = {"ARRAYS_NEED": (), "SHOWS": ()}
+    for node in ast.parse((FOLDER / f"{plot}.py").read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in (*found, "NEEDS", "CAPTION"):
+                found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    return Facts(found["NEEDS"], found["CAPTION"], found["ARRAYS_NEED"], found["SHOWS"])

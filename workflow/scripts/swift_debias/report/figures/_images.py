@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ...data.image_cache import CachedImages
-from ...learning import cam
+from ...config.schema import Backbone, Compute
+from ...data.image_cache import CachedImages, cache_pairs
+from ...learning import cam, devices, networks
 from ...learning.networks import Classifier
 from ...learning.samples import make_samples
-
-Arrays: TypeAlias = dict[str, np.ndarray]
-
-
-Key: TypeAlias = tuple[str, str, str]  # task, backbone, attribute
+from ._arrays import Arrays, Given
 
 
 def chosen_images(
@@ -39,9 +35,32 @@ def chosen_images(
         "images": images.gather(found),
         "image_id": rows["image_id"].to_numpy(str),
         "label": rows["label"].to_numpy(),
-        "group": rows["attribute"].to_numpy(),
+        "group": rows["group"].to_numpy(),
         "score": rows["score"].to_numpy(np.float64),
     }
+
+
+def first_predictions(given: Given) -> pd.DataFrame:
+    """Predictions of the first method and fold on the figure's test set."""
+    path = given.predictions[0] / given.methods[0] / f"fold{given.fold}.parquet"
+    predictions = pd.read_parquet(path)
+    return predictions[predictions["dataset"] == given.dataset]
+
+
+def read_images(given: Given) -> CachedImages:
+    """The test set's cache."""
+    return CachedImages(cache_pairs(list(given.pixels), list(given.index)))
+
+
+def activation_maps(given: Given, chosen: Arrays, images: CachedImages) -> Arrays:
+    """Class activation maps of the same images by all methods of one fold, for the true class."""
+    backbone, compute = Backbone(**given.backbone), Compute(**given.compute)
+    device = devices.prepare_device(compute)
+    classifiers = {
+        method: devices.place(networks.load(path, backbone), device, compute)
+        for method, path in zip(given.methods, given.models, strict=True)
+    }
+    return evidence(chosen, images, given.dataset, classifiers)
 
 
 def evidence(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...importance import masks
-from ._images import Arrays, Key
+from ._arrays import Arrays, Key
 
 MOST_RANKED = 200_000  # elements of a network whose ranks are correlated
 

@@ -64,8 +64,8 @@ class Sources:
     Attributes:
         metrics: the tidy metrics.
         costs: as `tables.read_costs` gives them.
-        predictions: as `results.read_predictions` gives them.
-        summaries: as `results.read_summaries` gives them.
+        predictions: `run.results.read("predictions", ...)`.
+        summaries: `run.results.read("mask_summary", ...)`.
         intervals: task, backbone, attribute and the columns of `statistics.bootstrap`.
         arrays: what script figure_arrays.py computed for this figure.
     """

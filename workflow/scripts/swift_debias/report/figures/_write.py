@@ -5,7 +5,6 @@ The same data give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ...errors import UserError, nearest
 from ...files import atomic_path
 from ._parts import Drawing, Plot, Request, Sources
 from ._style import DPI, STYLE
@@ -27,13 +25,6 @@ def mark_synthetic(figure: Figure) -> None:
         engine.set(rect=(0, 0, 1, 1 - strip))
     font: dict[str, Any] = {"fontsize": 6.5, "color": "#B00020", "ha": "right", "va": "top"}
     figure.text(0.995, 1 - 0.02 / figure.get_size_inches()[1], "synthetic data", **font)
-
-
-def find(plots: Mapping[str, Plot], name: str, view: str) -> Plot:
-    """A drawing by name; a wrong name is a `UserError`."""
-    if name not in plots:
-        raise UserError(f"experiments.{view}.plot: no drawing {name!r}{nearest(name, plots)}")
-    return plots[name]
 
 
 def draw(plot: Plot, request: Request, sources: Sources) -> Drawing:

@@ -9,9 +9,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ...errors import UserError
+from ._arrays import Arrays, Given
 from ._parts import Drawing, Request, Sources, band, heading, legend_below, new_figure, of_block
 from ._pictures import THRESHOLD, bare, cell_of, class_name, picture, score_label
 from ._style import PAGE, PALE, group_color
+
+NEEDS: tuple[str, ...] = ("predictions", "arrays")
+ARRAYS_NEED: tuple[str, ...] = ("predictions", "images")
+CAPTION = (
+    "What bias looks like. Left: test images of each class and group, taken at the 10, 50 "
+    "and 90 % quantiles of the Baseline's scores in their cell; below each its score, "
+    "P(class 1), of the first fold's model, and whether the decision at 0.5 is right. "
+    "Right: the scores of all images by group. Mean over folds; bands: one sample "
+    "standard deviation over folds, cut at 0 and 1."
+)
 
 BINS = 20  # of score histograms
 
@@ -102,3 +113,11 @@ def _score_axes(axes: Axes, shares: pd.DataFrame, names: Sequence[str], label: i
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("Share of images")
+
+
+def arrays(given: Given) -> Arrays:
+    """Test images of each class and group, at quantiles of the first method's scores."""
+    from ._images import chosen_images, first_predictions, read_images
+
+    quantiles = given.options.get("quantiles", [0.1, 0.5, 0.9])
+    return chosen_images(first_predictions(given), read_images(given), given.groups, quantiles)

@@ -8,9 +8,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from ._arrays import Arrays, Given
 from ._parts import Drawing, Request, Sources, new_figure
 from ._pictures import HEAT, THRESHOLD, bare, class_name, picture, score_label
 from ._style import PAGE
+
+NEEDS: tuple[str, ...] = ("arrays",)
+ARRAYS_NEED: tuple[str, ...] = ("predictions", "images", "models")
+CAPTION = (
+    "Where the methods see the true class: class activation maps (Zhou et al., 2016) of "
+    "the same test images, those with the Baseline's median score in their class and "
+    "group. Every map is scaled from its own minimum to its maximum; maps of class 0 are "
+    "the negated maps of class 1. Below each: the score P(class 1), and whether the "
+    "decision at 0.5 is right. First fold."
+)
 
 
 def draw(request: Request, sources: Sources) -> Drawing:
@@ -57,3 +68,12 @@ def _overlay(axes: Axes, pixels: np.ndarray, values: np.ndarray) -> Any:
     style: dict[str, Any] = {"cmap": HEAT, "vmin": 0, "vmax": 1, "alpha": 0.55}
     scaled = (values - values.min()) / span
     return axes.imshow(scaled, extent=extent, interpolation="bicubic", **style)
+
+
+def arrays(given: Given) -> Arrays:
+    """Activation maps of all methods on the images with the first method's median scores."""
+    from ._images import activation_maps, chosen_images, first_predictions, read_images
+
+    images, quantiles = read_images(given), given.options.get("quantiles", [0.5])
+    chosen = chosen_images(first_predictions(given), images, given.groups, quantiles)
+    return activation_maps(given, chosen, images)

@@ -26,6 +26,13 @@ from ._rows import figure_rows, method_axis
 from ._style import PAGE, method_style
 from ._sweeps import BASELINE
 
+NEEDS: tuple[str, ...] = ("costs",)
+CAPTION = (
+    "What debiasing costs beside the Baseline's own training. The importances, measured "
+    "once for all methods, are not counted. Mean over folds; bars: one sample standard "
+    "deviation."
+)
+
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """What each method costs, on logarithmic axes, beside the Baseline's training."""

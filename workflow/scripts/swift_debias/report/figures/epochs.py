@@ -8,6 +8,13 @@ from ...evaluation.cells import Block
 from ._parts import Drawing, Request, Sources
 from ._sweeps import draw_sweep, is_baseline, sweep_points, sweep_times
 
+NEEDS: tuple[str, ...] = ("metrics", "costs")
+SHOWS: tuple[str, ...] = ("epochs_percent",)
+CAPTION = (
+    "SWiFT against the number of fine-tuning epochs of each step; 0 is the Baseline. Mean "
+    "over folds; bands: one sample standard deviation over folds, cut at 0 and 1."
+)
+
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """Figure 4: metrics and debiasing time against epochs; 0 is the Baseline."""

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ._arrays import Arrays, Given
 from ._parts import (
     Drawing,
     Request,
@@ -25,6 +26,14 @@ from ._parts import (
 from ._rows import method_axis
 from ._style import PAGE, method_style
 from ._sweeps import SWEPT
+
+NEEDS: tuple[str, ...] = ("metrics", "arrays")
+ARRAYS_NEED: tuple[str, ...] = ("importances",)
+CAPTION = (
+    "The two estimators of importance: what SWiFT makes of each, and the masks of all "
+    "weights. Rank correlation: Spearman's, of the two masks. Mean over folds; bars, "
+    "bands: one sample standard deviation over folds, cut at 0 and 1."
+)
 
 
 def draw(request: Request, sources: Sources) -> Drawing:
@@ -75,3 +84,11 @@ def _mask_histograms(axes: Axes, hist: pd.DataFrame) -> None:
     axes.set_title(f"rank correlation {correlation:.2f}")
     axes.set_xlabel("Soft mask")
     axes.set_ylabel("Share of weights")
+
+
+def arrays(given: Given) -> Arrays:
+    """The masks of both estimators."""
+    from ._importances import estimator_masks
+
+    swift = next(iter(given.variants.values()))
+    return estimator_masks(given.importances_by_key(), swift)

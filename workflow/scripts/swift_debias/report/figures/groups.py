@@ -27,6 +27,13 @@ from ._parts import (
 from ._rows import figure_rows, method_axis
 from ._style import PAGE, group_color
 
+NEEDS: tuple[str, ...] = ("metrics",)
+CAPTION = (
+    "AUC and expected calibration error of every group; the worst group's AUC is the "
+    "leftmost dot. Mean over folds; bars: one sample standard deviation over folds, cut "
+    "at 0 and 1."
+)
+
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """AUC and calibration error of every group: the worst group is the leftmost AUC."""

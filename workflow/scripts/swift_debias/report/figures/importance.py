@@ -6,9 +6,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
 
+from ._arrays import Arrays, Given
 from ._parts import Drawing, Request, Sources, heading, new_figure, panel_title
 from ._pictures import HEAT
 from ._style import PAGE
+
+NEEDS: tuple[str, ...] = ("arrays",)
+ARRAYS_NEED: tuple[str, ...] = ("importances", "summaries")
+CAPTION = (
+    "Importance of the weights of one layer for the bias and for the prediction, both "
+    "normalized as in Eq. 9, and the soft mask made of them. First fold; the first output "
+    "channels and the first weights of each; the importances' colour scale is a power "
+    "law."
+)
 
 
 def draw(request: Request, sources: Sources) -> Drawing:
@@ -42,3 +52,15 @@ def draw(request: Request, sources: Sources) -> Drawing:
     data = {"channel": rows.ravel(), "weight": columns.ravel()}
     data |= {kind: arrays[kind].ravel() for kind in shown}
     return Drawing(figure, pd.DataFrame(data).assign(layer=str(arrays["layer"])))
+
+
+def arrays(given: Given) -> Arrays:
+    """Importances and mask of one layer, of the first SWiFT variant and fold."""
+    import pandas as pd
+
+    from ._importances import layer_importance
+
+    layers = pd.read_parquet(given.summaries[0])["layer"]
+    swift = next(iter(given.variants.values()))
+    size, layer = given.options.get("size", 64), given.options.get("layer")
+    return layer_importance(given.importances[0], list(layers), swift, layer, size)

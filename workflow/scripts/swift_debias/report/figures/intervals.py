@@ -24,6 +24,13 @@ from ._rows import figure_rows, method_axis
 from ._style import PAGE, method_style
 from ._sweeps import BASELINE
 
+NEEDS: tuple[str, ...] = ("intervals",)
+CAPTION = (
+    "Difference to the Baseline on the same test images, with 95 % intervals of a "
+    "bootstrap over test images, stratified by group and class (the folds' models are "
+    "fixed)."
+)
+
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """Differences to the Baseline with 95 % bootstrap intervals over test images."""

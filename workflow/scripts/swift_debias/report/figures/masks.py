@@ -27,6 +27,14 @@ from ._parts import (
 from ._style import GREY, PAGE, method_style
 from ._sweeps import SWEPT
 
+NEEDS: tuple[str, ...] = ("summaries",)
+CAPTION = (
+    "Distribution of the soft mask in each part of the network, the head included: a "
+    "mirrored histogram of all its weights. tanh(1): equally important for bias and "
+    "prediction. Mean over folds; dots with bars: one sample standard deviation over "
+    "folds, cut at 0 and 1."
+)
+
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """Figures 8, 9: distribution of the soft mask in each part of the network, head included."""

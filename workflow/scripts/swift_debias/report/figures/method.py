@@ -15,6 +15,13 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch, Polygon, 
 from ._parts import Drawing, Request, Sources
 from ._style import GREY, INK, PAGE, method_style
 
+NEEDS: tuple[str, ...] = ()
+SHOWS: tuple[str, ...] = ("*",)
+CAPTION = (
+    "The stages of SWiFT, drawn from the settings that this run uses. F: diagonal Fisher "
+    "information; norm: per parameter tensor; the optimizer's whole update is masked."
+)
+
 
 class Stage(NamedTuple):
     """One stage of SWiFT: what happens, and in which state extractor and head are."""

@@ -27,6 +27,13 @@ from ._parts import (
 )
 from ._style import GREY, INK, PAGE
 
+NEEDS: tuple[str, ...] = ("metrics",)
+CAPTION = (
+    "AUC against equalized odds of every method on every test set. Outlined: methods that "
+    "no other one beats in both; what lies left of and above the dashed line is beaten. "
+    "Mean over folds; bars: one sample standard deviation over folds, cut at 0 and 1."
+)
+
 
 def non_dominated(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Which points no other point beats: not one that is better in one and no worse in the other.

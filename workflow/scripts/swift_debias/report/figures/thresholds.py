@@ -22,6 +22,13 @@ from ._parts import (
 )
 from ._style import GREY, PAGE, method_style
 
+NEEDS: tuple[str, ...] = ("predictions",)
+CAPTION = (
+    "What the decision threshold does; 0.5 is used in all tables. Nothing is chosen from "
+    "these curves. Mean over folds; bands: one sample standard deviation over folds, cut "
+    "at 0 and 1."
+)
+
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """What the decision threshold does to SPD, EOdds and balanced accuracy; 0.5 is used.
@@ -73,8 +80,7 @@ def threshold_curves(request: Request, predictions: pd.DataFrame) -> pd.DataFram
             if part.empty:
                 raise UserError(f"{request.name}: no predictions of method {method!r}")
             for number, fold in part.groupby("fold"):
-                scores = fold.drop(columns="attribute").rename(columns={"group": "attribute"})
-                curve = metrics.threshold_curve(scores, len(request.groups[block.attribute]))
+                curve = metrics.threshold_curve(fold, len(request.groups[block.attribute]))
                 found = {**keys, "method": method, "fold": number}
                 frames.append(curve.assign(**found)[[*found, *curve.columns]])
     return pd.concat(frames, ignore_index=True)

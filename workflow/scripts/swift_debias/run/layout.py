@@ -1,0 +1,156 @@
+"""Every file of a run, in one table: its pattern, whose keys are wildcards, and what it is.
+
+The Snakefile writes these files and the readers of results find their keys here; a path is built
+by `path` and parsed by `keys`, nowhere else. `results/README.md` is made of this table.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+SETUP = "{task}/{backbone}/{attribute}"
+
+
+class File(NamedTuple):
+    """A kind of file below `results/<run>/`."""
+
+    pattern: str
+    what: str
+
+
+FILES: dict[str, File] = {
+    "raw": File("raw/{dataset}", "Raw folder of the demo, drawn by rule synthesize."),
+    "check_json": File("data_check.json", "What is in the raw folders beside what should be."),
+    "check_text": File("data_check.txt", "The same for people."),
+    "manifest": File("manifests/{dataset}.parquet", "One row an included image."),
+    "manifest_log": File("manifests/{dataset}.log.json", "What was left out, rule by rule."),
+    "pixels": File("images/{dataset}.npy", "Image cache: uint8 (N, H, W, C)."),
+    "image_index": File(
+        "images/{dataset}.parquet", "Row i: hash, size and error of the cache's image i."
+    ),
+    "skin_tone": File("skin_tone/{dataset}.parquet", "Skin type measured from the pixels."),
+    "cohort": File(
+        "cohorts/{task}.parquet",
+        "Training pool without duplicates; images of one `cluster` stay in one fold.",
+    ),
+    "duplicates": File("cohorts/{task}.duplicates.parquet", "Pairs of images found to be one."),
+    "cohort_log": File("cohorts/{task}.log.json", "How many images left the pool, and why."),
+    "folds": File("folds/{task}.parquet", "Fold of every image of the pool."),
+    "sizes_csv": File("folds/{task}.sizes.csv", "Images of every fold and external set."),
+    "sizes_md": File("folds/{task}.sizes.md", "The same for people."),
+    "external": File(
+        "external/{task}/{attribute}/fold{fold}.parquet",
+        "External set: the fold's images of known group; `balanced` marks the balanced part.",
+    ),
+    "baseline_model": File(
+        "baseline/{task}/{backbone}/fold{fold}/model.safetensors", "The biased classifier."
+    ),
+    "baseline_history": File(
+        "baseline/{task}/{backbone}/fold{fold}/history.parquet", "Its training, a row an epoch."
+    ),
+    "baseline_cost": File("baseline/{task}/{backbone}/fold{fold}/cost.json", "What it cost."),
+    "importance": File(
+        f"importance/{SETUP}/fold{{fold}}.safetensors", "Diagonal Fisher of every objective."
+    ),
+    "mask_summary": File(
+        f"importance/{SETUP}/fold{{fold}}.mask_summary.parquet", "Soft mask by layer."
+    ),
+    "model": File(
+        f"debiased/{SETUP}/{{method}}/fold{{fold}}/model.safetensors", "The debiased classifier."
+    ),
+    "history": File(
+        f"debiased/{SETUP}/{{method}}/fold{{fold}}/history.parquet", "A row an epoch or step."
+    ),
+    "cost": File(f"debiased/{SETUP}/{{method}}/fold{{fold}}/cost.json", "What it cost."),
+    "setup_predictions": File(f"predictions/{SETUP}", "Folder of all methods' predictions."),
+    "predictions": File(
+        f"predictions/{SETUP}/{{method}}/fold{{fold}}.parquet",
+        "A row a test image: dataset, image_id, patient_id, label, group, score.",
+    ),
+    "setup_metrics": File(f"metrics/{SETUP}.parquet", "Metrics of all methods, folds, test sets."),
+    "metrics": File("metrics.parquet", "All metrics: one tidy table."),
+    "intervals": File(f"intervals/{SETUP}.parquet", "Bootstrap intervals over test images."),
+    "statistics": File("statistics.parquet", "Paired tests over folds."),
+    "table": File("tables/{table}.{format}", "A table as csv, md, tex, html and txt."),
+    "figure": File("figures/{figure}.{format}", "A figure as pdf and png, and its data as csv."),
+    "arrays": File("figures/arrays/{figure}.npz", "What a figure computes from models or pixels."),
+    "verdict": File("verdict.{format}", "Did it reproduce? For people, md and html."),
+    "verdict_cells": File("verdict_cells.csv", "Every published number beside ours."),
+    "verdict_claims": File("verdict_claims.csv", "Every claim of the paper's text, judged."),
+    "verdict_instances": File("verdict_instances.csv", "The comparisons behind each claim."),
+    "report": File("report.html", "Everything on one page."),
+    "summary": File("summary.txt", "What the terminal shows at the end."),
+    "baseline_checkpoints": File(
+        "checkpoints/baseline/{task}/{backbone}/fold{fold}", "States of a running training."
+    ),
+    "checkpoints": File(
+        f"checkpoints/{SETUP}/{{method}}", "States of a running debiasing; removed when done."
+    ),
+    "logs": File("logs", "What every job printed: logs/{rule}/..."),
+    "benchmarks": File("benchmarks", "What every job cost: benchmarks/{rule}/..."),
+}
+
+
+class _Partly(dict[str, object]):
+    """Keys that are not given stay wildcards."""
+
+    def __missing__(self, key: str) -> str:
+        return f"{{{key}}}"
+
+
+def path(name: str, **keys: object) -> str:
+    """A file relative to the run's folder; keys that are not given stay wildcards."""
+    return FILES[name].pattern.format_map(_Partly(keys))
+
+
+def keys(name: str, file: str | Path) -> dict[str, str]:
+    """The keys of a file, from its path.
+
+    Raises:
+        ValueError: the path is not one of this kind.
+    """
+    match = _regex(name).search(Path(file).as_posix())
+    if match is None:
+        raise ValueError(f"{file} does not end like {FILES[name].pattern}")
+    return match.groupdict()
+
+
+@functools.cache
+def _regex(name: str) -> re.Pattern[str]:
+    text = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(FILES[name].pattern))
+    return re.compile(rf"(?:^|/){text}$")
+
+
+def log(rule: str, *names: str) -> str:
+    """The log of a rule whose jobs have these wildcards."""
+    return "/".join([FILES["logs"].pattern, rule, *(f"{{{name}}}" for name in names)]) + ".log"
+
+
+def benchmark(rule: str, *names: str) -> str:
+    """The benchmark of a rule whose jobs have these wildcards."""
+    parts = [FILES["benchmarks"].pattern, rule, *(f"{{{name}}}" for name in names)]
+    return "/".join(parts) + ".tsv"
+
+
+def rule_of(benchmark: Path, folder: Path) -> str:
+    """Which rule a benchmark file below `folder` is of."""
+    return benchmark.relative_to(folder).parts[0].removesuffix(".tsv")
+
+
+def document(rows: Mapping[str, File] = FILES) -> str:
+    """`results/README.md`."""
+    lines = [
+        "# What a run writes",
+        "",
+        "Everything is below `results/<run>/`, where `run:` of the config names the run. This page",
+        "is made from `workflow/scripts/swift_debias/run/layout.py` by `make docs`.",
+        "",
+        "| file | what it is |",
+        "| --- | --- |",
+        *(f"| `{file.pattern}` | {file.what} |" for file in rows.values()),
+    ]
+    return "\n".join(lines) + "\n"
