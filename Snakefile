@@ -16,6 +16,7 @@ if not config:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/importance.smk"
@@ -28,8 +29,8 @@ rule all:
     default_target: True
     input:
         rules.check_data.output,
-        expand(rules.set_sizes.output, task=sorted({task for task, *_ in CELLS})),
+        expand(rules.set_sizes.output, task=sorted({task for task, *_ in SETUPS})),
         rules.summary.output,
         rules.report.output,
         rules.cost_table.output,
-        expand(folder("figures/{figure}.pdf"), figure=FIGURES),
+        [folder("figure", figure=name, format="pdf") for name in FIGURES],

@@ -1,5 +1,34 @@
 # Every method of the config, on the same Baseline and the same external set.
 
+UNTOUCHED = [
+    name for name, method in settings.methods.items() if method.algorithm == "baseline"
+]
+
+
+def recipe(method):
+    """Settings of a named variant; its title is for tables and figures only."""
+    return settings.methods[method].model_dump(mode="json", exclude={"title"})
+
+
+def full_settings(method):
+    """The settings of a variant's algorithm, defaults filled in."""
+    variant = settings.methods[method]
+    return methods.load(variant.algorithm).Settings.model_validate(variant.settings)
+
+
+def algorithm(wildcards):
+    """The algorithm of a named variant."""
+    return settings.methods[wildcards.method].algorithm
+
+
+def shared_importance(wildcards):
+    """The importances, for the variants that read them."""
+    own = full_settings(wildcards.method)
+    if not methods.read_importances(algorithm(wildcards), own):
+        return []
+    keys = {key: wildcards[key] for key in ("task", "backbone", "attribute")}
+    return [folder("importance", fold=fold, **keys) for fold in FOLDS]
+
 
 rule copy_baseline:
     input:
@@ -7,13 +36,11 @@ rule copy_baseline:
         history=rules.train_baseline.output.history,
         cost=rules.train_baseline.output.cost,
     output:
-        model=folder(MODELS),
-        history=folder(HISTORIES),
-        cost=folder(COSTS),
+        model=folder("model"),
+        history=folder("history"),
+        cost=folder("cost"),
     log:
-        folder(
-            "logs/copy_baseline/{task}/{backbone}/{attribute}/{method}/fold{fold}.log"
-        ),
+        log_of("copy_baseline", "task", "backbone", "attribute", "method", "fold"),
     wildcard_constraints:
         method="|".join(UNTOUCHED) or "(?!)",
     localrule: True
@@ -28,17 +55,17 @@ rule copy_baseline:
 rule debias:
     input:
         unpack(pool_images),
-        models=all_folds(rules.train_baseline.output.model),
+        models=all_folds("baseline_model"),
         external=external_sets,
         importance=shared_importance,
     output:
-        models=all_folds(folder(MODELS)),
-        history=all_folds(folder(HISTORIES)),
-        costs=all_folds(folder(COSTS)),
+        models=all_folds("model"),
+        history=all_folds("history"),
+        costs=all_folds("cost"),
     log:
-        folder("logs/debias/{task}/{backbone}/{attribute}/{method}.log"),
+        log_of("debias", "task", "backbone", "attribute", "method"),
     benchmark:
-        folder("benchmarks/debias/{task}/{backbone}/{attribute}/{method}.tsv")
+        benchmark_of("debias", "task", "backbone", "attribute", "method")
     wildcard_constraints:
         method="|".join(sorted(set(settings.methods) - set(UNTOUCHED))) or "(?!)",
     conda:
@@ -57,7 +84,7 @@ rule debias:
         folds=FOLDS,
         compute=dump(settings.compute),
         seed=settings.seed,
-        checkpoints=folder("checkpoints/{task}/{backbone}/{attribute}/{method}"),
+        checkpoints=folder("checkpoints"),
         torch=TORCH,
         code=lambda wildcards: code_id(
             "debias.py", f"swift_debias.methods.{algorithm(wildcards)}"

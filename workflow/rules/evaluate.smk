@@ -1,21 +1,30 @@
 # Scores on the test sets, then metrics. Only from here on are test labels read.
 
 
+def setup_models(wildcards):
+    """Models of all methods and folds of a (task, backbone, attribute), method by method."""
+    return [
+        folder("model", **wildcards, method=method, fold=fold)
+        for method in setup_methods(wildcards)
+        for fold in FOLDS
+    ]
+
+
 # One job scores all models of a (task, backbone, attribute): a job's fixed cost is its imports. Its
 # output is a folder with {method}/fold{fold}.parquet, since the methods differ from cell to cell.
-rule evaluate:
+rule predict:
     input:
-        models=cell_models,
-        manifests=of_datasets(rules.build_manifest.output.manifest, attribute_tests),
-        pixels=of_datasets(rules.cache_images.output.pixels, attribute_tests),
-        index=of_datasets(rules.cache_images.output.index, attribute_tests),
+        models=setup_models,
+        manifests=of_datasets("manifest", attribute_tests),
+        pixels=of_datasets("pixels", attribute_tests),
+        index=of_datasets("image_index", attribute_tests),
         skin_tone=skin_tones(attribute_tests),
     output:
-        directory(folder(PREDICTIONS)),
+        directory(folder("setup_predictions")),
     log:
-        folder("logs/evaluate/{task}/{backbone}/{attribute}.log"),
+        log_of("predict", "task", "backbone", "attribute"),
     benchmark:
-        folder("benchmarks/evaluate/{task}/{backbone}/{attribute}.tsv")
+        benchmark_of("predict", "task", "backbone", "attribute")
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
@@ -23,56 +32,55 @@ rule evaluate:
         gpu=1,
         cpus_per_task=settings.compute.threads,
         mem_mb=memory(6000, per_input=2.2),
-        runtime=minutes(30, evaluation_passes),
+        runtime=minutes(30, prediction_passes),
     params:
-        methods=cell_methods,
+        methods=setup_methods,
         folds=FOLDS,
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         datasets=attribute_tests,
         compute=dump(settings.compute),
         torch=TORCH,
-        code=code_id("evaluate.py"),
+        code=code_id("predict.py"),
     script:
-        "../scripts/evaluate.py"
+        "../scripts/predict.py"
 
 
-rule score:
+rule evaluate:
     input:
-        rules.evaluate.output,
+        rules.predict.output,
     output:
-        folder("metrics/{task}/{backbone}/{attribute}.parquet"),
+        folder("setup_metrics"),
     log:
-        folder("logs/score/{task}/{backbone}/{attribute}.log"),
+        log_of("evaluate", "task", "backbone", "attribute"),
     benchmark:
-        folder("benchmarks/score/{task}/{backbone}/{attribute}.tsv")
+        benchmark_of("evaluate", "task", "backbone", "attribute")
     conda:
         "../../envs/report.yaml"
     params:
-        cell=lambda wildcards: [wildcards.task, wildcards.backbone, wildcards.attribute],
-        methods=cell_methods,
+        methods=setup_methods,
         folds=FOLDS,
         groups=lambda wildcards: list(
             settings.attributes[wildcards.attribute].group_names
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
-        code=code_id("score.py"),
+        code=code_id("evaluate.py"),
     script:
-        "../scripts/score.py"
+        "../scripts/evaluate.py"
 
 
 rule merge_metrics:
     input:
         [
-            folder(f"metrics/{task}/{backbone}/{attribute}.parquet")
-            for task, backbone, attribute in CELLS
+            folder("setup_metrics", task=task, backbone=backbone, attribute=attribute)
+            for task, backbone, attribute in SETUPS
         ],
     output:
-        folder("metrics.parquet"),
+        folder("metrics"),
     log:
-        folder("logs/merge_metrics.log"),
+        log_of("merge_metrics"),
     benchmark:
-        folder("benchmarks/merge_metrics.tsv")
+        benchmark_of("merge_metrics")
     conda:
         "../../envs/report.yaml"
     params:

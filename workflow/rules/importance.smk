@@ -4,15 +4,15 @@
 rule importance:
     input:
         unpack(pool_images),
-        models=all_folds(rules.train_baseline.output.model),
+        models=all_folds("baseline_model"),
         external=external_sets,
     output:
-        importance=all_folds(folder(IMPORTANCES)),
-        summary=all_folds(folder(SUMMARIES)),
+        importance=all_folds("importance"),
+        summary=all_folds("mask_summary"),
     log:
-        folder("logs/importance/{task}/{backbone}/{attribute}.log"),
+        log_of("importance", "task", "backbone", "attribute"),
     benchmark:
-        folder("benchmarks/importance/{task}/{backbone}/{attribute}.tsv")
+        benchmark_of("importance", "task", "backbone", "attribute")
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
@@ -28,6 +28,7 @@ rule importance:
             wildcards.task
         ].pretraining.batch_size,
         groups=groups_of,
+        wanted=list(methods.importances()),
         folds=FOLDS,
         compute=dump(settings.compute),
         seed=settings.seed,

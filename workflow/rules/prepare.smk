@@ -1,12 +1,101 @@
 # Raw folders -> manifests -> image caches -> cohorts -> folds -> external sets.
 
+from swift_debias.data import check
+
+
+def task_of(dataset):
+    """The task whose image settings a data set's cache follows."""
+    for name, task in settings.tasks.items():
+        tests = {test for tests in task.tests.values() for test in tests}
+        if dataset in (*task.train, *tests):
+            return name
+
+
+def tests_of(task):
+    """All test sets of a task that some experiment needs, in a fixed order."""
+    used = [
+        d
+        for owner, _, attribute in SETUPS
+        if owner == task
+        for d in settings.tasks[task].tests[attribute]
+    ]
+    return sorted(set(used))
+
+
+def raw_folder(wildcards):
+    """The demo draws its raw folders; elsewhere they are there, and far too large to track."""
+    return folder("raw", dataset=wildcards.dataset) if settings.synthetic else []
+
+
+def checked_settings():
+    """What the look at the raw folders depends on: the data, and who needs them."""
+    slices = dump(settings)
+    recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
+    for name, task in slices["tasks"].items():
+        kept = {key: task[key] for key in ("train", "tests", "invert_labels")}
+        blank = {"pretraining": recipe, "positive": "", "negative": ""}
+        slices["tasks"][name] = kept | blank
+    for name, view in slices["experiments"].items():
+        panels = [panel | {"methods": None} for panel in view["panels"]]
+        kept = {key: view[key] for key in ("kind", "title")}
+        slices["experiments"][name] = kept | {"panels": panels}
+    kept = ("run", "synthetic", "datasets", "attributes", "tasks", "experiments")
+    return {key: slices[key] for key in kept} | {
+        "backbones": {name: {"architecture": ""} for name in settings.backbones},
+        "methods": {},
+    }
+
+
+def task_tests(wildcards):
+    """All test sets of a task."""
+    return tests_of(wildcards.task)
+
+
+def used_attributes(wildcards):
+    """The attributes of a task that some experiment needs."""
+    return sorted(
+        {attribute for task, _, attribute in SETUPS if task == wildcards.task}
+    )
+
+
+def external_of_task(wildcards):
+    """External sets of all attributes and folds of a task."""
+    return [
+        folder("external", task=wildcards.task, attribute=attribute, fold=fold)
+        for attribute in used_attributes(wildcards)
+        for fold in FOLDS
+    ]
+
+
+def missing_data():
+    """Raw folders that are not there, unless what is made of them is there already."""
+    made = ("manifest", "pixels", "image_index")
+    return [
+        absent
+        for absent in check.missing_folders(
+            settings, Path(), check.load_expected(Path(EXPECTED))
+        )
+        if not all(
+            Path(folder(name, dataset=absent.dataset)).is_file() for name in made
+        )
+    ]
+
+
+if missing := missing_data():
+    raise WorkflowError(
+        "data sets that the experiments need are not there:\n\n"
+        + "\n".join(map(str, missing))
+        + "\n\nPut each where it is expected, or change datasets.<name>.root in the config."
+    )
+
+
 if settings.synthetic:
 
     rule synthesize:
         output:
-            directory(folder("raw/{dataset}")),
+            directory(folder("raw")),
         log:
-            folder("logs/synthesize/{dataset}.log"),
+            log_of("synthesize", "dataset"),
         conda:
             "../../envs/data.yaml"
         params:
@@ -23,19 +112,15 @@ if settings.synthetic:
 # overlooks that the job's own params have changed.
 rule check_data:
     input:
-        raw=(
-            expand(folder("raw/{dataset}"), dataset=DATASETS)
-            if settings.synthetic
-            else []
-        ),
+        raw=(expand(folder("raw"), dataset=DATASETS) if settings.synthetic else []),
         expected=EXPECTED,
     output:
-        json=folder("data_check.json"),
-        text=folder("data_check.txt"),
+        json=folder("check_json"),
+        text=folder("check_text"),
     log:
-        folder("logs/check_data.log"),
+        log_of("check_data"),
     benchmark:
-        folder("benchmarks/check_data.tsv")
+        benchmark_of("check_data")
     priority: 100
     conda:
         "../../envs/data.yaml"
@@ -50,12 +135,12 @@ rule build_manifest:
     input:
         raw=raw_folder,
     output:
-        manifest=folder("manifests/{dataset}.parquet"),
-        log=folder("manifests/{dataset}.log.json"),
+        manifest=folder("manifest"),
+        log=folder("manifest_log"),
     log:
-        folder("logs/build_manifest/{dataset}.log"),
+        log_of("build_manifest", "dataset"),
     benchmark:
-        folder("benchmarks/build_manifest/{dataset}.tsv")
+        benchmark_of("build_manifest", "dataset")
     conda:
         "../../envs/data.yaml"
     params:
@@ -65,7 +150,7 @@ rule build_manifest:
         ].invert_labels,
         code=lambda wildcards: code_id(
             "build_manifest.py",
-            f"swift_debias.datasets.{settings.datasets[wildcards.dataset].adapter}",
+            f"swift_debias.data.adapters.{settings.datasets[wildcards.dataset].adapter}",
         ),
     script:
         "../scripts/build_manifest.py"
@@ -76,12 +161,12 @@ rule cache_images:
         raw=raw_folder,
         manifest=rules.build_manifest.output.manifest,
     output:
-        pixels=folder("images/{dataset}.npy"),
-        index=folder("images/{dataset}.parquet"),
+        pixels=folder("pixels"),
+        index=folder("image_index"),
     log:
-        folder("logs/cache_images/{dataset}.log"),
+        log_of("cache_images", "dataset"),
     benchmark:
-        folder("benchmarks/cache_images/{dataset}.tsv")
+        benchmark_of("cache_images", "dataset")
     conda:
         "../../envs/data.yaml"
     threads: DECODERS
@@ -99,18 +184,18 @@ rule cache_images:
 
 rule find_duplicates:
     input:
-        train_manifests=of_datasets(rules.build_manifest.output.manifest, train_sets),
-        train_images=of_datasets(rules.cache_images.output.index, train_sets),
-        test_manifests=of_datasets(rules.build_manifest.output.manifest, task_tests),
-        test_images=of_datasets(rules.cache_images.output.index, task_tests),
+        train_manifests=of_datasets("manifest", train_sets),
+        train_images=of_datasets("image_index", train_sets),
+        test_manifests=of_datasets("manifest", task_tests),
+        test_images=of_datasets("image_index", task_tests),
     output:
-        cohort=folder("cohorts/{task}.parquet"),
-        duplicates=folder("cohorts/{task}.duplicates.parquet"),
-        log=folder("cohorts/{task}.log.json"),
+        cohort=folder("cohort"),
+        duplicates=folder("duplicates"),
+        log=folder("cohort_log"),
     log:
-        folder("logs/find_duplicates/{task}.log"),
+        log_of("find_duplicates", "task"),
     benchmark:
-        folder("benchmarks/find_duplicates/{task}.tsv")
+        benchmark_of("find_duplicates", "task")
     conda:
         "../../envs/data.yaml"
     resources:
@@ -139,11 +224,11 @@ rule annotate_skin_tone:
         pixels=rules.cache_images.output.pixels,
         index=rules.cache_images.output.index,
     output:
-        folder("skin_tone/{dataset}.parquet"),
+        folder("skin_tone"),
     log:
-        folder("logs/annotate_skin_tone/{dataset}.log"),
+        log_of("annotate_skin_tone", "dataset"),
     benchmark:
-        folder("benchmarks/annotate_skin_tone/{dataset}.tsv")
+        benchmark_of("annotate_skin_tone", "dataset")
     conda:
         "../../envs/data.yaml"
     resources:
@@ -161,11 +246,11 @@ rule make_folds:
         cohort=rules.find_duplicates.output.cohort,
         skin_tone=skin_tones(train_sets),
     output:
-        folder("folds/{task}.parquet"),
+        folder("folds"),
     log:
-        folder("logs/make_folds/{task}.log"),
+        log_of("make_folds", "task"),
     benchmark:
-        folder("benchmarks/make_folds/{task}.tsv")
+        benchmark_of("make_folds", "task")
     conda:
         "../../envs/data.yaml"
     params:
@@ -187,11 +272,11 @@ rule make_external:
         folds=rules.make_folds.output,
         skin_tone=skin_tones(train_sets),
     output:
-        all_folds(folder(EXTERNAL)),
+        all_folds("external"),
     log:
-        folder("logs/make_external/{task}/{attribute}.log"),
+        log_of("make_external", "task", "attribute"),
     benchmark:
-        folder("benchmarks/make_external/{task}/{attribute}.tsv")
+        benchmark_of("make_external", "task", "attribute")
     conda:
         "../../envs/data.yaml"
     params:
@@ -206,17 +291,17 @@ rule make_external:
 rule set_sizes:
     input:
         cohort=rules.find_duplicates.output.cohort,
-        folds=folder("folds/{task}.parquet"),
+        folds=folder("folds"),
         external=external_of_task,
         skin_tone=skin_tones(train_sets),
         expected=EXPECTED,
     output:
-        csv=folder("folds/{task}.sizes.csv"),
-        md=folder("folds/{task}.sizes.md"),
+        csv=folder("sizes_csv"),
+        md=folder("sizes_md"),
     log:
-        folder("logs/set_sizes/{task}.log"),
+        log_of("set_sizes", "task"),
     benchmark:
-        folder("benchmarks/set_sizes/{task}.tsv")
+        benchmark_of("set_sizes", "task")
     conda:
         "../../envs/report.yaml"
     params:

@@ -1,15 +1,217 @@
 # Statistics, tables, figures, verdict and report: they read results and never recompute them.
 
+import time
+
+from swift_debias.errors import nearest
+from swift_debias.report import figures
+
+STARTED = time.monotonic()
+PUBLISHED = os.path.relpath(PROJECT / "resources" / "published_results.csv")
+CLAIMS = os.path.relpath(PROJECT / "resources" / "claims.yaml")
+REQUIREMENTS = os.path.relpath(PROJECT / "requirements.txt")
+ASSETS = sorted(map(os.path.relpath, SCRIPTS.glob("swift_debias/report/assets/*")))
+TABLES = [name for name, view in settings.experiments.items() if view.kind == "table"]
+FIGURES = [name for name, view in settings.experiments.items() if view.kind == "figure"]
+TITLES = {name: method.title or name for name, method in settings.methods.items()}
+
+for name in FIGURES:
+    if settings.experiments[name].plot not in figures.available():
+        near = nearest(str(settings.experiments[name].plot), figures.available())
+        raise WorkflowError(f"experiments.{name}.plot: no such drawing{near}")
+
+
+def blocks(name):
+    """What a view shows, as plain values."""
+    return plan.blocks(settings, settings.experiments[name])
+
+
+def of_blocks(name, file):
+    """A file of every task, network, attribute and method of a view, and of every fold."""
+    return unique(
+        folder(file, **setup_of(block), method=method, fold=fold)
+        for block in blocks(name)
+        for method in block["methods"]
+        for fold in FOLDS
+    )
+
+
+def setup_of(block):
+    """Task, network and attribute of a block."""
+    return {key: block[key] for key in ("task", "backbone", "attribute")}
+
+
+def first_fold(name, file):
+    """A file of every method of a view's first block, of the first fold."""
+    block = blocks(name)[0]
+    return unique(
+        folder(file, **setup_of(block), method=method, fold=FOLDS[0])
+        for method in block["methods"]
+    )
+
+
+def of_setups(file):
+    """A file of every (task, backbone, attribute)."""
+    return [
+        folder(file, task=task, backbone=backbone, attribute=attribute)
+        for task, backbone, attribute in SETUPS
+    ]
+
+
+def figure_input(wildcards):
+    """The results that a figure is drawn from."""
+    name = wildcards.figure
+    paths = {
+        "metrics": lambda: [folder("metrics")],
+        "costs": lambda: of_blocks(name, "cost"),
+        "predictions": lambda: of_blocks(name, "setup_predictions"),
+        "summaries": lambda: of_blocks(name, "mask_summary"),
+        "intervals": lambda: of_blocks(name, "intervals"),
+        "arrays": lambda: [folder("arrays", figure=name)],
+    }
+    return {need: paths[need]() for need in facts(wildcards).needs}
+
+
+def arrays_input(wildcards):
+    """What a figure's arrays are computed from."""
+    name = wildcards.figure
+    dataset = blocks(name)[0]["datasets"][0]
+    paths = {
+        "predictions": lambda: first_fold(name, "setup_predictions"),
+        "models": lambda: first_fold(name, "model"),
+        "summaries": lambda: first_fold(name, "mask_summary"),
+        "importances": lambda: of_blocks(name, "importance"),
+        "pixels": lambda: [folder("pixels", dataset=dataset)],
+        "index": lambda: [folder("image_index", dataset=dataset)],
+    }
+    return {need: paths[need]() for need in facts(wildcards).arrays_need}
+
+
+def variants(name, *kept):
+    """Methods of a view with these settings of their algorithms, defaults filled in; none: all."""
+    found = {}
+    for method in sorted({m for block in blocks(name) for m in block["methods"]}):
+        every = dump(full_settings(method)) | recipe(method)
+        found[method] = {k: v for k, v in every.items() if not kept or k in kept}
+    return found
+
+
+def drawn_variants(wildcards):
+    """What a figure shows of its methods' settings."""
+    shown = facts(wildcards).shows
+    return variants(wildcards.figure, *(() if "*" in shown else ("algorithm", *shown)))
+
+
+def masks_of(name):
+    """How those of a view's methods that are SWiFT make their masks."""
+    mask = ("estimator", "normalization", "percentile", "threshold")
+    found = variants(name, "algorithm", *mask)
+    return {k: v for k, v in found.items() if v["algorithm"] == "swift"}
+
+
+def titles(name):
+    """Display names of the methods that a view shows."""
+    return {
+        method: TITLES[method] for block in blocks(name) for method in block["methods"]
+    }
+
+
+def figure_names(name):
+    """What a figure calls its methods, groups and classes, and how long it trained."""
+    tasks = unique(block["task"] for block in blocks(name))
+    attributes = unique(block["attribute"] for block in blocks(name))
+    return {
+        "titles": titles(name),
+        "groups": {a: list(settings.attributes[a].group_names) for a in attributes},
+        "classes": {
+            task: [settings.tasks[task].negative, settings.tasks[task].positive]
+            for task in tasks
+        },
+        "epochs": {
+            task: [
+                settings.tasks[task].pretraining.epochs,
+                settings.tasks[task].finetuning.epochs_percent,
+            ]
+            for task in tasks
+        },
+    }
+
+
+def facts(wildcards):
+    """What a figure's drawing says of itself."""
+    return figures.facts(plot_of(wildcards))
+
+
+def plot_of(wildcards):
+    """Which drawing a figure is."""
+    return settings.experiments[wildcards.figure].plot
+
+
+def options_of(wildcards):
+    """Details of a figure's drawing."""
+    return settings.experiments[wildcards.figure].options
+
+
+def first_block(wildcards):
+    """The first slice of the results that a figure shows."""
+    return blocks(wildcards.figure)[0]
+
+
+def debias_costs(wildcards):
+    """What every training and debiasing job cost."""
+    return [
+        folder(
+            "cost",
+            task=task,
+            backbone=backbone,
+            attribute=attribute,
+            method=method,
+            fold=fold,
+        )
+        for (task, backbone, attribute), names in SETUPS.items()
+        for method in names
+        for fold in FOLDS
+    ]
+
+
+def trained_costs(wildcards):
+    """The same without the methods that train nothing."""
+    return [
+        path
+        for path in debias_costs(wildcards)
+        if layout.keys("cost", path)["method"] not in UNTOUCHED
+    ]
+
+
+def pretraining_costs(wildcards):
+    """What every training of a Baseline cost."""
+    return [
+        folder("baseline_cost", task=task, backbone=backbone, fold=fold)
+        for task, backbone in unique(setup[:2] for setup in SETUPS)
+        for fold in FOLDS
+    ]
+
+
+def mask_summaries(wildcards):
+    """Of all setups that measure an importance for SWiFT's mask."""
+    return [
+        folder(
+            "mask_summary", task=task, backbone=backbone, attribute=attribute, fold=fold
+        )
+        for (task, backbone, attribute), names in SETUPS.items()
+        for fold in FOLDS
+        if any(settings.methods[name].algorithm == "swift" for name in names)
+    ]
+
 
 rule figure_arrays:
     input:
         unpack(arrays_input),
     output:
-        folder("figures/arrays/{figure}.npz"),
+        folder("arrays"),
     log:
-        folder("logs/figure_arrays/{figure}.log"),
+        log_of("figure_arrays", "figure"),
     benchmark:
-        folder("benchmarks/figure_arrays/{figure}.tsv")
+        benchmark_of("figure_arrays", "figure")
     wildcard_constraints:
         figure="|".join(FIGURES) or "(?!)",
     conda:
@@ -41,27 +243,26 @@ rule figure:
     input:
         unpack(figure_input),
     output:
-        pdf=folder("figures/{figure}.pdf"),
+        pdf=folder("figure", format="pdf"),
         png=report(
-            folder("figures/{figure}.png"),
+            folder("figure", format="png"),
             caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        csv=folder("figures/{figure}.csv"),
+        csv=folder("figure", format="csv"),
     log:
-        folder("logs/figure/{figure}.log"),
+        log_of("figure", "figure"),
     benchmark:
-        folder("benchmarks/figure/{figure}.tsv")
+        benchmark_of("figure", "figure")
     wildcard_constraints:
         figure="|".join(FIGURES) or "(?!)",
     conda:
         "../../envs/report.yaml"
     params:
         title=lambda wildcards: settings.experiments[wildcards.figure].title,
-        caption=lambda wildcards: CAPTIONS[plot_of(wildcards)],
+        caption=lambda wildcards: facts(wildcards).caption,
         plot=plot_of,
-        module=lambda wildcards: PLOTS[plot_of(wildcards)][0],
         blocks=lambda wildcards: blocks(wildcards.figure),
         options=options_of,
         variants=drawn_variants,
@@ -69,7 +270,7 @@ rule figure:
         synthetic=settings.synthetic is not None,
         code=lambda wildcards: code_id(
             "figure.py",
-            f"swift_debias.{PLOTS[plot_of(wildcards)][0]}",
+            f"swift_debias.report.figures.{plot_of(wildcards)}",
         ),
     script:
         "../scripts/figure.py"
@@ -80,20 +281,20 @@ rule table:
         metrics=rules.merge_metrics.output,
         published=PUBLISHED,
     output:
-        csv=folder("tables/{table}.csv"),
-        md=folder("tables/{table}.md"),
-        tex=folder("tables/{table}.tex"),
+        csv=folder("table", format="csv"),
+        md=folder("table", format="md"),
+        tex=folder("table", format="tex"),
         html=report(
-            folder("tables/{table}.html"),
+            folder("table", format="html"),
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
-        txt=folder("tables/{table}.txt"),
+        txt=folder("table", format="txt"),
     log:
-        folder("logs/table/{table}.log"),
+        log_of("table", "table"),
     benchmark:
-        folder("benchmarks/table/{table}.tsv")
+        benchmark_of("table", "table")
     wildcard_constraints:
         table="|".join(TABLES) or "(?!)",
     conda:
@@ -110,14 +311,17 @@ rule table:
 
 rule cost_table:
     input:
-        [path for path in debias_costs(None) if path.split("/")[-3] not in UNTOUCHED],
-        pretraining_costs(),
+        trained_costs,
+        pretraining_costs,
     output:
-        multiext(folder("tables/cost"), ".csv", ".md", ".tex", ".html", ".txt"),
+        [
+            folder("table", table="cost", format=format)
+            for format in ("csv", "md", "tex", "html", "txt")
+        ],
     log:
-        folder("logs/cost_table.log"),
+        log_of("cost_table"),
     benchmark:
-        folder("benchmarks/cost_table.tsv")
+        benchmark_of("cost_table")
     conda:
         "../../envs/report.yaml"
     params:
@@ -130,19 +334,18 @@ rule cost_table:
 
 rule intervals:
     input:
-        rules.evaluate.output,
+        rules.predict.output,
     output:
-        folder("intervals/{task}/{backbone}/{attribute}.parquet"),
+        folder("intervals"),
     log:
-        folder("logs/intervals/{task}/{backbone}/{attribute}.log"),
+        log_of("intervals", "task", "backbone", "attribute"),
     benchmark:
-        folder("benchmarks/intervals/{task}/{backbone}/{attribute}.tsv")
+        benchmark_of("intervals", "task", "backbone", "attribute")
     conda:
         "../../envs/report.yaml"
     resources:
         runtime=minutes(30),
     params:
-        cell=lambda wildcards: [wildcards.task, wildcards.backbone, wildcards.attribute],
         groups=lambda wildcards: len(
             settings.attributes[wildcards.attribute].group_names
         ),
@@ -158,11 +361,11 @@ rule compare:
     input:
         metrics=rules.merge_metrics.output,
     output:
-        folder("statistics.parquet"),
+        folder("statistics"),
     log:
-        folder("logs/compare.log"),
+        log_of("compare"),
     benchmark:
-        folder("benchmarks/compare.tsv")
+        benchmark_of("compare")
     conda:
         "../../envs/report.yaml"
     params:
@@ -178,19 +381,21 @@ rule verdict:
         published=PUBLISHED,
         claims=CLAIMS,
         costs=debias_costs,
-        summaries=mask_summaries(),
+        summaries=mask_summaries,
     output:
-        cells=folder("verdict_cells.csv"),
-        claims=folder("verdict_claims.csv"),
-        instances=folder("verdict_instances.csv"),
-        md=folder("verdict.md"),
+        cells=folder("verdict_cells"),
+        claims=folder("verdict_claims"),
+        instances=folder("verdict_instances"),
+        md=folder("verdict", format="md"),
         html=report(
-            folder("verdict.html"), caption="../report/verdict.rst", category="Verdict"
+            folder("verdict", format="html"),
+            caption="../report/verdict.rst",
+            category="Verdict",
         ),
     log:
-        folder("logs/verdict.log"),
+        log_of("verdict"),
     benchmark:
-        folder("benchmarks/verdict.tsv")
+        benchmark_of("verdict")
     conda:
         "../../envs/report.yaml"
     params:
@@ -213,30 +418,27 @@ rule report:
         manifests=expand(rules.build_manifest.output.manifest, dataset=DATASETS),
         manifest_logs=expand(rules.build_manifest.output.log, dataset=DATASETS),
         cohort_logs=expand(
-            rules.find_duplicates.output.log, task=unique(task for task, *_ in CELLS)
+            rules.find_duplicates.output.log, task=unique(task for task, *_ in SETUPS)
         ),
         external=unique(
-            folder(f"external/{task}/{attribute}/fold{fold}.parquet")
-            for task, _, attribute in CELLS
+            folder("external", task=task, attribute=attribute, fold=fold)
+            for task, _, attribute in SETUPS
             for fold in FOLDS
         ),
-        tables=expand(folder("tables/{table}.html"), table=TABLES),
-        figures=expand(folder("figures/{figure}.png"), figure=FIGURES),
+        tables=[folder("table", table=name, format="html") for name in TABLES],
+        figures=[folder("figure", figure=name, format="png") for name in FIGURES],
         statistics=rules.compare.output,
-        intervals=[
-            folder(INTERVALS).format(task=task, backbone=backbone, attribute=attribute)
-            for task, backbone, attribute in CELLS
-        ],
+        intervals=of_setups("intervals"),
         verdict=rules.verdict.output.html,
-        costs=folder("tables/cost.html"),
+        costs=folder("table", table="cost", format="html"),
         requirements=REQUIREMENTS,
         assets=ASSETS,
     output:
-        folder("report.html"),
+        folder("report"),
     log:
-        folder("logs/report.log"),
+        log_of("report"),
     benchmark:
-        folder("benchmarks/report.tsv")
+        benchmark_of("report")
     conda:
         "../../envs/report.yaml"
     params:
@@ -247,7 +449,7 @@ rule report:
         figures={
             name: [
                 settings.experiments[name].title,
-                CAPTIONS[settings.experiments[name].plot],
+                figures.facts(settings.experiments[name].plot).caption,
             ]
             for name in FIGURES
         },
@@ -260,14 +462,14 @@ rule report:
 
 rule summary:
     input:
-        tables=expand(folder("tables/{table}.txt"), table=TABLES),
+        tables=[folder("table", table=name, format="txt") for name in TABLES],
         costs=debias_costs,
     output:
-        folder("summary.txt"),
+        folder("summary"),
     log:
-        folder("logs/summary.log"),
+        log_of("summary"),
     benchmark:
-        folder("benchmarks/summary.tsv")
+        benchmark_of("summary")
     conda:
         "../../envs/report.yaml"
     params:

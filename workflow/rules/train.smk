@@ -1,6 +1,12 @@
 # The biased Baseline of every task, network and fold.
 
 
+def own_baseline(wildcards):
+    """A user's trained classifier, where the config names one."""
+    path = settings.backbones[wildcards.backbone].baseline
+    return path.format(fold=wildcards.fold) if path else []
+
+
 rule train_baseline:
     input:
         unpack(pool_images),
@@ -8,13 +14,13 @@ rule train_baseline:
         folds=rules.make_folds.output,
         own=own_baseline,
     output:
-        model=folder("baseline/{task}/{backbone}/fold{fold}/model.safetensors"),
-        history=folder("baseline/{task}/{backbone}/fold{fold}/history.parquet"),
-        cost=folder("baseline/{task}/{backbone}/fold{fold}/cost.json"),
+        model=folder("baseline_model"),
+        history=folder("baseline_history"),
+        cost=folder("baseline_cost"),
     log:
-        folder("logs/train_baseline/{task}/{backbone}/fold{fold}.log"),
+        log_of("train_baseline", "task", "backbone", "fold"),
     benchmark:
-        folder("benchmarks/train_baseline/{task}/{backbone}/fold{fold}.tsv")
+        benchmark_of("train_baseline", "task", "backbone", "fold")
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
@@ -28,7 +34,7 @@ rule train_baseline:
         task=task_slice("pretraining", "augmentation"),
         compute=dump(settings.compute),
         seed=settings.seed,
-        checkpoints=folder("checkpoints/baseline/{task}/{backbone}/fold{fold}"),
+        checkpoints=folder("baseline_checkpoints"),
         torch=TORCH,
         code=code_id("train_baseline.py"),
     script:

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from swift_debias.config.schema import make_dataset
 from swift_debias.data import adapters, manifest
 from swift_debias.files import atomic_path
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    result = adapters.read(make_dataset(params.dataset), Path())
+    result = adapters.read(adapters.make_options(params.dataset), Path())
     if params.invert_labels:
         result.frame["label"] = 1 - result.frame["label"]
     with atomic_path(snakemake.output.manifest) as frame, atomic_path(snakemake.output.log) as log:

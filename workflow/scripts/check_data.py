@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from swift_debias import errors
-from swift_debias.config import schema
-from swift_debias.data import check
+from swift_debias.config import load
+from swift_debias.data import adapters, check
 from swift_debias.files import write_json, write_text
 from swift_debias.run.job import logged
 
 with logged(snakemake):
-    config = schema.Settings(**snakemake.params.settings)
+    config = load.typed(snakemake.params.settings, adapters.options_models())
     expected = check.load_expected(Path(snakemake.input.expected))
     report = check.check(config, Path(), expected)
     write_json(snakemake.output.json, report.as_json())

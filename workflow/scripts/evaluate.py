@@ -1,43 +1,23 @@
-"""Score the test sets with the models of all methods and folds of one cell."""
+"""Metrics of all methods of one setup: task, network and attribute."""
 
 import itertools
-from pathlib import Path
 
-from swift_debias.config.schema import Attribute, Backbone, Compute
-from swift_debias.data.image_cache import CachedImages, cache_pairs
-from swift_debias.data.labelled import read_labelled
+import pandas as pd
+
+from swift_debias.evaluation import metrics
 from swift_debias.files import atomic_path
-from swift_debias.learning import devices, inference, networks
-from swift_debias.learning.samples import make_samples
+from swift_debias.run import layout
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
-    device = devices.prepare_device(compute)
-    tests = read_labelled(
-        params.datasets,
-        snakemake.input.manifests,
-        snakemake.input.index,
-        snakemake.input.skin_tone,
-        Attribute(**params.attribute),
-    )
-    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
-    samples = make_samples(
-        images,
-        images.rows(tests.dataset.tolist(), tests.image_id.tolist()),
-        tests.label.to_numpy(),
-        tests.attribute.to_numpy(),
-        device,
-        compute.resident,
-    )
-    runs = itertools.product(params.methods, params.folds)
-    for (method, fold), model in zip(runs, snakemake.input.models, strict=True):
-        classifier = devices.place(networks.load(Path(model), backbone), device, compute)
-        scores = inference.predict(classifier, samples).double().sigmoid().cpu().numpy()
-        predictions = tests.assign(score=scores.astype("float32"))
-        output = Path(snakemake.output[0]) / method / f"fold{fold}.parquet"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(output) as partial:
-            predictions.to_parquet(partial, index=False)
-        print(f"{model}: {len(predictions)} images scored")
+    run = layout.run_folder("setup_predictions", snakemake.input[0])
+    frames = []
+    for method, fold in itertools.product(params.methods, params.folds):
+        keys = layout.keys("setup_predictions", snakemake.input[0])
+        keys |= {"method": method, "fold": fold}
+        predictions = pd.read_parquet(run / layout.path("predictions", **keys))
+        frame = metrics.score(predictions, groups=len(params.groups), min_group=params.min_group)
+        frames.append(frame.assign(**keys)[[*keys, *frame.columns]])
+    with atomic_path(snakemake.output[0]) as partial:
+        pd.concat(frames, ignore_index=True).to_parquet(partial, index=False)

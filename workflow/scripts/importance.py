@@ -10,9 +10,9 @@ from swift_debias.files import atomic_path
 from swift_debias.importance import masks, store
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, networks
-from swift_debias.methods._external import external_set, read_external
+from swift_debias.methods.base import external_set, read_external
 from swift_debias.run.job import logged
-from swift_debias.seeds import derive_seed
+from swift_debias.seeds import external_seed
 
 with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
@@ -28,8 +28,8 @@ with logged(snakemake):
         samples, balanced = read_external(
             Path(inputs.external[fold]), images, device, compute.resident
         )
-        # Without the method: the same external set as every method of this cell sees.
-        seed = derive_seed(params.seed, "external", wildcards.task, wildcards.attribute, fold)
+        # Without the method: the same external set as every method of this setup sees.
+        seed = external_seed(params.seed, wildcards.task, wildcards.attribute, fold)
         external = external_set(
             classifier,
             samples,
@@ -38,9 +38,11 @@ with logged(snakemake):
             fraction=1,
             finetuning=finetuning,
             seed=seed,
-            say=print,
+            info=print,
         )
-        importance = shared_importance(classifier, external, finetuning, params.batch_size, seed)
+        importance = shared_importance(
+            classifier, external, finetuning, params.batch_size, seed, params.wanted
+        )
         store.save(importance, Path(outputs.importance[fold]))
         mask = masks.soft_mask(
             importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]

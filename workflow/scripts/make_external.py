@@ -11,7 +11,7 @@ from swift_debias.data.labelled import KEYS, with_skin_tone
 from swift_debias.files import atomic_path
 from swift_debias.methods import _external
 from swift_debias.run.job import logged
-from swift_debias.seeds import derive_seed
+from swift_debias.seeds import external_seed
 
 with logged(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
@@ -21,7 +21,7 @@ with logged(snakemake):
     cohort = cohort.merge(pd.read_parquet(str(snakemake.input.folds)), on=KEYS)
     groups = group_index(cohort[attribute.column], attribute)
     for fold, path in enumerate(snakemake.output):
-        seed = derive_seed(params.seed, "external", wildcards.task, wildcards.attribute, fold)
+        seed = external_seed(params.seed, wildcards.task, wildcards.attribute, fold)
         external = _external.make_external(
             cohort,
             groups,

@@ -6,11 +6,12 @@ import pandas as pd
 import yaml
 
 from swift_debias.config.schema import Attribute
-from swift_debias.data.folds import sizes
+from swift_debias.data.folds import sizes as count_images
 from swift_debias.data.groups import group_index
 from swift_debias.data.labelled import with_skin_tone
 from swift_debias.files import atomic_path, write_text
 from swift_debias.report.render import frame_markdown
+from swift_debias.run import layout
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -28,9 +29,9 @@ with logged(snakemake):
         attribute = Attribute(**slice_)
         values = group_index(cohort[attribute.column], attribute)
         groups[name] = (values, attribute.group_names)
-        paths = [path for path in snakemake.input.external if Path(path).parent.name == name]
+        paths = [path for path in snakemake.input.external if layout.keys("external", path)["attribute"] == name]
         external[name] = [pd.read_parquet(path) for path in paths]
-    sizes = sizes(cohort, folds, groups, external, published)
+    sizes = count_images(cohort, folds, groups, external, published)
     with atomic_path(snakemake.output.csv) as partial:
         sizes.to_csv(partial, index=False)
     notes = [pool["note"]] if published else []

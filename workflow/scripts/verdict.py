@@ -12,7 +12,7 @@ from swift_debias.run.job import logged
 
 with logged(snakemake):
     params, given = snakemake.params, snakemake.input
-    summaries = results.read_summaries(map(Path, given.summaries))
+    summaries = results.read("mask_summary", given.summaries)
     keys = ["task", "backbone", "attribute", "fold"]
     masks = [
         verdict.mask_rows(part, *map(str, key[:3]), fold=int(key[3]))

@@ -119,6 +119,13 @@ def keys(name: str, file: str | Path) -> dict[str, str]:
     return match.groupdict()
 
 
+def run_folder(name: str, file: str | Path) -> Path:
+    """The folder of the run that a file of this kind belongs to."""
+    path = Path(file)
+    keys(name, path)  # refuses what is not one of this kind
+    return path.parents[FILES[name].pattern.count("/")]
+
+
 @functools.cache
 def _regex(name: str) -> re.Pattern[str]:
     text = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(FILES[name].pattern))

@@ -15,7 +15,7 @@ from ._pictures import THRESHOLD, bare, cell_of, class_name, picture, score_labe
 from ._style import PAGE, PALE, group_color
 
 NEEDS: tuple[str, ...] = ("predictions", "arrays")
-ARRAYS_NEED: tuple[str, ...] = ("predictions", "images")
+ARRAYS_NEED: tuple[str, ...] = ("predictions", "pixels", "index")
 CAPTION = (
     "What bias looks like. Left: test images of each class and group, taken at the 10, 50 "
     "and 90 % quantiles of the Baseline's scores in their cell; below each its score, "

@@ -14,7 +14,7 @@ from ._pictures import HEAT, THRESHOLD, bare, class_name, picture, score_label
 from ._style import PAGE
 
 NEEDS: tuple[str, ...] = ("arrays",)
-ARRAYS_NEED: tuple[str, ...] = ("predictions", "images", "models")
+ARRAYS_NEED: tuple[str, ...] = ("predictions", "pixels", "index", "models")
 CAPTION = (
     "Where the methods see the true class: class activation maps (Zhou et al., 2016) of "
     "the same test images, those with the Baseline's median score in their class and "

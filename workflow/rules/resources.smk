@@ -1,0 +1,68 @@
+# What a job asks of a cluster: memory and run time.
+#
+# What is not said here or in a rule is a default of profiles/slurm. A job that is killed for memory or
+# time comes back with `attempt` times as much. Threads are asked for as cpus_per_task: `threads:` is
+# cut to the cores of the machine that submits, where that is given --cores.
+
+import math
+
+IMAGES_PER_SECOND = (
+    400  # training passes on a modest GPU; an H100 does 1,600 to 2,900 at 256 pixels
+)
+DECODERS = 1 if settings.synthetic else 8  # threads that decode images
+
+
+def megabytes(paths):
+    """Size of those files that are there; in a dry run most are not made yet."""
+    return sum(os.path.getsize(path) for path in paths if os.path.isfile(path)) / 1e6
+
+
+def images_in(wildcards, paths):
+    """How many images of a task these caches hold."""
+    kept = settings.tasks[wildcards.task].images
+    return 1e6 * megabytes(paths) / (kept.size**2 * kept.channels)
+
+
+def memory(base, per_input=0):
+    """Megabytes: `base`, and `per_input` for each megabyte of input.
+
+    Measured (benchmarks/memory.py): 2.15 for each megabyte of cached pixels. Activations are not in
+    it, since they are on the card; without one they take 9 (ResNet-50) to 18 MiB (EfficientNet-B3) an
+    image of a batch at 64 pixels, and sixteen times that at 256.
+    A job with a card took 1.2 to 2.3 GB on the host besides its pixels.
+    """
+    return lambda wildcards, input, attempt: attempt * math.ceil(
+        base + per_input * megabytes(input)
+    )
+
+
+def minutes(base, passes=None, per_input=0):
+    """Run time: `base`, the passes of images through a network, the megabytes of input."""
+    return lambda wildcards, input, attempt: attempt * math.ceil(
+        base
+        + (passes(wildcards, input) if passes else 0) / (60 * IMAGES_PER_SECOND)
+        + per_input * megabytes(input)
+    )
+
+
+def training_passes(wildcards, input):
+    """Images that the training of a Baseline draws."""
+    epochs = settings.tasks[wildcards.task].pretraining.epochs
+    return images_in(wildcards, input.pixels) * epochs
+
+
+def debias_passes(wildcards, input):
+    """All folds' external sets are the pool once; two steps, and a search over a few settings."""
+    percent = settings.methods[wildcards.method].epochs_percent
+    percent = percent or settings.tasks[wildcards.task].finetuning.epochs_percent
+    return 10 * training_passes(wildcards, input) * percent / 100
+
+
+def importance_passes(wildcards, input):
+    """Samples one by one: a few times the cost of a batch."""
+    return 10 * images_in(wildcards, input.pixels)
+
+
+def prediction_passes(wildcards, input):
+    """Every model sees every test image once, forwards only."""
+    return images_in(wildcards, input.pixels) * len(input.models) / 3

@@ -1,0 +1,44 @@
+"""Score the test sets with the models of all methods and folds of one setup."""
+
+from pathlib import Path
+
+from swift_debias.config.schema import Attribute, Backbone, Compute
+from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.data.labelled import read_labelled
+from swift_debias.files import atomic_path
+from swift_debias.learning import devices, inference, networks
+from swift_debias.learning.samples import make_samples
+from swift_debias.run import layout
+from swift_debias.run.job import logged
+
+with logged(snakemake):
+    params = snakemake.params
+    backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
+    device = devices.prepare_device(compute)
+    tests = read_labelled(
+        params.datasets,
+        snakemake.input.manifests,
+        snakemake.input.index,
+        snakemake.input.skin_tone,
+        Attribute(**params.attribute),
+    )
+    images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
+    samples = make_samples(
+        images,
+        images.rows(tests.dataset.tolist(), tests.image_id.tolist()),
+        tests.label.to_numpy(),
+        tests.group.to_numpy(),
+        device,
+        compute.resident,
+    )
+    run = layout.run_folder("setup_predictions", snakemake.output[0])
+    for model in snakemake.input.models:
+        classifier = devices.place(networks.load(Path(model), backbone), device, compute)
+        scores = inference.predict(classifier, samples).double().sigmoid().cpu().numpy()
+        predictions = tests.assign(score=scores.astype("float32"))
+        # the keys of its model: scores cannot be filed under another method or fold
+        output = run / layout.path("predictions", **layout.keys("model", model))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(output) as partial:
+            predictions.to_parquet(partial, index=False)
+        print(f"{model}: {len(predictions)} images scored")
