@@ -39,7 +39,7 @@ def fill(root: Path, tables: Mapping[str, str], images: tuple[str, ...] = ()) ->
 
 def read(adapter: str, root: Path, **options: Any) -> manifest.ManifestResult:
     """Read as the workflow does, and check what holds for every adapter."""
-    chosen = schema.make_dataset({"adapter": adapter, "root": root.name, **options})
+    chosen = adapters.make_options({"adapter": adapter, "root": root.name, **options})
     result = adapters.read(chosen, root.parent)
     manifest.validate(result.frame, adapter)
     removed = sum(rule["removed"] for rule in result.log["rules"])
@@ -82,7 +82,7 @@ def test_the_adapters_are_the_files_with_a_read_function() -> None:
         "table",
     )
     with pytest.raises(UserError, match=r"'isic_2019'; did you mean 'isic2019'\?"):
-        adapters.adapter("isic_2019")
+        adapters.load("isic_2019")
 
 
 def test_listing_adapters_imports_no_pandas_and_reading_no_torch() -> None:
@@ -91,7 +91,7 @@ def test_listing_adapters_imports_no_pandas_and_reading_no_torch() -> None:
         "from swift_debias.data import adapters\n"
         "import swift_debias.data.check\n"
         "names = adapters.available(); assert 'pandas' not in sys.modules\n"
-        "[adapters.adapter(name) for name in names]; assert 'torch' not in sys.modules"
+        "[adapters.load(name) for name in names]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from swift_debias.config import schema
 from swift_debias.data import adapters, manifest, raw_files, raw_tables, rows
 from swift_debias.errors import UserError
 
@@ -73,7 +72,7 @@ def read(tmp_path: Path, spoil: Spoil) -> manifest.ManifestResult:
         (root / f"{name}.jpg").touch()
     (root / "t.csv").write_text(GOOD)
     spoil(root)
-    result = adapters.read(schema.make_dataset(OPTIONS), tmp_path)
+    result = adapters.read(adapters.make_options(OPTIONS), tmp_path)
     manifest.write(result, "test", tmp_path / "m.parquet", tmp_path / "m.json")
     return result
 

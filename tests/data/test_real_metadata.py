@@ -182,7 +182,7 @@ def read(name: str, images: list[str], monkeypatch: pytest.MonkeyPatch) -> manif
         "scan",
         lambda root, ignore="": raw_files.Folder(root, sorted(images), list(TABLES[name]), {}),
     )
-    options = schema.make_dataset({"adapter": name, "root": "metadata"})
+    options = adapters.make_options({"adapter": name, "root": "metadata"})
     return adapters.read(options, SHARED)
 
 
@@ -280,10 +280,10 @@ def test_real_images_of_pad_ufes_20_by_both_adapters() -> None:
     if not root.is_dir():
         pytest.skip("the sample of real images is not here")
     official = adapters.read(
-        schema.make_dataset({"adapter": "pad_ufes_20", "root": str(root)}), Path()
+        adapters.make_options({"adapter": "pad_ufes_20", "root": str(root)}), Path()
     )
     own = adapters.read(
-        schema.make_dataset(
+        adapters.make_options(
             {
                 "adapter": "table",
                 "root": str(root),
@@ -326,7 +326,7 @@ def test_real_images_of_nih() -> None:
             "age": {"column": "Patient Age", "kind": "number"},
         },
     }
-    frame = adapters.read(schema.make_dataset(options), Path()).frame
+    frame = adapters.read(adapters.make_options(options), Path()).frame
     assert count(frame["label"]) == {0: 500, 1: 500}
     assert frame["patient_id"].nunique() == 682
     assert frame["age"].between(4, 85).all()

@@ -236,7 +236,7 @@ def images(root: Path) -> Iterator[Path]:
 
 
 def read(roots: dict[str, Path], name: str) -> manifest.ManifestResult:
-    options = schema.make_dataset({"adapter": name, "root": str(roots[name])})
+    options = adapters.make_options({"adapter": name, "root": str(roots[name])})
     return adapters.read(options, Path("/"))
 
 

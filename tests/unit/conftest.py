@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from swift_debias.importance.store import Importance
     from swift_debias.learning.context import Context
     from swift_debias.learning.networks import Classifier
-    from swift_debias.learning.samples import Samples
-    from swift_debias.methods._external import ExternalSet
+    from swift_debias.learning.samples import ExternalSet, Samples
 
 SIZE = 12  # pixels a side
 
@@ -65,7 +64,7 @@ def make_samples() -> Callable[..., Samples]:
 @pytest.fixture(scope="session")
 def make_external(make_samples: Callable[..., Samples]) -> Callable[..., ExternalSet]:
     """An external set; per label both groups of its balanced part are equally large."""
-    from swift_debias.methods._external import ExternalSet
+    from swift_debias.learning.samples import ExternalSet
 
     def make(n: int = 96, seed: int = 0, **options: Any) -> ExternalSet:
         full = make_samples(n, seed, **options)

@@ -87,7 +87,7 @@ def draw_predictions(rng: np.random.Generator, method: str, truth: pd.DataFrame)
     """Scores that are better and fairer for SWiFT than for the others."""
     skill = 1.1 if method.startswith("swift") else rng.uniform(0.6, 1.0)
     bias = 0.1 if method.startswith("swift") else rng.uniform(0.3, 0.9)
-    shift = bias * (truth["attribute"].clip(lower=0) / max(1, truth["attribute"].max()) - 0.5)
+    shift = bias * (truth["group"].clip(lower=0) / max(1, truth["group"].max()) - 0.5)
     noise = truth["noise"] + 0.3 * rng.normal(size=len(truth))
     logit = skill * (2 * truth["label"] - 1) + 2 * shift + 1.3 * noise
     score = (1 / (1 + np.exp(-logit))).astype("float32")
@@ -101,7 +101,7 @@ def draw_truth(rng: np.random.Generator, dataset: str, k: int, n: int = 240) -> 
             "dataset": dataset,
             "image_id": [f"{dataset}_{i:04d}" for i in range(n)],
             "label": rng.integers(0, 2, n).astype("int8"),
-            "attribute": rng.integers(-1, k, n).astype("int16"),
+            "group": rng.integers(-1, k, n).astype("int16"),
             "noise": rng.normal(size=n),
         }
     )

@@ -148,7 +148,7 @@ def test_an_extractor_without_maps_is_refused() -> None:
 def scored(n: int = 101) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     frames = [
-        pd.DataFrame({"label": y, "attribute": a, "score": rng.permutation(np.linspace(0, 1, n))})
+        pd.DataFrame({"label": y, "group": a, "score": rng.permutation(np.linspace(0, 1, n))})
         for y in (0, 1)
         for a in (-1, 0, 1)
     ]
@@ -158,7 +158,7 @@ def scored(n: int = 101) -> pd.DataFrame:
 
 def test_images_are_those_at_the_quantiles_of_every_cell() -> None:
     chosen = cam.choose_images(scored(), 2, [0.1, 0.5, 0.9])
-    assert list(zip(chosen["label"], chosen["attribute"], strict=True)) == [
+    assert list(zip(chosen["label"], chosen["group"], strict=True)) == [
         *[(1, 0)] * 3,
         *[(1, 1)] * 3,
         *[(0, 0)] * 3,
@@ -168,10 +168,10 @@ def test_images_are_those_at_the_quantiles_of_every_cell() -> None:
 
 
 def test_small_and_empty_cells() -> None:
-    frame = scored().groupby(["label", "attribute"]).head(2)
-    frame = frame[(frame["label"] == 1) | (frame["attribute"] != 0)]
+    frame = scored().groupby(["label", "group"]).head(2)
+    frame = frame[(frame["label"] == 1) | (frame["group"] != 0)]
     chosen = cam.choose_images(frame, 2, [0.0, 0.5, 1.0])
-    sizes = chosen.groupby(["label", "attribute"]).size().to_dict()
+    sizes = chosen.groupby(["label", "group"]).size().to_dict()
     assert sizes == {(1, 0): 2, (1, 1): 2, (0, 1): 2}
     assert chosen["image_id"].is_unique
 

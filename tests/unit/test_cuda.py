@@ -28,8 +28,7 @@ from swift_debias.learning.cost import Cost
 from swift_debias.learning.loop import fit
 from swift_debias.learning.networks import Classifier, build, save
 from swift_debias.learning.networks import load as load_network
-from swift_debias.learning.samples import Batch, Samples, make_samples
-from swift_debias.methods._external import ExternalSet
+from swift_debias.learning.samples import Batch, ExternalSet, Samples, make_samples
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -31,10 +31,9 @@ from swift_debias.errors import UserError
 from swift_debias.evaluation import bootstrap
 from swift_debias.evaluation.cells import KEYS, Block
 from swift_debias.methods.swift import Settings
-from swift_debias.report import captions
+from swift_debias.report import figures
 from swift_debias.report.costs import COSTS, read_costs
 from swift_debias.report.figures import (
-    _dead,
     _parts,
     _style,
     _write,
@@ -47,7 +46,7 @@ from swift_debias.report.figures._parts import Drawing, Request, Sources
 from swift_debias.report.figures.method import stages
 from swift_debias.run import results
 
-PLOTS = {**_dead.PLOTS, **_dead.PLOTS}
+PLOTS = {name: figures.load(name).draw for name in figures.available()}
 SWIFT = {**Settings().model_dump(mode="json"), **mock.VARIANTS["swift"]}
 FEW = mock.FEW
 
@@ -104,20 +103,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sources(run: Path) -> Sources:
-    predictions = results.read_predictions(sorted(run.glob("predictions/*/*/*/*/*.parquet")))
+    predictions = results.read("predictions", sorted(run.glob("predictions/*/*/*/*/*.parquet")))
     intervals = []
     for block in BLOCKS["intervals"]:
         part = _parts.of_block(predictions, block)
-        part = part[part["method"].isin(block.methods)].drop(columns="attribute")
-        drawn = bootstrap.bootstrap(part.rename(columns={"group": "attribute"}), 2, 0, 50)
+        part = part[part["method"].isin(block.methods)].drop(
+            columns=["task", "backbone", "attribute"]
+        )
+        drawn = bootstrap.bootstrap(part, 2, 0, 50)
         keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
         intervals.append(drawn.assign(**keys))
     return Sources(
         metrics=pd.read_parquet(run / "metrics.parquet"),
         costs=read_costs(run.glob("debiased/*/*/*/*/*/cost.json")),
         predictions=predictions,
-        summaries=results.read_summaries(
-            sorted(run.glob("importance/*/*/*/*.mask_summary.parquet"))
+        summaries=results.read(
+            "mask_summary", sorted(run.glob("importance/*/*/*/*.mask_summary.parquet"))
         ),
         intervals=pd.concat(intervals, ignore_index=True),
     )
@@ -292,7 +293,7 @@ def test_drawing_needs_no_torch() -> None:
 
 
 def test_every_drawing_has_a_caption() -> None:
-    assert set(captions.CAPTIONS) == set(PLOTS)
+    assert {name for name in figures.available() if figures.facts(name).caption} == set(PLOTS)
 
 
 # --- the numbers ----------------------------------------------------------------------------------
@@ -462,8 +463,8 @@ def test_diagrams_of_variants_do_not_overlap(changes: dict[str, Any]) -> None:
 
 
 def test_a_wrong_drawing_is_named_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"experiments\.figure6\.plot.*'pareto'"):
-        _write.find(PLOTS, "parto", "figure6")
+    with pytest.raises(UserError, match=r"no drawing 'parto'.*'pareto'"):
+        figures.load("parto")
 
 
 def test_nothing_to_draw_is_said(sources: Sources) -> None:

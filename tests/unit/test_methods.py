@@ -25,9 +25,8 @@ from swift_debias.learning import inference, losses, networks
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.learning.context import Context
 from swift_debias.learning.networks import UNIT_MASK, Classifier
-from swift_debias.learning.samples import Samples
+from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods import diffgda, diffprune, llft, swift
-from swift_debias.methods._external import ExternalSet
 from swift_debias.methods._iterate import Evaluation, Selection, SelectionSettings, evaluate
 
 SMALL_RESNET = Backbone(architecture="small_resnet", options={"width": 8})

@@ -30,7 +30,7 @@ def predictions(n: int = 400, groups: int = 2, seed: int = 0, unknown: bool = Tr
             "dataset": rng.choice(["ddi", "atlas"], n),
             "image_id": [f"i{i}" for i in range(n)],
             "label": label.astype("int8"),
-            "attribute": attribute.astype("int16"),
+            "group": attribute.astype("int16"),
             "score": score.astype("float32"),
         }
     )
@@ -41,7 +41,7 @@ def values(frame: pd.DataFrame, dataset: str = "ddi", column: str = "value") -> 
 
 
 def known_part(frame: pd.DataFrame, dataset: str = "ddi") -> pd.DataFrame:
-    return frame[(frame.dataset == dataset) & (frame.attribute >= 0)]
+    return frame[(frame.dataset == dataset) & (frame.group >= 0)]
 
 
 @pytest.mark.parametrize("groups", [2, 4])
@@ -50,7 +50,7 @@ def test_agrees_with_fairlearn_and_sklearn(groups: int, threshold: float) -> Non
     frame = predictions(900, groups)
     ours = values(metrics.score(frame, groups, threshold))
     part = known_part(frame)
-    y, a, p = part.label, part.attribute, part.score
+    y, a, p = part.label, part.group, part.score
     decided = (p >= threshold).astype(int)
     kwargs = {"sensitive_features": a}
     expected = {
@@ -62,7 +62,7 @@ def test_agrees_with_fairlearn_and_sklearn(groups: int, threshold: float) -> Non
         "eopp": fair.equal_opportunity_difference(y, decided, **kwargs),
         "eodds": fair.equalized_odds_difference(y, decided, agg="mean", **kwargs),
         "eodds_max": fair.equalized_odds_difference(y, decided, agg="worst_case", **kwargs),
-        "n_unknown": ((frame.dataset == "ddi") & (frame.attribute < 0)).sum(),
+        "n_unknown": ((frame.dataset == "ddi") & (frame.group < 0)).sum(),
     }
     by_group = fair.MetricFrame(
         metrics={
@@ -95,7 +95,7 @@ def test_signed_equalized_odds_lets_opposite_gaps_cancel() -> None:
         {
             "dataset": "x",
             "label": [1, 0, 1, 0],
-            "attribute": [0, 0, 1, 1],
+            "group": [0, 0, 1, 1],
             "score": [0.9, 0.1, 0.1, 0.9],
         }
     )
@@ -108,7 +108,7 @@ def test_signed_equalized_odds_lets_opposite_gaps_cancel() -> None:
 
 
 def test_a_score_at_the_threshold_is_a_decision_for_class_1() -> None:
-    frame = pd.DataFrame({"dataset": "x", "label": [1, 0], "attribute": 0, "score": [0.5, 0.25]})
+    frame = pd.DataFrame({"dataset": "x", "label": [1, 0], "group": 0, "score": [0.5, 0.25]})
     assert values(metrics.score(frame, 2), "x")["selection_rate"] == 0.5
     assert values(metrics.score(frame, 2, threshold=0.25), "x")["selection_rate"] == 1.0
 
@@ -129,7 +129,7 @@ def test_calibration_error_against_a_loop() -> None:
 def test_rows_of_unknown_attribute_count_nowhere_else() -> None:
     frame = predictions()
     whole = metrics.score(frame, 2)
-    known = metrics.score(frame[frame.attribute >= 0], 2)
+    known = metrics.score(frame[frame.group >= 0], 2)
     assert (whole.value[whole.metric == "n_unknown"] > 0).all()
     others = whole.metric != "n_unknown"
     pd.testing.assert_frame_equal(whole[others], known[known.metric != "n_unknown"])
@@ -140,14 +140,14 @@ def test_n_is_what_a_value_rests_on() -> None:
     part = known_part(frame)
     n = values(metrics.score(frame, 2), column="n")
     assert n["auc"] == n["spd"] == n["eodds"] == len(part)
-    assert n["tpr[1]"] == ((part.label == 1) & (part.attribute == 1)).sum()
-    assert n["fpr[0]"] == ((part.label == 0) & (part.attribute == 0)).sum()
+    assert n["tpr[1]"] == ((part.label == 1) & (part.group == 1)).sum()
+    assert n["fpr[0]"] == ((part.label == 0) & (part.group == 0)).sum()
     assert n["eopp"] == (part.label == 1).sum()
 
 
 def test_a_group_of_one_class_gives_null_with_the_reason() -> None:
     frame = predictions()
-    frame = frame[(frame.attribute != 1) | (frame.label == 1)]
+    frame = frame[(frame.group != 1) | (frame.label == 1)]
     scored = metrics.score(frame, 2)
     ours, reasons = values(scored), values(scored, column="reason")
     for name in ("auc[1]", "balanced_accuracy[1]", "fpr[1]", "eodds", "auc_min", "auc_gap"):
@@ -160,7 +160,7 @@ def test_a_group_of_one_class_gives_null_with_the_reason() -> None:
 
 def test_empty_group_one_class_and_nothing_known() -> None:
     frame = predictions()
-    scored = metrics.score(frame[frame.attribute != 0], 2)
+    scored = metrics.score(frame[frame.group != 0], 2)
     assert values(scored)["n[0]"] == 0
     assert np.isnan(values(scored)["spd"])
     assert "group 0 left out: no sample" in values(scored, column="reason")["spd"]
@@ -170,7 +170,7 @@ def test_empty_group_one_class_and_nothing_known() -> None:
     assert values(scored, column="reason")["auc"] == "no sample of class 0"
     assert np.isfinite(values(scored)["spd"])
 
-    scored = metrics.score(frame.assign(attribute=-1), 2)
+    scored = metrics.score(frame.assign(group=-1), 2)
     assert values(scored)["n_unknown"] == (frame.dataset == "ddi").sum()
     others = scored[~scored.metric.str.startswith("n")]
     assert others.value.isna().all()
@@ -180,7 +180,7 @@ def test_empty_group_one_class_and_nothing_known() -> None:
 
 def test_scores_that_are_not_finite_give_null() -> None:
     frame = predictions()
-    frame.loc[frame.index[frame.attribute == 1][0], "score"] = np.nan
+    frame.loc[frame.index[frame.group == 1][0], "score"] = np.nan
     dataset = frame.dataset[frame.score.isna()].iloc[0]
     scored = metrics.score(frame, 2)
     assert np.isnan(values(scored, dataset)["auc"])
@@ -193,18 +193,18 @@ def test_scores_that_are_not_finite_give_null() -> None:
 def test_small_groups_of_a_many_valued_attribute_are_left_out_and_told() -> None:
     frame = predictions(800, 4, unknown=False)
     frame["dataset"] = "x"
-    rare = frame[frame.attribute == 3].head(9)
-    one_class = frame[(frame.attribute == 2) & (frame.label == 1)]
-    frame = pd.concat([frame[frame.attribute < 2], rare, one_class])
+    rare = frame[frame.group == 3].head(9)
+    one_class = frame[(frame.group == 2) & (frame.label == 1)]
+    frame = pd.concat([frame[frame.group < 2], rare, one_class])
     scored = metrics.score(frame, 4, min_group=10)
-    reduced = metrics.score(frame[frame.attribute < 2], 2)
+    reduced = metrics.score(frame[frame.group < 2], 2)
     for name in ("spd", "eodds", "eopp", "auc_min", "auc_gap"):
         assert values(scored, "x")[name] == values(reduced, "x")[name]
         reason = values(scored, "x", "reason")[name]
         assert "group 2 left out: no sample of class 0" in reason
         assert "group 3 left out: 9 samples, 10 needed" in reason
     assert values(scored, "x", "reason")["eodds_signed"] == "defined for two groups only"
-    assert values(scored, "x", "n")["spd"] == (frame.attribute < 2).sum()
+    assert values(scored, "x", "n")["spd"] == (frame.group < 2).sum()
     enough = values(metrics.score(frame, 4, min_group=9), "x", "reason")["spd"]
     assert "group 3" not in enough
 
@@ -220,7 +220,7 @@ def test_small_groups_of_a_many_valued_attribute_are_left_out_and_told() -> None
     groups=st.integers(3, 4),
 )
 def test_never_crashes_and_null_always_has_a_reason(rows: list, groups: int) -> None:
-    frame = pd.DataFrame(rows, columns=["label", "attribute", "score"]).assign(dataset="x")
+    frame = pd.DataFrame(rows, columns=["label", "group", "score"]).assign(dataset="x")
     scored = metrics.score(frame, groups, min_group=2)
     null = scored.value.isna()
     assert scored.reason[null].notna().all()
@@ -242,7 +242,7 @@ def test_threshold_curve_agrees_with_score() -> None:
         row = curve[(curve.dataset == "ddi") & (curve.threshold == threshold)].iloc[0]
         for name in ("spd", "eodds", "balanced_accuracy"):
             assert row[name] == pytest.approx(scored[name], abs=1e-12), (name, threshold)
-    assert metrics.threshold_curve(frame.assign(attribute=-1), 2).empty
+    assert metrics.threshold_curve(frame.assign(group=-1), 2).empty
 
 
 def test_best_threshold_against_a_loop() -> None:

@@ -155,7 +155,7 @@ def predictions(
                         "dataset": "ddi",
                         "image_id": [f"i{i}" for i in range(n)],
                         "label": label.astype("int8"),
-                        "attribute": attribute.astype("int16"),
+                        "group": attribute.astype("int16"),
                         "score": score.astype("float32"),
                     }
                 )
@@ -282,7 +282,7 @@ def test_bootstrap_of_a_degenerate_group_is_null_with_the_reason() -> None:
     assert null.value.isna().all()
     assert null.reason.notna().all()
     assert result[result.metric.isin(["auc", "spd"])].low.notna().all()
-    assert bootstrap.bootstrap(frame.assign(attribute=-1), 2, seed=1).empty
+    assert bootstrap.bootstrap(frame.assign(group=-1), 2, seed=1).empty
 
 
 def test_interval_has_the_right_width() -> None:
@@ -296,7 +296,7 @@ def test_interval_has_the_right_width() -> None:
             "dataset": "x",
             "image_id": range(n),
             "label": np.arange(n) % 2,
-            "attribute": (np.arange(n) // 2) % 2,
+            "group": (np.arange(n) // 2) % 2,
             "score": rng.random(n) + 0.2,
         }
     )

@@ -1,4 +1,4 @@
-"""The rooms of the library: imports point downwards only, in no circle, and torch stays where it belongs."""
+"""The rooms of the library: imports point downwards, in no circle; torch stays where it belongs."""
 
 from __future__ import annotations
 

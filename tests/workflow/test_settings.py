@@ -19,7 +19,7 @@ def load(raw: dict) -> schema.Settings:
         raw,
         PROJECT,
         algorithms=methods.settings_models(),
-        adapters=adapters.available(),
+        adapters=adapters.options_models(),
     )
 
 
