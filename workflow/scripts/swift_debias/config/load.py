@@ -62,10 +62,34 @@ def load(
 
 def typed(raw: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]) -> Settings:
     """A complete configuration as `Settings`; see `load`."""
+    datasets = raw.get("datasets")
+    if isinstance(datasets, Mapping):
+        raw = {**raw, "datasets": _typed_datasets(datasets, adapters)}
     try:
-        return Settings.model_validate(raw, context={"adapters": adapters})
+        return Settings.model_validate(raw)
     except ValidationError as error:
         raise UserError("the configuration is not valid:\n" + explain(error)) from error
+
+
+def _typed_datasets(
+    datasets: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]
+) -> dict[str, Dataset]:
+    """Each data set by the model of its adapter."""
+    found, problems = {}, []
+    for name, entry in datasets.items():
+        entry = entry if isinstance(entry, Mapping) else {}
+        adapter = entry.get("adapter")
+        if adapter is not None and adapter not in adapters:
+            near = nearest(str(adapter), adapters)
+            problems.append(f"datasets.{name}.adapter: no adapter {adapter!r}{near}")
+            continue
+        try:
+            found[name] = adapters.get(str(adapter), Dataset).model_validate(entry)
+        except ValidationError as error:
+            problems.append(explain(error, f"datasets.{name}."))
+    if problems:
+        raise UserError("the configuration is not valid:\n" + "\n".join(problems))
+    return found
 
 
 def _extend(raw: dict[str, Any], project: Path) -> dict[str, Any]:
