@@ -70,6 +70,7 @@ from swift_debias.config.schema import (
 from swift_debias.data.image_cache import CachedImages, build_cache
 from swift_debias.importance.shared import SHARED, shared_importance
 from swift_debias.learning import devices
+from swift_debias.learning.augment import IMAGENET
 from swift_debias.learning.context import Context
 from swift_debias.learning.networks import build, import_torchvision
 from swift_debias.learning.samples import make_samples
@@ -214,7 +215,9 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
     """Seconds of each stage of the library, called as the jobs call it."""
     times, start, compute = {}, clock(), Compute(device=device.type)
     classifier = devices.place(copy.deepcopy(case.network).eval(), device, compute)
-    samples, balanced = read_external(case.table, case.open_images(), device, compute.resident)
+    samples, balanced = read_external(
+        case.table, case.open_images(), device, compute.resident, IMAGENET
+    )
     finetuning = Finetuning(min_cell=1)
     external = external_set(
         classifier,
@@ -260,7 +263,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
 def importance_of_all_methods(case: Case, device: torch.device) -> None:
     """What the job `importance` computes for every method and ablation at once."""
     classifier = devices.place(copy.deepcopy(case.network).eval(), device, Compute())
-    samples, balanced = read_external(case.table, case.open_images(), device, "auto")
+    samples, balanced = read_external(case.table, case.open_images(), device, "auto", IMAGENET)
     external = _external.ExternalSet(samples, samples.subset(balanced))
     shared_importance(classifier, external, Finetuning(), case.batch, 0)
 

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from swift_debias.config.schema import Augmentation
-from swift_debias.learning.augment import apply_view, apply_views, draw_views, normalize, views
+from swift_debias.learning.augment import (
+    Normalization,
+    apply_view,
+    apply_views,
+    draw_views,
+    normalize,
+    views,
+)
 
 
 def numpy_view(image: np.ndarray, view: int) -> np.ndarray:
@@ -83,3 +90,13 @@ def test_normalize_matches_torchvision(images: torch.Tensor) -> None:
 def test_grey_images_are_repeated_in_three_channels(images: torch.Tensor) -> None:
     grey = images[:, :1]
     assert torch.equal(normalize(grey), normalize(grey.repeat(1, 3, 1, 1)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalize_by_the_users_own_numbers(images: torch.Tensor, channels: int) -> None:
+    mean, std = (0.2, 0.5, 0.7)[:channels], (0.1, 0.3, 0.9)[:channels]
+    found = normalize(images[:, :channels], Normalization.of(list(mean), list(std)))
+    for channel in range(channels):
+        expected = (images[:, channel].double() / 255 - mean[channel]) / std[channel]
+        torch.testing.assert_close(found[:, channel].double(), expected, rtol=1e-5, atol=1e-5)
+    assert found.shape == images[:, :channels].shape

@@ -126,6 +126,13 @@ def task_slice(*names):
     }
 
 
+def normalization(wildcards):
+    """Mean and standard deviation that a task's networks were trained with."""
+    return settings.tasks[wildcards.task].images.model_dump(
+        mode="json", include={"mean", "std"}
+    )
+
+
 def all_folds(name):
     """A file of every fold; the other wildcards stay."""
     return [folder(name, fold=fold) for fold in FOLDS]

@@ -80,6 +80,7 @@ rule debias:
         method=lambda wildcards: recipe(wildcards.method),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
+        normalization=normalization,
         groups=groups_of,
         folds=FOLDS,
         compute=dump(settings.compute),

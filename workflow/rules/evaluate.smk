@@ -38,6 +38,7 @@ rule predict:
         folds=FOLDS,
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
+        normalization=normalization,
         datasets=attribute_tests,
         compute=dump(settings.compute),
         torch=TORCH,

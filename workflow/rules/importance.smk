@@ -27,6 +27,7 @@ rule importance:
         batch_size=lambda wildcards: settings.tasks[
             wildcards.task
         ].pretraining.batch_size,
+        normalization=normalization,
         groups=groups_of,
         wanted=list(methods.importances()),
         folds=FOLDS,

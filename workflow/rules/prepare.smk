@@ -176,7 +176,9 @@ rule cache_images:
         runtime=minutes(30, per_input=60),
     params:
         root=lambda wildcards: settings.datasets[wildcards.dataset].root,
-        images=lambda wildcards: dump(settings.tasks[task_of(wildcards.dataset)].images),
+        images=lambda wildcards: settings.tasks[
+            task_of(wildcards.dataset)
+        ].images.model_dump(mode="json", exclude={"mean", "std"}),
         code=code_id("cache_images.py"),
     script:
         "../scripts/cache_images.py"

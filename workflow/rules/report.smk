@@ -232,6 +232,9 @@ rule figure_arrays:
             settings.backbones[first_block(wildcards)["backbone"]]
         ),
         variants=lambda wildcards: masks_of(wildcards.figure),
+        normalization=lambda wildcards: settings.tasks[
+            first_block(wildcards)["task"]
+        ].images.model_dump(mode="json", include={"mean", "std"}),
         compute=dump(settings.compute),
         torch=TORCH,
         code=code_id("figure_arrays.py"),

@@ -32,6 +32,7 @@ rule train_baseline:
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation"),
+        normalization=normalization,
         compute=dump(settings.compute),
         seed=settings.seed,
         checkpoints=folder("baseline_checkpoints"),

@@ -18,6 +18,7 @@ from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.files import atomic_path, write_json
 from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, networks
+from swift_debias.learning.augment import Normalization
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.methods import base
 from swift_debias.run.job import key, logged
@@ -35,6 +36,7 @@ with logged(snakemake):
     )
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
+    normalization = Normalization.of(**params.normalization)
     task, backbone, attribute, method = (
         wildcards[key] for key in ("task", "backbone", "attribute", "method")
     )
@@ -44,7 +46,7 @@ with logged(snakemake):
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
         classifier = devices.place(classifier, device, compute)
         samples, balanced = base.read_external(
-            Path(inputs.external[fold]), images, device, compute.resident
+            Path(inputs.external[fold]), images, device, compute.resident, normalization
         )
         stored = inputs.get("importance")
         outcome = base.debias(

@@ -20,6 +20,7 @@ with logged(snakemake):
         fold=params.fold,
         groups=params.groups,
         backbone=params.backbone,
+        normalization=params.normalization,
         compute=params.compute,
         variants=params.variants,
         **{name: [Path(p) for p in snakemake.input.get(name, [])] for name in FILES},

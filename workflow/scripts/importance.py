@@ -10,6 +10,7 @@ from swift_debias.files import atomic_path
 from swift_debias.importance import masks, store
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, networks
+from swift_debias.learning.augment import Normalization
 from swift_debias.methods.base import external_set, read_external
 from swift_debias.run.job import logged
 from swift_debias.seeds import external_seed
@@ -20,13 +21,14 @@ with logged(snakemake):
     compute, finetuning = Compute(**params.compute), Finetuning(**params.finetuning)
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
+    normalization = Normalization.of(**params.normalization)
 
     for fold in params.folds:
         print(f"fold {fold}")
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
         classifier = devices.place(classifier, device, compute)
         samples, balanced = read_external(
-            Path(inputs.external[fold]), images, device, compute.resident
+            Path(inputs.external[fold]), images, device, compute.resident, normalization
         )
         # Without the method: the same external set as every method of this setup sees.
         seed = external_seed(params.seed, wildcards.task, wildcards.attribute, fold)

@@ -7,6 +7,7 @@ from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import read_labelled
 from swift_debias.files import atomic_path
 from swift_debias.learning import devices, inference, networks
+from swift_debias.learning.augment import Normalization
 from swift_debias.learning.samples import make_samples
 from swift_debias.run import layout
 from swift_debias.run.job import logged
@@ -30,6 +31,7 @@ with logged(snakemake):
         tests.group.to_numpy(),
         device,
         compute.resident,
+        Normalization.of(**params.normalization),
     )
     run = layout.run_folder("setup_predictions", snakemake.output[0])
     for model in snakemake.input.models:

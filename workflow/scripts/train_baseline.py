@@ -10,6 +10,7 @@ from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuni
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.files import atomic_path, write_json
 from swift_debias.learning import checkpoints, devices, loop, networks
+from swift_debias.learning.augment import Normalization
 from swift_debias.learning.context import Context
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.samples import make_samples
@@ -38,6 +39,7 @@ with logged(snakemake):
             unknown,
             device,
             compute.resident,
+            Normalization.of(**params.normalization),
         )
 
     train, validation = samples(pool[~held_out]), samples(pool[held_out])

@@ -10,7 +10,7 @@ released source; [ours] our decision.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -84,8 +84,13 @@ class Attribute(Model):
         return tuple(self.groups) if self.groups is not None else (self.names or ())
 
 
+# Channel statistics of ImageNet on [0, 1]: what the pre-trained backbones were trained with.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
 class Images(Model):
-    """The image cache: every image is decoded once, to uint8."""
+    """The images: each is decoded once, to uint8, and normalized when it is drawn."""
 
     size: int = Field(256, ge=8, description="Pixels a side after centre crop and resize.")
     channels: Literal[1, 3] = Field(3, description="3 = RGB, 1 = grey.")
@@ -95,6 +100,28 @@ class Images(Model):
     max_pixels: int = Field(
         120_000_000, description="Images with more pixels are refused unread (decompression bombs)."
     )
+    mean: tuple[float, ...] = Field(
+        IMAGENET_MEAN,
+        min_length=1,
+        max_length=3,
+        description="What a network subtracts from each channel of a picture on [0, 1]. Default: "
+        "ImageNet's. Your own classifier needs the numbers that it was trained with. Three numbers "
+        "feed three channels, grey images too; one number feeds one.",
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        IMAGENET_STD,
+        min_length=1,
+        max_length=3,
+        description="What it divides each channel by afterwards. Default: ImageNet's.",
+    )
+
+    @model_validator(mode="after")
+    def _a_number_a_channel(self) -> Images:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means, but {len(self.std)} standard deviations")
+        if len(self.mean) not in (self.channels, 3):
+            raise ValueError(f"mean and std need {self.channels} numbers, or 3 for grey images")
+        return self
 
 
 class Duplicates(Model):

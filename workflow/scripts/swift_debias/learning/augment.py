@@ -11,15 +11,28 @@ torchvision's transforms draw one flip for a whole batch; here each image has it
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..config.schema import Augmentation
+from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Augmentation
 
-# Channel statistics of ImageNet on [0, 1]: what the pre-trained backbones were trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+
+class Normalization(NamedTuple):
+    """What a network was trained with: mean and standard deviation of its channels, on [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Normalization:
+        """From the settings' plain values."""
+        return cls(tuple(mean), tuple(std))
+
+
+IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
 
 
 def views(augmentation: Augmentation) -> tuple[int, ...]:
@@ -59,20 +72,19 @@ def apply_view(images: Tensor, view: int) -> Tensor:
     return images.flip(dimensions) if dimensions else images
 
 
-def normalize(images: Tensor) -> Tensor:
-    """uint8 (B, 1 or 3, H, W) -> float32 (B, 3, H, W), z-scored by ImageNet's statistics.
+def normalize(images: Tensor, normalization: Normalization = IMAGENET) -> Tensor:
+    """uint8 (B, 1 or C, H, W) -> float32 (B, C, H, W), z-scored, with C means.
 
-    A grey image is repeated in three channels.
+    A grey image is repeated in the C channels.
     """
-    mean, std = _statistics(images.device)
-    return (images.expand(-1, 3, -1, -1).float() - mean) / std
+    mean, std = _statistics(normalization, images.device)
+    return (images.expand(-1, len(normalization.mean), -1, -1).float() - mean) / std
 
 
 @functools.cache
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (1, 3, 1, 1) on [0, 255], sent to the device once."""
+def _statistics(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (1, C, 1, 1) on [0, 255], sent to the device once."""
     mean, std = (
-        torch.tensor(values, device=device).view(1, 3, 1, 1) * 255
-        for values in (IMAGENET_MEAN, IMAGENET_STD)
+        torch.tensor(values, device=device).view(1, -1, 1, 1) * 255 for values in normalization
     )
     return mean, std

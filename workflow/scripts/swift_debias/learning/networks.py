@@ -72,7 +72,7 @@ class Head(nn.Sequential):
 
 
 class Classifier(nn.Module):
-    """Extractor and head; `forward`: images (B, 3, H, W) float32 -> logits (B,)."""
+    """Extractor and head; `forward`: images (B, C, H, W) float32 -> logits (B,)."""
 
     def __init__(self, extractor: nn.Module, features: int, dropout: float) -> None:
         super().__init__()

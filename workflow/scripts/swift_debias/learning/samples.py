@@ -1,7 +1,7 @@
 """Labelled images on a device, in batches.
 
-`Samples` draws uint8 images by index, in a given view, normalized: from memory where the set fits,
-else from the memory-mapped cache. `Features` has the same face for precomputed features, so that
+`Samples` draws images by index, in a given view, normalized: from memory where the set fits, else
+from the memory-mapped cache. `Features` has the same face for precomputed features, so that
 one training loop serves both.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import apply_view, apply_views, normalize
+from .augment import IMAGENET, Normalization, apply_view, apply_views, normalize
 
 RESIDENT_SHARE = 0.5  # of the free memory: above it the images stay in the memory-mapped cache
 AHEAD = 2  # batches that are read while a GPU computes on another
@@ -30,7 +30,7 @@ R = TypeVar("R")
 class Batch(NamedTuple):
     """What a loss or an importance sees.
 
-    images: float32 (B, 3, H, W) normalized, or (B, D) features.
+    images: float32 (B, C, H, W) normalized, or (B, D) features.
     labels: float32 (B,), 0 or 1. attributes: int64 (B,), group index, -1 = unknown.
     """
 
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """Anything that yields uint8 images (B, H, W, C) by row number: see `images.CachedImages`."""
+    """Anything that yields images (B, H, W, C) by row number: see `image_cache.CachedImages`."""
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The images of these rows, in this order."""
@@ -65,11 +65,12 @@ class Samples:
     """A set of labelled images.
 
     Attributes:
-        source: where the pixels are: a uint8 tensor (N, C, H, W) on the device, or a cache.
+        source: where the pixels are: a tensor (N, C, H, W) on the device, or a cache.
         rows: int64 (n,), the rows of the source that belong to this set.
         labels: float32 (n,) on the device.
         attributes: int64 (n,) on the device.
         seen: how many images were drawn so far (for the cost table), counted over all subsets.
+        normalization: what the network was trained with; None: the source's are normalized.
     """
 
     source: Tensor | ImageSource
@@ -77,6 +78,7 @@ class Samples:
     labels: Tensor
     attributes: Tensor
     seen: list[int] = field(default_factory=lambda: [0])
+    normalization: Normalization | None = IMAGENET
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,7 +89,7 @@ class Samples:
         return self.labels.device
 
     def pixels(self, index: Tensor) -> Tensor:
-        """uint8 (B, C, H, W): on the device if the set is held there, else in host memory.
+        """(B, C, H, W) as stored: on the device if the set is held there, else in host memory.
 
         What is read for a GPU lies in page-locked memory, from which it is sent without waiting.
         """
@@ -98,7 +100,7 @@ class Samples:
         return images.pin_memory() if self.device.type == "cuda" else images
 
     def draw(self, index: Tensor, view: Tensor | int | None = None) -> Tensor:
-        """float32 (B, 3, H, W) on the device, normalized, each image in its view."""
+        """float32 (B, C, H, W) on the device, normalized, each image in its view."""
         return self._finish(self.pixels(index), view)
 
     def draws(self, batches: Sequence[Tensor], view: Tensor | int) -> Iterator[Tensor]:
@@ -115,7 +117,9 @@ class Samples:
             images = apply_view(images, view)
         elif view is not None:
             images = apply_views(images, view)
-        return normalize(images).contiguous(memory_format=torch.channels_last)
+        normalization = self.normalization
+        ready = images.float() if normalization is None else normalize(images, normalization)
+        return ready.contiguous(memory_format=torch.channels_last)
 
     def batches(self, batch_size: int, view: int = 0) -> Iterator[Batch]:
         """The whole set in order, without augmentation."""
@@ -130,13 +134,13 @@ class Samples:
         at = at.cpu()  # rows are on the CPU, whatever the device is
         at = torch.nonzero(at).squeeze(1) if at.dtype == torch.bool else at
         here = at.to(self.device)
-        return Samples(
-            self.source, self.rows[at], self.labels[here], self.attributes[here], self.seen
+        return replace(
+            self, rows=self.rows[at], labels=self.labels[here], attributes=self.attributes[here]
         )
 
     def with_attributes(self, attributes: Tensor) -> Samples:
         """The same images with other group indices."""
-        return Samples(self.source, self.rows, self.labels, attributes.to(self.device), self.seen)
+        return replace(self, attributes=attributes.to(self.device))
 
 
 def read_ahead(read: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
@@ -201,6 +205,7 @@ def make_samples(
     attributes: np.ndarray,
     device: torch.device,
     resident: str = "auto",
+    normalization: Normalization | None = IMAGENET,
 ) -> Samples:
     """Samples of a cache, held on the device if they fit.
 
@@ -211,6 +216,7 @@ def make_samples(
         attributes: (n,), group indices, -1 = unknown.
         device: where to compute.
         resident: "on", "off", or "auto": on where the pixels fit in half of the free memory.
+        normalization: see `Samples`.
     """
     labels_ = torch.tensor(labels, dtype=torch.float32, device=device)
     attributes_ = torch.tensor(attributes, dtype=torch.int64, device=device)
@@ -218,14 +224,15 @@ def make_samples(
         bytes_needed = source.gather(rows[:1]).nbytes * len(rows)
         resident = "on" if bytes_needed < RESIDENT_SHARE * _free_memory(device) else "off"
     if resident == "on" and len(rows):
-        height, width, channels = source.gather(rows[:1]).shape[1:]
-        shape = (len(rows), channels, height, width)
-        pixels = torch.empty(shape, dtype=torch.uint8, device=device)  # held once, filled in parts
+        first = torch.from_numpy(source.gather(rows[:1])).permute(0, 3, 1, 2)
+        shape = (len(rows), *first.shape[1:])
+        pixels = torch.empty(shape, dtype=first.dtype, device=device)  # held once, filled in parts
         for at in torch.arange(len(rows)).split(1024):
             block = torch.from_numpy(source.gather(rows[at.numpy()])).permute(0, 3, 1, 2)
             pixels[int(at[0]) : int(at[-1]) + 1] = block.to(device)
-        return Samples(pixels, torch.arange(len(rows)), labels_, attributes_)
-    return Samples(source, torch.tensor(rows), labels_, attributes_)
+        held = torch.arange(len(rows))
+        return Samples(pixels, held, labels_, attributes_, normalization=normalization)
+    return Samples(source, torch.tensor(rows), labels_, attributes_, normalization=normalization)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data.image_cache import CachedImages
+    from ..learning.augment import Normalization
     from ..learning.checkpoints import Checkpoints
     from ..learning.networks import Classifier
     from ..learning.samples import ExternalSet, Samples
@@ -131,7 +132,11 @@ def debias(
 
 
 def read_external(
-    path: Path, images: CachedImages, device: torch.device, resident: str
+    path: Path,
+    images: CachedImages,
+    device: torch.device,
+    resident: str,
+    normalization: Normalization,
 ) -> tuple[Samples, np.ndarray]:
     """The samples of an external set file, and which of them are balanced."""
     from ..learning.samples import make_samples
@@ -144,6 +149,7 @@ def read_external(
         rows.attribute.to_numpy(),
         device,
         resident,
+        normalization,
     )
     return samples, rows.balanced.to_numpy()
 

@@ -25,7 +25,7 @@ class Given:
         methods: in the view's order.
         fold: the first fold.
         groups: how many groups the attribute has.
-        backbone, compute: settings as plain values.
+        backbone, compute, normalization: settings as plain values.
         variants: the view's SWiFT variants -> their settings.
         predictions, pixels, index, models, importances, summaries: files of `run.layout`;
             predictions are folders, the others files.
@@ -39,6 +39,7 @@ class Given:
     backbone: Mapping[str, Any]
     compute: Mapping[str, Any]
     variants: Mapping[str, Mapping[str, Any]]
+    normalization: Mapping[str, Any]
     predictions: Sequence[Path] = field(default=())
     pixels: Sequence[Path] = field(default=())
     index: Sequence[Path] = field(default=())

@@ -11,6 +11,7 @@ import torch
 from ...config.schema import Backbone, Compute
 from ...data.image_cache import CachedImages, cache_pairs
 from ...learning import cam, devices, networks
+from ...learning.augment import IMAGENET, Normalization
 from ...learning.networks import Classifier
 from ...learning.samples import make_samples
 from ._arrays import Arrays, Given
@@ -60,11 +61,16 @@ def activation_maps(given: Given, chosen: Arrays, images: CachedImages) -> Array
         method: devices.place(networks.load(path, backbone), device, compute)
         for method, path in zip(given.methods, given.models, strict=True)
     }
-    return evidence(chosen, images, given.dataset, classifiers)
+    normalization = Normalization.of(**given.normalization)
+    return evidence(chosen, images, given.dataset, classifiers, normalization)
 
 
 def evidence(
-    chosen: Arrays, images: CachedImages, dataset: str, classifiers: Mapping[str, Classifier]
+    chosen: Arrays,
+    images: CachedImages,
+    dataset: str,
+    classifiers: Mapping[str, Classifier],
+    normalization: Normalization = IMAGENET,
 ) -> Arrays:
     """Class activation maps of the same images by several classifiers, for the true class.
 
@@ -73,6 +79,7 @@ def evidence(
         images: the test set's cache.
         dataset: the test set.
         classifiers: method -> its classifier, in eval mode.
+        normalization: what they were trained with.
 
     Returns:
         `chosen` and methods (m,), maps float32 (m, n, h, w), scores (m, n), kinds (m,).
@@ -85,6 +92,7 @@ def evidence(
         chosen["group"],
         first.device,
         "off",
+        normalization,
     )
     inputs = samples.draw(torch.arange(len(samples)))
     found = {
