@@ -64,8 +64,9 @@ class Context:
         epochs: E, epochs of each fine-tuning step.
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
-        importance: () -> the shared diagonal importances, objective (`external.SHARED`) ->
+        importance: () -> the shared diagonal importances, objective (a method's `IMPORTANCES`) ->
             parameter name -> tensor.
+        masks: a method's masks, for whoever asks afterwards: parameter (or pruned layer) -> mask.
         name: of the job, on the progress bar.
     """
 
@@ -80,6 +81,7 @@ class Context:
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     log: TextIO = field(default_factory=lambda: sys.stderr)
     history: History = field(default_factory=list)
+    masks: dict[str, Tensor] = field(default_factory=dict)
     name: str = ""
 
     def make_optimizer(

@@ -8,6 +8,7 @@ import fcntl
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -38,6 +39,33 @@ def prepare_device(compute: Compute) -> torch.device:
             # 9 % of a training step (ResNet-50 at 64 pixels, EfficientNet-B3 at 224).
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """The arithmetic of the workflow's jobs inside another program, whose settings come back.
+
+    No TF32, and on the CPU the deterministic algorithms (see `prepare_device`).
+    """
+    filling = torch.utils.deterministic
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (
+        matmul.allow_tf32,
+        cudnn.allow_tf32,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        filling.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    )
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        filling.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before[:2]
+        torch.use_deterministic_algorithms(before[2], warn_only=before[3])
+        filling.fill_uninitialized_memory = before[4]  # type: ignore[attr-defined]
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h

@@ -7,6 +7,8 @@ A method is a file in this folder with
     IMPORTANCES    which of the shared parameter importances it may read (importance/shared.py)
     debias         (classifier, external set, Settings, Context) -> classifier
     reads          optional: Settings -> which of IMPORTANCES a variant reads; default: all
+    foreign        optional: Settings -> why a network that is no `Classifier` cannot hold what the
+                   variant makes (one line), or None; default: it can
 
 To add one, add a file and an entry under `methods:` in the config; nothing else changes. The top of
 a method's file imports nothing heavy: the config is validated where torch is not installed, so

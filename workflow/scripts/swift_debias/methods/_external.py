@@ -56,10 +56,7 @@ def make_external(
     known = inside & (attributes >= 0)
     labels, groups = cohort["label"].to_numpy()[known], attributes[known]
     cells = _cells(labels, groups, range(n_groups))
-    large = [g for g in range(n_groups) if min(len(cells[y, g]) for y in (0, 1)) >= min_cell]
-    balanced = np.zeros(len(labels), bool)
-    if n_groups == 2 or len(large) >= 2:  # two groups that are too small are refused
-        balanced = balance(labels, groups, rng, min_cell, range(2) if n_groups == 2 else large)
+    balanced = balance_large(labels, groups, n_groups, min_cell, rng)
     frame = pd.DataFrame(
         {
             "image_id": cohort["image_id"].to_numpy()[known],
@@ -85,6 +82,20 @@ def make_external(
         ],
     }
     return External(frame, log)
+
+
+def balance_large(
+    labels: np.ndarray, groups: np.ndarray, n_groups: int, min_cell: int, rng: np.random.Generator
+) -> np.ndarray:
+    """`balance` over the groups that are large enough; two groups that are too small are refused.
+
+    Arguments as in `make_external`. Without two large groups among many nothing is chosen.
+    """
+    cells = _cells(labels, groups, range(n_groups))
+    large = [g for g in range(n_groups) if min(len(cells[y, g]) for y in (0, 1)) >= min_cell]
+    if n_groups > 2 and len(large) < 2:
+        return np.zeros(len(labels), bool)
+    return balance(labels, groups, rng, min_cell, range(2) if n_groups == 2 else large)
 
 
 def balance(

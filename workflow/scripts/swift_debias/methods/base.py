@@ -45,11 +45,17 @@ class Training:
 
 
 class Outcome(NamedTuple):
-    """What a method made: the classifier, a row an epoch or step, and what it cost."""
+    """What a method made: the classifier, a row an epoch or step, and what it cost.
+
+    masks: those that it worked with, see `Context`. importance: what it read, objective ->
+    parameter name -> tensor. Both are empty where the method has none.
+    """
 
     classifier: Classifier
     history: list[dict[str, Any]]
     cost: dict[str, Any]
+    masks: dict[str, Tensor]
+    importance: Mapping[str, dict[str, Tensor]]
 
 
 def debias(
@@ -100,18 +106,23 @@ def debias(
         info=lambda text: print(text, file=log),
     )
 
+    found: list[Mapping[str, dict[str, Tensor]]] = []
+
     def importance() -> Mapping[str, dict[str, Tensor]]:
         """Those measured before; a part of the external set needs its own."""
         if stored is not None and variant.external_fraction == 1:
-            return stored()
-        return shared_importance(
-            classifier,
-            external,
-            training.finetuning,
-            training.pretraining.batch_size,
-            set_seed,
-            read_importances(variant.algorithm, settings),
-        )
+            found.append(stored())
+        else:
+            measured = shared_importance(
+                classifier,
+                external,
+                training.finetuning,
+                training.pretraining.batch_size,
+                set_seed,
+                read_importances(variant.algorithm, settings),
+            )
+            found.append(measured)
+        return found[-1]
 
     context = Context(
         seed=seed,
@@ -128,7 +139,13 @@ def debias(
     )
     cost = Cost(classifier, classifier.device)
     debiased = method.debias(classifier, external, settings, context)
-    return Outcome(debiased, context.history, cost.measure(debiased, samples.seen[0]))
+    return Outcome(
+        debiased,
+        context.history,
+        cost.measure(debiased, samples.seen[0]),
+        context.masks,
+        found[-1] if found else {},
+    )
 
 
 def read_external(

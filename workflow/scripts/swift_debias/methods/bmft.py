@@ -51,7 +51,7 @@ def debias(
         {name: importance[f"minibatch.full.{kind}"][name] for name in names}
         for kind in ("bias", "prediction")
     )
-    mask = masks.hard_mask(bias, prediction, 100 * (1 - settings.rate))
+    mask = context.masks = masks.hard_mask(bias, prediction, 100 * (1 - settings.rate))
 
     set_trainable(classifier, extractor=True, head=False)
     optimizer = masked_optimizer.MaskedOptimizer(

@@ -52,6 +52,16 @@ class Settings(SelectionSettings):
     )
 
 
+def foreign(settings: Settings) -> str | None:
+    """Why a network without a place for masks cannot hold the result; None: it can."""
+    if settings.unit == "channel":
+        return None
+    return (
+        "a mask of single positions has no place in a network's own weights; unit='channel' prunes "
+        "whole channels"
+    )
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:
@@ -97,6 +107,7 @@ def debias(
     context.say(f"diffprune  {selection.verdict()}")
     if best is not None:
         attach_unit_mask(classifier, layer, best)
+        context.masks = {layer: best}
     return classifier
 
 
@@ -106,9 +117,10 @@ def find_layer(classifier: Classifier, name: str | None) -> str:
 
     modules = dict(classifier.named_modules())
     if name is not None:
-        if name not in modules:
-            raise UserError(f"diffprune.layer: no module {name!r}{nearest(name, modules)}")
-        return name
+        for full in (name, f"extractor.{name}"):
+            if full in modules:
+                return full
+        raise UserError(f"diffprune.layer: no module {name!r}{nearest(name, modules)}")
     for found, module in modules.items():
         if isinstance(module, nn.BatchNorm2d):
             return found

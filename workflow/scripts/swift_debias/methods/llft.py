@@ -55,7 +55,8 @@ def debias(
     features = extract_features(classifier, samples)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(context.seed, "head"))
-        head = nn.Linear(classifier.head.linear.in_features, 1)
+        old = classifier.head.linear
+        head = nn.Linear(old.in_features, 1, bias=old.bias is not None)
     # the head's dropout has no part in it: full-batch descent on fixed features is deterministic
     classifier.head[1] = head.to(classifier.device)
     _train(classifier.head.linear, features, settings, context)

@@ -96,15 +96,17 @@ def debias(
 
     from ..learning.inference import external_score
 
-    candidates = []
+    candidates, made = [], []
     for rate in settings.hard_rates:
         context.say(f"hard mask: {rate:.0%} of the weights")
         start = copy.deepcopy(classifier)
         candidates.append(_two_steps(start, external, settings, context, rate))
+        made.append(context.masks)
     scores = [external_score(candidate, external.balanced) for candidate in candidates]
     best = max(range(len(scores)), key=scores.__getitem__)
     context.say(f"hard mask: kept rate {settings.hard_rates[best]:.0%}, scores {scores}")
     context.history.append({"stage": "search", "hard_rate": settings.hard_rates[best]})
+    context.masks = made[best]
     return candidates[best]
 
 
@@ -145,7 +147,7 @@ def _two_steps(
     from ..learning.loop import drawn_views, fit
 
     samples, finetuning = external.balanced, context.finetuning
-    mask = make_masks(classifier, settings, context, rate)
+    mask = context.masks = make_masks(classifier, settings, context, rate)
     suffix = "" if rate is None else f"_rate{rate:g}"
 
     if settings.step1:
