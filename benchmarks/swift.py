@@ -68,9 +68,9 @@ from swift_debias.config.schema import (
     Optimizer,
 )
 from swift_debias.data.image_cache import CachedImages, build_cache
+from swift_debias.data.normalization import IMAGENET
 from swift_debias.importance.shared import SHARED, shared_importance
 from swift_debias.learning import devices
-from swift_debias.learning.augment import IMAGENET
 from swift_debias.learning.context import Context
 from swift_debias.learning.networks import build, import_torchvision
 from swift_debias.learning.samples import make_samples

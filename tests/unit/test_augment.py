@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from swift_debias.config.schema import Augmentation
+from swift_debias.data.normalization import Normalization
 from swift_debias.learning.augment import (
-    Normalization,
     apply_view,
     apply_views,
     draw_views,

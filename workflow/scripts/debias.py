@@ -15,10 +15,10 @@ from swift_debias.config.schema import (
     Pretraining,
 )
 from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.data.normalization import Normalization
 from swift_debias.files import atomic_path, write_json
 from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, networks
-from swift_debias.learning.augment import Normalization
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.methods import base
 from swift_debias.run.job import key, logged

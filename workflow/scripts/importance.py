@@ -6,11 +6,11 @@ import pandas as pd
 
 from swift_debias.config.schema import Backbone, Compute, Finetuning
 from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.data.normalization import Normalization
 from swift_debias.files import atomic_path
 from swift_debias.importance import masks, store
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, networks
-from swift_debias.learning.augment import Normalization
 from swift_debias.methods.base import external_set, read_external
 from swift_debias.run.job import logged
 from swift_debias.seeds import external_seed

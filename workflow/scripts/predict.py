@@ -5,9 +5,9 @@ from pathlib import Path
 from swift_debias.config.schema import Attribute, Backbone, Compute
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import read_labelled
+from swift_debias.data.normalization import Normalization
 from swift_debias.files import atomic_path
 from swift_debias.learning import devices, inference, networks
-from swift_debias.learning.augment import Normalization
 from swift_debias.learning.samples import make_samples
 from swift_debias.run import layout
 from swift_debias.run.job import logged

@@ -8,9 +8,9 @@ import pandas as pd
 
 from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuning, Pretraining
 from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.data.normalization import Normalization
 from swift_debias.files import atomic_path, write_json
 from swift_debias.learning import checkpoints, devices, loop, networks
-from swift_debias.learning.augment import Normalization
 from swift_debias.learning.context import Context
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.samples import make_samples

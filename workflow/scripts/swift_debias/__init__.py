@@ -1,23 +1,46 @@
 """SWiFT: soft-mask weight fine-tuning of biased medical-image classifiers, and nine baselines.
 
-Rooms, from top to bottom (a module imports only from rooms below its own):
+The front door is here: `ImageSet`, `audit`, `predict_proba` and a class for every method (`SWiFT`,
+`BMFT`, ...), all of `swift_debias.api` and imported when first asked for; see there.
 
+Rooms, from top to bottom (a module imports only from its own room and from those below):
+
+    cli         the command line
+    api         the front door
+    report      tables, figures, the verdict, report.html, the page of an audit
     methods     one file a debiasing method
-    external    the external set on the device, and the importances measured on it
-    training    the one training loop; selection: which iterate DiffGda and DiffPrune keep
-    masks       importance -> mask -> masked updates
-    fisher      diagonal parameter importance
-    losses      weighted cross-entropy and differentiable fairness proxies
-    devices     the card a job takes, and how its process is set up for it
-    networks    Classifier = extractor + head; cam: class activation maps
-    samples     labelled images on a device, in batches
-    augment     batched augmentation on the device
-    metrics, statistics
-    tables, figures (figure_metrics, figure_images, figure_arrays), verdict (claims), report
-    datasets    one adapter a data set; synthetic: made-up folders for the demo
-    splits, duplicates, skin_tone, labelled, images, manifest, raw
-    settings    typed configuration; settings_document: config/README.md
-    seeds, code, job    random state, identity of code, how a script runs
+    importance  how much every weight matters, and the masks made of it
+    learning    networks, samples, losses, the training loop
+    data        data sets, image cache, folds; anybody's images as an ImageSet
+    evaluation  metrics, intervals, tests, the audit of scores
+    run         files of a run, jobs, identity of code
+    config      typed settings
+    seeds, files, errors
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import ImageSet, audit, predict_proba
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the front door when one of its names is asked for."""
+    if not name.startswith("_"):
+        door = importlib.import_module(f"{__name__}.api")
+        if name in door.__all__:
+            return getattr(door, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """With the front door's names."""
+    return sorted({*globals(), *importlib.import_module(f"{__name__}.api").__all__})
+
+
+__all__ = ["ImageSet", "__version__", "audit", "predict_proba"]

@@ -11,28 +11,12 @@ torchvision's transforms draw one flip for a whole batch; here each image has it
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Augmentation
-
-
-class Normalization(NamedTuple):
-    """What a network was trained with: mean and standard deviation of its channels, on [0, 1]."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Normalization:
-        """From the settings' plain values."""
-        return cls(tuple(mean), tuple(std))
-
-
-IMAGENET = Normalization(IMAGENET_MEAN, IMAGENET_STD)
+from ..config.schema import Augmentation
+from ..data.normalization import IMAGENET, Normalization
 
 
 def views(augmentation: Augmentation) -> tuple[int, ...]:

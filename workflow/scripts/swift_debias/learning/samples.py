@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import IMAGENET, Normalization, apply_view, apply_views, normalize
+from ..data.normalization import IMAGENET, Normalization
+from .augment import apply_view, apply_views, normalize
 
 RESIDENT_SHARE = 0.5  # of the free memory: above it the images stay in the memory-mapped cache
 AHEAD = 2  # batches that are read while a GPU computes on another

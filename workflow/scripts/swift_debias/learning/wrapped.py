@@ -103,6 +103,11 @@ class Wrapped:
         self.classifier.eval()
         self._head = found.name
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the network is the user's own, and no `Classifier`."""
+        return self._head is not None
+
     def name(self, parameter: str) -> str:
         """The user's name of one of the classifier's weights or layers."""
         if self._head is None:

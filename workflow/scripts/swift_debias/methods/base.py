@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data.image_cache import CachedImages
-    from ..learning.augment import Normalization
+    from ..data.normalization import Normalization
     from ..learning.checkpoints import Checkpoints
     from ..learning.networks import Classifier
     from ..learning.samples import ExternalSet, Samples

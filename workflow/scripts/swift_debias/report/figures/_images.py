@@ -10,8 +10,8 @@ import torch
 
 from ...config.schema import Backbone, Compute
 from ...data.image_cache import CachedImages, cache_pairs
+from ...data.normalization import IMAGENET, Normalization
 from ...learning import cam, devices, networks
-from ...learning.augment import IMAGENET, Normalization
 from ...learning.networks import Classifier
 from ...learning.samples import make_samples
 from ._arrays import Arrays, Given

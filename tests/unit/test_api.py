@@ -1,0 +1,532 @@
+"""The front door: the user's own network goes in and comes out, by the workflow's road."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import swift_debias as sd
+from swift_debias.data.normalization import Normalization
+from swift_debias.errors import UserError
+from swift_debias.learning import networks, samples, wrapped
+from swift_debias.learning.wrapped import Wrapped, folded, unfolded
+
+PROJECT = Path(__file__).resolve().parents[2]
+SAMPLE = PROJECT / "resources" / "samples" / "pad_ufes_20"
+SIZE, MEAN, STD = 32, (0.6, 0.5, 0.4), (0.2, 0.25, 0.3)
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """200 photographs of the bundled sample whose patient's sex is known."""
+    table = pd.read_csv(SAMPLE / "table.csv")
+    table = table[table["gender"].notna()].iloc[:200]
+    table["malignant"] = table["diagnostic"].isin(["BCC", "SCC", "MEL"]).astype(int)
+    return table.reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def images(frame: pd.DataFrame) -> sd.ImageSet:
+    return sd.ImageSet.from_frame(
+        frame,
+        image="file",
+        label="malignant",
+        attribute="gender",
+        patient="patient_id",
+        size=SIZE,
+        mean=MEAN,
+        std=STD,
+        root=SAMPLE / "images",
+    )
+
+
+@pytest.fixture(scope="module")
+def parts(images: sd.ImageSet) -> tuple[sd.ImageSet, sd.ImageSet]:
+    return images.split(0.6, seed=0)
+
+
+class Odd(nn.Module):
+    """A network whose last layer has an odd name, is not its last attribute, and has one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zz_decision = nn.Linear(6, 1)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=4), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        )
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.zz_decision(self.drop(self.body(images).flatten(1))).squeeze(1)
+
+
+def plain() -> nn.Module:
+    """A plain sequence with a two-class head."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
+    )  # fmt: skip
+
+
+def resnet() -> nn.Module:
+    return networks.import_torchvision().models.resnet18(num_classes=2)
+
+
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make().eval()
+
+
+def bits(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+QUICK = {"epochs": 1, "batch_size": 32, "min_cell": 5, "lr_extractor": 1e-2, "lr_head": 1e-1}
+
+
+@pytest.mark.parametrize("make", [plain, resnet, Odd])
+def test_ten_lines(make: Callable[[], nn.Module], parts: tuple[sd.ImageSet, sd.ImageSet]) -> None:
+    model = seeded(make)
+    before, flags = bits(model), [p.requires_grad for p in model.parameters()]
+    external, test = parts
+    swift = sd.SWiFT(**QUICK).fit(model, external)
+    report = sd.audit(swift.predict_proba(test), test, resamples=20)
+    fair = swift.model_
+
+    assert same(bits(model), before) and [p.requires_grad for p in model.parameters()] == flags
+    assert not model._forward_hooks
+    assert type(fair) is type(model) and not same(bits(fair), before)
+    assert list(bits(fair)) == list(before)
+    assert [(n, type(m)) for n, m in fair.named_modules()] == [
+        (n, type(m)) for n, m in model.named_modules()
+    ]
+    assert [p.requires_grad for p in fair.parameters()] == flags
+    assert not any(module._forward_hooks for module in fair.modules())
+    # what it predicts, computed with the network alone
+    pixels = torch.from_numpy(test.source.gather(test.rows)).permute(0, 3, 1, 2) / 255
+    inputs = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    with torch.no_grad():
+        logits = fair(inputs)
+    two = logits.dim() == 2
+    expected = logits.softmax(1)[:, 1] if two else logits.sigmoid()
+    found = swift.predict_proba(test)
+    np.testing.assert_allclose(found[:, 1], expected.numpy(), atol=2e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
+    assert list(report.columns) == ["metric", "value", "low", "high", "n", "reason"]
+    assert set(swift.masks_) == {name for name, _ in model.named_parameters()}
+    names = {"minibatch.balanced.bias", "minibatch.balanced.prediction"}
+    assert set(swift.importance_) == names
+    assert len(swift.history_) == 2 and swift.cost_["images_seen"] > 0
+
+
+def test_equal_to_the_workflows_road(parts: tuple[sd.ImageSet, sd.ImageSet]) -> None:
+    """Rule debias' call on extractor and head built apart gives the same weights, bit by bit."""
+    from swift_debias.config.schema import (
+        Augmentation,
+        Compute,
+        Finetuning,
+        Method,
+        Optimizer,
+        Pretraining,
+    )
+    from swift_debias.learning import devices
+    from swift_debias.methods import _external, base
+    from swift_debias.seeds import derive_seed, external_seed
+
+    external, _ = parts
+    seed = derive_seed(0, "debias", "small", "swift", "lesion", "sex", 0)
+    set_seed = external_seed(0, "lesion", "sex", 0)
+    model = seeded(Odd)
+    ours = sd.SWiFT(
+        epochs=2, batch_size=32, min_cell=5, lr_extractor=1e-2, seed=seed, external_seed=set_seed
+    ).fit(model, external)
+
+    extractor = nn.Sequential(copy.deepcopy(model.body), nn.Flatten())
+    classifier = networks.Classifier(extractor, 6, dropout=0.3)
+    classifier.head.linear.load_state_dict(model.zz_decision.state_dict())
+    compute = Compute(device="cpu")
+    classifier = devices.place(classifier.eval(), torch.device("cpu"), compute)
+    cohort = pd.DataFrame({"image_id": external.rows.astype(str), "dataset": "pad"})
+    cohort = cohort.assign(label=external.labels, fold=0)
+    drawn = _external.make_external(
+        cohort, external.groups, 0, 2, 5, np.random.default_rng(set_seed)
+    ).frame
+    held = samples.make_samples(
+        external.source,
+        external.rows,
+        external.labels,
+        external.groups,
+        torch.device("cpu"),
+        "on",
+        Normalization.of(MEAN, STD),
+    )
+    training = base.Training(
+        Pretraining(epochs=20, batch_size=32, optimizer=Optimizer(name="sgd", lr=1e-4)),
+        Finetuning(epochs_percent=10, lr_extractor=1e-2, min_cell=5),
+        Augmentation(),
+        compute,
+    )
+    with devices.exact(torch.device("cpu")):
+        theirs = base.debias(
+            classifier,
+            held,
+            drawn.balanced.to_numpy(),
+            2,
+            Method(algorithm="swift"),
+            training,
+            seed=seed,
+            set_seed=set_seed,
+        )
+    found = ours.model_.state_dict()
+    for name, value in theirs.classifier.state_dict().items():
+        own = name.replace("extractor.0.", "body.").replace("head.1.", "zz_decision.")
+        assert torch.equal(found[own], value), name
+    assert ours.history_.equals(pd.DataFrame(theirs.history))
+
+
+@pytest.mark.parametrize("name", sorted(n for n in dir(sd) if hasattr(getattr(sd, n), "algorithm")))
+def test_every_method_hands_back_the_users_network(
+    name: str, parts: tuple[sd.ImageSet, sd.ImageSet]
+) -> None:
+    model = seeded(plain)
+    before = bits(model)
+    own = {"unit": "channel", "step_size": 0.2} if name == "DiffPrune" else {}
+    made = getattr(sd, name)(**QUICK, **own).fit(model, parts[0])
+    assert same(bits(model), before)
+    assert list(bits(made.model_)) == list(before)
+    if name == "Baseline":
+        assert same(bits(made.model_), before)
+        for absent in ("masks_", "importance_"):
+            with pytest.raises(AttributeError, match=f"no {absent}"):
+                getattr(made, absent)
+
+
+def test_a_classifier_is_taken_as_it_is(
+    make_classifier: Any, parts: tuple[sd.ImageSet, sd.ImageSet]
+) -> None:
+    classifier = make_classifier()
+    before = bits(classifier)
+    fitted = sd.DiffPrune(**QUICK, min_balanced_accuracy=0, step_size=0.05).fit(
+        classifier, parts[0]
+    )
+    assert same(bits(classifier), before)
+    assert isinstance(fitted.model_, networks.Classifier)
+    extra = set(bits(fitted.model_)) - set(before)
+    assert extra == {f"{layer}.unit_mask" for layer in getattr(fitted, "masks_", {})} and extra
+
+
+def test_pruned_channels_are_folded_into_the_weights(
+    parts: tuple[sd.ImageSet, sd.ImageSet],
+) -> None:
+    """The user's network computes what the masked classifier does, without a mask."""
+    model = seeded(plain)
+    wrap = Wrapped(model, torch.zeros(2, 3, SIZE, SIZE))
+    mask = torch.tensor([1.0, 0, 1, 1, 0, 1, 1, 1]).view(8, 1, 1)
+    networks.attach_unit_mask(wrap.classifier, "extractor.1", mask)
+    inputs = torch.randn(5, 3, SIZE, SIZE)
+    fair = wrap.unwrap(wrap.classifier)
+    out = fair(inputs)
+    torch.testing.assert_close(out[:, 1] - out[:, 0], wrap.classifier(inputs))
+    assert (fair[1].weight[[1, 4]] == 0).all() and (fair[1].bias[[1, 4]] == 0).all()
+    networks.attach_unit_mask(wrap.classifier, "extractor.1", torch.ones(8, 7, 7))
+    with pytest.raises(UserError, match="no place in the network's weights"):
+        wrap.unwrap(wrap.classifier)
+    with pytest.raises(UserError, match="unit='channel'"):
+        sd.DiffPrune(**QUICK).fit(model, parts[0])
+
+
+# --- the last layer -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_folding_and_back(outputs: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(5, outputs, bias=bias)
+    start, one = copy.deepcopy(layer), folded(layer)
+    inputs = torch.randn(7, 5)
+    z = layer(inputs)
+    expected = z[:, 1] - z[:, 0] if outputs == 2 else z[:, 0]
+    torch.testing.assert_close(one(inputs)[:, 0], expected)
+    unfolded(layer, one)
+    assert same(bits(layer), bits(start))  # untrained: the same bits
+
+    trained = torch.randn(1, 5)
+    trained[0, 2] = one.weight[0, 2].detach()  # one weight that did not change
+    one.weight.data.copy_(trained)
+    unfolded(layer, one)
+    if outputs == 1:
+        assert torch.equal(layer.weight, trained)
+        return
+    torch.testing.assert_close(layer.weight[1:] - layer.weight[:1], trained)
+    torch.testing.assert_close(layer.weight.sum(0), start.weight.sum(0))
+    assert torch.equal(layer.weight[:, 2], start.weight[:, 2])
+
+
+class After(nn.Module):
+    """A head, and something after it."""
+
+    def __init__(self, after: Callable[[torch.Tensor], Any], outputs: int = 1) -> None:
+        super().__init__()
+        self.fc, self.after = nn.Linear(3, outputs), after
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.after(self.fc(images.mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (After(torch.sigmoid), "let its forward return the logits"),
+        (After(torch.sigmoid_), "let its forward return the logits"),
+        (After(lambda z: z.softmax(1), 2), "let its forward return the logits"),
+        (After(lambda z: (z, z)), "returns a tuple"),
+        (After(lambda z: z, 7), "has 7 outputs"),
+        (nn.Sequential(nn.Conv2d(3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "no linear"),
+    ],
+)
+def test_what_cannot_be_a_head_is_refused(model: nn.Module, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        Wrapped(model, torch.rand(2, 3, 8, 8))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("reshape", [lambda z: z, lambda z: z.squeeze(1), lambda z: z.flatten()])
+def test_the_outputs_shape_does_not_matter(reshape: Callable[[torch.Tensor], Any]) -> None:
+    model = After(reshape)
+    inputs = torch.rand(4, 3, 8, 8)
+    classifier = Wrapped(model, inputs).classifier
+    assert torch.equal(classifier(inputs), model(inputs).reshape(-1))
+    assert torch.equal(copy.deepcopy(classifier)(inputs), classifier(inputs))
+
+
+def test_a_named_head() -> None:
+    model = After(lambda z: z)
+    assert wrapped.find_last_layer(model, torch.rand(2, 3, 8, 8), "fc").name == "fc"
+    with pytest.raises(UserError, match="did you mean 'fc'"):
+        wrapped.find_last_layer(model, torch.rand(2, 3, 8, 8), "fcc")
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_cloned_by_scikit_learn() -> None:
+    from sklearn.base import clone
+
+    swift = sd.SWiFT(epochs=3, hard_rates=(0.2, 0.4))
+    twin = clone(swift)
+    assert twin is not swift and twin.get_params() == swift.get_params()
+    assert twin.set_params(epochs=4).epochs == 4 and swift.epochs == 3
+    assert repr(swift) == "SWiFT(epochs=3, hard_rates=(0.2, 0.4))"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": 0}, "greater than or equal to 1"),
+        ({"prediction_weight_1": 2}, "prediction_weight_1"),
+        ({"optimizer": "adamw"}, "optimizer"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sd.SWiFT(**settings)
+    swift = sd.SWiFT(epochs=2)
+    with pytest.raises(UserError, match=message):
+        swift.set_params(**settings)
+    assert swift.get_params() == sd.SWiFT(epochs=2).get_params()
+
+
+def test_signature_and_documentation_are_the_settings() -> None:
+    from swift_debias.methods import llft
+
+    signature = inspect.signature(sd.LLFT)
+    assert {*llft.Settings.model_fields, "epochs", "lr_head", "head"} <= set(signature.parameters)
+    assert signature.parameters["steps"].default == 1000
+    assert str(llft.Settings.model_fields["steps"].description) in (sd.LLFT.__doc__ or "")
+
+
+def test_a_result_before_fit_says_so() -> None:
+    with pytest.raises(AttributeError, match="call fit"):
+        _ = sd.SWiFT().model_
+    with pytest.raises(AttributeError, match="no attribute 'epcohs'"):
+        _ = sd.SWiFT().epcohs
+
+
+def test_importing_the_front_door_costs_no_torch() -> None:
+    code = (
+        "import sys, swift_debias as sd\n"
+        "assert 'pandas' not in sys.modules\n"
+        "sd.SWiFT(epochs=2), sd.ImageSet, sd.audit, dir(sd)\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert 'SWiFT' in dir(sd)\n"
+        "try: sd.SWIFT\n"
+        "except AttributeError: pass\n"
+        "else: raise SystemExit('no error')\n"
+    )
+    scripts = PROJECT / "workflow" / "scripts"
+    done = subprocess.run([sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# --- image sets -----------------------------------------------------------------------------------
+
+
+def test_pixels_are_those_of_the_workflows_cache(images: sd.ImageSet, frame: pd.DataFrame) -> None:
+    from PIL import Image, ImageOps
+
+    for row in (0, 57, 199):
+        with Image.open(SAMPLE / "images" / frame.loc[row, "file"]) as file:
+            upright = ImageOps.exif_transpose(file).convert("RGB")
+        side = min(upright.size)
+        square = ImageOps.fit(upright, (side, side), centering=(0.5, 0.5))
+        expected = np.asarray(square.resize((SIZE, SIZE), Image.Resampling.BILINEAR), int)
+        assert np.abs(images.source.gather(np.array([row]))[0] - expected).mean() < 2
+
+
+def test_groups_and_labels_of_a_frame(images: sd.ImageSet, frame: pd.DataFrame) -> None:
+    assert images.group_names == ("FEMALE", "MALE")
+    assert [images.group_names[g] for g in images.groups] == frame["gender"].tolist()
+    assert images.labels.tolist() == frame["malignant"].tolist()
+    assert "FEMALE" in repr(images) and len(images) == 200
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_split_keeps_patients_whole_and_cells_even(images: sd.ImageSet, seed: int) -> None:
+    first, second = images.split(0.6, seed)
+    assert images.patients is not None and first.patients is not None
+    assert second.patients is not None and not set(first.patients) & set(second.patients)
+    assert sorted([*first.rows, *second.rows]) == list(range(200))
+    assert abs(len(first) / 200 - 0.6) < 0.03
+    for label in (0, 1):
+        for group in (0, 1):
+            of_cell = [
+                int(((p.labels == label) & (p.groups == group)).sum()) for p in (first, second)
+            ]
+            assert abs(of_cell[0] / sum(of_cell) - 0.6) < 0.15
+    again, _ = images.split(0.6, seed)
+    assert again.rows.tolist() == first.rows.tolist()
+    assert images.split(0.6, seed + 10)[0].rows.tolist() != first.rows.tolist()
+
+
+def test_without_patients_images_are_split_exactly_within_cells() -> None:
+    labels, groups = np.repeat([0, 1], 50), np.tile([0, 1], 50)
+    pixels = np.zeros((100, 4, 4, 3), np.uint8)
+    first, _ = sd.ImageSet.from_arrays(pixels, labels, groups).split(0.4)
+    cells = pd.crosstab(first.labels, first.groups)
+    assert (cells.to_numpy() == 10).all()
+
+
+class TorchSet(torch.utils.data.Dataset):
+    """Already normalized tensors."""
+
+    def __init__(self, n: int = 40) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randn(n, 1, 16, 16, generator=generator)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, str]:
+        return self.images[index], index % 2, "ab"[index // 2 % 2]
+
+
+def test_a_torch_dataset_is_taken_as_it_is() -> None:
+    """One channel, floats: the network sees exactly the data set's tensors."""
+    data = TorchSet()
+    images = sd.ImageSet.from_dataset(data)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+    )
+    with torch.no_grad():
+        expected = model(data.images)[:, 0].double().sigmoid()
+    found = sd.api.predict_proba(model, images)[:, 1]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    assert images.group_names == ("a", "b")
+    fitted = sd.FullFT(epochs=1, batch_size=16, min_cell=2).fit(model, images)
+    assert list(bits(fitted.model_)) == list(bits(model))
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "expected"),
+    [
+        ([1, 2, -1, None], ("x", "y", "z"), [1, 2, -1, -1]),
+        (["y", "x", "y", None], ("x", "y"), [1, 0, 1, -1]),
+        ([7, 3, 7, 3], None, [1, 0, 1, 0]),
+    ],
+)
+def test_groups_of_arrays(values: list[Any], names: Any, expected: list[int]) -> None:
+    pixels = np.zeros((4, 4, 4, 3), np.uint8)
+    images = sd.ImageSet.from_arrays(pixels, [0, 1, 0, 1], values, group_names=names)
+    assert images.groups.tolist() == expected
+
+
+def test_images_from_a_run(tmp_path: Path, images: sd.ImageSet) -> None:
+    """The external set with its balanced part, and a test set, from the run's own files."""
+    from swift_debias.run import layout
+
+    def write(name: str, data: Any, **keys: Any) -> None:
+        path = tmp_path / layout.path(name, **keys)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, data) if isinstance(data, np.ndarray) else data.to_parquet(path)
+
+    pixels = images.source.gather(images.rows[:6])
+    ids = [f"i{n}" for n in range(6)]
+    index = pd.DataFrame({"row": range(6), "image_id": ids, "error": [None] * 6})
+    write("pixels", pixels, dataset="pad")
+    write("image_index", index, dataset="pad")
+    rows = pd.DataFrame({"dataset": "pad", "image_id": ids, "patient_id": list("aabbcc")})
+    write("cohort", rows, task="t")
+    labels, groups = [0, 1, 0, 1, 0, 1], [0, 0, 1, 1, -1, 0]
+    external = rows.drop(columns="patient_id").assign(label=labels, attribute=groups)
+    external = external.assign(balanced=[True, True, True, True, False, False]).iloc[[5, 3, 1]]
+    write("external", external, task="t", attribute="sex", fold=1)
+    keys = {"task": "t", "backbone": "b", "attribute": "sex", "method": "m", "fold": 0}
+    write("predictions", rows.assign(label=labels, group=groups, score=0.5), **keys)
+
+    found = sd.ImageSet.from_run(tmp_path, "t", "sex", fold=1)
+    assert found.labels.tolist() == [1, 1, 1] and found.groups.tolist() == [0, 1, 0]
+    assert found.patients is not None and found.patients.tolist() == ["c", "b", "a"]
+    assert found.balanced is not None and found.balanced.tolist() == [False, True, True]
+    assert (found.source.gather(found.rows) == pixels[[5, 3, 1]]).all()
+    test = sd.ImageSet.from_run(tmp_path, "t", "sex", dataset="pad")
+    assert test.groups.tolist() == groups and test.balanced is None
+    with pytest.raises(UserError, match="has the run come so far"):
+        sd.ImageSet.from_run(tmp_path, "t", "sexe", fold=1)
+    with pytest.raises(UserError, match="did you mean 'pad'"):
+        sd.ImageSet.from_run(tmp_path, "t", "sex", dataset="pat")
+
+
+def test_mistakes_in_a_table_are_told(frame: pd.DataFrame, tmp_path: Path) -> None:
+    read = sd.ImageSet.from_frame
+    with pytest.raises(UserError, match="did you mean 'gender'"):
+        read(frame, "file", "malignant", "gendre")
+    with pytest.raises(UserError, match="200 of 200 images cannot be read"):
+        read(frame, "file", "malignant", "gender", root=tmp_path)
+    with pytest.raises(UserError, match="labels must be 0 and 1"):
+        read(frame, "file", "diagnostic", "gender")
+    with pytest.raises(UserError, match="2 means, but 3"):
+        read(frame, "file", "malignant", "gender", mean=(0.1, 0.2))
+    by_name = read(
+        frame.iloc[:9], "file", "diagnostic", "gender", size=8, root=SAMPLE / "images",
+        positive=["BCC", "SCC", "MEL"], groups={"men": ["MALE"], "women": ["female"]},
+    )  # fmt: skip
+    assert by_name.labels.tolist() == frame["malignant"][:9].tolist()
+    assert by_name.group_names == ("men", "women")

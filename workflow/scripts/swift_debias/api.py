@@ -1,0 +1,387 @@
+"""The front door: debias a classifier of your own in ten lines, without the workflow.
+
+    import swift_debias as sd
+
+    images = sd.ImageSet.from_frame(df, image="path", label="label", attribute="sex",
+                                    patient="patient_id", size=224, mean=MEAN, std=STD)
+    external, test = images.split(0.6, seed=0)
+    swift = sd.SWiFT(epochs=10, lr_extractor=1e-4, lr_head=1e-3).fit(model, external)
+    print(sd.audit(swift.predict_proba(test), test))
+    fair = swift.model_
+
+Every file of `methods/` has a class here, made of its `CLASS` and `Settings`. They take the road of
+the workflow's rule `debias` (`methods.base.debias`), and follow scikit-learn's conventions:
+settings in the constructor, results in attributes that end in an underscore, cloneable.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from . import methods
+from .config.base import Model, explain
+from .config.schema import (
+    Augmentation,
+    Compute,
+    Finetuning,
+    Method,
+    Optimizer,
+    Pretraining,
+)
+from .data.image_set import ImageSet
+from .errors import UserError
+from .evaluation import audit as _audit
+from .methods._external import balance_large
+from .methods.base import Training, debias
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .learning.samples import Samples
+
+
+class _Own(Model):
+    """Settings that only the front door has, or that are simpler here than in a config."""
+
+    epochs: int = Field(10, ge=1, description="Epochs of each fine-tuning step.")
+    optimizer: Literal["sgd", "adam"] = Field(
+        "sgd", description="Optimizer of torch.optim, as the network was pre-trained."
+    )
+    seed: int = Field(0, ge=0, description="All random draws are derived from it.")
+    external_seed: int | None = Field(
+        None,
+        ge=0,
+        description="Seed of the draws that make and order the external set; None: `seed`. A run of "
+        "the workflow has two (swift_debias.seeds).",
+    )
+    head: str | None = Field(
+        None, description="Name of the last layer; only where it cannot be found."
+    )
+    verbose: bool = Field(False, description="Report progress on the standard error.")
+
+
+_SHARED: tuple[tuple[type[BaseModel], tuple[str, ...]], ...] = (
+    (Pretraining, ("batch_size",)),
+    (Finetuning, ("lr_extractor", "lr_head")),
+    (Optimizer, ("momentum", "weight_decay")),
+    (Finetuning, ("eodds", "class_weights", "min_cell", "min_group")),
+    (Augmentation, ("flips", "transpose")),
+    (Compute, ("device", "precision")),
+    (Method, ("external_fraction",)),
+)
+
+
+def _common() -> type[Model]:
+    """The settings that all methods share; those of the config keep its defaults and bounds."""
+    fields: dict[str, Any] = {}
+    for model, names in _SHARED:
+        fields |= {n: (model.model_fields[n].annotation, model.model_fields[n]) for n in names}
+    return create_model("Common", __base__=_Own, **fields)
+
+
+COMMON = _common()
+
+
+class Debiaser:
+    """What all methods' classes share. See a class's own documentation for its settings.
+
+    Attributes:
+        model_: the debiased network: class and state-dict keys of the one given, in eval mode.
+        history_: a row an epoch or step.
+        cost_: seconds, peak memory, images drawn, weights changed.
+        masks_: the method's masks by name of the weight or pruned layer, where it has them. The
+            mask of a last layer with two outputs is that of their difference.
+        importance_: what it measured: objective -> name of the weight -> tensor, where it reads
+            importances.
+    """
+
+    algorithm: ClassVar[str]
+    Settings: ClassVar[type[Model]]
+
+    model_: nn.Module
+    history_: pd.DataFrame
+    cost_: dict[str, Any]
+    masks_: dict[str, torch.Tensor]
+    importance_: dict[str, dict[str, torch.Tensor]]
+
+    def __init__(self, **settings: Any) -> None:
+        defaults = {name: field.get_default() for name, field in self.Settings.model_fields.items()}
+        self._settings = defaults | settings
+        self._checked()
+
+    def _checked(self) -> Model:
+        """The settings, typed.
+
+        Raises:
+            UserError: an unknown setting (names the nearest), or a value that is not allowed.
+        """
+        try:
+            return self.Settings.model_validate(self._settings)
+        except ValidationError as error:
+            raise UserError(f"{type(self).__name__}: {explain(error)}") from error
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings by name, as they were given."""
+        return dict(self._settings)
+
+    def set_params(self, **settings: Any) -> Self:
+        """Change settings; refused as a whole if one is not allowed."""
+        before = self._settings
+        self._settings = before | settings
+        try:
+            self._checked()
+        except UserError:
+            self._settings = before
+            raise
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Settings are attributes too; a result that is not there says why."""
+        own = self.__dict__.get("_settings", {})
+        if name in own:
+            return own[name]
+        if name in ("masks_", "importance_") and "model_" in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} with these settings has no {name}")
+        if name in Debiaser.__annotations__:
+            raise AttributeError(f"no {name} yet: call fit(model, external) first")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        """The settings that differ from the defaults."""
+        fields = self.Settings.model_fields
+        changed = [f"{k}={v!r}" for k, v in self._settings.items() if v != fields[k].get_default()]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def fit(self, model: nn.Module, external: ImageSet) -> Self:
+        """Debias a copy of a classifier; the one given is not touched.
+
+        Args:
+            model: images -> logits, one or two an image, made by a linear layer at its end.
+            external: images that the classifier was not trained on, with label and group.
+
+        Raises:
+            UserError: the network or the images cannot be used; says what to do.
+        """
+        from .learning import devices
+        from .learning.wrapped import Wrapped
+
+        settings: Any = self._checked()
+        method = methods.load(self.algorithm)
+        own = method.Settings(**{n: getattr(settings, n) for n in method.Settings.model_fields})
+        training = _training(settings)
+        device = _device(settings.device)
+        set_seed = settings.seed if settings.external_seed is None else settings.external_seed
+        external = external.subset(external.groups >= 0)
+        balanced = _balanced(external, settings.min_cell, set_seed)
+        samples = _samples(external, device)
+        if settings.transpose and external.shape[0] != external.shape[1]:
+            raise UserError("images that are not square cannot be transposed: transpose=False")
+        with devices.exact(device):
+            import torch
+
+            few = samples.draw(torch.arange(min(2, len(samples))))
+            samples.seen[0] = 0
+            wrapped = Wrapped(model, few, settings.head)
+            _refuse_foreign(type(self).__name__, method, own, wrapped.is_foreign)
+            outcome = debias(
+                devices.place(wrapped.classifier, device, training.compute),
+                samples,
+                balanced,
+                len(external.group_names),
+                Method(
+                    algorithm=self.algorithm,
+                    external_fraction=settings.external_fraction,
+                    **own.model_dump(),
+                ),
+                training,
+                seed=settings.seed,
+                set_seed=set_seed,
+                log=sys.stderr if settings.verbose else io.StringIO(),
+                name=type(self).__name__,
+            )
+            self.model_ = wrapped.unwrap(outcome.classifier)
+        self.history_ = pd.DataFrame(outcome.history)
+        self.cost_ = outcome.cost
+        for name in ("masks_", "importance_"):
+            self.__dict__.pop(name, None)  # of an earlier fit
+        if outcome.masks:
+            self.masks_ = {wrapped.name(n): m.detach().cpu() for n, m in outcome.masks.items()}
+        if outcome.importance:
+            self.importance_ = {
+                objective: {wrapped.name(n): v.detach().cpu() for n, v in values.items()}
+                for objective, values in outcome.importance.items()
+            }
+        return self
+
+    def predict_proba(self, images: ImageSet) -> np.ndarray:
+        """Probabilities of class 0 and class 1 by the debiased network, float64 (n, 2)."""
+        return predict_proba(self.model_, images, self.device)
+
+    def predict(self, images: ImageSet) -> np.ndarray:
+        """The more probable class of each image, int64 (n,)."""
+        return (self.predict_proba(images)[:, 1] >= 0.5).astype(np.int64)
+
+
+def predict_proba(model: nn.Module, images: ImageSet, device: str = "auto") -> np.ndarray:
+    """Probabilities of class 0 and class 1 by any classifier with one or two outputs, (n, 2)."""
+    import torch
+
+    from .learning import devices, wrapped
+
+    place = _device(device)
+    home = next((p.device for p in model.parameters()), place)
+    try:
+        with devices.exact(place):
+            logits = wrapped.logits(model.to(place), _samples(images, place)).double()
+    finally:
+        model.to(home)
+    return torch.stack([(-logits).sigmoid(), logits.sigmoid()], dim=1).cpu().numpy()
+
+
+def audit(
+    scores: np.ndarray,
+    images: ImageSet,
+    *,
+    threshold: float = 0.5,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Discrimination, fairness and calibration of scores, with bootstrap intervals.
+
+    Args:
+        scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1.
+        images: their labels, groups and patients (intervals draw whole patients).
+        threshold: a score at or above it is a decision for class 1.
+        resamples: of the bootstrap; 0: no intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
+    """
+    scores = np.asarray(scores)
+    return _audit.audit(
+        images.labels,
+        images.groups,
+        scores[:, 1] if scores.ndim == 2 else scores,
+        images.group_names,
+        images.patients,
+        threshold=threshold,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _training(settings: Any) -> Training:
+    """The shared settings as the workflow's task has them."""
+    import torch
+
+    values: Mapping[str, Any] = settings.model_dump()
+
+    def of(model: type[BaseModel]) -> dict[str, Any]:
+        return {n: values[n] for m, names in _SHARED if m is model for n in names}
+
+    optimizer = Optimizer(name=settings.optimizer, lr=settings.lr_extractor, **of(Optimizer))
+    return Training(
+        Pretraining(epochs=settings.epochs, optimizer=optimizer, **of(Pretraining)),
+        Finetuning(epochs_percent=100, **of(Finetuning)),
+        Augmentation(**of(Augmentation)),
+        Compute(threads=torch.get_num_threads(), **of(Compute)),
+    )
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    elif name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device='cuda', but torch sees no GPU")
+    return torch.device(name)
+
+
+def _samples(images: ImageSet, device: torch.device) -> Samples:
+    """The images on a device; where that is the CPU, read from where they are."""
+    from .learning.samples import make_samples
+
+    return make_samples(
+        images.source,
+        images.rows,
+        images.labels,
+        images.groups,
+        device,
+        "off" if device.type == "cpu" else "auto",
+        images.normalization,
+    )
+
+
+def _balanced(external: ImageSet, min_cell: int, seed: int) -> np.ndarray:
+    """The balanced part: the run's, or drawn as rule `make_external` draws it."""
+    if external.balanced is not None:
+        return external.balanced
+    labels, groups = external.labels.astype(np.int64), external.groups.astype(np.int64)
+    rng = np.random.default_rng(seed)
+    return balance_large(labels, groups, len(external.group_names), min_cell, rng)
+
+
+def _refuse_foreign(name: str, method: Any, settings: Model, foreign: bool) -> None:
+    """Refuse, before anything is computed, a variant that the user's network cannot hold."""
+    reason = method.foreign(settings) if foreign and hasattr(method, "foreign") else None
+    if reason:
+        raise UserError(f"{name}: {reason}")
+
+
+def _described(name: str, field: FieldInfo) -> str:
+    """A setting's line in a class's documentation."""
+    text = " ".join((field.description or "").split())
+    return f"        {name}: {text}{' ' if text else ''}Default: {field.get_default()!r}."
+
+
+def _make_class(algorithm: str) -> type[Debiaser]:
+    """The class of a method's file."""
+    method = methods.load(algorithm)
+    twice = set(COMMON.model_fields) & set(method.Settings.model_fields)
+    assert not twice, (
+        f"methods/{algorithm}.py: settings {sorted(twice)} have a shared setting's name"
+    )
+    settings = create_model(f"{method.CLASS}Settings", __base__=(method.Settings, COMMON))
+    # the shared settings first, those of the method's file last
+    names = [*COMMON.model_fields, *method.Settings.model_fields]
+    fields = {name: settings.model_fields[name] for name in names}
+    title = (method.__doc__ or method.CLASS).strip().splitlines()[0]
+    lines = "\n".join(_described(name, field) for name, field in fields.items())
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.get_default(),
+            annotation=field.annotation,
+        )
+        for name, field in fields.items()
+    ]
+    return type(
+        method.CLASS,
+        (Debiaser,),
+        {
+            "__doc__": f"{title}\n\n    Args:\n{lines}\n",
+            "__module__": __name__,
+            "__signature__": inspect.Signature(parameters),
+            "algorithm": algorithm,
+            "Settings": settings,
+        },
+    )
+
+
+CLASSES = {made.__name__: made for made in map(_make_class, methods.available())}
+globals().update(CLASSES)
+
+__all__ = ["CLASSES", "Debiaser", "ImageSet", "audit", "predict_proba", *sorted(CLASSES)]

@@ -1,0 +1,113 @@
+"""Labels and groups from columns of anybody's table, and a fair cut of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..config.schema import Attribute
+from ..errors import UserError
+from .groups import canonical, group_index
+
+MOST_GROUPS = 20  # a column with more values is no grouping
+
+
+def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
+    """0 and 1, int8; `positive` names the value or values of class 1."""
+    if positive is not None:
+        wanted = positive if isinstance(positive, list | tuple | set) else [positive]
+        known = {canonical(value) for value in wanted}
+        labels = values.map(lambda value: canonical(value) in known)
+        if values.isna().any():
+            raise UserError(f"{int(values.isna().sum())} labels are empty; take those rows out")
+        if not labels.any():
+            raise UserError(f"no label is {positive!r}; there are {_some(values)}")
+        return labels.to_numpy(np.int8)
+    numbers = values.map(canonical)
+    if not numbers.isin([0.0, 1.0]).all():
+        raise UserError(
+            f"labels must be 0 and 1, or positive= must be given; there are {_some(values)}"
+        )
+    return numbers.to_numpy(float).astype(np.int8)
+
+
+def group_column(
+    values: pd.Series, groups: Mapping[str, Sequence[Any]] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Index of each row's group, int16, -1: unknown; and the names of the groups."""
+    if groups is None:
+        shown: dict[Any, str] = {}
+        for value in values.dropna().unique():
+            if (key := canonical(value)) is not None:
+                whole = isinstance(value, float | np.floating) and float(value).is_integer()
+                shown.setdefault(key, str(int(value)) if whole else str(value).strip())
+        ordered = sorted(shown, key=lambda key: (isinstance(key, str), key))
+        groups = {shown[key]: [key] for key in ordered}
+    if len(groups) < 2:
+        raise UserError(f"the sensitive attribute has fewer than two groups: {_some(values)}")
+    if len(groups) > MOST_GROUPS:
+        raise UserError(
+            f"the sensitive attribute has {len(groups)} values ({_some(values)}); name its groups "
+            "with groups={...}, or cut it first"
+        )
+    entries = {name: tuple(of_group) for name, of_group in groups.items()}
+    attribute = Attribute(column=str(values.name or "group"), groups=entries)
+    return group_index(values, attribute), tuple(entries)
+
+
+def drawn_share(
+    units: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int
+) -> np.ndarray:
+    """Which images a share of whole units has, drawn among units of the same labels and groups.
+
+    What rounding leaves over or short in one stratum is made good in the next.
+
+    Returns:
+        bool (n,).
+    """
+    cells = pd.Series(2 * groups.astype(np.int64) + labels).groupby(units)
+    strata = cells.agg(lambda cell: " ".join(map(str, sorted(set(cell)))))
+    sizes = cells.size()
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    owed = 0.0
+    for stratum in sorted(strata.unique()):
+        members = rng.permutation(strata.index[strata == stratum].to_numpy())
+        owed += fraction * float(sizes[members].sum())
+        for unit in members:
+            if sizes[unit] / 2 <= owed:
+                chosen.append(unit)
+                owed -= sizes[unit]
+    return np.isin(units, chosen)
+
+
+def group_values(
+    values: Sequence[Any] | np.ndarray, names: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `group_column`, of loose values: null and -1 are unknown.
+
+    Args:
+        values: any; with `names` either those names, or their numbers 0, 1, ...
+        names: of all groups.
+    """
+    column = pd.Series(values).astype(object)
+    column = column.mask(column.map(canonical).eq(-1.0))
+    if names is None:
+        return group_column(column)
+    present = {canonical(value) for value in column.dropna().unique()}
+    if present <= {canonical(name) for name in names}:
+        return group_column(column, {name: [name] for name in names})
+    if not present <= {float(number) for number in range(len(names))}:
+        raise UserError(
+            f"groups must be of {tuple(names)}, or their numbers; here are {_some(column)}"
+        )
+    return group_column(column, {name: [number] for number, name in enumerate(names)})
+
+
+def _some(values: pd.Series) -> str:
+    """The first of a column's values, for a message."""
+    found = [repr(value) for value in values.astype(object).unique()[:6].tolist()]
+    return ", ".join(found)

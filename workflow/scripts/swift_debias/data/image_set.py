@@ -1,0 +1,372 @@
+"""Labelled images with a group each, from anywhere: what the front door's methods and audits take.
+
+Pixels come from files (`from_frame`, decoded as the workflow's image cache does), from a torch
+Dataset, from arrays, or from the cache of a run. No torch here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Images
+from ..errors import UserError, nearest
+from ..run import layout
+from .columns import drawn_share, group_column, group_values, label_column
+from .image_cache import CachedImages
+from .normalization import Normalization
+
+NAMED = 5  # broken files that a message lists
+
+
+class Source(Protocol):
+    """Anything that yields images (B, H, W, C) by row number."""
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """The images of these rows, in this order."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldImages:
+    """Images in memory: (N, H, W, C), uint8 or float32."""
+
+    pixels: np.ndarray
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """A copy of the images of these rows."""
+        return self.pixels[rows]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Images with a label and a group each, and the patient where known.
+
+    Make one with `from_frame`, `from_dataset`, `from_arrays` or `from_run`.
+
+    Attributes:
+        labels: int8 (n,), 0 or 1.
+        groups: int16 (n,), index into `group_names`; -1: unknown.
+        group_names: names of the groups of the sensitive attribute.
+        patients: (n,), or None; null: unknown.
+        normalization: how pixels are normalized; None: they are taken as they are.
+        balanced: bool (n,): the balanced part, where a run has drawn it; None: `fit` draws it.
+        source, rows: where the pixels are.
+    """
+
+    source: Source
+    rows: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    group_names: tuple[str, ...]
+    patients: np.ndarray | None = None
+    normalization: Normalization | None = None
+    balanced: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.rows):
+            raise UserError("an image set without images")
+        if len(self.group_names) < 2:
+            raise UserError(f"a sensitive attribute needs two groups, here is {self.group_names}")
+        shape = self.source.gather(self.rows[:1]).shape
+        if len(shape) != 4:
+            raise UserError(f"images must be (N, H, W, C), not of {len(shape)} dimensions")
+        means = shape[3] if self.normalization is None else len(self.normalization.mean)
+        if shape[3] not in (1, means):
+            raise UserError(f"images of {shape[3]} channels, but a mean of {means} numbers")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        """How many images of each label and group."""
+        height, width, channels = self.shape
+        names = [*self.group_names, *(["unknown"] if (self.groups < 0).any() else [])]
+        cells = [
+            f"{name} {int(mask.sum())} ({int(self.labels[mask].sum())} of class 1)"
+            for number, name in enumerate(names)
+            for mask in [self.groups == (number if number < len(self.group_names) else -1)]
+        ]
+        size = f"{height} x {width} x {channels}"
+        return f"ImageSet({len(self)} images of {size}: {', '.join(cells)})"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of every image, as stored."""
+        height, width, channels = self.source.gather(self.rows[:1]).shape[1:]
+        return height, width, channels
+
+    def subset(self, index: np.ndarray) -> ImageSet:
+        """The images at these positions, or where this boolean mask is true."""
+        return replace(
+            self,
+            rows=self.rows[index],
+            labels=self.labels[index],
+            groups=self.groups[index],
+            patients=None if self.patients is None else self.patients[index],
+            balanced=None if self.balanced is None else self.balanced[index],
+        )
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+        """Cut the set in two, a patient's images never apart, drawn within label and group.
+
+        Args:
+            fraction: share of the images in the first part, as nearly as whole patients allow.
+            seed: of the draw.
+        """
+        if not 0 < fraction < 1:
+            raise UserError(f"split: a fraction between 0 and 1 is needed, not {fraction}")
+        first = drawn_share(self._units(), self.labels, self.groups, fraction, seed)
+        if first.all() or not first.any():
+            raise UserError("split: too few patients or images to cut in two")
+        whole = replace(self, balanced=None)  # a part's own balanced part is another
+        return whole.subset(first), whole.subset(~first)
+
+    def _units(self) -> np.ndarray:
+        """A number for each patient; an image of unknown patient is one of its own."""
+        if self.patients is None:
+            return np.arange(len(self))
+        units, _ = pd.factorize(self.patients)
+        unknown = units < 0
+        units[unknown] = units.max() + 1 + np.arange(int(unknown.sum()))
+        return units
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: pd.DataFrame,
+        image: str,
+        label: str,
+        attribute: str,
+        patient: str | None = None,
+        size: int = 224,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        root: str | Path = ".",
+        *,
+        positive: Any = None,
+        groups: Mapping[str, Sequence[Any]] | None = None,
+        channels: int | None = None,
+        workers: int | None = None,
+    ) -> ImageSet:
+        """Images in files, named by a table.
+
+        Each is made upright, cropped to its largest centred square and resized, as the workflow's
+        image cache does.
+
+        Args:
+            df: one row an image.
+            image: column of the path, below `root` or absolute.
+            label: column of the label: 0 and 1, or any values with `positive`.
+            attribute: column of the sensitive attribute.
+            patient: column of the patient, whose images are never split apart.
+            size: pixels a side.
+            mean, std: what the network was trained with, on [0, 1]; default: ImageNet's.
+            root: folder of the images.
+            positive: the value, or a list of values, of class 1; all others are class 0.
+            groups: name -> values of the attribute; default: a group for each value, sorted.
+                Values in no group, and empty ones, are unknown.
+            channels: 1 reads grey images; default: as many as `mean` has.
+            workers: threads that decode; default: one a core.
+        """
+        for column in (image, label, attribute, *([patient] if patient else [])):
+            if column not in df:
+                raise UserError(f"no column {column!r}{nearest(column, df.columns)}")
+        index, names = group_column(df[attribute], groups)
+        options = _images(size, len(mean) if channels is None else channels, mean, std)
+        pixels = read_files([Path(root) / path for path in df[image]], options, workers)
+        return cls(
+            HeldImages(pixels),
+            np.arange(len(df)),
+            label_column(df[label], positive),
+            index,
+            names,
+            df[patient].to_numpy(object) if patient else None,
+            Normalization.of(mean, std),
+        )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        group_names: Sequence[str] | None = None,
+    ) -> ImageSet:
+        """A torch Dataset of (image, label, group), or (image, label, group, patient).
+
+        Every image is drawn once and kept in memory. Images are tensors (C, H, W): floating ones
+        are taken as they are, already normalized; uint8 ones are normalized by `mean` and `std`.
+
+        Args:
+            dataset: has a length and items.
+            mean, std: see above.
+            group_names: names of the groups 0, 1, ...; default: the groups themselves, sorted.
+        """
+        items = [dataset[number] for number in range(len(dataset))]
+        if not items or len(items[0]) not in (3, 4):
+            raise UserError("a data set of (image, label, group) or (..., patient) is needed")
+        images = [np.moveaxis(np.asarray(item[0]), 0, -1) for item in items]
+        if len({picture.shape for picture in images}) != 1:
+            raise UserError("the data set's images differ in size")
+        patients = np.array([item[3] for item in items], object) if len(items[0]) == 4 else None
+        labels, groups = ([_scalar(item[place]) for item in items] for place in (1, 2))
+        return cls.from_arrays(
+            np.stack(images), labels, groups, patients, mean, std, group_names=group_names
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray,
+        labels: Sequence[Any] | np.ndarray,
+        groups: Sequence[Any] | np.ndarray,
+        patients: Sequence[Any] | np.ndarray | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        group_names: Sequence[str] | None = None,
+    ) -> ImageSet:
+        """Images in memory.
+
+        Args:
+            images: (N, H, W, C) or (N, H, W). uint8 is normalized by `mean` and `std`; floating
+                numbers are taken as they are, already normalized.
+            labels: 0 and 1.
+            groups: any values; null, and -1, are unknown.
+            patients: whose image each is.
+            mean, std: see above.
+            group_names: names of the groups 0, 1, ...; default: the groups themselves, sorted.
+        """
+        pixels = np.asarray(images)
+        pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+        exact = pixels.dtype == np.uint8
+        if not exact and not np.issubdtype(pixels.dtype, np.floating):
+            raise UserError(f"images must be uint8 or floating numbers, not {pixels.dtype}")
+        lengths = {len(pixels), len(labels), len(groups)}
+        if len(lengths | ({len(patients)} if patients is not None else set())) != 1:
+            raise UserError("images, labels, groups and patients must be equally many")
+        index, names = group_values(groups, group_names)
+        return cls(
+            HeldImages(pixels if exact else pixels.astype(np.float32)),
+            np.arange(len(pixels)),
+            label_column(pd.Series(labels)),
+            index,
+            names,
+            None if patients is None else np.asarray(patients, object),
+            Normalization.of(mean, std) if exact else None,
+        )
+
+    @classmethod
+    def from_run(
+        cls,
+        run: str | Path,
+        task: str,
+        attribute: str,
+        *,
+        fold: int | None = None,
+        dataset: str | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        group_names: Sequence[str] | None = None,
+    ) -> ImageSet:
+        """Images of a run of the workflow, from its cache: no file is decoded again.
+
+        Args:
+            run: its folder, `results/<run>`.
+            task, attribute: as the run's config names them.
+            fold: the external set of this fold, with the balanced part that the run drew.
+            dataset: or a test set, as the run has scored it.
+            mean, std: the task's `images.mean` and `std`.
+            group_names: names of the groups; default: their numbers.
+        """
+        if (fold is None) == (dataset is None):
+            raise UserError("from_run: give fold= (an external set) or dataset= (a test set)")
+        run = Path(run)
+        if fold is not None:
+            file = run / layout.path("external", task=task, attribute=attribute, fold=fold)
+            frame = _parquet(file).rename(columns={"attribute": "group"})
+            pool = _parquet(run / layout.path("cohort", task=task))
+            keys = ["dataset", "image_id"]
+            frame = frame.merge(pool[[*keys, "patient_id"]], on=keys, how="left")
+        else:
+            pattern = layout.path("predictions", task=task, attribute=attribute)
+            pattern = pattern.format(backbone="*", method="*", fold="*")
+            file = next(iter(sorted(run.glob(pattern))), run / pattern)
+            frame = _parquet(file)
+            names = frame["dataset"].unique()
+            if dataset not in names:
+                raise UserError(f"{file} has no test set {dataset!r}{nearest(str(dataset), names)}")
+            frame = frame[frame["dataset"] == dataset]
+        caches = [
+            (run / layout.path("pixels", dataset=n), run / layout.path("image_index", dataset=n))
+            for n in frame["dataset"].unique()
+        ]
+        images = CachedImages(caches)
+        found = max(2, int(frame["group"].max()) + 1)
+        return cls(
+            images,
+            images.rows(frame["dataset"].tolist(), frame["image_id"].tolist()),
+            frame["label"].to_numpy(np.int8),
+            frame["group"].to_numpy(np.int16),
+            tuple(map(str, range(found))) if group_names is None else tuple(group_names),
+            frame["patient_id"].to_numpy(object),
+            Normalization.of(mean, std),
+            frame["balanced"].to_numpy(bool) if fold is not None else None,
+        )
+
+
+def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> np.ndarray:
+    """Decode image files, uint8 (N, size, size, channels), as the workflow's image cache does.
+
+    Raises:
+        UserError: files that cannot be read; names the first.
+    """
+    from .decode import UnreadableError, decode, no_pillow_limit
+
+    pixels = np.empty((len(paths), options.size, options.size, options.channels), np.uint8)
+
+    def read(row: int) -> str | None:
+        try:
+            pixels[row] = decode(paths[row].read_bytes(), options).pixels
+        except (OSError, UnreadableError) as error:
+            return f"{paths[row]}: {getattr(error, 'strerror', None) or error}"
+        return None
+
+    with no_pillow_limit(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        broken = [problem for problem in pool.map(read, range(len(paths))) if problem]
+    if broken:
+        more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
+        listed = "; ".join(broken[:NAMED])
+        raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
+    return pixels
+
+
+def _images(size: int, channels: int, mean: Sequence[float], std: Sequence[float]) -> Images:
+    from pydantic import ValidationError
+
+    from ..config.base import explain
+
+    try:
+        return Images.model_validate(
+            {"size": size, "channels": channels, "mean": tuple(mean), "std": tuple(std)}
+        )
+    except ValidationError as error:
+        raise UserError(explain(error)) from error
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise UserError(f"no file {path}: has the run come so far, and are the names right?")
+    return pd.read_parquet(path)
+
+
+def _scalar(value: Any) -> Any:
+    """A tensor of one number as a number."""
+    return value.item() if hasattr(value, "item") else value
