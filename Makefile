@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+CLI := PYTHONPATH=workflow/scripts $(BIN)/python -m swift_debias.cli
 PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
@@ -13,7 +14,7 @@ demo: setup
 
 # What a change would rerun, and why: make what-changed [PROFILE=profiles/local] [CONFIG=my.yaml]
 what-changed: setup
-	@$(BIN)/python workflow/scripts/what_changed.py --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
+	@$(CLI) what-changed --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
 
 setup: $(READY)
 
@@ -47,7 +48,7 @@ format: setup
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 docs: setup
-	PYTHONPATH=workflow/scripts $(BIN)/python -m swift_debias.settings_document > config/README.md
+	$(CLI) schema --write config
 
 # Snakemake asks conda for the platform even here; the tests' stand-in answers.
 container: setup

@@ -298,9 +298,10 @@ def changed(project: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 
 def plan(project: Path, *arguments: str) -> str:
     """What `make what-changed` says."""
-    script = project / "workflow" / "scripts" / "what_changed.py"
-    command = [sys.executable, str(script), "--configfile", "changed.yaml", *arguments]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "swift_debias.cli", "what-changed"]
+    command += ["--configfile", "changed.yaml", *arguments]
+    scripts = str(project / "workflow" / "scripts")
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": scripts}
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -61,8 +61,8 @@ class _Own(Model):
     external_seed: int | None = Field(
         None,
         ge=0,
-        description="Seed of the draws that make and order the external set; None: `seed`. A run of "
-        "the workflow has two (swift_debias.seeds).",
+        description="Seed of the draws that make and order the external set; None: `seed`. A run "
+        "of the workflow has two (swift_debias.seeds).",
     )
     head: str | None = Field(
         None, description="Name of the last layer; only where it cannot be found."

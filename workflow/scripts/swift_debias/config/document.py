@@ -1,13 +1,14 @@
-"""config/README.md: every key with its type, default and meaning, from the settings models.
+"""config/README.md and config/schema.json, made from the settings models by `make docs`.
 
-`make docs` writes it.
+The one is every key with its type, default and meaning, for people; the other tells editors the
+same.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,7 +20,8 @@ from .base import Model
 HEAD = """# Configuration
 
 Every key of the configuration. This file is made from the settings models
-(`workflow/scripts/swift_debias/settings.py`, `methods/*.py`) by `make docs`; do not edit it.
+(`config/schema.py`, `methods/*.py` and `data/adapters/*.py` in `workflow/scripts/swift_debias`) by
+`make docs`; do not edit it.
 
 - `config.yaml`: the paper. `demo.yaml`: the same on synthetic data, laid on it by
   `extends: config/config.yaml` (mappings are merged, everything else replaces; an entry set to
@@ -139,3 +141,77 @@ def _type(annotation: Any) -> str:
         return f"mapping to {_type(arguments[1])}"
     names = {str: "text", int: "integer", float: "number", bool: "true / false"}
     return names.get(annotation, getattr(annotation, "__name__", "any").lower())
+
+
+def json_schema(
+    adapters: Mapping[str, type[schema.Dataset]], algorithms: Mapping[str, type[Model]]
+) -> dict[str, Any]:
+    """JSON Schema of a configuration file, for editors.
+
+    A file may be laid on another, so no key is required, and an entry may be null.
+
+    Args:
+        adapters, algorithms: as in `document`.
+    """
+    root = _optional(schema.Settings.model_json_schema())
+    definitions = root["$defs"]
+
+    def add(name: str, model: type[BaseModel]) -> dict[str, Any]:
+        made = _optional(model.model_json_schema())
+        definitions.update(made.pop("$defs", {}))
+        definitions[name] = made
+        return made
+
+    for name, options in adapters.items():
+        add(f"dataset {name}", options)
+    common = definitions["Method"]["properties"]
+    for name, settings in algorithms.items():
+        made = add(f"method {name}", settings)
+        made["properties"] = common | made.get("properties", {})
+    root["properties"]["extends"] = {
+        "type": "string",
+        "description": "Another file, relative to the project, on which this one is laid.",
+    }
+    for section in ("attributes", "tasks", "backbones", "experiments"):
+        entries = root["properties"][section]
+        entries["additionalProperties"] = {
+            "anyOf": [entries["additionalProperties"], {"type": "null"}]
+        }
+    entries = root["properties"]["datasets"]
+    entries["additionalProperties"] = _chosen("adapter", "dataset", adapters)
+    entries = root["properties"]["methods"]
+    entries["additionalProperties"] = _chosen("algorithm", "method", algorithms)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root}
+
+
+def _chosen(key: str, kind: str, names: Iterable[str]) -> dict[str, Any]:
+    """An entry whose keys depend on the value of one of them; null leaves the entry out."""
+    names = list(names)
+    return {
+        "type": ["object", "null"],
+        "properties": {key: {"enum": names}},
+        "allOf": [
+            {
+                "if": {
+                    "type": "object",
+                    "properties": {key: {"const": name}},
+                    "required": [key],
+                },
+                "then": {"$ref": f"#/$defs/{kind} {name}"},
+            }
+            for name in names
+        ],
+    }
+
+
+def _optional(node: Any) -> Any:
+    """A schema without required keys, and without the titles that pydantic makes of names."""
+    if isinstance(node, list):
+        return [_optional(entry) for entry in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: _optional(value)
+        for key, value in node.items()
+        if key != "required" and not (key == "title" and isinstance(value, str))
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,9 +36,24 @@ def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
 
 
 def group_column(
-    values: pd.Series, groups: Mapping[str, Sequence[Any]] | None = None
+    values: pd.Series,
+    groups: Mapping[str, Sequence[Any]] | None = None,
+    cuts: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Index of each row's group, int16, -1: unknown; and the names of the groups."""
+    """Index of each row's group, int16, -1: unknown; and the names of the groups.
+
+    Args:
+        values: a column.
+        groups: name -> its values; default: a group for each value.
+        cuts: of numbers, instead of groups; a value on a cut is above it.
+    """
+    column = str(values.name or "group")
+    if cuts is not None:
+        if not cuts or list(cuts) != sorted(set(cuts)):
+            raise UserError(f"cuts must be numbers that increase, not {list(cuts)}")
+        between = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(cuts)]
+        names = (f"below {cuts[0]:g}", *between, f"from {cuts[-1]:g}")
+        return group_index(values, Attribute(column=column, cuts=tuple(cuts), names=names)), names
     if groups is None:
         shown: dict[Any, str] = {}
         for value in values.dropna().unique():
@@ -54,8 +70,7 @@ def group_column(
             "with groups={...}, or cut it first"
         )
     entries = {name: tuple(of_group) for name, of_group in groups.items()}
-    attribute = Attribute(column=str(values.name or "group"), groups=entries)
-    return group_index(values, attribute), tuple(entries)
+    return group_index(values, Attribute(column=column, groups=entries)), tuple(entries)
 
 
 def drawn_share(

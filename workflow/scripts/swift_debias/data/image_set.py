@@ -153,6 +153,7 @@ class ImageSet:
         *,
         positive: Any = None,
         groups: Mapping[str, Sequence[Any]] | None = None,
+        cuts: Sequence[float] | None = None,
         channels: int | None = None,
         workers: int | None = None,
     ) -> ImageSet:
@@ -173,19 +174,23 @@ class ImageSet:
             positive: the value, or a list of values, of class 1; all others are class 0.
             groups: name -> values of the attribute; default: a group for each value, sorted.
                 Values in no group, and empty ones, are unknown.
-            channels: 1 reads grey images; default: as many as `mean` has.
+            cuts: of a number such as age, instead of groups; a value on a cut is above it.
+            channels: 1 reads grey images, 3 colours; default: as many as `mean` has numbers.
             workers: threads that decode; default: one a core.
         """
         for column in (image, label, attribute, *([patient] if patient else [])):
             if column not in df:
                 raise UserError(f"no column {column!r}{nearest(column, df.columns)}")
-        index, names = group_column(df[attribute], groups)
-        options = _images(size, len(mean) if channels is None else channels, mean, std)
+        labels, (index, names) = (
+            label_column(df[label], positive),
+            group_column(df[attribute], groups, cuts),
+        )
+        options = _images(size, channels or (1 if len(mean) == 1 else 3), mean, std)
         pixels = read_files([Path(root) / path for path in df[image]], options, workers)
         return cls(
             HeldImages(pixels),
             np.arange(len(df)),
-            label_column(df[label], positive),
+            labels,
             index,
             names,
             df[patient].to_numpy(object) if patient else None,

@@ -13,6 +13,7 @@ weighting; the tests hold them against scikit-learn and fairlearn.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,6 @@ import pandas as pd
 from ..errors import UserError
 from .bootstrap import RankedPairs, resample_counts
 from .metrics import ECE_BINS, groups_left_out
-from .words import HIGHER_IS_BETTER, LOWER_IS_BETTER
 
 COLUMNS = ["metric", "value", "low", "high", "n", "reason"]
 # Of everybody and of each group. n: which images a value rests on.
@@ -39,6 +39,8 @@ RATES = {
     "ece": "all",
     "brier": "all",
 }
+WORST_IS_LOWEST = {"auc", "accuracy", "balanced_accuracy", "tpr", "tnr", "ppv", "f1"}
+WORST_IS_HIGHEST = {"fpr", "fnr", "ece", "brier"}
 CRITERIA = {
     "spd": "demographic parity: difference of the selection rates",
     "demographic_parity_ratio": "ratio of the selection rates",
@@ -197,21 +199,21 @@ class _Audited:
             found |= {f"{metric}[{name}]": value for metric, value in values.items()}
         counted = [by_group[group] for group in self.counted]
         for metric in RATES if len(counted) > 1 else ():
-            values = np.stack([group[metric] for group in counted])
-            low, high = values.min(axis=0), values.max(axis=0)
+            stacked = np.stack([group[metric] for group in counted])
+            low, high = stacked.min(axis=0), stacked.max(axis=0)
             found[f"{metric}_difference"] = high - low
             with np.errstate(invalid="ignore", divide="ignore"):
                 found[f"{metric}_ratio"] = low / high
-            if metric in HIGHER_IS_BETTER | LOWER_IS_BETTER:
-                found[f"{metric}_worst"] = low if metric in HIGHER_IS_BETTER else high
+            if metric in WORST_IS_LOWEST | WORST_IS_HIGHEST:
+                found[f"{metric}_worst"] = low if metric in WORST_IS_LOWEST else high
         if len(counted) > 1:
-            differences = found["tpr_difference"], found["fpr_difference"]
+            tpr, fpr = found["tpr_difference"], found["fpr_difference"]
             found |= {
                 "spd": found["selection_rate_difference"],
                 "demographic_parity_ratio": found["selection_rate_ratio"],
-                "eopp": found["tpr_difference"],
-                "eodds": sum(differences) / 2,
-                "eodds_max": np.maximum(*differences),
+                "eopp": tpr,
+                "eodds": (tpr + fpr) / 2,
+                "eodds_max": np.maximum(tpr, fpr),
                 "equalized_odds_ratio": np.minimum(found["tpr_ratio"], found["fpr_ratio"]),
                 "auc_min": found["auc_worst"],
                 "auc_gap": found["auc_difference"],
@@ -283,18 +285,23 @@ class _Audited:
             counts = resample_counts(strata, min(size, resamples - start), rng)
             chunks.append(self.evaluate(counts[units]))
         tails = [50.0 * (1 - level), 50.0 * (1 + level)]
-        for row, metric in enumerate(frame["metric"]):
-            if metric not in chunks[0] or np.isnan(frame.loc[row, "value"]):
-                continue
-            drawn = np.concatenate([chunk[metric] for chunk in chunks])
-            defined = drawn[~np.isnan(drawn)]
-            if not len(defined):
-                continue
-            frame.loc[row, ["low", "high"]] = np.percentile(defined, tails)
-            if len(defined) < len(drawn):
-                gone = f"undefined in {len(drawn) - len(defined)} of {len(drawn)} resamples"
-                before = frame.loc[row, "reason"]
-                frame.loc[row, "reason"] = gone if pd.isna(before) else f"{before}; {gone}"
+        columns: dict[str, list[Any]] = {"low": [], "high": [], "reason": []}
+        for metric, value, reason in frame[["metric", "value", "reason"]].itertuples(index=False):
+            low = high = np.nan
+            remarks = [] if pd.isna(reason) else [reason]
+            if metric in chunks[0] and not np.isnan(value):
+                drawn = np.concatenate([chunk[metric] for chunk in chunks])
+                defined = drawn[~np.isnan(drawn)]
+                if len(defined):
+                    low, high = np.percentile(defined, tails)
+                if len(defined) < len(drawn):
+                    gone = len(drawn) - len(defined)
+                    remarks.append(f"undefined in {gone} of {len(drawn)} resamples")
+            columns["low"].append(low)
+            columns["high"].append(high)
+            columns["reason"].append("; ".join(remarks) or None)
+        for name, column in columns.items():
+            frame[name] = pd.Series(column, dtype=frame[name].dtype)
 
     def _units(self, patients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """What is drawn: the unit of each image, and the stratum of each unit.
@@ -308,7 +315,6 @@ class _Audited:
         units, _ = pd.factorize(patients)
         unknown = units < 0
         units[unknown] = units.max() + 1 + np.arange(int(unknown.sum()))
-        kinds = (
-            pd.Series(cells).groupby(units).agg(lambda own: " ".join(map(str, sorted(set(own)))))
-        )
+        of_unit = pd.Series(cells).groupby(units)
+        kinds = of_unit.agg(lambda own: " ".join(map(str, sorted(set(own)))))
         return units, pd.factorize(kinds)[0]

@@ -232,7 +232,7 @@ def build(backbone: Backbone, seed: int) -> Classifier:
 
 def _load_extractor(classifier: Classifier, path: Path) -> None:
     """Extractor weights from a safetensors file, with or without the prefix `extractor.`."""
-    state = {name.removeprefix("extractor."): value for name, value in _read(path).items()}
+    state = {name.removeprefix("extractor."): value for name, value in read_state(path).items()}
     try:
         missing, unexpected = classifier.extractor.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -244,7 +244,8 @@ def _load_extractor(classifier: Classifier, path: Path) -> None:
         raise UserError(f"{path}: {len(foreign)} unknown tensors, first {foreign[:3]}")
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU."""
     if not path.is_file():
         raise UserError(f"no weights file {path}")
     try:
@@ -272,7 +273,7 @@ def attach_unit_mask(classifier: Classifier, layer: str, mask: Tensor) -> None:
         setattr(module, UNIT_MASK, mask)
 
 
-def save(classifier: Classifier, path: Path, metadata: dict[str, str] | None = None) -> None:
+def save(classifier: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write all weights and buffers; the file appears whole or not at all."""
     state = {
         name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()
@@ -287,7 +288,7 @@ def load(path: Path, backbone: Backbone) -> Classifier:
     Raises:
         UserError: the file is missing, damaged, or of another architecture.
     """
-    state = _read(path)
+    state = read_state(path)
     classifier = build(backbone.model_copy(update={"weights": None}), seed=0)
     for name, value in state.items():
         layer, _, last = name.rpartition(".")
@@ -324,5 +325,6 @@ __all__ = [
     "import_torchvision",
     "load",
     "read_metadata",
+    "read_state",
     "save",
 ]

@@ -10,6 +10,8 @@ whose class, names, device and flags so are its own.
 from __future__ import annotations
 
 import copy
+import importlib
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -18,7 +20,7 @@ from torch.nn.utils import parametrize
 
 from ..errors import UserError, nearest
 from .inference import inference
-from .networks import UNIT_MASK, Classifier, attach_unit_mask
+from .networks import UNIT_MASK, Classifier, attach_unit_mask, read_state
 from .samples import Samples
 
 HEAD = "head.1."  # of a `Classifier`: the names of the last layer's weights
@@ -138,6 +140,32 @@ class Wrapped:
             state |= {f"{self._head}.{name}": v for name, v in start.state_dict().items()}
         model.load_state_dict(state)
         return model.eval()
+
+
+def load(architecture: str, weights: Path) -> nn.Module:
+    """A user's network with its weights, in eval mode.
+
+    Args:
+        architecture: "package.module:function" that returns it.
+        weights: its state dictionary, a safetensors file.
+
+    Raises:
+        UserError: either cannot be loaded, or they do not fit.
+    """
+    module, _, function = architecture.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"architecture {architecture!r} cannot be loaded: {error}") from error
+    model = make()
+    if not isinstance(model, nn.Module):
+        raise UserError(f"architecture {architecture!r} returns a {type(model).__name__}")
+    try:
+        model.load_state_dict(read_state(weights))
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise UserError(f"{weights} does not fit {architecture!r}: {first[0].strip()}") from error
+    return model.eval()
 
 
 def find_last_layer(model: nn.Module, images: Tensor, head: str | None = None) -> LastLayer:

@@ -1,10 +1,11 @@
 """What a change reruns, and why, before anything runs.
 
-    python workflow/scripts/what_changed.py --profile profiles/demo [--configfile FILE] [target ...]
+    swift-debias what-changed --profile profiles/demo [--configfile FILE] [target ...]
 
 A dry run, told by rule: how many jobs would run, how many of them for a reason of their own, and
 the reason: which param changed from what to what, or that the code has changed. `make what-changed`
-calls it. It asks for Snakemake's own plan and guesses nothing from files.
+calls it. It asks for Snakemake's own plan and guesses nothing from files. Snakemake is imported
+only where it is asked: the rest of the library does without.
 """
 
 from __future__ import annotations
@@ -20,17 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from snakemake.api import SnakemakeApi
-from snakemake.settings.enums import Quietness, RerunTrigger
-from snakemake.settings.types import (
-    ConfigSettings,
-    DAGSettings,
-    OutputSettings,
-    ResourceSettings,
-    SchedulingSettings,
-)
 
-SNAKEFILE = Path(__file__).resolve().parents[2] / "Snakefile"
+from ..errors import UserError
+
+SNAKEFILE = Path("Snakefile")  # in the folder of the project
 TRIGGERS = ("mtime", "params", "input")  # as in every profile
 LONGEST = 60  # characters of a value that are shown
 SHOWN = 8  # changed keys or files of a reason that are shown
@@ -41,12 +35,26 @@ def planned(configfiles: list[Path], targets: set[str]) -> list[dict[str, Any]]:
 
     A job without reasons only follows another one: Snakemake looks no further then.
     """
+    try:
+        from snakemake.api import SnakemakeApi
+        from snakemake.settings.enums import Quietness, RerunTrigger
+        from snakemake.settings.types import (
+            ConfigSettings,
+            DAGSettings,
+            OutputSettings,
+            ResourceSettings,
+            SchedulingSettings,
+        )
+    except ImportError as error:
+        raise UserError("what-changed needs Snakemake: pip install snakemake") from error
+    if not SNAKEFILE.is_file():
+        raise UserError(f"no Snakefile in {Path.cwd()}: call it in the folder of the project")
     output = OutputSettings(quiet={Quietness.ALL})
     with SnakemakeApi(output) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
             config_settings=ConfigSettings(configfiles=configfiles),
-            snakefile=SNAKEFILE,
+            snakefile=SNAKEFILE.resolve(),
         )
         triggers = frozenset(RerunTrigger.parse_choices_set(TRIGGERS))
         dag_api = workflow.dag(DAGSettings(targets=targets, rerun_triggers=triggers))
@@ -172,20 +180,22 @@ def told(jobs: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
     parser.add_argument("--profile", type=Path, help="its configfile is taken")
     parser.add_argument("--configfile", type=Path, nargs="+", help="instead of the profile's")
     parser.add_argument("--json", action="store_true", help="every job with its reasons")
     parser.add_argument("targets", nargs="*", help="default: everything")
-    options = parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print what would run."""
     configfiles = options.configfile or []
     if options.profile and not configfiles:
-        profile = yaml.safe_load((options.profile / "config.yaml").read_text())
+        file = options.profile / "config.yaml"
+        if not file.is_file():
+            raise UserError(f"no profile {options.profile}: {file} is not there")
+        profile = yaml.safe_load(file.read_text())
         configfiles = [Path(name) for name in profile.get("configfile", [])]
     jobs = planned([path.resolve() for path in configfiles], set(options.targets))
     sys.stdout.write(json.dumps(jobs, indent=1) + "\n" if options.json else told(jobs))
-
-
-if __name__ == "__main__":
-    main()

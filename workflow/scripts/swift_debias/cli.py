@@ -1,0 +1,258 @@
+"""The command line: `swift-debias audit | debias | schema | what-changed`.
+
+A mistake of the user is told in one line, with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .api import Debiaser, ImageSet
+
+AUDIT = """example:
+  swift-debias audit scores.csv --label y --score p --group sex --patient patient_id
+
+writes scores.audit.html and scores.audit.csv beside the table."""
+DEBIAS = """example:
+  swift-debias debias --table t.csv --image path --label y --group sex --patient patient_id \\
+      --model m.safetensors --architecture mymodels:resnet --out fair --set epochs=5
+
+writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
+history.csv, cost.json, and audits of the held-out images before and after."""
+SCHEMA = """examples:
+  swift-debias schema > schema.json         JSON Schema of the workflow's configuration
+  swift-debias schema --write config        config/README.md and config/schema.json"""
+WHAT_CHANGED = """example, in the folder of the project:
+  swift-debias what-changed --profile profiles/demo"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"swift-debias: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .run import what_changed
+
+    parser = argparse.ArgumentParser("swift-debias", description=_first_line(__doc__))
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="command")
+
+    def add(name: str, run: Any, example: str) -> argparse.ArgumentParser:
+        text = _first_line(run.__doc__)
+        made = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=example,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(command=run)
+        return made
+
+    audit = add("audit", _audit, AUDIT)
+    audit.add_argument("table", type=Path, help="a .csv or .parquet, one row an image")
+    audit.add_argument("--score", required=True, help="column of the probability of class 1")
+    audit.add_argument("--threshold", type=float, default=0.5, help="default: %(default)s")
+    audit.add_argument("--out", type=Path, help="path of the files without its ending")
+    debias = add("debias", _debias, DEBIAS)
+    debias.add_argument("--table", type=Path, required=True, help="a .csv or .parquet of images")
+    debias.add_argument("--image", required=True, help="column of the image's path")
+    debias.add_argument("--root", type=Path, help="folder of the images; default: the table's")
+    debias.add_argument("--model", type=Path, required=True, help="its weights, safetensors")
+    debias.add_argument(
+        "--architecture", required=True, help="module:function that returns the network"
+    )
+    debias.add_argument("--method", default="SWiFT", help="default: %(default)s")
+    debias.add_argument("--size", type=int, default=224, help="pixels a side; %(default)s")
+    for name in ("mean", "std"):
+        debias.add_argument(f"--{name}", type=float, nargs="+", help="default: ImageNet's")
+    debias.add_argument(
+        "--external", type=float, default=0.6, help="share to debias on; %(default)s"
+    )
+    debias.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    debias.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings")
+    debias.add_argument("--out", type=Path, default=Path("debiased"), help="default: %(default)s")
+    for command in (audit, debias):
+        command.add_argument("--label", required=True, help="column of the label, 0 and 1")
+        command.add_argument("--positive", nargs="+", help="values of class 1, where not 0 and 1")
+        command.add_argument("--group", required=True, help="column of the sensitive attribute")
+        command.add_argument("--cuts", type=float, nargs="+", help="cut a number, e.g. age, here")
+        command.add_argument("--patient", help="column of the patient")
+    schema = add("schema", _schema, SCHEMA)
+    schema.add_argument("--write", type=Path, metavar="FOLDER", help="write both files here")
+    what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
+    return parser
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0]
+
+
+def _audit(options: argparse.Namespace) -> None:
+    """Audit anybody's scores: metrics by group, fairness, intervals; no model is needed."""
+    import numpy as np
+    import pandas as pd
+
+    from .data.columns import group_column, label_column
+    from .evaluation.audit import audit
+
+    table = _read_table(options.table)
+    _need(table, options.label, options.score, options.group, options.patient)
+    groups, names = group_column(table[options.group], cuts=options.cuts)
+    numbers = pd.to_numeric(table[options.score], errors="coerce")
+    if numbers.isna().any():
+        wrong = table.loc[numbers.isna(), options.score].iloc[0]
+        raise UserError(f"column {options.score!r} must hold numbers; there is {wrong!r}")
+    frame = audit(
+        label_column(table[options.label], options.positive),
+        groups,
+        numbers.to_numpy(np.float64),
+        names,
+        table[options.patient].to_numpy(object) if options.patient else None,
+        threshold=options.threshold,
+    )
+    _write_audit(frame, options.out or options.table.with_suffix(".audit"), options)
+
+
+def _write_audit(frame: pd.DataFrame, out: Path, options: argparse.Namespace) -> None:
+    """The HTML and the CSV file of an audit."""
+    from .files import write_text
+    from .report import audit_page
+
+    drawn = f"whole patients ({options.patient})" if options.patient else "images"
+    facts = {
+        "Table": str(getattr(options, "table", "")),
+        "Sensitive attribute": options.group,
+        "Decision for class 1": f"score of at least {getattr(options, 'threshold', 0.5):g}",
+        "Intervals": f"1,000 resamples of {drawn} within label and group",
+    }
+    heading = f"Audit of {options.table.name} by {options.group}"
+    html, csv = (out.with_name(out.name + ending) for ending in (".html", ".csv"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(html, audit_page.page(frame, heading, facts))
+    write_text(csv, frame.to_csv(index=False))
+    print(f"{html}\n{csv}")
+
+
+def _debias(options: argparse.Namespace) -> None:
+    """Debias a classifier of your own on a table of images; writes weights, history and audits."""
+    from . import api
+    from .config.schema import IMAGENET_MEAN, IMAGENET_STD
+
+    if options.method not in api.CLASSES:
+        raise UserError(f"no method {options.method!r}{nearest(options.method, api.CLASSES)}")
+    estimator = api.CLASSES[options.method](seed=options.seed, **_settings(options.set))
+    table = _read_table(options.table)
+    images = api.ImageSet.from_frame(
+        table,
+        options.image,
+        options.label,
+        options.group,
+        options.patient,
+        options.size,
+        options.mean or IMAGENET_MEAN,
+        options.std or IMAGENET_STD,
+        options.table.parent if options.root is None else options.root,
+        positive=options.positive,
+        cuts=options.cuts,
+    )
+    _fit_and_write(estimator, images, options)
+
+
+def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Namespace) -> None:
+    """Debias on one part of the images, audit on the other, write everything."""
+    from . import api
+    from .files import write_json, write_text
+    from .learning import networks, wrapped
+
+    sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
+    model = wrapped.load(options.architecture, options.model)
+    external, test = images.split(options.external, options.seed)
+    print(f"debias on {external}\naudit on {test}")
+    estimator.fit(model, external)
+    options.out.mkdir(parents=True, exist_ok=True)
+    networks.save(estimator.model_, options.out / "model.safetensors")
+    write_text(options.out / "history.csv", estimator.history_.to_csv(index=False))
+    write_json(options.out / "cost.json", estimator.cost_)
+    for name, scores in (
+        ("audit_before", api.predict_proba(model, test, estimator.device)),
+        ("audit", estimator.predict_proba(test)),
+    ):
+        _write_audit(api.audit(scores, test), options.out / name, options)
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` pairs, values as in YAML."""
+    import yaml
+
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set needs KEY=VALUE, not {pair!r}")
+        read = yaml.safe_load(value)
+        settings[key] = tuple(read) if isinstance(read, list) else read
+    return settings
+
+
+def _schema(options: argparse.Namespace) -> None:
+    """Print the JSON Schema of the configuration, or write it and config/README.md."""
+    from . import methods
+    from .config import document
+    from .data import adapters
+    from .files import write_text
+
+    models = adapters.options_models(), methods.settings_models()
+    text = json.dumps(document.json_schema(*models), indent=1) + "\n"
+    if options.write is None:
+        sys.stdout.write(text)
+        return
+    write_text(options.write / "schema.json", text)
+    write_text(options.write / "README.md", document.document(*models))
+
+
+def _what_changed(options: argparse.Namespace) -> None:
+    """Say what a change of the configuration or the code reruns, and why, before it runs."""
+    from .run import what_changed
+
+    what_changed.run(options)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _need(table: pd.DataFrame, *columns: str | None) -> None:
+    """Refuse names of columns that are not there."""
+    for column in filter(None, columns):
+        if column not in table:
+            raise UserError(f"no column {column!r}{nearest(column, table.columns)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
