@@ -24,6 +24,7 @@ try:
         PROJECT,
         algorithms=methods.settings_models(),
         adapters=adapters.options_models(),
+        files=workflow.configfiles,
     )
 except UserError as error:
     raise WorkflowError(str(error))
