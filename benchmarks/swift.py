@@ -224,7 +224,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
         fraction=1,
         finetuning=finetuning,
         seed=0,
-        say=lambda text: None,
+        info=lambda text: None,
     )
     times["reading"] = clock() - start
 

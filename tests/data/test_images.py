@@ -327,9 +327,9 @@ def interrupted(tmp_path: Path, monkeypatch) -> tuple[Path, list[str], list[byte
     with pytest.raises(StoppedError):
         cache(tmp_path, names, progress=stop_after(2))
     decoded: list[bytes] = []
-    real = decode.decode
+    real = decoding.decode
     monkeypatch.setattr(
-        decode, "decode", lambda data, options: (decoded.append(data), real(data, options))[1]
+        decoding, "decode", lambda data, options: (decoded.append(data), real(data, options))[1]
     )
     return tmp_path, names, decoded
 
