@@ -36,6 +36,7 @@ from benchmarks.importance import calibrate
 from benchmarks.scaling import take
 from benchmarks.training_step import make_context, write_cache
 
+from swift_debias import methods
 from swift_debias.config.schema import Backbone, Compute, Finetuning
 from swift_debias.data.image_cache import CachedImages
 from swift_debias.importance.shared import shared_importance
@@ -68,7 +69,7 @@ def do_job(
     elif job == "importance":
         calibrate(classifier, samples.draw(torch.arange(4)))  # an untrained EfficientNet's vanish
         classifier.head.linear.weight.data.mul_(1e-3)  # and other untrained networks' saturate
-        shared_importance(classifier, external, Finetuning(), batch, 0)
+        shared_importance(classifier, external, Finetuning(), batch, 0, methods.importances())
     elif job == "debias":
         ones = {name: torch.ones_like(p) for name, p in classifier.named_parameters()}
         kinds = ("minibatch.balanced.bias", "minibatch.balanced.prediction")

@@ -73,7 +73,9 @@ def run_method(name: str, samples: Samples, start: Classifier) -> None:
     context = make_context(BATCH, Compute(device=samples.device.type))
 
     def importance() -> store.Importance:
-        return shared_importance(classifier, external, Finetuning(min_cell=1), BATCH, 0)
+        return shared_importance(
+            classifier, external, Finetuning(min_cell=1), BATCH, 0, methods.importances()
+        )
 
     context.importance = importance
     method.debias(classifier, external, method.Settings(), context)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from swift_debias.config.schema import Images
+from swift_debias.data import decode as decoding
 from swift_debias.data import image_cache
 from swift_debias.data.decode import UnreadableError, decode
 from swift_debias.data.image_cache import CachedImages, build_cache, read_index
@@ -385,8 +386,8 @@ def test_a_killed_process_continues(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 import pandas as pd
-from swift_debias import images
-from swift_debias.settings import Images
+from swift_debias.data import image_cache as images
+from swift_debias.config.schema import Images
 images.BLOCK = 4
 root = Path({str(tmp_path)!r})
 manifest = pd.DataFrame({{"image_id": ["id-%d.png" % i for i in range(20)],

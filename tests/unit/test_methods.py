@@ -1023,7 +1023,9 @@ def test_methods_read_the_shared_importances(
 
     classifier, external = biased
     context = make_context()
-    importance = shared_importance(classifier, external, context.finetuning, 16, seed=0)
+    importance = shared_importance(
+        classifier, external, context.finetuning, 16, seed=0, wanted=methods.importances()
+    )
     assert set(importance) == set(methods.importances())
     context.importance = lambda: importance
     before = state_of(classifier)
@@ -1042,7 +1044,9 @@ def test_shared_importances_equal_those_of_each_part_alone(
 
     classifier, external = biased
     finetuning = make_context().finetuning
-    together = shared_importance(classifier, external, finetuning, 16, seed=0)
+    together = shared_importance(
+        classifier, external, finetuning, 16, seed=0, wanted=methods.importances()
+    )
     samples = external.full if part == "full" else external.balanced
     alone = estimators.per_sample(classifier, lambda: samples.batches(16))
     some = [name for name in methods.importances() if f".{part}." in name]
