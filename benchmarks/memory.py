@@ -43,7 +43,8 @@ from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, inference, loop
 from swift_debias.learning.context import set_trainable
 from swift_debias.learning.networks import build
-from swift_debias.methods import _external, swift
+from swift_debias.learning.samples import ExternalSet
+from swift_debias.methods import swift
 
 JOBS = ("train_baseline", "importance", "debias", "evaluate")
 
@@ -59,7 +60,7 @@ def do_job(
     classifier = build(Backbone(architecture=architecture), seed=0)
     classifier = devices.place(classifier, device, compute)
     samples = take(images, len(images), device)
-    external = _external.ExternalSet(samples, samples)
+    external = ExternalSet(samples, samples)
     context = make_context(batch, compute)
     if job == "train_baseline":
         set_trainable(classifier, extractor=True, head=True)

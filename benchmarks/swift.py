@@ -73,8 +73,8 @@ from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices
 from swift_debias.learning.context import Context
 from swift_debias.learning.networks import build, import_torchvision
-from swift_debias.learning.samples import make_samples
-from swift_debias.methods import _external, swift
+from swift_debias.learning.samples import ExternalSet, make_samples
+from swift_debias.methods import swift
 from swift_debias.methods.base import external_set, read_external
 
 
@@ -262,7 +262,7 @@ def importance_of_all_methods(case: Case, device: torch.device) -> None:
     """What the job `importance` computes for every method and ablation at once."""
     classifier = devices.place(copy.deepcopy(case.network).eval(), device, Compute())
     samples, balanced = read_external(case.table, case.open_images(), device, "auto")
-    external = _external.ExternalSet(samples, samples.subset(balanced))
+    external = ExternalSet(samples, samples.subset(balanced))
     shared_importance(classifier, external, Finetuning(), case.batch, 0, methods.importances())
 
 
