@@ -68,7 +68,8 @@ from swift_debias.config.schema import (
     Images,
     Optimizer,
 )
-from swift_debias.data.image_cache import CachedImages, build_cache
+from swift_debias.data.cache_building import build_cache
+from swift_debias.data.image_cache import CachedImages
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices
 from swift_debias.learning.context import Context
