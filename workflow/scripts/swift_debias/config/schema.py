@@ -288,6 +288,11 @@ class Method(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    like: str | None = Field(
+        None,
+        exclude=True,  # resolved when the config is read
+        description="Another variant, whose settings are taken over except its title.",
+    )
     algorithm: str = Field(description="Name of a file in workflow/scripts/swift_debias/methods/.")
     title: str | None = Field(None, description="Name in tables and figures; default: the key.")
     external_fraction: float = Field(

@@ -99,7 +99,7 @@ class Context:
         weights = losses.class_weights(samples.labels) if dataset else None
         return Combined(prediction, bias, weights, self.finetuning.eodds)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """A line in the job's log."""
         print(text, file=self.log, flush=True)
 
