@@ -142,7 +142,7 @@ def _write_audit(frame: pd.DataFrame, out: Path, options: argparse.Namespace) ->
         "Table": str(getattr(options, "table", "")),
         "Sensitive attribute": options.group,
         "Decision for class 1": f"score of at least {getattr(options, 'threshold', 0.5):g}",
-        "Intervals": f"1,000 resamples of {drawn} within label and group",
+        "Intervals": f"1,000 resamples of {drawn} of the same label and group",
     }
     heading = f"Audit of {options.table.name} by {options.group}"
     html, csv = (out.with_name(out.name + ending) for ending in (".html", ".csv"))

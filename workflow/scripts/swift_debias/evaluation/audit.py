@@ -7,7 +7,8 @@ value of the group that fares worst. The criteria of the field have their usual 
 whole patients where they are known.
 
 Values and intervals come from one set of formulas on weighted images, in which a resample is a
-weighting; the tests hold them against scikit-learn and fairlearn.
+weighting; the tests hold them against scikit-learn and fairlearn. A metric that somebody adds to
+metrics.py is here too, without an interval.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pandas as pd
 
 from ..errors import UserError
 from .bootstrap import RankedPairs, resample_counts
-from .metrics import ECE_BINS, groups_left_out
+from .metrics import ECE_BINS, OF_ROWS, Sample, groups_left_out, of_rows
 
 COLUMNS = ["metric", "value", "low", "high", "n", "reason"]
 # Of everybody and of each group. n: which images a value rests on.
@@ -42,13 +43,13 @@ RATES = {
 WORST_IS_LOWEST = {"auc", "accuracy", "balanced_accuracy", "tpr", "tnr", "ppv", "f1"}
 WORST_IS_HIGHEST = {"fpr", "fnr", "ece", "brier"}
 CRITERIA = {
-    "spd": "demographic parity: difference of the selection rates",
+    "spd": "difference of the selection rates",
     "demographic_parity_ratio": "ratio of the selection rates",
-    "eopp": "equal opportunity: difference of the TPR",
-    "eodds": "equalized odds: mean of the differences of TPR and FPR",
-    "eodds_max": "equalized odds: larger of the differences of TPR and FPR",
+    "eopp": "difference of the TPR",
+    "eodds": "mean of the differences of TPR and FPR",
+    "eodds_max": "larger of the differences of TPR and FPR",
     "equalized_odds_ratio": "smaller of the ratios of TPR and FPR",
-    "auc_min": "AUC of the worst group",
+    "auc_min": "smallest AUC of a group",
     "auc_gap": "difference of the AUC",
 }
 FEW = 10  # images of a label in a group: fewer are pointed out
@@ -178,6 +179,7 @@ class _Audited:
         min_group: int,
     ) -> None:
         decided = (scores >= threshold).astype(np.int64)
+        self.sample = Sample(labels, groups, scores, decided)
         self.labels, self.groups, self.names, self.threshold = labels, groups, names, threshold
         rows = [np.flatnonzero(groups == group) for group in range(len(names))]
         self.everybody = _Members(labels, scores, decided, np.arange(len(labels)))
@@ -239,9 +241,25 @@ class _Audited:
             values |= dict.fromkeys(CRITERIA, np.nan)
         for metric, value in values.items():
             rows.append((metric, value, *self._rests_on(metric, value)))
+        rows += self._added()
         frame = pd.DataFrame(rows, columns=["metric", "value", "n", "reason"])
         frame = frame.assign(low=np.nan, high=np.nan)[COLUMNS]
         return frame.astype({"value": "float64", "n": "int64", "reason": "string"})
+
+    def _added(self) -> list[tuple[str, float, int, str | None]]:
+        """The metrics of metrics.py that have no formula here, overall and by group."""
+        if set(OF_ROWS) <= set(RATES):
+            return []
+        parts = {"": self.sample} | {
+            f"[{name}]": self.sample.where(self.groups == group)
+            for group, name in enumerate(self.names)
+        }
+        return [
+            (row.metric, np.nan if row.value is None else row.value, row.n, row.reason)
+            for suffix, sample in parts.items()
+            for row in of_rows(sample, suffix)
+            if row.metric.partition("[")[0] not in RATES
+        ]
 
     def _rests_on(self, metric: str, value: float) -> tuple[int, str | None]:
         """How many images a value rests on; why there is none, or what to mind about it."""

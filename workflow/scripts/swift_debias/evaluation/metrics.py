@@ -260,14 +260,14 @@ def score_dataset(
     sample = everything.where(known)
     cells = [sample.where(sample.attributes == group) for group in range(groups)]
     rows = [Row("n_unknown", float(np.sum(~known)), len(part))]
-    rows += _of_rows(sample, "")
-    by_group = {group: _of_rows(cell, f"[{group}]") for group, cell in enumerate(cells)}
+    rows += of_rows(sample, "")
+    by_group = {group: of_rows(cell, f"[{group}]") for group, cell in enumerate(cells)}
     for group, cell in enumerate(cells):
         rows += [Row(f"n[{group}]", float(cell.n), cell.n), *by_group[group]]
     return rows + _between_groups(cells, by_group, min_group)
 
 
-def _of_rows(sample: Sample, suffix: str) -> list[Row]:
+def of_rows(sample: Sample, suffix: str) -> list[Row]:
     """The metrics that need no second group, of a whole data set or of one group."""
     positives = _positives(sample)
     negatives = sample.n - positives

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..evaluation.audit import CRITERIA, RATES
+from ..evaluation.metrics import OF_ROWS
 from ..evaluation.words import MISSING, title
 
 STYLE = Path(__file__).with_name("assets") / "report.css"
@@ -24,9 +25,11 @@ svg rect { fill: #f0edf0; }
 p.lead { max-width: 46rem; }
 """
 NAMES = {
+    "tnr": "TNR (specificity)",
+    "fnr": "FNR",
+    "f1": "F1",
     "prevalence": "Prevalence of class 1",
     "tpr": "TPR (sensitivity)",
-    "tnr": "TNR (specificity)",
     "ppv": "PPV (precision)",
     "spd": "Demographic parity difference",
     "eopp": "Equal opportunity difference",
@@ -92,7 +95,7 @@ def _metrics(rows: Mapping[str, object], groups: list[str]) -> str:
     columns = ["", *(f"[{name}]" for name in groups), "_difference", "_ratio", "_worst"]
     lines = [
         [escape(_name(metric)), *(_cell(rows.get(metric + column)) for column in columns)]
-        for metric in RATES
+        for metric in [*RATES, *(name for name in OF_ROWS if name not in RATES)]
     ]
     heads = ["Metric", "Overall", *map(escape, groups), "Difference", "Ratio", "Worst group"]
     return _table(heads, lines)

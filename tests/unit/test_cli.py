@@ -1,0 +1,219 @@
+"""The command line: what its commands write, and how mistakes are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import Browser, start_browser
+
+from swift_debias import cli
+
+PROJECT = Path(__file__).resolve().parents[2]
+SAMPLE = PROJECT / "resources" / "samples" / "pad_ufes_20"
+HOSTILE = "<script>alert('no')</script>"
+
+
+def make_table(path: Path, n: int = 200) -> pd.DataFrame:
+    """Scores of people of two sexes; one group's name tries to break out of the page."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, n)
+    frame = pd.DataFrame({"y": y, "p": np.clip(0.3 * y + 0.7 * rng.random(n), 0, 1)})
+    frame["sex"] = rng.choice(np.array(["f", HOSTILE, None], object), n, p=[0.5, 0.4, 0.1])
+    frame["age"] = rng.integers(20, 90, n)
+    frame["id"] = rng.integers(0, 90, n)
+    frame.to_csv(path, index=False)
+    return frame
+
+
+AUDIT = ["--label", "y", "--score", "p", "--group", "sex"]
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    make_table(folder / "scores.csv")
+    assert cli.main(["audit", str(folder / "scores.csv"), *AUDIT, "--patient", "id"]) == 0
+    return folder
+
+
+def test_audit_writes_what_fairlearn_says(audited: Path) -> None:
+    from fairlearn.metrics import MetricFrame, demographic_parity_difference, selection_rate
+    from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+
+    table = pd.read_csv(audited / "scores.csv").dropna(subset=["sex"])
+    decided = (table["p"] >= 0.5).astype(int)
+    by = {"sensitive_features": table["sex"]}
+    rows = pd.read_csv(audited / "scores.audit.csv").set_index("metric")
+    functions = {"accuracy": accuracy_score, "tpr": recall_score, "selection_rate": selection_rate}
+    frame = MetricFrame(metrics=functions, y_true=table["y"], y_pred=decided, **by)
+    for metric in functions:
+        assert rows.loc[metric, "value"] == pytest.approx(frame.overall[metric])
+        assert rows.loc[f"{metric}_difference", "value"] == pytest.approx(
+            frame.difference()[metric]
+        )
+        assert rows.loc[f"{metric}_ratio", "value"] == pytest.approx(frame.ratio()[metric])
+        for group, value in frame.by_group[metric].items():
+            assert rows.loc[f"{metric}[{group}]", "value"] == pytest.approx(value)
+    assert rows.loc["auc", "value"] == pytest.approx(roc_auc_score(table["y"], table["p"]))
+    spd = demographic_parity_difference(table["y"], decided, **by)
+    assert rows.loc["spd", "value"] == pytest.approx(spd)
+    assert rows.loc["auc", "low"] < rows.loc["auc", "value"] < rows.loc["auc", "high"]
+    assert rows.loc["n_unknown", "value"] == 200 - len(table)
+
+
+def test_audit_cuts_numbers_and_moves_the_threshold(tmp_path: Path) -> None:
+    frame = make_table(tmp_path / "scores.csv")
+    options = ["--label", "y", "--score", "p", "--group", "age", "--cuts", "40", "65"]
+    options += ["--threshold", "0.7", "--out", str(tmp_path / "new" / "by_age")]
+    assert cli.main(["audit", str(tmp_path / "scores.csv"), *options]) == 0
+    rows = pd.read_csv(tmp_path / "new" / "by_age.csv").set_index("metric")
+    middle = frame[(frame["age"] >= 40) & (frame["age"] < 65)]
+    assert rows.loc["n[40 to 65]", "value"] == len(middle)
+    rate = (middle["p"] >= 0.7).mean()
+    assert rows.loc["selection_rate[40 to 65]", "value"] == pytest.approx(rate)
+    assert {"n[below 40]", "n[from 65]"} <= set(rows.index)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.csv", *AUDIT], "no file missing.csv"),
+        (["scores.csv", *AUDIT[:-1], "sexe"], "no column 'sexe'; did you mean 'sex'?"),
+        (["scores.csv", *AUDIT[:-1], "age"], "cut it first"),
+        (["scores.csv", "--label", "age", *AUDIT[2:]], "labels must be 0 and 1"),
+        (["scores.csv", *AUDIT[:3], "sex", *AUDIT[4:]], "must hold numbers"),
+        (["scores.csv", *AUDIT[:3], "age", *AUDIT[4:]], "must be probabilities"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: list[str], message: str, audited: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(audited)
+    assert cli.main(["audit", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1 and told.startswith("swift-debias: error:")
+
+
+@pytest.mark.parametrize("command", ["audit", "debias", "schema", "what-changed"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    assert f"  swift-debias {command}" in capsys.readouterr().out
+
+
+def test_schema_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["schema"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert cli.main(["schema", "--write", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "schema.json").read_text()) == printed
+    assert "prediction_weight_1" in (tmp_path / "README.md").read_text()
+
+
+NETWORK = """
+from torch import nn
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Somebody's folder: a network, its weights, a table of real images; the command's options."""
+    import torch
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    Path("mynetwork.py").write_text(NETWORK)
+    scope: dict[str, object] = {}
+    exec(NETWORK, scope)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(scope["network"]().state_dict(), "m.safetensors")  # type: ignore[operator]
+    table = pd.read_csv(SAMPLE / "table.csv")
+    table[table["gender"].notna()].iloc[:120].to_csv("t.csv", index=False)
+    options = ["--table", "t.csv", "--image", "file", "--root", str(SAMPLE / "images")]
+    options += ["--label", "diagnostic", "--positive", "BCC", "SCC", "MEL", "--group", "gender"]
+    options += ["--patient", "patient_id", "--model", "m.safetensors", "--size", "24"]
+    return [*options, "--architecture", "mynetwork:network", "--out", "fair"]
+
+
+def test_debias_writes_weights_history_and_audits(own: list[str]) -> None:
+    from safetensors.torch import load_file
+
+    settings = ["epochs=1", "batch_size=16", "min_cell=2", "lr_extractor=0.01"]
+    assert cli.main(["debias", *own, "--set", *settings]) == 0
+    before, after = load_file("m.safetensors"), load_file("fair/model.safetensors")
+    assert list(before) == list(after)
+    assert any(not before[name].equal(after[name]) for name in before)
+    assert pd.read_csv("fair/history.csv")["stage"].tolist() == ["step1", "step2"]
+    assert json.loads(Path("fair/cost.json").read_text())["parameters_changed"] > 0
+    audits = [pd.read_csv(f"fair/{name}.csv") for name in ("audit_before", "audit")]
+    assert audits[0]["metric"].tolist() == audits[1]["metric"].tolist()
+    assert not audits[0]["value"].equals(audits[1]["value"])
+    assert Path("fair/audit.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--method", "SWIFTY"], "no method 'SWIFTY'; did you mean 'SWiFT'"),
+        (["--set", "epoch=1"], "did you mean 'epochs'"),
+        (["--set", "epochs"], "KEY=VALUE"),
+        (["--architecture", "mynetwork:net"], "cannot be loaded"),
+        (["--architecture", "torch.nn:Flatten"], "does not fit"),
+        (["--model", "t.csv"], "not a safetensors file"),
+    ],
+)
+def test_mistakes_of_debias(
+    more: list[str], message: str, own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["debias", *own, *more]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1, told
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(audited: Path) -> Iterator[Browser]:
+    browser = start_browser(audited / "profile")
+    try:
+        browser.open((audited / "scores.audit.html").as_uri())
+        yield browser
+    finally:
+        browser.close()
+
+
+def test_browser_shows_the_audit_and_fetches_nothing(browser: Browser, audited: Path) -> None:
+    browser.ask("1")  # collects what came meanwhile
+    said = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+    assert [event for event in browser.events if event["method"] in said] == []
+    urls = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert [url.rpartition("/")[2] for url in urls] == ["scores.audit.html"]
+    rows = pd.read_csv(audited / "scores.audit.csv").set_index("metric")
+    cells = browser.ask(
+        "[...document.querySelectorAll('table')].map(t => [...t.rows].map(r => "
+        "[...r.cells].map(c => c.innerText.trim().split(/\\s/)[0])))"
+    )
+    counts, criteria, metrics = cells[:3]
+    assert counts[1][1] == str(int(rows.loc[f"n[{HOSTILE}]", "value"]))  # sorted: '<' before 'f'
+    assert criteria[1][2] == f"{rows.loc['spd', 'value']:.3f}"
+    auc = [rows.loc[name, "value"] for name in ("auc", f"auc[{HOSTILE}]", "auc[f]")]
+    assert metrics[1][1:4] == [f"{value:.3f}" for value in auc]
+    assert browser.ask("document.querySelectorAll('script').length") == 0
+    wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert browser.ask(wide)
