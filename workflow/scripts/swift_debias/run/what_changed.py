@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from ..config import strict_yaml
 from ..errors import UserError
 
 SNAKEFILE = Path("Snakefile")  # in the folder of the project
@@ -197,5 +198,9 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"no profile {options.profile}: {file} is not there")
         profile = yaml.safe_load(file.read_text())
         configfiles = [Path(name) for name in profile.get("configfile", [])]
+    for path in configfiles:
+        if not path.is_file():
+            raise UserError(f"no file {path}")
+        strict_yaml.read(path)  # Snakemake's own message is a traceback
     jobs = planned([path.resolve() for path in configfiles], set(options.targets))
     sys.stdout.write(json.dumps(jobs, indent=1) + "\n" if options.json else told(jobs))
