@@ -251,6 +251,51 @@ def test_pruned_channels_are_folded_into_the_weights(
         sd.DiffPrune(**QUICK).fit(model, parts[0])
 
 
+def test_fit_leaves_the_process_as_it_was(parts: tuple[sd.ImageSet, sd.ImageSet]) -> None:
+    """Random state, determinism and threads of somebody else's program are not ours to change."""
+
+    def state() -> tuple[Any, ...]:
+        return (
+            torch.get_rng_state().tolist(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+            torch.get_num_threads(),
+            str(np.random.get_state()),  # noqa: NPY002
+        )
+
+    model, before = seeded(plain), state()
+    swift = sd.SWiFT(**QUICK).fit(model, parts[0])
+    swift.predict_proba(parts[1])
+    assert state() == before
+    again = sd.SWiFT(**QUICK).fit(model, parts[0])
+    assert same(bits(again.model_), bits(swift.model_))
+    other = sd.SWiFT(**QUICK, seed=1).fit(model, parts[0])
+    assert not same(bits(other.model_), bits(swift.model_))
+
+
+def test_of_many_groups_the_best_and_the_worst_are_compared() -> None:
+    """As the workflow does; images of unknown group take no part."""
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 2, 180), rng.integers(-1, 3, 180)
+    pixels = rng.integers(0, 255, (180, 16, 16, 3), dtype=np.uint8)
+    images = sd.ImageSet.from_arrays(pixels, labels, groups, group_names=("a", "b", "c"))
+    made = sd.FullFT(**QUICK, balanced=False).fit(seeded(plain), images)
+    sizes = np.bincount(groups[groups >= 0])
+    pairs = {int(sizes[a] + sizes[b]) for a, b in ((0, 1), (0, 2), (1, 2))}
+    known = int((groups >= 0).sum())
+    # one pass to choose the pair, one epoch on the pair
+    assert made.cost_["images_seen"] - known in pairs
+
+
+def test_images_that_are_not_square() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (80, 16, 24, 3), dtype=np.uint8)
+    images = sd.ImageSet.from_arrays(pixels, np.arange(80) % 2, np.arange(80) // 2 % 2)
+    with pytest.raises(UserError, match="transpose=False"):
+        sd.FullFT(**QUICK).fit(seeded(plain), images)
+    sd.FullFT(**QUICK, transpose=False).fit(seeded(plain), images)
+
+
 # --- the last layer -------------------------------------------------------------------------------
 
 
