@@ -16,8 +16,8 @@ from PIL import Image
 
 from swift_debias.config.schema import Duplicates, Images
 from swift_debias.data import duplicates
-from swift_debias.data.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
 from swift_debias.data.cache_building import build_cache
+from swift_debias.data.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
 from swift_debias.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

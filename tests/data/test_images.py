@@ -19,8 +19,8 @@ from PIL import Image
 from swift_debias.config.schema import Images
 from swift_debias.data import decode as decoding
 from swift_debias.data import image_cache
-from swift_debias.data.decode import UnreadableError, decode
 from swift_debias.data.cache_building import build_cache
+from swift_debias.data.decode import UnreadableError, decode
 from swift_debias.data.image_cache import CachedImages, read_index
 from swift_debias.errors import UserError
 

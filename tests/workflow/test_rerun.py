@@ -222,7 +222,7 @@ CHANGES = [
     Change(
         "a method's file",
         ("debias/*/llft",),
-        edit={f"{LIBRARY}/methods/llft.py": ("NEEDS_IMPORTANCE = False", "NEEDS_IMPORTANCE = 0")},
+        edit={f"{LIBRARY}/methods/llft.py": ('CLASS = "LLFT"', 'CLASS = "Llft"')},
     ),
     Change(
         "tables.py",  # compare, report and so on name things with it, or take its costs
