@@ -1,4 +1,4 @@
-"""Discrimination, fairness and calibration of one set of predictions (methods.md, "Metrics").
+"""Discrimination, fairness and calibration of one set of predictions (docs/paper.md, "Metrics").
 
 Everything is computed on the pooled test set, never averaged over batches. Rows whose attribute is
 unknown (-1) are counted in `n_unknown` and left out of every other metric, AUC included, so that
