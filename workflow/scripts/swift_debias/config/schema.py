@@ -321,7 +321,7 @@ class View(Model):
     """A table or figure: which slices of the results it shows."""
 
     kind: Literal["table", "figure"]
-    plot: str | None = Field(None, description="Figures: a file of workflow/scripts/swift_debias/report/figures/.")
+    plot: str | None = Field(None, description="Figures: which file of report/figures/ draws it.")
     title: str
     methods: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("auc", "spd", "eodds")
