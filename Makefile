@@ -62,7 +62,7 @@ format: setup
 
 # A site in site/: the pages of docs/, those that are made from the code, and the API reference.
 docs: generated $(DOCS)/ready
-	$(DOCS)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 	@echo "Open site/index.html"
 
 # config/README.md and whatever else is made from the code.
