@@ -199,3 +199,12 @@ def test_docstrings_and_comments_cite_pages_that_exist() -> None:
         if not (PROJECT / page).exists() and page != "verdict.md"  # of a run
     ]
     assert not missing
+
+
+def test_one_word_has_one_meaning() -> None:
+    """No word of the glossary is explained twice, nor is one that another entry forbids."""
+    page = (PROJECT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]*) ?\|$", page, re.MULTILINE)
+    words = [w for cell, *_ in rows for w in cell.split(", ") if cell not in ("word", "---")]
+    assert len(words) > 40
+    assert len(words) == len(set(words))
