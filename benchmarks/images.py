@@ -17,7 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from swift_debias.config.schema import Images
-from swift_debias.data.image_cache import CachedImages, build_cache
+from swift_debias.data.cache_building import build_cache
+from swift_debias.data.image_cache import CachedImages
 
 SIZE = 256
 ROUNDS = 3

@@ -36,13 +36,15 @@ from benchmarks.importance import calibrate
 from benchmarks.scaling import take
 from benchmarks.training_step import make_context, write_cache
 
+from swift_debias import methods
 from swift_debias.config.schema import Backbone, Compute, Finetuning
 from swift_debias.data.image_cache import CachedImages
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, inference, loop
 from swift_debias.learning.context import set_trainable
 from swift_debias.learning.networks import build
-from swift_debias.methods import _external, swift
+from swift_debias.learning.samples import ExternalSet
+from swift_debias.methods import swift
 
 JOBS = ("train_baseline", "importance", "debias", "evaluate")
 
@@ -58,7 +60,7 @@ def do_job(
     classifier = build(Backbone(architecture=architecture), seed=0)
     classifier = devices.place(classifier, device, compute)
     samples = take(images, len(images), device)
-    external = _external.ExternalSet(samples, samples)
+    external = ExternalSet(samples, samples)
     context = make_context(batch, compute)
     if job == "train_baseline":
         set_trainable(classifier, extractor=True, head=True)
@@ -68,7 +70,7 @@ def do_job(
     elif job == "importance":
         calibrate(classifier, samples.draw(torch.arange(4)))  # an untrained EfficientNet's vanish
         classifier.head.linear.weight.data.mul_(1e-3)  # and other untrained networks' saturate
-        shared_importance(classifier, external, Finetuning(), batch, 0)
+        shared_importance(classifier, external, Finetuning(), batch, 0, methods.importances())
     elif job == "debias":
         ones = {name: torch.ones_like(p) for name, p in classifier.named_parameters()}
         kinds = ("minibatch.balanced.bias", "minibatch.balanced.prediction")

@@ -38,8 +38,7 @@ from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, inference, loop
 from swift_debias.learning.context import set_trainable
 from swift_debias.learning.networks import Classifier, build
-from swift_debias.learning.samples import Samples, make_samples
-from swift_debias.methods import _external
+from swift_debias.learning.samples import ExternalSet, Samples, make_samples
 
 AMOUNTS = (1, 2, 4, 8)
 METHODS = ("fullft", "swift", "bmft", "llft", "fairprune", "diffgda", "diffprune", "baseline")
@@ -69,11 +68,13 @@ def train(samples: Samples, start: Classifier) -> None:
 def run_method(name: str, samples: Samples, start: Classifier) -> None:
     """One method on its own copy of the Baseline, its importance measured as it needs it."""
     method, classifier = methods.load(name), copy.deepcopy(start)
-    external = _external.ExternalSet(samples, samples)
+    external = ExternalSet(samples, samples)
     context = make_context(BATCH, Compute(device=samples.device.type))
 
     def importance() -> store.Importance:
-        return shared_importance(classifier, external, Finetuning(min_cell=1), BATCH, 0)
+        return shared_importance(
+            classifier, external, Finetuning(min_cell=1), BATCH, 0, methods.importances()
+        )
 
     context.importance = importance
     method.debias(classifier, external, method.Settings(), context)

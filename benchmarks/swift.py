@@ -59,6 +59,7 @@ from benchmarks.training_step import flops, peak_flops
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from swift_debias import methods
 from swift_debias.config.schema import (
     Augmentation,
     Backbone,
@@ -67,14 +68,15 @@ from swift_debias.config.schema import (
     Images,
     Optimizer,
 )
-from swift_debias.data.image_cache import CachedImages, build_cache
-from swift_debias.importance.shared import SHARED, shared_importance
+from swift_debias.data.cache_building import build_cache
+from swift_debias.data.image_cache import CachedImages
+from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices
 from swift_debias.learning.context import Context
 from swift_debias.learning.networks import build, import_torchvision
-from swift_debias.learning.samples import make_samples
-from swift_debias.methods import _external, swift
-from swift_debias.methods._external import external_set, read_external
+from swift_debias.learning.samples import ExternalSet, make_samples
+from swift_debias.methods import swift
+from swift_debias.methods.base import external_set, read_external
 
 
 class Pictures(NamedTuple):
@@ -224,7 +226,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
         fraction=1,
         finetuning=finetuning,
         seed=0,
-        say=lambda text: None,
+        info=lambda text: None,
     )
     times["reading"] = clock() - start
 
@@ -235,7 +237,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
         finetuning,
         case.batch,
         0,
-        SHARED[:2],  # SWiFT's
+        ("minibatch.balanced.bias", "minibatch.balanced.prediction"),
     )
     times["importance"] = clock() - start
 
@@ -261,8 +263,8 @@ def importance_of_all_methods(case: Case, device: torch.device) -> None:
     """What the job `importance` computes for every method and ablation at once."""
     classifier = devices.place(copy.deepcopy(case.network).eval(), device, Compute())
     samples, balanced = read_external(case.table, case.open_images(), device, "auto")
-    external = _external.ExternalSet(samples, samples.subset(balanced))
-    shared_importance(classifier, external, Finetuning(), case.batch, 0)
+    external = ExternalSet(samples, samples.subset(balanced))
+    shared_importance(classifier, external, Finetuning(), case.batch, 0, methods.importances())
 
 
 def total(times: dict[str, float], *, reading: bool) -> float:

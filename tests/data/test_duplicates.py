@@ -17,7 +17,7 @@ from PIL import Image
 from swift_debias.config.schema import Duplicates, Images
 from swift_debias.data import duplicates
 from swift_debias.data.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
-from swift_debias.data.image_cache import build_cache
+from swift_debias.data.cache_building import build_cache
 from swift_debias.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -186,7 +186,7 @@ def test_a_chain_of_look_alikes_loses_no_more_than_it_must() -> None:
     pool = [source("a", list("01234"), hashes=chain)]
     cohort = find_duplicates(pool, [], Duplicates(radius=20))
     assert kept(cohort) == ["a/0", "a/2", "a/4"]
-    assert set(cohort.frame["group"]) == {"a/0"}
+    assert set(cohort.frame["cluster"]) == {"a/0"}
 
 
 def test_copies_of_a_leaked_image_leave_too_but_look_alikes_of_it_stay() -> None:
@@ -262,11 +262,11 @@ def test_groups_join_patients_lesions_and_duplicates_across_removed_images() -> 
         source("c", ["6"], patient_id=["P1"]),
     ]
     frame = find_duplicates(pool, [], Duplicates()).frame
-    of = dict(zip(frame["dataset"] + frame["image_id"], frame["group"], strict=True))
+    of = dict(zip(frame["dataset"] + frame["image_id"], frame["cluster"], strict=True))
     assert of["a2"] == of["b1"] == of["b4"] == "a/1"  # a1 is gone, and still binds
     assert len({of["a2"], of["a3"], of["b5"], of["c6"]}) == 4  # c is another archive
     frame = find_duplicates(pool, [], Duplicates(), group_by_patient=False).frame
-    assert frame["group"].nunique() == len(frame)
+    assert frame["cluster"].nunique() == len(frame)
 
 
 # --- what is left out, and what is refused --------------------------------------------------------
@@ -415,7 +415,7 @@ def test_the_rules_hold_on_any_population(population) -> None:
             and (rows[a]["archive"], rows[a][key]) == (rows[b]["archive"], rows[b][key])
         ]
     component = closure(n, edges)
-    group = cohort.frame["group"].tolist()
+    group = cohort.frame["cluster"].tolist()
     expected = [component[row] for row in sorted(stays)]
     pairs = set(zip(group, expected, strict=True))
     assert len(pairs) == len(set(group)) == len(set(expected))
@@ -581,7 +581,7 @@ def test_lesions_of_isic_bind_images_across_years(isic: Cohort) -> None:
     lesion = table.dropna(subset=["lesion_id"]).set_index(
         table["image"].str.removesuffix("_downsampled").loc[lambda s: table["lesion_id"].notna()]
     )["lesion_id"]
-    group = isic.frame.set_index("image_id")["group"]
+    group = isic.frame.set_index("image_id")["cluster"]
     of_lesion = group.reindex(lesion.index).groupby(lesion).nunique()
     assert len(of_lesion) > 10_000
     assert (of_lesion == 1).all()

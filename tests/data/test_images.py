@@ -17,9 +17,11 @@ import pytest
 from PIL import Image
 
 from swift_debias.config.schema import Images
+from swift_debias.data import decode as decoding
 from swift_debias.data import image_cache
 from swift_debias.data.decode import UnreadableError, decode
-from swift_debias.data.image_cache import CachedImages, build_cache, read_index
+from swift_debias.data.cache_building import build_cache
+from swift_debias.data.image_cache import CachedImages, read_index
 from swift_debias.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -327,9 +329,9 @@ def interrupted(tmp_path: Path, monkeypatch) -> tuple[Path, list[str], list[byte
     with pytest.raises(StoppedError):
         cache(tmp_path, names, progress=stop_after(2))
     decoded: list[bytes] = []
-    real = decode.decode
+    real = decoding.decode
     monkeypatch.setattr(
-        decode, "decode", lambda data, options: (decoded.append(data), real(data, options))[1]
+        decoding, "decode", lambda data, options: (decoded.append(data), real(data, options))[1]
     )
     return tmp_path, names, decoded
 
@@ -385,8 +387,8 @@ def test_a_killed_process_continues(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 import pandas as pd
-from swift_debias import images
-from swift_debias.settings import Images
+from swift_debias.data import image_cache as images
+from swift_debias.config.schema import Images
 images.BLOCK = 4
 root = Path({str(tmp_path)!r})
 manifest = pd.DataFrame({{"image_id": ["id-%d.png" % i for i in range(20)],

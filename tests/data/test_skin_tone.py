@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from swift_debias.config.schema import Images, SkinTone
 from swift_debias.data import skin_tone
-from swift_debias.data.image_cache import CachedImages, build_cache
+from swift_debias.data.cache_building import build_cache
+from swift_debias.data.image_cache import CachedImages
 from swift_debias.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -29,7 +29,7 @@ def population(seed: int, n: int = 600, patients: int = 150) -> tuple[pd.DataFra
             "dataset": "a",
             "image_id": [f"i{i}" for i in range(n)],
             "label": (rng.random(n) < 0.8).astype(np.int8),
-            "group": [f"a/{one}" for one in patient],
+            "cluster": [f"a/{one}" for one in patient],
         }
     )
     return cohort, pd.DataFrame({"sex": sex})
@@ -45,7 +45,9 @@ def test_no_group_in_two_folds_and_every_image_in_one(seed: int, folds: int) -> 
     table = make_folds(cohort, attributes, folds, seed)
     assert table["image_id"].tolist() == cohort["image_id"].tolist()
     assert sorted(table["fold"].unique()) == list(range(folds))
-    assert len(set(zip(cohort["group"], table["fold"], strict=True))) == cohort["group"].nunique()
+    assert (
+        len(set(zip(cohort["cluster"], table["fold"], strict=True))) == cohort["cluster"].nunique()
+    )
 
 
 def test_folds_are_stratified_by_label_and_attribute() -> None:
@@ -57,7 +59,7 @@ def test_folds_are_stratified_by_label_and_attribute() -> None:
         share = pd.crosstab(fold, stratum, normalize="index")
         assert (share.max() - share.min()).max() < 0.03
     plain = np.random.default_rng(0).integers(0, 5, 2000)  # whole patients at random, for scale
-    by_chance = plain[pd.factorize(cohort["group"])[0]]
+    by_chance = plain[pd.factorize(cohort["cluster"])[0]]
     chance = pd.crosstab(by_chance, attributes["sex"], normalize="index")
     ours = pd.crosstab(fold, attributes["sex"], normalize="index")
     assert (ours.max() - ours.min()).max() < (chance.max() - chance.min()).max()
@@ -142,8 +144,16 @@ def test_balance_refuses_small_cells_with_the_counts() -> None:
         _external.balance(labels, groups, np.random.default_rng(0), min_cell=10)
     with pytest.raises(UserError, match="label 1 in group 1: 0"):
         _external.balance(np.zeros(9, int), np.zeros(9, int), np.random.default_rng(0), min_cell=1)
-    with pytest.raises(ValueError, match="two groups"):
-        _external.balance(np.array([0, 1]), np.array([0, 2]), np.random.default_rng(0), 1)
+
+
+def test_balance_of_many_groups_takes_as_many_of_each() -> None:
+    rng = np.random.default_rng(4)
+    labels, groups = rng.integers(0, 2, 900), rng.choice([-1, 0, 1, 2, 3], 900)
+    mask = _external.balance(labels, groups, np.random.default_rng(0), 1, among=(0, 1, 3))
+    for label in (0, 1):
+        sizes = {g: ((labels == label) & (groups == g)).sum() for g in (0, 1, 3)}
+        chosen = {g: (mask & (labels == label) & (groups == g)).sum() for g in range(-1, 4)}
+        assert chosen == {-1: 0, 2: 0, **dict.fromkeys(sizes, min(sizes.values()))}
 
 
 # --- external sets --------------------------------------------------------------------------------
@@ -173,7 +183,7 @@ def test_external_set_is_the_validation_fold_with_known_groups() -> None:
     assert sum(cell["balanced"] for cell in log["cells"]) == frame["balanced"].sum()
 
 
-def test_more_than_two_groups_are_not_balanced() -> None:
+def test_groups_that_are_too_small_are_not_balanced() -> None:
     cohort, sex = with_folds(1)
     frame, log = _external.make_external(cohort, sex + 1, 0, 3, 10**6, np.random.default_rng(0))
     assert not frame["balanced"].any()
@@ -251,7 +261,7 @@ def test_isic_folds_beside_the_papers() -> None:
             "dataset": ["isic2019"] * len(old) + ["isic2020"] * len(new),
             "image_id": [*old["image"], *new["image_name"]],
             "label": np.int8([*(old["MEL"] == 0), *(new["target"] == 0)]),
-            "group": [*old["lesion_id"].fillna(old["image"]), *new["patient_id"]],
+            "cluster": [*old["lesion_id"].fillna(old["image"]), *new["patient_id"]],
         }
     )
     sex = pd.concat([old["sex"], new["sex"]]).map({"female": 0, "male": 1}).fillna(-1).to_numpy(int)

@@ -132,7 +132,7 @@ def make_importance() -> Callable[..., Importance]:
     """Random importances under every key that a method may read; a third of them is exactly 0."""
     import torch
 
-    from swift_debias.importance.shared import SHARED
+    from swift_debias import methods
 
     def make(classifier: Classifier, seed: int = 0) -> Importance:
         generator = torch.Generator().manual_seed(seed)
@@ -142,7 +142,8 @@ def make_importance() -> Callable[..., Importance]:
             return (values - 1 / 3).clamp(min=0)
 
         parameters = dict(classifier.named_parameters())
-        return {key: {name: draw(p.shape) for name, p in parameters.items()} for key in SHARED}
+        keys = methods.importances()
+        return {k: {name: draw(p.shape) for name, p in parameters.items()} for k in keys}
 
     return make
 

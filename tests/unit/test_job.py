@@ -35,7 +35,7 @@ def test_a_file_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 JOB = """
 import sys, time
 sys.path.insert(0, {scripts!r})
-from swift_debias.job import _end_with_parent
+from swift_debias.run.job import _end_with_parent
 time.sleep({imports})
 _end_with_parent()
 print("working", flush=True)

@@ -1019,12 +1019,14 @@ def test_methods_read_the_shared_importances(
     variant: str, biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
     """The artefact of rule `importance` has every key that the methods read."""
-    from swift_debias.importance.shared import SHARED, shared_importance
+    from swift_debias.importance.shared import shared_importance
 
     classifier, external = biased
     context = make_context()
-    importance = shared_importance(classifier, external, context.finetuning, 16, seed=0)
-    assert set(importance) == set(SHARED)
+    importance = shared_importance(
+        classifier, external, context.finetuning, 16, seed=0, wanted=methods.importances()
+    )
+    assert set(importance) == set(methods.importances())
     context.importance = lambda: importance
     before = state_of(classifier)
     debiased = run(variant, classifier, external, context)
@@ -1038,14 +1040,16 @@ def test_shared_importances_equal_those_of_each_part_alone(
 ) -> None:
     """One pass over the full set also measures the balanced samples one by one."""
     from swift_debias.importance import estimators
-    from swift_debias.importance.shared import SHARED, shared_importance
+    from swift_debias.importance.shared import shared_importance
 
     classifier, external = biased
     finetuning = make_context().finetuning
-    together = shared_importance(classifier, external, finetuning, 16, seed=0)
+    together = shared_importance(
+        classifier, external, finetuning, 16, seed=0, wanted=methods.importances()
+    )
     samples = external.full if part == "full" else external.balanced
     alone = estimators.per_sample(classifier, lambda: samples.batches(16))
-    some = [name for name in SHARED if f".{part}." in name]
+    some = [name for name in methods.importances() if f".{part}." in name]
     only = shared_importance(classifier, external, finetuning, 16, seed=0, wanted=some)
     assert list(only) == some
     for name in some:

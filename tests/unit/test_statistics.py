@@ -196,13 +196,13 @@ def test_bootstrap_against_a_loop_over_repeated_rows(groups: int) -> None:
     resamples = 6
     result = bootstrap.bootstrap(frame, groups, seed=3, resamples=resamples, min_group=5)
 
-    one = frame[(frame.method == "swift") & (frame.fold == 0) & (frame.attribute >= 0)]
-    strata = one.attribute.to_numpy(int) * 2 + one.label.to_numpy()
+    one = frame[(frame.method == "swift") & (frame.fold == 0) & (frame.group >= 0)]
+    strata = one.group.to_numpy(int) * 2 + one.label.to_numpy()
     rng = np.random.default_rng([3, zlib.crc32(b"ddi")])
     counts = bootstrap.resample_counts(strata, resamples, rng).astype(int)
 
     def score(method: str, fold: int, weights: np.ndarray) -> pd.Series:
-        model = frame[(frame.method == method) & (frame.fold == fold) & (frame.attribute >= 0)]
+        model = frame[(frame.method == method) & (frame.fold == fold) & (frame.group >= 0)]
         repeated = model.loc[model.index.repeat(weights)]
         return metrics.score(repeated, groups, min_group=5).set_index("metric").value
 
@@ -263,7 +263,7 @@ def test_bootstrap_without_baseline_or_with_a_missing_model() -> None:
     partial = frame[(frame.method == "baseline") | (frame.fold == 0)]
     result = bootstrap.bootstrap(partial, 2, seed=1, resamples=5)
     swift = result[(result.method == "swift") & (result.metric == "auc")].iloc[0]
-    one = frame[(frame.fold == 0) & (frame.attribute >= 0)]
+    one = frame[(frame.fold == 0) & (frame.group >= 0)]
     auc = {m: sk.roc_auc_score(g.label, g.score) for m, g in one.groupby("method")}
     assert swift.n_folds == 1
     assert swift.difference == pytest.approx(auc["swift"] - auc["baseline"])
@@ -276,7 +276,7 @@ def test_bootstrap_without_baseline_or_with_a_missing_model() -> None:
 
 def test_bootstrap_of_a_degenerate_group_is_null_with_the_reason() -> None:
     frame = predictions()
-    frame = frame[(frame.attribute != 1) | (frame.label == 1)]
+    frame = frame[(frame.group != 1) | (frame.label == 1)]
     result = bootstrap.bootstrap(frame, 2, seed=1, resamples=5)
     null = result[result.metric.isin(["eodds", "auc_min", "auc_gap"])]
     assert null.value.isna().all()

@@ -40,7 +40,7 @@ def predictions() -> pd.DataFrame:
                         "fold": fold,
                         "dataset": np.where(np.arange(n) % 2, "ddi", "fitzpatrick17k"),
                         "label": label,
-                        "attribute": attribute,
+                        "group": attribute,
                         "score": score,
                     }
                 )
@@ -75,7 +75,7 @@ def make(scored: pd.DataFrame, *blocks: Block, synthetic: bool = False) -> table
 def recompute(part: pd.DataFrame, metric: str) -> float:
     """One metric of one model on one data set, by scikit-learn and fairlearn alone."""
     decided = (part.score >= 0.5).astype(int)
-    group = {"sensitive_features": part.attribute}
+    group = {"sensitive_features": part.group}
     if metric == "auc":
         return sk.roc_auc_score(part.label, part.score)
     if metric == "spd":
@@ -95,7 +95,7 @@ def test_values_equal_an_independent_recomputation(
                 (predictions.method == row.method)
                 & (predictions.fold == fold)
                 & (predictions.dataset == row.dataset)
-                & (predictions.attribute >= 0)
+                & (predictions.group >= 0)
             ]
             folds.append(recompute(part, row.metric))
         assert row.n_folds == 3
@@ -389,7 +389,7 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
     fold = predictions[(predictions.method == "baseline") & (predictions.fold == 0)]
     for row in groups.itertuples():
         dataset = {"DDI": "ddi"}.get(row[3], "fitzpatrick17k")
-        part = fold[(fold.dataset == dataset) & (fold.attribute == (row.group == "dark"))]
+        part = fold[(fold.dataset == dataset) & (fold.group == (row.group == "dark"))]
         assert row.images == len(part)
         assert row[6] == pytest.approx(part.label.mean())
 

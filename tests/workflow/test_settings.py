@@ -8,7 +8,7 @@ import yaml
 
 from swift_debias import errors, methods
 from swift_debias.config import load as reading
-from swift_debias.config import schema
+from swift_debias.config import plan, schema
 from swift_debias.data import adapters
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def paper() -> dict:
 @pytest.mark.parametrize("path", sorted((PROJECT / "config").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_config_is_valid(path: Path) -> None:
     loaded = load(yaml.safe_load(path.read_text()))
-    assert loaded.cells()
+    assert plan.setups(loaded)
 
 
 def test_the_paper_config_says_what_the_paper_says(paper: dict) -> None:
@@ -138,7 +138,7 @@ def test_cells_are_the_union_of_the_views(paper: dict) -> None:
             "panels": [{"task": "cxr", "backbone": "densenet121", "attribute": "age_5"}],
         },
     )
-    before, after = load(paper).cells(), load(raw).cells()
+    before, after = plan.setups(load(paper)), plan.setups(load(raw))
     assert after == {**before, ("cxr", "densenet121", "age_5"): ("swift",)}
 
 

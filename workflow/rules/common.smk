@@ -23,6 +23,7 @@ try:
         PROJECT,
         algorithms=methods.settings_models(),
         adapters=adapters.options_models(),
+        files=workflow.configfiles,
     )
 except UserError as error:
     raise WorkflowError(str(error))
@@ -31,12 +32,12 @@ RUN = f"results/{settings.run}"
 SETUPS = plan.setups(settings)  # (task, backbone, attribute) -> its methods
 DATASETS = plan.used_datasets(settings)
 FOLDS = list(range(settings.folds))
-TORCH = [  # weights and scores depend on it; the other packages move data and draw
+TORCH = [  # names and ranges: weights and scores depend on it; other packages move data and draw
     entry
     for entry in yaml.safe_load((PROJECT / "envs" / "torch.yaml").read_text())[
         "dependencies"
     ]
-    if entry.split("=")[0] in ("pytorch", "torchvision")
+    if str(entry).split()[0] in ("pytorch", "torchvision")
 ]
 EXPECTED = os.path.relpath(PROJECT / "resources" / "expected_counts.yaml")
 

@@ -121,6 +121,8 @@ def figure_names(name):
     attributes = unique(block["attribute"] for block in blocks(name))
     return {
         "titles": titles(name),
+        "baseline": plan.first_variant(settings.methods, "baseline") or "",
+        "swift": plan.first_variant(settings.methods, "swift") or "",
         "groups": {a: list(settings.attributes[a].group_names) for a in attributes},
         "classes": {
             task: [settings.tasks[task].negative, settings.tasks[task].positive]
@@ -351,6 +353,7 @@ rule intervals:
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
         resamples=1000,
+        baseline=plan.first_variant(settings.methods, "baseline"),
         seed=settings.seed,
         code=code_id("intervals.py"),
     script:
@@ -370,6 +373,7 @@ rule compare:
         "../../envs/report.yaml"
     params:
         tables={name: blocks(name) for name in TABLES},
+        baseline=plan.first_variant(settings.methods, "baseline"),
         code=code_id("compare.py"),
     script:
         "../scripts/compare.py"

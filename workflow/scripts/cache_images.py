@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from swift_debias.config.schema import Images
-from swift_debias.data import image_cache, manifest
+from swift_debias.data import cache_building, manifest
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    image_cache.build_cache(
+    cache_building.build_cache(
         manifest.read(Path(snakemake.input.manifest)),
         Path(params.root),
         Path(snakemake.output.pixels),

@@ -10,7 +10,9 @@ with logged(snakemake):
     params = snakemake.params
     metrics = pd.read_parquet(str(snakemake.input.metrics))
     frames = [
-        fold_tests.compare(name, [cells.Block(**block) for block in blocks], metrics)
+        fold_tests.compare(
+            name, [cells.Block(**block) for block in blocks], metrics, params.baseline
+        )
         for name, blocks in params.tables.items()
     ]
     with atomic_path(snakemake.output[0]) as partial:

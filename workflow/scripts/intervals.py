@@ -17,6 +17,7 @@ with logged(snakemake):
         seed=params.seed,
         resamples=params.resamples,
         min_group=params.min_group,
+        baseline=params.baseline,
     )
     with atomic_path(snakemake.output[0]) as partial:
         found.assign(**keys)[[*keys, *found.columns]].to_parquet(partial, index=False)

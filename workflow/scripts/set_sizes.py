@@ -29,7 +29,11 @@ with logged(snakemake):
         attribute = Attribute(**slice_)
         values = group_index(cohort[attribute.column], attribute)
         groups[name] = (values, attribute.group_names)
-        paths = [path for path in snakemake.input.external if layout.keys("external", path)["attribute"] == name]
+        paths = [
+            path
+            for path in snakemake.input.external
+            if layout.keys("external", path)["attribute"] == name
+        ]
         external[name] = [pd.read_parquet(path) for path in paths]
     sizes = count_images(cohort, folds, groups, external, published)
     with atomic_path(snakemake.output.csv) as partial:

@@ -18,9 +18,9 @@ from .base import Model
 
 HEAD = """# Configuration
 
-Every key of the configuration. `make docs` makes this file from the settings models
-(`config/schema.py`, `data/adapters/*.py` and `methods/*.py` of `workflow/scripts/swift_debias/`);
-do not edit it.
+Every key of the configuration. This file is made from the settings models
+(`config/schema.py`, `methods/*.py` and `data/adapters/*.py` in `workflow/scripts/swift_debias`) by
+`make docs`; do not edit it.
 
 - `config.yaml`: the paper. `demo.yaml`: the same on synthetic data, laid on it by
   `extends: config/config.yaml` (mappings are merged, everything else replaces; an entry set to

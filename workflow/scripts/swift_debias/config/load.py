@@ -6,14 +6,14 @@ pandas is imported: this runs whenever the Snakefile is parsed, on login nodes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ..errors import UserError, nearest
+from . import strict_yaml
 from .base import Model, explain
 from .schema import Dataset, Settings
 
@@ -24,24 +24,32 @@ def load(
     *,
     algorithms: Mapping[str, type[Model]],
     adapters: Mapping[str, type[Dataset]],
+    files: Iterable[str | Path] = (),
 ) -> Settings:
     """Check a configuration and return it typed.
 
     Args:
         raw: what YAML gave. A key `extends` names another YAML file, relative to `project`, on
             which this one is laid: mappings are merged, everything else replaces, and an entry
-            (a data set, a method, an experiment ...) set to null is left out.
+            (a data set, a method, an experiment ...) set to null is left out. A method with
+            `like: other` takes over the settings of another, its title excepted.
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: name of each adapter's file -> its options model.
+        files: where `raw` was read from by somebody else; they are checked for what YAML reads
+            otherwise than people mean it (`strict_yaml`).
 
     Raises:
         UserError: every problem found, each with the path of its key and the nearest valid name.
     """
-    merged = _extend(dict(raw), project)
+    for file in files:
+        strict_yaml.read(Path(file))
+    merged = _extend(dict(raw), project, ())
     for section in ("datasets", "attributes", "tasks", "backbones", "methods", "experiments"):
         if isinstance(merged.get(section), Mapping):
             merged[section] = {k: v for k, v in merged[section].items() if v is not None}
+    if isinstance(merged.get("methods"), Mapping):
+        merged["methods"] = _inherit(merged["methods"])
     settings = typed(merged, adapters)
     problems = []
     for name, method in settings.methods.items():
@@ -62,22 +70,69 @@ def load(
 
 def typed(raw: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]) -> Settings:
     """A complete configuration as `Settings`; see `load`."""
+    datasets = raw.get("datasets")
+    if isinstance(datasets, Mapping):
+        raw = {**raw, "datasets": _typed_datasets(datasets, adapters)}
     try:
-        return Settings.model_validate(raw, context={"adapters": adapters})
+        return Settings.model_validate(raw)
     except ValidationError as error:
         raise UserError("the configuration is not valid:\n" + explain(error)) from error
 
 
-def _extend(raw: dict[str, Any], project: Path) -> dict[str, Any]:
-    """Lay a configuration on the one it extends."""
+def _typed_datasets(
+    datasets: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]
+) -> dict[str, Dataset]:
+    """Each data set by the model of its adapter."""
+    found, problems = {}, []
+    for name, entry in datasets.items():
+        entry = entry if isinstance(entry, Mapping) else {}
+        adapter = entry.get("adapter")
+        if adapter is not None and adapter not in adapters:
+            near = nearest(str(adapter), adapters)
+            problems.append(f"datasets.{name}.adapter: no adapter {adapter!r}{near}")
+            continue
+        try:
+            found[name] = adapters.get(str(adapter), Dataset).model_validate(entry)
+        except ValidationError as error:
+            problems.append(explain(error, f"datasets.{name}."))
+    if problems:
+        raise UserError("the configuration is not valid:\n" + "\n".join(problems))
+    return found
+
+
+def _extend(raw: dict[str, Any], project: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """Lay a configuration on the one it extends; `above` are the files that extend this one."""
     base = raw.pop("extends", None)
     if base is None:
         return raw
-    path = project / str(base)
+    path = (project / str(base)).resolve()
     if not path.is_file():
         raise UserError(f"extends: no file {path}")
-    below = yaml.safe_load(path.read_text()) or {}
-    return _merge(_extend(below, project), raw)
+    if path in above:
+        raise UserError(f"extends: {path} extends itself, by way of {above[-1]}")
+    return _merge(_extend(strict_yaml.read(path), project, (*above, path)), raw)
+
+
+def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolve `like` of the methods: the other's settings below one's own, without its title."""
+
+    def resolved(name: str, above: tuple[str, ...]) -> Any:
+        entry = methods[name]
+        if not isinstance(entry, Mapping) or "like" not in entry:
+            return entry
+        other = entry["like"]
+        if other not in methods:
+            near = nearest(str(other), [m for m in methods if m != name])
+            raise UserError(f"methods.{name}.like: no method {other!r}{near}")
+        if other in (*above, name):
+            raise UserError(f"methods.{name}.like: {other!r} is in the end like itself")
+        below = resolved(other, (*above, name))
+        if not isinstance(below, Mapping):
+            return below
+        own = {key: value for key, value in entry.items() if key != "like"}
+        return _merge({k: v for k, v in below.items() if k != "title"}, own)
+
+    return {name: resolved(name, ()) for name in methods}
 
 
 def _merge(below: Any, above: Any) -> Any:

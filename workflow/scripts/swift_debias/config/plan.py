@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .schema import Settings, View
+from .schema import Method, Settings, View
 
 Setup: TypeAlias = tuple[str, str, str]  # (task, backbone, attribute)
 
@@ -40,3 +41,39 @@ def used_datasets(settings: Settings) -> tuple[str, ...]:
     for task, _, attribute in setups(settings):
         used |= {*settings.tasks[task].train, *settings.tasks[task].tests[attribute]}
     return tuple(name for name in settings.datasets if name in used)
+
+
+# The paper's methods -> the algorithm of each. Most are called like their algorithm.
+PAPER_METHODS = {
+    "baseline": "baseline",
+    "swift": "swift",
+    "bmft": "bmft",
+    "llft": "llft",
+    "diffgda": "diffgda",
+    "diffprune": "diffprune",
+    "fairprune": "fairprune",
+    "fullft_rw": "fullft",
+    "fullft_reg": "fullft",
+    "fullft_fdr": "fullft",
+}
+
+
+def first_variant(methods: Mapping[str, Method], algorithm: str) -> str | None:
+    """The first variant of an algorithm in the order of the config: the one that stands for it."""
+    return next((name for name, m in methods.items() if m.algorithm == algorithm), None)
+
+
+def paper_names(methods: Mapping[str, Method]) -> dict[str, str]:
+    """Variant of a run -> the method of the paper that it is.
+
+    A variant that is called as in the paper and has the paper's algorithm is that method; where
+    there is none, the first variant of the algorithm is, if the paper calls both alike.
+    """
+    found = {}
+    for paper, algorithm in PAPER_METHODS.items():
+        own = methods.get(paper)
+        if own is not None and own.algorithm == algorithm:
+            found[paper] = paper
+        elif paper == algorithm and (first := first_variant(methods, algorithm)) is not None:
+            found[first] = paper
+    return found

@@ -9,7 +9,7 @@ released source; [ours] our decision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
@@ -17,14 +17,11 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
 from ..errors import nearest
-from .base import Model, explain
+from .base import Model
 
 
 class Dataset(Model):
@@ -264,6 +261,11 @@ class Method(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    like: str | None = Field(
+        None,
+        exclude=True,  # resolved when the config is read
+        description="Another variant, whose settings are taken over except its title.",
+    )
     algorithm: str = Field(description="Name of a file in workflow/scripts/swift_debias/methods/.")
     title: str | None = Field(None, description="Name in tables and figures; default: the key.")
     external_fraction: float = Field(
@@ -347,26 +349,6 @@ class Settings(Model):
         description="Tables and figures; what they need is computed, once. The name is the file's."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")
-
-    @field_validator("datasets", mode="before")
-    @classmethod
-    def _typed_datasets(cls, data: Any, info: ValidationInfo) -> Any:
-        """Each entry by the model of its adapter: `context={"adapters": name -> model}`."""
-        adapters: Mapping[str, type[Dataset]] = (info.context or {}).get("adapters", {})
-        if not isinstance(data, Mapping):
-            return data
-        typed: dict[str, Dataset] = {}
-        for name, entry in data.items():
-            adapter = entry.get("adapter") if isinstance(entry, Mapping) else None
-            if adapter is not None and adapter not in adapters:
-                near = nearest(str(adapter), adapters)
-                raise ValueError(f"{name}.adapter: no adapter {adapter!r}{near}")
-            model = Dataset if adapter is None else adapters[adapter]
-            try:
-                typed[name] = model.model_validate(entry if isinstance(entry, Mapping) else {})
-            except ValidationError as error:
-                raise ValueError(explain(error, f"{name}.")) from error
-        return typed
 
     @model_validator(mode="after")
     def _names_exist(self) -> Settings:

@@ -59,22 +59,22 @@ def bootstrap(
     level: float = 0.95,
     threshold: float = 0.5,
     min_group: int = 20,
-    baseline: str = "baseline",
+    baseline: str | None = "baseline",
 ) -> pd.DataFrame:
     """Percentile intervals over resampled test images, paired between methods.
 
-    Each resample draws images with replacement within each (attribute, label) cell, the same
+    Each resample draws images with replacement within each (label, group) cell, the same
     images for all methods and folds. A method's value is the mean over its folds' models.
 
     Args:
-        predictions: columns method, fold, dataset, image_id, label, attribute, score, of one
+        predictions: columns method, fold, dataset, image_id, label, group, score, of one
             (task, backbone, attribute).
         groups: number of attribute groups.
         seed: the data set's name is mixed in, so data sets do not depend on each other's order.
         resamples: number of resamples.
         level: coverage.
         threshold, min_group: as in `metrics.score`.
-        baseline: the method that differences are taken to.
+        baseline: the method that differences are taken to; None: no differences.
 
     Returns:
         Rows: dataset, metric, method, value, low, high, difference, difference_low,
@@ -218,7 +218,7 @@ def _intervals(
     observed: dict[str, np.ndarray],
     drawn: dict[str, np.ndarray],
     level: float,
-    baseline: str,
+    baseline: str | None,
 ) -> pd.DataFrame:
     """Percentile intervals of each method's mean over folds, and of its difference to Baseline."""
     tails = [50.0 * (1 - level), 50.0 * (1 + level)]

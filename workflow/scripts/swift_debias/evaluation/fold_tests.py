@@ -81,7 +81,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def compare(
-    name: str, parts: Sequence[Block], metrics: pd.DataFrame, baseline: str = "baseline"
+    name: str,
+    parts: Sequence[Block],
+    metrics: pd.DataFrame,
+    baseline: str | None = "baseline",
 ) -> pd.DataFrame:
     """Every method of a table against the Baseline and against the best other method.
 
@@ -92,6 +95,7 @@ def compare(
         name: the table's name.
         parts: the table's blocks.
         metrics: the tidy metrics: KEYS, fold, value.
+        baseline: the variant that is the Baseline; None: there is none.
 
     Returns:
         table, KEYS, against ('baseline' or 'best other'), other (a method), the fields of
@@ -126,13 +130,14 @@ def _with_method(key: tuple[str, ...], method: str) -> tuple[str, ...]:
 
 
 def _opponents(
-    part: Block, key: tuple[str, ...], values: dict[tuple, pd.Series], baseline: str
+    part: Block, key: tuple[str, ...], values: dict[tuple, pd.Series], baseline: str | None
 ) -> Iterator[tuple[str, str]]:
     """Who a cell's method is compared with: ('baseline' or 'best other', method)."""
     method, metric = key[3], key[5]
     if method == baseline:
         return
-    yield "baseline", baseline
+    if baseline is not None:
+        yield "baseline", baseline
     means = {
         other: values[_with_method(key, other)].mean()
         for other in part.methods

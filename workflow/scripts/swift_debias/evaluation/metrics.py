@@ -1,6 +1,10 @@
-"""Discrimination, fairness and calibration of one set of predictions (docs/paper.md, "Metrics").
+"""Discrimination, fairness and calibration of one set of predictions.
 
-Everything is computed on the pooled test set, never averaged over batches. Rows whose attribute is
+A metric is one function here: under `@metric` it takes a `Sample` (all rows, or those of one group)
+and needs no second group; under `@between_groups` it takes the values that metrics have in each
+group. The decorator says its title and which way is better. Rows come in the order of this file.
+
+Everything is computed on the pooled test set, never averaged over batches. Rows whose group is
 unknown (-1) are counted in `n_unknown` and left out of every other metric, AUC included, so that
 all numbers of a table row describe one population.
 
@@ -14,13 +18,16 @@ Both libraries take a second to import, hence the imports inside the functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 
 ECE_BINS = 15
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
+
+T = TypeVar("T", bound=Callable[..., float])
 
 
 class Row(NamedTuple):
@@ -51,6 +58,166 @@ class Sample(NamedTuple):
     def n(self) -> int:
         """Number of rows."""
         return len(self.labels)
+
+
+Better: TypeAlias = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of some rows: what it needs ("rows", "both classes", "class 1", "class 0")."""
+
+    function: Callable[[Sample], float]
+    needs: str
+    title: str
+    better: Better | None
+
+
+@dataclass(frozen=True)
+class GroupMetric:
+    """A metric of values by group: of which metrics, one array (a value a group) each."""
+
+    function: Callable[..., float]
+    parts: tuple[str, ...]
+    title: str
+    better: Better | None
+    binary: bool
+
+
+OF_ROWS: dict[str, Metric] = {}
+BETWEEN_GROUPS: dict[str, GroupMetric] = {}
+
+
+def metric(needs: str, title: str, better: Better | None = None) -> Callable[[T], T]:
+    """Register a metric of a `Sample` under its function's name."""
+
+    def register(function: T) -> T:
+        OF_ROWS[function.__name__] = Metric(function, needs, title, better)
+        return function
+
+    return register
+
+
+def between_groups(
+    *parts: str, title: str, better: Better | None = "lower", binary: bool = False
+) -> Callable[[T], T]:
+    """Register a metric of the groups' values of `parts`; `binary`: for two groups only."""
+
+    def register(function: T) -> T:
+        BETWEEN_GROUPS[function.__name__] = GroupMetric(function, parts, title, better, binary)
+        return function
+
+    return register
+
+
+@metric("both classes", "AUC", "higher")
+def auc(sample: Sample) -> float:
+    """Area under the ROC curve."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(sample.labels, sample.scores))
+
+
+@metric("rows", "Accuracy", "higher")
+def accuracy(sample: Sample) -> float:
+    """Share of right decisions."""
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(sample.labels, sample.decisions))
+
+
+@metric("both classes", "Balanced accuracy", "higher")
+def balanced_accuracy(sample: Sample) -> float:
+    """Mean of the two classes' shares of right decisions."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    return float(balanced_accuracy_score(sample.labels, sample.decisions))
+
+
+@metric("rows", "Prevalence")
+def prevalence(sample: Sample) -> float:
+    """Share of class 1."""
+    return float(np.mean(sample.labels == 1))
+
+
+@metric("rows", "Selection rate")
+def selection_rate(sample: Sample) -> float:
+    """Share of decisions for class 1."""
+    from fairlearn.metrics import selection_rate
+
+    return float(selection_rate(sample.labels, sample.decisions, pos_label=1))
+
+
+@metric("class 1", "TPR")
+def tpr(sample: Sample) -> float:
+    """Share of class 1 that is decided for."""
+    from fairlearn.metrics import true_positive_rate
+
+    return float(true_positive_rate(sample.labels, sample.decisions, pos_label=1))
+
+
+@metric("class 0", "FPR")
+def fpr(sample: Sample) -> float:
+    """Share of class 0 that is decided against."""
+    from fairlearn.metrics import false_positive_rate
+
+    return float(false_positive_rate(sample.labels, sample.decisions, pos_label=1))
+
+
+@metric("rows", "ECE", "lower")
+def ece(sample: Sample) -> float:
+    """Expected calibration error."""
+    return expected_calibration_error(sample.labels, sample.scores)
+
+
+@metric("rows", "Brier score", "lower")
+def brier(sample: Sample) -> float:
+    """Mean squared difference of score and label."""
+    from sklearn.metrics import brier_score_loss
+
+    return float(brier_score_loss(sample.labels, sample.scores, pos_label=1))
+
+
+@between_groups("selection_rate", title="SPD")
+def spd(rates: np.ndarray) -> float:
+    """Statistical parity difference."""
+    return float(np.ptp(rates))
+
+
+@between_groups("tpr", title="EOpp")
+def eopp(tprs: np.ndarray) -> float:
+    """Equal opportunity difference."""
+    return float(np.ptp(tprs))
+
+
+@between_groups("tpr", "fpr", title="EOdds")
+def eodds(tprs: np.ndarray, fprs: np.ndarray) -> float:
+    """Equalized odds: mean of the two rates' differences (the headline)."""
+    return float((np.ptp(tprs) + np.ptp(fprs)) / 2)
+
+
+@between_groups("tpr", "fpr", title="EOdds (max)")
+def eodds_max(tprs: np.ndarray, fprs: np.ndarray) -> float:
+    """Equalized odds: the larger of the two differences (fairlearn's default)."""
+    return float(max(np.ptp(tprs), np.ptp(fprs)))
+
+
+@between_groups("auc", title="Min. AUC", better="higher")
+def auc_min(aucs: np.ndarray) -> float:
+    """AUC of the worst group."""
+    return float(np.min(aucs))
+
+
+@between_groups("auc", title="Gap AUC")
+def auc_gap(aucs: np.ndarray) -> float:
+    """AUC of the best group minus AUC of the worst."""
+    return float(np.ptp(aucs))
+
+
+@between_groups("tpr", "fpr", title="EOdds (signed)", binary=True)
+def eodds_signed(tprs: np.ndarray, fprs: np.ndarray) -> float:
+    """Opposite gaps cancel [code of the predecessor]; only to compare with published numbers."""
+    return float(abs((tprs[1] - tprs[0]) + (fprs[1] - fprs[0])) / 2)
 
 
 def score(
@@ -102,41 +269,27 @@ def score_dataset(
 
 def _of_rows(sample: Sample, suffix: str) -> list[Row]:
     """The metrics that need no second group, of a whole data set or of one group."""
-    from fairlearn.metrics import false_positive_rate, selection_rate, true_positive_rate
-    from sklearn.metrics import (
-        accuracy_score,
-        balanced_accuracy_score,
-        brier_score_loss,
-        roc_auc_score,
-    )
-
-    y, p, decided = sample.labels, sample.scores, sample.decisions
     positives = _positives(sample)
     negatives = sample.n - positives
     if sample.n == 0:
         problem = "no sample" + (" with a known attribute" if not suffix else "")
-    elif not np.isfinite(p).all():
-        problem = f"{np.sum(~np.isfinite(p))} scores are not finite"
+    elif not np.isfinite(sample.scores).all():
+        problem = f"{np.sum(~np.isfinite(sample.scores))} scores are not finite"
     else:
         problem = None
-    one_class = problem or _missing_label(positives, negatives)
-    no_positive = problem or (None if positives else "no sample of class 1")
-    no_negative = problem or (None if negatives else "no sample of class 0")
-
-    def row(name: str, value: Callable[[], float], n: int, reason: str | None) -> Row:
-        return Row(name + suffix, None if reason else float(value()), n, reason)
-
-    return [
-        row("auc", lambda: roc_auc_score(y, p), sample.n, one_class),
-        row("accuracy", lambda: accuracy_score(y, decided), sample.n, problem),
-        row("balanced_accuracy", lambda: balanced_accuracy_score(y, decided), sample.n, one_class),
-        row("prevalence", lambda: np.mean(y == 1), sample.n, problem),
-        row("selection_rate", lambda: selection_rate(y, decided, pos_label=1), sample.n, problem),
-        row("tpr", lambda: true_positive_rate(y, decided, pos_label=1), positives, no_positive),
-        row("fpr", lambda: false_positive_rate(y, decided, pos_label=1), negatives, no_negative),
-        row("ece", lambda: expected_calibration_error(y, p), sample.n, problem),
-        row("brier", lambda: brier_score_loss(y, p, pos_label=1), sample.n, problem),
-    ]
+    # what a metric needs -> (how many rows it rests on, why it cannot be computed)
+    needs = {
+        "rows": (sample.n, problem),
+        "both classes": (sample.n, problem or _missing_label(positives, negatives)),
+        "class 1": (positives, problem or (None if positives else "no sample of class 1")),
+        "class 0": (negatives, problem or (None if negatives else "no sample of class 0")),
+    }
+    rows = []
+    for name, known in OF_ROWS.items():
+        n, reason = needs[known.needs]
+        value = None if reason else float(known.function(sample))
+        rows.append(Row(name + suffix, value, n, reason))
+    return rows
 
 
 def _missing_label(positives: int, negatives: int) -> str | None:
@@ -169,23 +322,14 @@ def _between_groups(
         arrays = np.array([row.value for row in used], dtype=np.float64).reshape(len(parts), -1)
         return Row(name, float(rule(*arrays)), n, remark)
 
-    rows = [
-        combine("spd", np.ptp, "selection_rate"),
-        combine("eopp", np.ptp, "tpr"),
-        combine("eodds", lambda tpr, fpr: (np.ptp(tpr) + np.ptp(fpr)) / 2, "tpr", "fpr"),
-        combine("eodds_max", lambda tpr, fpr: max(np.ptp(tpr), np.ptp(fpr)), "tpr", "fpr"),
-        combine("auc_min", np.min, "auc"),
-        combine("auc_gap", np.ptp, "auc"),
-    ]
-    if len(cells) > 2:
-        n = sum(cells[group].n for group in counted)
-        return [*rows, Row("eodds_signed", None, n, "defined for two groups only")]
-    # opposite gaps cancel [code of the predecessor]; only to compare with published numbers
-    return [*rows, combine("eodds_signed", _signed_eodds, "tpr", "fpr")]
-
-
-def _signed_eodds(tpr: np.ndarray, fpr: np.ndarray) -> float:
-    return abs((tpr[1] - tpr[0]) + (fpr[1] - fpr[0])) / 2
+    rows = []
+    for name, known in BETWEEN_GROUPS.items():
+        if known.binary and len(cells) > 2:
+            n = sum(cells[group].n for group in counted)
+            rows.append(Row(name, None, n, "defined for two groups only"))
+        else:
+            rows.append(combine(name, known.function, *known.parts))
+    return rows
 
 
 def _positives(sample: Sample) -> int:

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-HIGHER_IS_BETTER = {"auc", "auc_min", "accuracy", "balanced_accuracy"}
+from .metrics import BETWEEN_GROUPS, OF_ROWS
 
-
+_METRICS = OF_ROWS | BETWEEN_GROUPS
+HIGHER_IS_BETTER = {name for name, known in _METRICS.items() if known.better == "higher"}
 LOWER_IS_BETTER = {
-    *("spd", "eodds", "eodds_max", "eodds_signed", "eopp", "auc_gap", "ece", "brier"),
+    *(name for name, known in _METRICS.items() if known.better == "lower"),
     *("seconds", "peak_memory_mb", "images_seen"),
 }
 
-
-_TITLES = {
-    "auc": "AUC",
-    "auc_min": "Min. AUC",
-    "auc_gap": "Gap AUC",
-    "spd": "SPD",
-    "eodds": "EOdds",
-    "eodds_max": "EOdds (max)",
-    "eodds_signed": "EOdds (signed)",
-    "eopp": "EOpp",
-    "ece": "ECE",
-    "brier": "Brier score",
-    "tpr": "TPR",
-    "fpr": "FPR",
+_TITLES = {name: known.title for name, known in _METRICS.items()} | {
     "n": "Images",
     "seconds": "Seconds",
     "peak_memory_mb": "Peak memory (MB)",
     "images_seen": "Images seen",
     "parameters_changed": "Parameters changed",
-    "isic2017": "ISIC 2017",
-    "isic2018": "ISIC 2018",
-    "isic2019": "ISIC 2019",
-    "isic2020": "ISIC 2020",
-    "mimic_cxr": "MIMIC-CXR",
-    "fitzpatrick17k": "Fitzpatrick-17k",
-    "ddi": "DDI",
-    "atlas": "Atlas",
-    "pad_ufes_20": "PAD-UFES-20",
-    "chexpert": "CheXpert",
-    "nih": "NIH ChestX-ray14",
     "resnet50": "ResNet-50",
     "efficientnet_b3": "EfficientNet-B3",
     "densenet121": "DenseNet-121",
@@ -52,12 +31,15 @@ _TITLES = {
     "skin": "Skin lesions",
     "cxr": "Chest X-rays",
 }
-
-
 DECIMALS = {"seconds": 1, "peak_memory_mb": 0, "images_seen": 0, "parameters_changed": 0, "n": 0}
 
 
 MISSING = "–"
+
+
+def add_titles(titles: Mapping[str, str]) -> None:
+    """Make further display names known; report/ adds those of the data sets' adapters."""
+    _TITLES.update(titles)
 
 
 def title(key: str) -> str:

@@ -64,7 +64,7 @@ class Context:
         epochs: E, epochs of each fine-tuning step.
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
-        importance: () -> the shared diagonal importances, objective (`importance.shared.SHARED`) ->
+        importance: () -> the shared diagonal importances, objective (a method's `IMPORTANCES`) ->
             parameter name -> tensor.
         name: of the job, on the progress bar.
     """
@@ -97,7 +97,7 @@ class Context:
         weights = losses.class_weights(samples.labels) if dataset else None
         return Combined(prediction, bias, weights, self.finetuning.eodds)
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """A line in the job's log."""
         print(text, file=self.log, flush=True)
 

@@ -58,7 +58,7 @@ def fit(
         forward = torch.compile(module)
     done, rows = context.checkpoints.load(stage, module, optimizer)
     if done:
-        context.say(f"{stage}: resumed after epoch {done} of {epochs}")
+        context.info(f"{stage}: resumed after epoch {done} of {epochs}")
     started, first = time.monotonic(), done
     bar = _progress(f"{context.name} {stage}", epochs * len(samples), done * len(samples))
     for epoch in range(done, epochs):
@@ -69,7 +69,7 @@ def fit(
         row = {"stage": stage, "epoch": epoch + 1} | row | (watch() if watch else {})
         rows.append(row)
         left = (time.monotonic() - started) / (epoch + 1 - first) * (epochs - epoch - 1)
-        context.say(_line(row, epochs, speed, left))
+        context.info(_line(row, epochs, speed, left))
         if context.checkpoints.due():
             context.checkpoints.save(stage, epoch + 1, module, optimizer, rows)
     bar.close()

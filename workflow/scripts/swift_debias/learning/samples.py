@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """Anything that yields uint8 images (B, H, W, C) by row number: `image_cache.CachedImages`."""
+    """Anything that yields images (B, H, W, C) by row number: see `image_cache.CachedImages`."""
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The images of these rows, in this order."""

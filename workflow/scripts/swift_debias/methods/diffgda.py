@@ -75,7 +75,7 @@ class _Descent:
 
         context, start = self.context, self.selection.best
         direction = "ascent" if self.selection.ascend else "descent"
-        context.say(f"{STAGE}  {direction} from {_text(start)}")
+        context.info(f"{STAGE}  {direction} from {_text(start)}")
         networks = nn.ModuleDict({"now": self.now, "best": self.best})
         done, rows = context.checkpoints.load(STAGE, networks, self.optimizer)
         for row in rows:
@@ -87,7 +87,7 @@ class _Descent:
             if context.checkpoints.due():
                 context.checkpoints.save(STAGE, epoch, networks, self.optimizer, self.rows)
         context.history.extend(self.rows)
-        context.say(f"{STAGE}  {self.selection.verdict()}")
+        context.info(f"{STAGE}  {self.selection.verdict()}")
 
     def epoch(self, epoch: int) -> None:
         """One pass over the samples; the best network takes over each iterate that is better."""
@@ -110,7 +110,7 @@ class _Descent:
                 break
         speed = drawn / max(time.monotonic() - started, 1e-9)
         left = (time.monotonic() - started) * (context.epochs - epoch)
-        context.say(
+        context.info(
             f"{STAGE}  epoch {epoch}/{context.epochs}  {_text(_measured(self.rows[-1]))}  "
             f"{skipped} batches skipped for an empty cell  {speed:.0f} images/s  left {left:.0f} s"
         )

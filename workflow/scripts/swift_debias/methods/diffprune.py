@@ -87,14 +87,14 @@ def debias(
         row = {"stage": "diffprune", "step": step, "silenced": silenced}
         row |= {"balanced_accuracy": now.balanced_accuracy, "hard_bias": now.bias}
         context.history.append(row | {"threshold": now.threshold})
-        context.say(
+        context.info(
             f"diffprune  step {step}/{settings.max_steps}  {silenced} of {mask.numel()} units of "
             f"{layer} silenced  hard bias {now.bias:+.4f}  "
             f"balanced accuracy {now.balanced_accuracy:.4f}"
         )
         if selection.over(now) or not mask.any():
             break
-    context.say(f"diffprune  {selection.verdict()}")
+    context.info(f"diffprune  {selection.verdict()}")
     if best is not None:
         attach_unit_mask(classifier, layer, best)
     return classifier

@@ -72,7 +72,7 @@ def debias(
         prune_lowest(parameters, h_unprivileged, h_privileged, settings.beta, target - pruned)
         pruned = target
         context.history.append({"stage": "fairprune", "step": iteration, "pruned": pruned})
-        context.say(f"fairprune  iteration {iteration}: {pruned} of {alive} weights are zero")
+        context.info(f"fairprune  iteration {iteration}: {pruned} of {alive} weights are zero")
     return classifier
 
 
@@ -88,7 +88,7 @@ def find_unprivileged(classifier: Classifier, samples: Samples, context: Context
         if areas[group] != areas[group]:
             raise UserError(f"fairprune: group {group} of the external set has only one label")
     unprivileged = int(areas[1] < areas[0])
-    context.say(
+    context.info(
         f"fairprune  AUC {areas[0]:.4f} in group 0, {areas[1]:.4f} in group 1: "
         f"group {unprivileged} is the unprivileged one"
     )

@@ -133,7 +133,7 @@ def _train(linear: nn.Linear, features: Features, settings: Settings, context: C
                 "auc": auc(logits.detach(), labels),
             }
             context.history.append(row)
-            context.say(
+            context.info(
                 f"llft  step {step}/{settings.steps}  loss {row['loss']:.4f}  "
                 f"prediction {row['prediction_loss']:.4f}  bias {row['bias']:.4f}  "
                 f"auc {row['auc']:.3f}"

@@ -98,12 +98,12 @@ def debias(
 
     candidates = []
     for rate in settings.hard_rates:
-        context.say(f"hard mask: {rate:.0%} of the weights")
+        context.info(f"hard mask: {rate:.0%} of the weights")
         start = copy.deepcopy(classifier)
         candidates.append(_two_steps(start, external, settings, context, rate))
     scores = [external_score(candidate, external.balanced) for candidate in candidates]
     best = max(range(len(scores)), key=scores.__getitem__)
-    context.say(f"hard mask: kept rate {settings.hard_rates[best]:.0%}, scores {scores}")
+    context.info(f"hard mask: kept rate {settings.hard_rates[best]:.0%}, scores {scores}")
     context.history.append({"stage": "search", "hard_rate": settings.hard_rates[best]})
     return candidates[best]
 
@@ -164,7 +164,7 @@ def _two_steps(
         head = dict(classifier.head.named_parameters())
         head_mask = {name: mask[f"head.{name}"] for name in head}
         zeroed = masks.reinitialize(head, head_mask, settings.reinit, settings.threshold)
-        context.say(
+        context.info(
             f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
         )
         drawn = drawn_views(len(samples), context, "step2" + suffix)

@@ -26,7 +26,7 @@ from . import render
 MANY_ROWS = 15  # longer tables can be filtered
 
 
-ASSETS = Path(__file__).with_name("report_assets")
+ASSETS = Path(__file__).with_name("assets")
 
 
 class Section(NamedTuple):

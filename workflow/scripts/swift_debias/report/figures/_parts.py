@@ -32,6 +32,7 @@ class Request:
         variants: method -> its settings, as in the config.
         options: of the view: details of the drawing.
         synthetic: the data are made up; every figure then says so.
+        baseline, swift: the variants that stand for the Baseline and for SWiFT; '' for none.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Request:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     synthetic: bool = False
+    baseline: str = "baseline"
+    swift: str = "swift"
 
     def title(self, method: str) -> str:
         """Display name of a method."""

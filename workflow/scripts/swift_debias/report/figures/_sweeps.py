@@ -33,14 +33,9 @@ from ._parts import (
 )
 from ._style import COLUMN, PAGE, method_style
 
-BASELINE = "baseline"
-
-
-SWEPT = "swift"  # sweeps are drawn in its colour
-
 
 def is_baseline(request: Request, method: str) -> bool:
-    return request.variants[method]["algorithm"] == BASELINE
+    return request.variants[method]["algorithm"] == "baseline"
 
 
 def sweep_points(
@@ -109,8 +104,8 @@ def draw_sweep(request: Request, points: pd.DataFrame, label: str, rule: str = "
 def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame, top: float, apart: bool) -> None:
     """One curve with its band, within [0, top]; Baseline and the setting in use are marked."""
     base = np.array([is_baseline(request, str(method)) for method in part["method"]])
-    used = (part["method"] == SWEPT).to_numpy()
-    color, names = method_style(SWEPT).color, ["x", "mean", "std"]
+    used = (part["method"] == request.swift).to_numpy()
+    color, names = method_style("swift").color, ["x", "mean", "std"]
     line = (part[~used] if apart else part).dropna(subset=["x", "mean"]).sort_values("x")
     x, mean, std = line[names].to_numpy(float).T
     low, high = band(mean, std, top)
@@ -118,12 +113,12 @@ def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame, top: float, ap
     axes.plot(x, mean, color=color, marker="o", markersize=3)
     for at, height, _ in part.loc[base, names].to_numpy(float):
         if np.isnan(at):
-            axes.axhline(height, color=method_style(BASELINE).color, linestyle="--", linewidth=1)
+            axes.axhline(height, color=method_style("baseline").color, linestyle="--", linewidth=1)
         else:
-            dot(axes, at, height, BASELINE, zorder=3)
+            dot(axes, at, height, "baseline", zorder=3)
     for at, height, spread in part.loc[used, names].to_numpy(float):
         bars = {"yerr": reach(height, spread, top)} if apart else {}
-        dot(axes, at, height, SWEPT, **bars, zorder=4)
+        dot(axes, at, height, "swift", **bars, zorder=4)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.06, y=0.12)
 
@@ -131,14 +126,14 @@ def _sweep_axes(axes: Axes, request: Request, part: pd.DataFrame, top: float, ap
 def _sweep_handles(request: Request, points: pd.DataFrame, chosen: str) -> list[Line2D | Patch]:
     """Legend of a sweep."""
     base = [is_baseline(request, str(method)) for method in points["method"]]
-    (swift,) = method_handles(request, [SWEPT])
+    (swift,) = method_handles(request, [request.swift])
     swift.set_label(chosen)
     if points.loc[base, "x"].isna().any():
-        name = request.title(BASELINE)
-        baseline = legend_line(name, color=method_style(BASELINE).color, linestyle="--")
+        name = request.title(request.baseline)
+        baseline = legend_line(name, color=method_style("baseline").color, linestyle="--")
     else:
-        (baseline,) = method_handles(request, [BASELINE])
-    color = method_style(SWEPT).color
+        (baseline,) = method_handles(request, [request.baseline])
+    color = method_style("swift").color
     curve = legend_line("SWiFT, mean over folds", color=color, marker="o", markersize=3)
     band = Patch(color=color, alpha=0.18, linewidth=0, label="± standard deviation")
     return [baseline, curve, band, swift]

@@ -24,7 +24,6 @@ from ._parts import (
 )
 from ._rows import figure_rows, method_axis
 from ._style import PAGE, method_style
-from ._sweeps import BASELINE
 
 NEEDS: tuple[str, ...] = ("costs",)
 CAPTION = (
@@ -41,7 +40,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     figure = new_figure(PAGE, 1)
     rows = figure_rows(figure, [len(block.methods) for block in blocks], len(costs.COSTS))
     for row, (block, axes_row) in enumerate(zip(blocks, rows, strict=True)):
-        methods = [m for m in block.methods if m != BASELINE]
+        methods = [m for m in block.methods if m != request.baseline]
         panel_title(axes_row[0], row, heading(block), len(blocks))
         for axes, metric in zip(axes_row, costs.COSTS, strict=True):
             part = of_block(means, block, metric=metric).set_index("method")
@@ -56,16 +55,18 @@ def draw(request: Request, sources: Sources) -> Drawing:
                     axes.text(
                         0.01, y, "0", transform=place, va="center", color=method_style(method).color
                     )
-            if BASELINE in part.index:
-                reference = float(part["mean"][BASELINE])
+            if request.baseline in part.index:
+                reference = float(part["mean"][request.baseline])
                 axes.axvline(
-                    reference, color=method_style(BASELINE).color, linestyle="--", linewidth=1
+                    reference, color=method_style("baseline").color, linestyle="--", linewidth=1
                 )
             axes.set_xscale("log")
             axes.set_xlabel(title(metric))
             _log_ticks(axes)
     name = "the Baseline's training"
-    legend_below(figure, [legend_line(name, color=method_style(BASELINE).color, linestyle="--")], 1)
+    legend_below(
+        figure, [legend_line(name, color=method_style("baseline").color, linestyle="--")], 1
+    )
     return Drawing(figure, means[[*cells.KEYS, "mean", "std", "n_folds"]])
 
 

@@ -25,7 +25,6 @@ from ._parts import (
 )
 from ._rows import method_axis
 from ._style import PAGE, method_style
-from ._sweeps import SWEPT
 
 NEEDS: tuple[str, ...] = ("metrics", "arrays")
 ARRAYS_NEED: tuple[str, ...] = ("importances",)
@@ -64,7 +63,7 @@ _MASK_COLUMNS = ("task", "backbone", "attribute", "estimator", "fold", "low", "s
 
 
 _ESTIMATORS = {
-    "minibatch": (method_style(SWEPT).color, "mini-batch"),
+    "minibatch": (method_style("swift").color, "mini-batch"),
     "per_sample": ("#4477AA", "per sample"),
 }
 

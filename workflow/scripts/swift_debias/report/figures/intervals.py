@@ -22,7 +22,6 @@ from ._parts import (
 )
 from ._rows import figure_rows, method_axis
 from ._style import PAGE, method_style
-from ._sweeps import BASELINE
 
 NEEDS: tuple[str, ...] = ("intervals",)
 CAPTION = (
@@ -37,7 +36,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     if sources.intervals.empty:
         raise UserError(f"{request.name}: there are no bootstrap intervals to draw")
     blocks = [
-        block._replace(methods=[m for m in block.methods if m != BASELINE])
+        block._replace(methods=[m for m in block.methods if m != request.baseline])
         for block in request.blocks
     ]
     width = max(len(block.datasets) * len(block.metrics) for block in blocks)
@@ -61,7 +60,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
 
 
 def _forest(axes: Axes, part: pd.DataFrame, methods: Sequence[str]) -> None:
-    axes.axvline(0, color=method_style(BASELINE).color, linewidth=0.8, zorder=1)
+    axes.axvline(0, color=method_style("baseline").color, linewidth=0.8, zorder=1)
     names = ["difference", "difference_low", "difference_high"]
     values = dict(zip(part["method"], part[names].to_numpy(float), strict=True))
     for y, method in enumerate(methods):

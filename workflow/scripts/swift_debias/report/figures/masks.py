@@ -25,7 +25,6 @@ from ._parts import (
     reach,
 )
 from ._style import GREY, PAGE, method_style
-from ._sweeps import SWEPT
 
 NEEDS: tuple[str, ...] = ("summaries",)
 CAPTION = (
@@ -52,12 +51,12 @@ def draw(request: Request, sources: Sources) -> Drawing:
         axes.set_ylabel("Soft mask")
     handles = [
         Patch(
-            color=method_style(SWEPT).color,
+            color=method_style("swift").color,
             alpha=0.3,
             linewidth=0,
             label="distribution of elements",
         ),
-        legend_line("mean ± standard deviation", color=method_style(SWEPT).color, marker="o"),
+        legend_line("mean ± standard deviation", color=method_style("swift").color, marker="o"),
         legend_line("tanh(1): equally important", color=GREY, linestyle=":"),
     ]
     legend_below(figure, handles, 3)
@@ -91,7 +90,7 @@ def mask_shares(summaries: pd.DataFrame) -> pd.DataFrame:
 
 def _violins(axes: Axes, part: pd.DataFrame) -> None:
     """A mirrored histogram a layer group; all have the same area."""
-    color = method_style(SWEPT).color
+    color = method_style("swift").color
     names = list(dict.fromkeys(part["group"]))
     widest = part["share"].max()
     axes.axhline(np.tanh(1), color=GREY, linestyle=":", linewidth=0.9)
