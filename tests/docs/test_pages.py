@@ -14,11 +14,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
-from blocks import PAGES, PROJECT, blocks, name_of, prose
+from blocks import PAGES, PROJECT, Block, blocks, name_of, prose
 
 from swift_debias import methods
-from swift_debias.config import load
+from swift_debias.config import load, strict_yaml
 from swift_debias.config.schema import Settings
 from swift_debias.data import adapters
 
@@ -98,9 +97,9 @@ def test_readme_starts_with_ten_lines_of_python() -> None:
     assert sum(not isinstance(node, ast.Import | ast.ImportFrom) for node in statements) <= 10
 
 
-def read(text: str) -> Settings:
+def read(path: Path) -> Settings:
     """A configuration; one that is not complete is laid on the demo's."""
-    raw = yaml.safe_load(text)
+    raw = strict_yaml.read(path)
     if "extends" not in raw and "run" not in raw:
         raw = {"extends": "config/demo.yaml", **raw}
     return load.load(
@@ -113,8 +112,10 @@ YAML = [b for page in HAND_WRITTEN for b in blocks(page, "yaml") if not b.title]
 
 
 @pytest.mark.parametrize("block", YAML, ids=lambda block: name_of(block.page))
-def test_yaml_is_a_valid_configuration(block) -> None:  # type: ignore[no-untyped-def]
-    assert read(block.text).run
+def test_yaml_is_a_valid_configuration(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(block.text, encoding="utf-8")
+    assert read(path).run
 
 
 def commands() -> list[tuple[str, str]]:
