@@ -209,3 +209,17 @@ def test_one_word_has_one_meaning() -> None:
     words = [w for cell, *_ in rows for w in cell.split(", ") if cell not in ("word", "---")]
     assert len(words) > 40
     assert len(words) == len(set(words))
+
+
+def test_design_names_every_room_and_every_rule() -> None:
+    page = (PROJECT / "docs" / "design.md").read_text(encoding="utf-8")
+    library = PROJECT / "workflow" / "scripts" / "swift_debias"
+    files = [path.name for path in library.glob("[a-z]*.py")]
+    folders = [f"{path.parent.name}/" for path in library.glob("*/__init__.py")]
+    rules = [
+        rule
+        for path in (PROJECT / "workflow" / "rules").glob("*.smk")
+        for rule in re.findall(r"^ *rule (\w+):", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(rules) > 20
+    assert [name for name in (*files, *folders, *rules) if f"`{name}`" not in page] == []
