@@ -19,7 +19,8 @@ from .base import Model
 HEAD = """# Configuration
 
 Every key of the configuration. This file is made from the settings models
-(`workflow/scripts/swift_debias/settings.py`, `methods/*.py`) by `make docs`; do not edit it.
+(`config/schema.py`, `methods/*.py` and `data/adapters/*.py` in `workflow/scripts/swift_debias`) by
+`make docs`; do not edit it.
 
 - `config.yaml`: the paper. `demo.yaml`: the same on synthetic data, laid on it by
   `extends: config/config.yaml` (mappings are merged, everything else replaces; an entry set to

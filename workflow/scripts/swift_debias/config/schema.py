@@ -129,7 +129,7 @@ class SkinTone(Model):
 
 
 class Synthetic(Model):
-    """Raw data folders made up for the demo; `datasets/synthetic/` tells their causal story."""
+    """Raw data folders made up for the demo; `data/synthetic/` tells their causal story."""
 
     images: dict[str, int] = Field(
         description="Usable images to draw, by data set; isic2019 counts those of 2017 and 2018, "
@@ -323,7 +323,7 @@ class View(Model):
     """A table or figure: which slices of the results it shows."""
 
     kind: Literal["table", "figure"]
-    plot: str | None = Field(None, description="Figures: which drawing of figures.py.")
+    plot: str | None = Field(None, description="Figures: which file of report/figures/ draws it.")
     title: str
     methods: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("auc", "spd", "eodds")

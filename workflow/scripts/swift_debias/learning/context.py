@@ -64,7 +64,7 @@ class Context:
         epochs: E, epochs of each fine-tuning step.
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
-        importance: () -> the shared diagonal importances, objective (`external.SHARED`) ->
+        importance: () -> the shared diagonal importances, objective (a method's `IMPORTANCES`) ->
             parameter name -> tensor.
         name: of the job, on the progress bar.
     """

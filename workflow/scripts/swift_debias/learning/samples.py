@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """Anything that yields uint8 images (B, H, W, C) by row number: see `images.CachedImages`."""
+    """Anything that yields images (B, H, W, C) by row number: see `image_cache.CachedImages`."""
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The images of these rows, in this order."""
@@ -184,7 +184,7 @@ class Features:
 
 @dataclass
 class ExternalSet:
-    """The external set of one fold and one binary attribute (methods.md, SWiFT 1).
+    """The external set of one fold and one binary attribute (docs/paper.md, "The external set").
 
     full: every sample of the validation fold whose attribute is known.
     balanced: the part of it in which both groups have the same size and label ratio.
