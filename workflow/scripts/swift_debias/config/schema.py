@@ -316,10 +316,10 @@ class Panel(Model):
     backbone: str
     attribute: str
     datasets: tuple[str, ...] | None = Field(None, description="Default: all of the attribute's.")
-    methods: tuple[str, ...] | None = Field(None, description="Default: the view's.")
+    methods: tuple[str, ...] | None = Field(None, description="Default: the experiment's.")
 
 
-class View(Model):
+class Experiment(Model):
     """A table or figure: which slices of the results it shows."""
 
     kind: Literal["table", "figure"]
@@ -345,7 +345,7 @@ class Settings(Model):
     tasks: dict[str, Task] = Field(description="Classification tasks by name.")
     backbones: dict[str, Backbone] = Field(description="Networks by name.")
     methods: dict[str, Method] = Field(description="Named variants of the debiasing methods.")
-    experiments: dict[str, View] = Field(
+    experiments: dict[str, Experiment] = Field(
         description="Tables and figures; what they need is computed, once. The name is the file's."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")
@@ -387,10 +387,10 @@ class Settings(Model):
                     yield f"{path}.tests.{attribute}: {dataset!r} is also a training set"
 
     def _view_problems(self) -> Iterator[str]:
-        for name, view in self.experiments.items():
-            for number, panel in enumerate(view.panels):
+        for name, experiment in self.experiments.items():
+            for number, panel in enumerate(experiment.panels):
                 path = f"experiments.{name}.panels[{number}]"
-                for method in panel.methods or view.methods:
+                for method in panel.methods or experiment.methods:
                     if method not in self.methods:
                         yield f"{path}: no method {method!r}{nearest(method, self.methods)}"
                 if panel.backbone not in self.backbones:
