@@ -1,13 +1,15 @@
-# make demo: the whole pipeline on synthetic data. make test: lint and tests. Each sets up what it needs.
+# make demo: the whole pipeline on synthetic data. make test: lint and tests. make docs: the site.
+# Each sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DOCS := .venv-docs
 READY := $(VENV)/ready
 CLI := PYTHONPATH=workflow/scripts $(BIN)/python -m swift_debias.cli
 PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo what-changed test slurm lint docs container bench format setup clean
+.PHONY: demo what-changed quick test test-all mutants slurm lint docs generated container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -26,8 +28,20 @@ $(READY): requirements.txt requirements-dev.txt
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $(READY)
 
+# The inner loop: under a minute.
+quick: setup
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/unit tests/docs
+
 test: lint slurm
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+test-all: test mutants
+	$(BIN)/python tests/chaos.py --kills 20
+
+# Small faults planted one after another: is each noticed by a test? make mutants [ONLY=text]
+mutants: setup
+	$(BIN)/python tests/mutants/run.py $(ONLY)
 
 # tests/slurm starts a SLURM of its own. Where it cannot be installed these tests are skipped, and say so.
 slurm:
@@ -39,16 +53,27 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/snakefmt Snakefile workflow/Snakefile workflow/rules
 
-docs: setup
-	$(CLI) schema --write config
+# A site in site/: the pages of docs/, those that are made from the code, and the API reference.
+docs: generated $(DOCS)/ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
+# config/README.md and whatever else is made from the code.
+generated: setup
+	$(BIN)/python docs/generate.py
+
+$(DOCS)/ready: requirements-docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet -r requirements-docs.txt
+	touch $(DOCS)/ready
 
 # Snakemake asks conda for the platform even here; the tests' stand-in answers.
 container: setup
@@ -63,4 +88,4 @@ bench: setup
 	$(BIN)/python -m benchmarks.figure
 
 clean:
-	rm -rf results/demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf results/demo site .pytest_cache .mypy_cache .ruff_cache

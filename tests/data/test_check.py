@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swift_debias.config import schema
+from swift_debias.config import load, schema
 from swift_debias.data import adapters, check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ ISIC_2,IP_2,,30,melanoma,1
 def config() -> schema.Settings:
     """One task on ISIC 2020, two attributes with a test set each, an experiment on each."""
     panel = {"task": "skin", "backbone": "net"}
-    return schema.Settings.model_validate(
+    return load.typed(
         {
             "run": "test",
             "datasets": {
@@ -69,7 +69,8 @@ def config() -> schema.Settings:
                 }
                 for name, attribute in (("by_tone", "tone"), ("by_gender", "gender"))
             },
-        }
+        },
+        adapters.options_models(),
     )
 
 
@@ -184,11 +185,11 @@ def test_one_training_set_that_knows_the_attribute_is_enough(
     data = config.model_dump()
     data["datasets"]["nih"] |= {"adapter": "isic2020", "skin_tone": "ita"}
     data["tasks"]["skin"]["train"] = ["isic", "nih"]
-    report = check.check(schema.Settings.model_validate(data), project, EXPECTED)
+    report = check.check(load.typed(data, adapters.options_models()), project, EXPECTED)
     assert report.datasets[-1].counts["gender"] == {"f": 0, "m": 0, "unknown": 2}
     assert report.ok
     data["tasks"]["skin"]["train"] = ["nih"]
-    report = check.check(schema.Settings.model_validate(data), project, EXPECTED)
+    report = check.check(load.typed(data, adapters.options_models()), project, EXPECTED)
     assert report.experiments[1].reasons == ("nih: no image has a known gender",)
 
 

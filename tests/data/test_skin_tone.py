@@ -185,7 +185,7 @@ def test_angles_of_real_images_agree_with_opencv(tmp_path: Path) -> None:
 
 @real
 def test_agreement_with_annotated_skin_types(tmp_path: Path) -> None:
-    """What README.md says: ITA tells little about annotated types on photographs of PAD-UFES-20."""
+    """What docs/verified.md says: ITA tells little about annotated types on photographs of PAD-UFES-20."""
     table = pd.read_csv(PAD / "metadata.csv").dropna(subset=["fitspatrick"])
     table["image_id"] = table["img_id"].str.removesuffix(".png")
     table = table.sort_values("image_id").iloc[::4]  # a quarter of the 504, for time

@@ -83,14 +83,14 @@ def test_folds_of_any_index_and_rare_strata() -> None:
 def test_pools_that_cannot_be_cut_are_refused() -> None:
     cohort, attributes = population(4)
     with pytest.raises(UserError, match="5 folds need as many groups of images, there are 1"):
-        make_folds(cohort.assign(group="x"), attributes, 5, 0)
+        make_folds(cohort.assign(cluster="x"), attributes, 5, 0)
     one_class = cohort.assign(label=np.int8(1))
     with pytest.raises(UserError, match="lacks images of one label"):
         make_folds(one_class, attributes, 5, 0)
     rare = one_class.assign(label=(np.arange(600) > 2).astype(np.int8))  # three of label 0
     with pytest.raises(UserError, match="lacks images of one label"):
         make_folds(rare, attributes, 5, 0)
-    few = cohort.head(4).assign(group=list("abcd"), label=np.int8([0, 0, 1, 1]))
+    few = cohort.head(4).assign(cluster=list("abcd"), label=np.int8([0, 0, 1, 1]))
     with pytest.raises(UserError, match="cannot be cut into 3 folds"):
         make_folds(few, pd.DataFrame({"sex": [0, 1, 0, 1]}), 3, 0)
 

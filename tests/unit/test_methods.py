@@ -95,7 +95,8 @@ def test_registry() -> None:
 def test_protocol(algorithm: str) -> None:
     """Defaults are valid, unknown keys are refused, every key is described."""
     method = methods.load(algorithm)
-    assert isinstance(method.NEEDS_IMPORTANCE, bool)
+    assert method.CLASS.isidentifier()
+    assert all(isinstance(name, str) for name in method.IMPORTANCES)
     assert callable(method.debias)
     method.Settings()
     with pytest.raises(ValidationError):

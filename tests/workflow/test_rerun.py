@@ -55,7 +55,7 @@ VIEWS = cut.table_and_figure(METHODS, BOTH, [SKIN]) | {
 
 
 def road() -> dict[str, set[str]]:
-    """Job -> jobs whose results it reads, as architecture.md draws the road."""
+    """Job -> jobs whose results it reads, as docs/design.md draws the road."""
     reads: dict[str, set[str]] = {"check_data": set(), "compare": {"merge_metrics"}}
     reads |= {"merge_metrics": set(), "table/table1": {"merge_metrics"}, "cost_table": set()}
     reads |= {"figure/pareto": {"merge_metrics"}, "figure/figure3": {"figure_arrays/figure3"}}
@@ -222,7 +222,7 @@ CHANGES = [
     Change(
         "a method's file",
         ("debias/*/llft",),
-        edit={f"{LIBRARY}/methods/llft.py": ("NEEDS_IMPORTANCE = False", "NEEDS_IMPORTANCE = 0")},
+        edit={f"{LIBRARY}/methods/llft.py": ('CLASS = "LLFT"', 'CLASS = "Llft"')},
     ),
     Change(
         "tables.py",  # compare, report and so on name things with it, or take its costs

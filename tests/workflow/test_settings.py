@@ -89,7 +89,7 @@ def _set(raw: dict, path: str, value: object) -> dict:
         ("tasks/skin/tests/skin_tone", ["atlas"], ["'atlas' has no column 'fitzpatrick'"]),
         ("tasks/skin/tests/gender", ["atlas"], ["no attribute 'gender'"]),
         ("tasks/skin/tests/sex", ["isic2017"], ["is also a training set"]),
-        ("datasets/ddi/tone", 1, ["datasets: ddi", "unknown key 'tone'"]),
+        ("datasets/ddi/tone", 1, ["datasets.ddi: unknown key 'tone'"]),
         ("datasets/atlas/image", "both", ["atlas.image", "dermoscopic"]),
         ("datasets/nih/adapter", "nihh", ["datasets.nih.adapter", "did you mean 'nih'"]),
         ("methods/swift/algorithm", ..., ["methods.swift.algorithm", "required"]),

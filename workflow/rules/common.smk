@@ -6,9 +6,8 @@ from pathlib import Path
 
 import yaml
 
-PROJECT = Path(workflow.basedir)
-if not (PROJECT / "config").is_dir():  # entered through workflow/Snakefile
-    PROJECT = PROJECT.parent
+# of this file, not of the Snakefile that Snakemake was given: that may use this workflow as a module
+PROJECT = Path(str(workflow.current_basedir)).parents[1]
 SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 

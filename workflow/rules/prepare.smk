@@ -35,9 +35,9 @@ def checked_settings():
         kept = {key: task[key] for key in ("train", "tests", "invert_labels")}
         blank = {"pretraining": recipe, "positive": "", "negative": ""}
         slices["tasks"][name] = kept | blank
-    for name, view in slices["experiments"].items():
-        panels = [panel | {"methods": None} for panel in view["panels"]]
-        kept = {key: view[key] for key in ("kind", "title")}
+    for name, experiment in slices["experiments"].items():
+        panels = [panel | {"methods": None} for panel in experiment["panels"]]
+        kept = {key: experiment[key] for key in ("kind", "title")}
         slices["experiments"][name] = kept | {"panels": panels}
     kept = ("run", "synthetic", "datasets", "attributes", "tasks", "experiments")
     return {key: slices[key] for key in kept} | {
@@ -108,7 +108,7 @@ if settings.synthetic:
 
 
 # First of all that can run. Nothing reads its output but the report: an edge from here to the data
-# would rerun everything with every new view, and where a job reads it as `ancient`, Snakemake (9.27)
+# would rerun everything with every new experiment, and where a job reads it as `ancient`, Snakemake (9.27)
 # overlooks that the job's own params have changed.
 rule check_data:
     input:

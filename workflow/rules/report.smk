@@ -10,8 +10,16 @@ PUBLISHED = os.path.relpath(PROJECT / "resources" / "published_results.csv")
 CLAIMS = os.path.relpath(PROJECT / "resources" / "claims.yaml")
 REQUIREMENTS = os.path.relpath(PROJECT / "requirements.txt")
 ASSETS = sorted(map(os.path.relpath, SCRIPTS.glob("swift_debias/report/assets/*")))
-TABLES = [name for name, view in settings.experiments.items() if view.kind == "table"]
-FIGURES = [name for name, view in settings.experiments.items() if view.kind == "figure"]
+TABLES = [
+    name
+    for name, experiment in settings.experiments.items()
+    if experiment.kind == "table"
+]
+FIGURES = [
+    name
+    for name, experiment in settings.experiments.items()
+    if experiment.kind == "figure"
+]
 TITLES = {name: method.title or name for name, method in settings.methods.items()}
 
 for name in FIGURES:
@@ -21,12 +29,12 @@ for name in FIGURES:
 
 
 def blocks(name):
-    """What a view shows, as plain values."""
+    """What an experiment shows, as plain values."""
     return plan.blocks(settings, settings.experiments[name])
 
 
 def of_blocks(name, file):
-    """A file of every task, network, attribute and method of a view, and of every fold."""
+    """A file of every task, network, attribute and method of an experiment, and of every fold."""
     return unique(
         folder(file, **setup_of(block), method=method, fold=fold)
         for block in blocks(name)
@@ -41,7 +49,7 @@ def setup_of(block):
 
 
 def first_fold(name, file):
-    """A file of every method of a view's first block, of the first fold."""
+    """A file of every method of an experiment's first block, of the first fold."""
     block = blocks(name)[0]
     return unique(
         folder(file, **setup_of(block), method=method, fold=FOLDS[0])
@@ -87,7 +95,7 @@ def arrays_input(wildcards):
 
 
 def variants(name, *kept):
-    """Methods of a view with these settings of their algorithms, defaults filled in; none: all."""
+    """Methods of an experiment with these settings of their algorithms, defaults filled in; none: all."""
     found = {}
     for method in sorted({m for block in blocks(name) for m in block["methods"]}):
         every = dump(full_settings(method)) | recipe(method)
@@ -102,14 +110,14 @@ def drawn_variants(wildcards):
 
 
 def masks_of(name):
-    """How those of a view's methods that are SWiFT make their masks."""
+    """How those of an experiment's methods that are SWiFT make their masks."""
     mask = ("estimator", "normalization", "percentile", "threshold")
     found = variants(name, "algorithm", *mask)
     return {k: v for k, v in found.items() if v["algorithm"] == "swift"}
 
 
 def titles(name):
-    """Display names of the methods that a view shows."""
+    """Display names of the methods that an experiment shows."""
     return {
         method: TITLES[method] for block in blocks(name) for method in block["methods"]
     }

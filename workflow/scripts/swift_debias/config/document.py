@@ -48,7 +48,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`tasks.<name>.finetuning`", schema.Finetuning),
     ("`backbones.<name>`", schema.Backbone),
     ("`methods.<name>`", schema.Method),
-    ("`experiments.<name>`", schema.View),
+    ("`experiments.<name>`", schema.Experiment),
     ("`experiments.<name>.panels[]`", schema.Panel),
     ("`compute`", schema.Compute),
 ]

@@ -5,38 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .schema import Method, Settings, View
+from .schema import Experiment, Method, Settings
 
 Setup: TypeAlias = tuple[str, str, str]  # (task, backbone, attribute)
 
 
 def setups(settings: Settings) -> dict[Setup, tuple[str, ...]]:
-    """What the views ask for: (task, backbone, attribute) -> its methods, sorted."""
+    """What the experiments ask for: (task, backbone, attribute) -> its methods, sorted."""
     wanted: dict[Setup, set[str]] = {}
-    for view in settings.experiments.values():
-        for panel in view.panels:
+    for experiment in settings.experiments.values():
+        for panel in experiment.panels:
             methods = wanted.setdefault((panel.task, panel.backbone, panel.attribute), set())
-            methods |= {*(panel.methods or view.methods)}
+            methods |= {*(panel.methods or experiment.methods)}
     return {setup: tuple(sorted(methods)) for setup, methods in sorted(wanted.items())}
 
 
-def blocks(settings: Settings, view: View) -> list[dict[str, Any]]:
-    """The panels of a view as plain values, with the defaults filled in."""
+def blocks(settings: Settings, experiment: Experiment) -> list[dict[str, Any]]:
+    """The panels of an experiment as plain values, with the defaults filled in."""
     return [
         {
             "task": panel.task,
             "backbone": panel.backbone,
             "attribute": panel.attribute,
             "datasets": panel.datasets or settings.tasks[panel.task].tests[panel.attribute],
-            "methods": panel.methods or view.methods,
-            "metrics": view.metrics,
+            "methods": panel.methods or experiment.methods,
+            "metrics": experiment.metrics,
         }
-        for panel in view.panels
+        for panel in experiment.panels
     ]
 
 
 def used_datasets(settings: Settings) -> tuple[str, ...]:
-    """Data sets that some view needs, in the order of the config."""
+    """Data sets that some experiment needs, in the order of the config."""
     used: set[str] = set()
     for task, _, attribute in setups(settings):
         used |= {*settings.tasks[task].train, *settings.tasks[task].tests[attribute]}

@@ -156,7 +156,7 @@ class SkinTone(Model):
 
 
 class Synthetic(Model):
-    """Raw data folders made up for the demo; `datasets/synthetic/` tells their causal story."""
+    """Raw data folders made up for the demo; `data/synthetic/` tells their causal story."""
 
     images: dict[str, int] = Field(
         description="Usable images to draw, by data set; isic2019 counts those of 2017 and 2018, "
@@ -343,14 +343,14 @@ class Panel(Model):
     backbone: str
     attribute: str
     datasets: tuple[str, ...] | None = Field(None, description="Default: all of the attribute's.")
-    methods: tuple[str, ...] | None = Field(None, description="Default: the view's.")
+    methods: tuple[str, ...] | None = Field(None, description="Default: the experiment's.")
 
 
-class View(Model):
+class Experiment(Model):
     """A table or figure: which slices of the results it shows."""
 
     kind: Literal["table", "figure"]
-    plot: str | None = Field(None, description="Figures: which drawing of figures.py.")
+    plot: str | None = Field(None, description="Figures: which file of report/figures/ draws it.")
     title: str
     methods: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("auc", "spd", "eodds")
@@ -372,7 +372,7 @@ class Settings(Model):
     tasks: dict[str, Task] = Field(description="Classification tasks by name.")
     backbones: dict[str, Backbone] = Field(description="Networks by name.")
     methods: dict[str, Method] = Field(description="Named variants of the debiasing methods.")
-    experiments: dict[str, View] = Field(
+    experiments: dict[str, Experiment] = Field(
         description="Tables and figures; what they need is computed, once. The name is the file's."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")
@@ -414,10 +414,10 @@ class Settings(Model):
                     yield f"{path}.tests.{attribute}: {dataset!r} is also a training set"
 
     def _view_problems(self) -> Iterator[str]:
-        for name, view in self.experiments.items():
-            for number, panel in enumerate(view.panels):
+        for name, experiment in self.experiments.items():
+            for number, panel in enumerate(experiment.panels):
                 path = f"experiments.{name}.panels[{number}]"
-                for method in panel.methods or view.methods:
+                for method in panel.methods or experiment.methods:
                     if method not in self.methods:
                         yield f"{path}: no method {method!r}{nearest(method, self.methods)}"
                 if panel.backbone not in self.backbones:

@@ -94,7 +94,7 @@ class PoolCheck:
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewCheck:
+class ExperimentCheck:
     """Whether an experiment can run; `reasons` say why not."""
 
     name: str
@@ -108,12 +108,12 @@ class CheckReport:
 
     datasets: tuple[DatasetCheck, ...]
     pools: tuple[PoolCheck, ...]
-    experiments: tuple[ViewCheck, ...]
+    experiments: tuple[ExperimentCheck, ...]
 
     @property
     def ok(self) -> bool:
         """Every experiment can run."""
-        return not any(view.reasons for view in self.experiments)
+        return not any(experiment.reasons for experiment in self.experiments)
 
     def as_json(self) -> dict[str, Any]:
         """The report as builtin types."""
@@ -124,9 +124,11 @@ class CheckReport:
         blocks = [_dataset_text(data) for data in self.datasets]
         blocks += [_pool_text(pool) for pool in self.pools]
         lines = []
-        for view in self.experiments:
-            verdict = f"cannot run: {'; '.join(view.reasons)}" if view.reasons else "can run"
-            lines.append(f"{view.name}: {verdict}")
+        for experiment in self.experiments:
+            verdict = (
+                f"cannot run: {'; '.join(experiment.reasons)}" if experiment.reasons else "can run"
+            )
+            lines.append(f"{experiment.name}: {verdict}")
         return "\n\n".join([*blocks, "\n".join(["experiments", *(f"  {line}" for line in lines)])])
 
 
@@ -176,8 +178,8 @@ def check(config: schema.Settings, project: Path, expected: Mapping[str, Any]) -
         datasets=tuple(datasets.values()),
         pools=tuple(_check_pool(task, config, ids, expected) for task in used_tasks),
         experiments=tuple(
-            ViewCheck(name, view.title, tuple(_reasons(view, config, datasets)))
-            for name, view in config.experiments.items()
+            ExperimentCheck(name, experiment.title, tuple(_reasons(experiment, config, datasets)))
+            for name, experiment in config.experiments.items()
         ),
     )
 
@@ -303,11 +305,11 @@ def _check_pool(
 
 
 def _reasons(
-    view: schema.View, config: schema.Settings, datasets: Mapping[str, DatasetCheck]
+    experiment: schema.Experiment, config: schema.Settings, datasets: Mapping[str, DatasetCheck]
 ) -> list[str]:
     """Why an experiment cannot run; empty where it can."""
     reasons: dict[str, None] = {}
-    for panel in view.panels:
+    for panel in experiment.panels:
         task = config.tasks[panel.task]
         tests = panel.datasets or task.tests[panel.attribute]
         problems = {name: _problem(datasets[name]) for name in (*task.train, *tests)}

@@ -18,7 +18,7 @@ Which copy stays:
 Labels have no say in this: copies whose labels disagree are listed as such, and the copy that
 stays keeps its own label.
 
-What must stay in one fold (`group`) are the connected components of all links, and of equal
+What must stay in one fold (`cluster`) are the connected components of all links, and of equal
 patients and lesions, removed images included. Ids of images, patients and lesions are compared
 within an archive only: data sets that share ids (the ISIC years do) name the same archive.
 """

@@ -59,9 +59,9 @@ def cell(cells: Mapping[tuple[str, ...], Cell], *key: str) -> Cell:
 
 
 class Block(NamedTuple):
-    """One part of a view: the rows (methods) and columns (test sets x metrics).
+    """One part of an experiment: the rows (methods) and columns (test sets x metrics).
 
-    `Block(**panel) for panel in settings.blocks(view)` makes them.
+    `Block(**panel) for panel in settings.blocks(experiment)` makes them.
     """
 
     task: str

@@ -189,7 +189,7 @@ class Features:
 
 @dataclass
 class ExternalSet:
-    """The external set of one fold and one binary attribute (methods.md, SWiFT 1).
+    """The external set of one fold and one binary attribute (docs/paper.md, "The external set").
 
     full: every sample of the validation fold whose attribute is known.
     balanced: the part of it in which both groups have the same size and label ratio.

@@ -1,6 +1,7 @@
 """The external set of a fold: which images, which pair of groups, which part is balanced.
 
-The one owner of the word *balanced*: of each label, as many images of every group (methods.md).
+The one owner of the word *balanced*: of each label, as many images of every group (see
+docs/paper.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DiffGda: bias gradient descent/ascent (Marcinkevics et al., MLHC 2022).
 
 All weights follow the gradient of a signed, differentiable bias, towards zero, with no task loss;
-the least biased iterate that is still accurate is kept (selection.py).
+the least biased iterate that is still accurate is kept (_iterate.py).
 """
 
 from __future__ import annotations

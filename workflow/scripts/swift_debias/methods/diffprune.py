@@ -1,7 +1,7 @@
 """DiffPrune: pruning units by their influence on the bias (Marcinkevics et al., MLHC 2022).
 
 The units of one convolution whose output drives a signed, differentiable bias are silenced step by
-step; the least biased iterate that is still accurate is kept (selection.py). The silencing mask is
+step; the least biased iterate that is still accurate is kept (_iterate.py). The silencing mask is
 part of the saved model. It acts after the convolution's BatchNorm, so that silenced means zero.
 """
 

@@ -126,9 +126,9 @@ def _installed(name: str) -> str:
 
 def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
     """Seed, folds, all settings and software versions."""
-    views = settings["experiments"].values()
-    panels = [(view, panel) for view in views for panel in view["panels"]]
-    methods = {m for view, panel in panels for m in panel["methods"] or view["methods"]}
+    experiments = settings["experiments"].values()
+    panels = [(experiment, panel) for experiment in experiments for panel in experiment["panels"]]
+    methods = {m for experiment, panel in panels for m in panel["methods"] or experiment["methods"]}
     facts = {
         "run": settings["run"],
         "seed": settings["seed"],

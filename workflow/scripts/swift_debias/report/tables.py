@@ -1,7 +1,7 @@
 """Tables: cells over folds beside the published values.
 
-A table is a *view* of the config: blocks of (task, backbone, attribute), rows are methods, columns
-are test set x metric, as in the paper. render.py writes it.
+A table is an *experiment* of the config: blocks of (task, backbone, attribute), rows are methods,
+columns are test set x metric, as in the paper. render.py writes it.
 """
 
 from __future__ import annotations

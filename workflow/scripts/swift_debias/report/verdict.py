@@ -67,8 +67,10 @@ def reach_verdict(
         synthetic: the data are made up: differences to the published numbers mean nothing.
     """
     names = paper_names(methods)
-    metrics = metrics.assign(method=[_paper_name(name, names) for name in metrics["method"]])
-    methods = {_paper_name(name, names): method for name, method in methods.items()}
+    borrowed = {name: f"{name} (this run's)" for name in PAPER_METHODS if name in methods}
+    names = borrowed | names  # a variant that only borrows the name of a method is set apart
+    metrics = metrics.assign(method=metrics["method"].map(lambda name: names.get(name, name)))
+    methods = {names.get(name, name): method for name, method in methods.items()}
     backbones = stand_ins(published, panels)
     cells = lookup(metrics)
     titles = {name: method.title or name for name, method in methods.items()}
@@ -115,13 +117,6 @@ def reach_verdict(
         pd.DataFrame(instances, columns=["id", "source", *Instance._fields]),
         synthetic,
     )
-
-
-def _paper_name(name: str, names: Mapping[str, str]) -> str:
-    """A variant under the paper's name; one that only borrows such a name is set apart."""
-    if name in names:
-        return names[name]
-    return f"{name} (this run's)" if name in PAPER_METHODS else name
 
 
 def _sweeps(

@@ -11,8 +11,8 @@ A drawing is a file of this folder with
     arrays         for "arrays" only: (Given) -> arrays, in a job that may use a GPU
     SHOWS          optional: settings of its methods that it shows itself; "*": all of them
 
-To add one, add a file and a view with `plot: <file>` in the config. NEEDS, CAPTION and SHOWS are
-literals: the Snakefile reads them without importing the drawing, which would cost matplotlib.
+To add one, add a file and an experiment with `plot: <file>` in the config. NEEDS, CAPTION and SHOWS
+are literals: the Snakefile reads them without importing the drawing, which would cost matplotlib.
 """
 
 from __future__ import annotations

@@ -20,13 +20,13 @@ class Given:
     """Files and settings of a figure's first block; what a drawing did not ask for is empty.
 
     Attributes:
-        options: of the view.
+        options: of the experiment.
         dataset: the first test set.
-        methods: in the view's order.
+        methods: in the experiment's order.
         fold: the first fold.
         groups: how many groups the attribute has.
         backbone, compute, normalization: settings as plain values.
-        variants: the view's SWiFT variants -> their settings.
+        variants: the experiment's SWiFT variants -> their settings.
         predictions, pixels, index, models, importances, summaries: files of `run.layout`;
             predictions are folders, the others files.
     """

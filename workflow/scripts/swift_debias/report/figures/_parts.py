@@ -20,7 +20,7 @@ from ._style import method_style
 
 @dataclass(frozen=True)
 class Request:
-    """A view of the config, with what is needed to name things.
+    """A experiment of the config, with what is needed to name things.
 
     Attributes:
         name: e.g. figure4; names the files.
@@ -30,7 +30,7 @@ class Request:
         classes: task -> names of class 0 and class 1.
         epochs: task -> (epochs of pre-training, share of them in percent used by default).
         variants: method -> its settings, as in the config.
-        options: of the view: details of the drawing.
+        options: of the experiment: details of the drawing.
         synthetic: the data are made up; every figure then says so.
         baseline, swift: the variants that stand for the Baseline and for SWiFT; '' for none.
     """
@@ -101,7 +101,7 @@ def of_block(frame: pd.DataFrame, block: Block, **values: str) -> pd.DataFrame:
 
 
 def cell_means(metrics: pd.DataFrame, request: Request) -> pd.DataFrame:
-    """Mean, std and n_folds of the request's cells: KEYS as columns, in the view's order.
+    """Mean, std and n_folds of the request's cells: KEYS as columns, in the experiment's order.
 
     Raises:
         UserError: none of them was computed.
