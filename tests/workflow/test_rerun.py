@@ -334,7 +334,7 @@ def test_exactly_what_a_change_concerns_runs_again(
         ),
         (Change("", (), {"folds": 3}), ["split.folds: 2 -> 3", "not made yet"]),
         (
-            Change("", (), edit={f"{LIBRARY}/methods/llft.py": ("= False", "= 0")}),
+            Change("", (), edit={f"{LIBRARY}/methods/llft.py": ("REPORT_EVERY = 100", "REPORT_EVERY = 50")}),
             ["the code that it runs has changed  (2 jobs)"],
         ),
     ],
