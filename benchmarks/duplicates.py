@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from swift_debias.duplicates import near_pairs
-from swift_debias.images import decode
+from swift_debias.image_cache import decode
 from swift_debias.settings import Duplicates, Images
 
 RADIUS = Duplicates().radius

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from swift_debias.images import CachedImages, build_cache
+from swift_debias.image_cache import build_cache
+from swift_debias.images import CachedImages
 from swift_debias.settings import Images
 
 SIZE = 256

@@ -61,7 +61,8 @@ from torch.utils.data import DataLoader
 
 from swift_debias import devices, training
 from swift_debias.external import SHARED, external_set, read_external, shared_importance
-from swift_debias.images import CachedImages, build_cache
+from swift_debias.image_cache import build_cache
+from swift_debias.images import CachedImages
 from swift_debias.methods import swift
 from swift_debias.networks import build, import_torchvision
 from swift_debias.samples import make_samples

@@ -16,7 +16,7 @@ from PIL import Image
 
 from swift_debias import duplicates
 from swift_debias.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
-from swift_debias.images import build_cache
+from swift_debias.image_cache import build_cache
 from swift_debias.settings import Duplicates, Images, UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

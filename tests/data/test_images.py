@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from swift_debias import images
-from swift_debias.images import CachedImages, UnreadableError, build_cache, decode, read_index
+from swift_debias import image_cache
+from swift_debias.image_cache import UnreadableError, build_cache, decode
+from swift_debias.images import CachedImages, read_index
 from swift_debias.settings import Images, UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -286,7 +287,7 @@ def test_index_and_array(tmp_path: Path) -> None:
 
 
 def test_same_bytes_whatever_the_number_of_workers(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(images, "BLOCK", 7)
+    monkeypatch.setattr(image_cache, "BLOCK", 7)
     names = folder(tmp_path, 30)
     for workers in (1, 2, 5):
         cache(tmp_path, names, out=f"out{workers}", workers=workers)
@@ -294,7 +295,7 @@ def test_same_bytes_whatever_the_number_of_workers(tmp_path: Path, monkeypatch) 
 
 
 def test_progress_counts_to_the_end(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(images, "BLOCK", 4)
+    monkeypatch.setattr(image_cache, "BLOCK", 4)
     seen: list[tuple[int, int]] = []
     cache(tmp_path, folder(tmp_path, 10), progress=lambda *done: seen.append(done))
     assert seen == [(4, 10), (8, 10), (10, 10)]
@@ -319,15 +320,15 @@ def stop_after(blocks: int):
 def interrupted(tmp_path: Path, monkeypatch) -> tuple[Path, list[str], list[bytes]]:
     """A folder of 20 images whose cache job stopped after 8, an unbroken run in 'whole', and the
     list of what is decoded from now on."""
-    monkeypatch.setattr(images, "BLOCK", 4)
+    monkeypatch.setattr(image_cache, "BLOCK", 4)
     names = folder(tmp_path, 20)
     cache(tmp_path, names, out="whole")
     with pytest.raises(StoppedError):
         cache(tmp_path, names, progress=stop_after(2))
     decoded: list[bytes] = []
-    real = images.decode
+    real = image_cache.decode
     monkeypatch.setattr(
-        images, "decode", lambda data, options: (decoded.append(data), real(data, options))[1]
+        image_cache, "decode", lambda data, options: (decoded.append(data), real(data, options))[1]
     )
     return tmp_path, names, decoded
 
@@ -383,17 +384,17 @@ def test_a_killed_process_continues(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 import pandas as pd
-from swift_debias import images
+from swift_debias import image_cache
 from swift_debias.settings import Images
-images.BLOCK = 4
+image_cache.BLOCK = 4
 root = Path({str(tmp_path)!r})
 manifest = pd.DataFrame({{"image_id": ["id-%d.png" % i for i in range(20)],
                           "path": ["%d.png" % i for i in range(20)]}})
-images.build_cache(
+image_cache.build_cache(
     manifest, root, root / "out" / "set.npy", root / "out" / "set.parquet", Images(size=32), 2,
     lambda done, total: done >= 12 and os.kill(os.getpid(), signal.SIGKILL))
 """
-    library = str(Path(images.__file__).parents[1])
+    library = str(Path(image_cache.__file__).parents[1])
     environment = os.environ | {"PYTHONPATH": library}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -419,7 +420,7 @@ def test_too_many_broken_files_fail_with_their_list_and_are_tried_again(
     assert not (tmp_path / "out" / "set.npy").exists()
 
     (tmp_path / "3.png").write_bytes(good)
-    monkeypatch.setattr(images, "BLOCK", 100)
+    monkeypatch.setattr(image_cache, "BLOCK", 100)
     index = cache(tmp_path, names, Images(size=32, max_broken=0.1))
     assert index["error"].notna().tolist() == [False] * 7 + [True] + [False] * 2
     cache(tmp_path, names, Images(size=32, max_broken=0.1), out="whole")

@@ -11,7 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from swift_debias import skin_tone
-from swift_debias.images import CachedImages, build_cache
+from swift_debias.image_cache import build_cache
+from swift_debias.images import CachedImages
 from swift_debias.settings import Images, SkinTone, UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from swift_debias import images, manifest
+from swift_debias import image_cache, manifest
 from swift_debias.job import logged
 from swift_debias.settings import Images
 
 with logged(snakemake):
     params = snakemake.params
-    images.build_cache(
+    image_cache.build_cache(
         manifest.read(Path(snakemake.input.manifest)),
         Path(params.root),
         Path(snakemake.output.pixels),

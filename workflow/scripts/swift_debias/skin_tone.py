@@ -24,7 +24,8 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from .images import FILTER, CachedImages
+from .image_cache import FILTER
+from .images import CachedImages
 from .settings import SkinTone, UserError
 
 PATCH = 20  # pixels a side, of pictures of 256
