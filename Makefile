@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo what-changed test slurm lint docs container bench format setup clean
+.PHONY: demo what-changed test test-oldest slurm lint docs container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -27,6 +27,22 @@ $(READY): requirements.txt requirements-dev.txt
 
 test: lint slurm
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+# The library with the least versions that pyproject.toml allows: those that conda-forge surely has.
+OLDEST := .venv-oldest
+
+$(OLDEST)/ready: resources/conda_forge.csv pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv --clear $(OLDEST)
+	awk -F, 'NR > 1 && $$2 {print $$2 "==" $$4}' resources/conda_forge.csv > $(OLDEST)/least.txt
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+		> $(OLDEST)/ranges.txt
+	$(OLDEST)/bin/pip install --quiet $$(grep '^torch==' $(OLDEST)/least.txt)
+	$(OLDEST)/bin/pip install --quiet --constraint $(OLDEST)/least.txt --requirement $(OLDEST)/ranges.txt \
+		$$(grep -E '^(pytest|pytest-xdist|hypothesis)==' requirements-dev.txt)
+	touch $@
+
+test-oldest: $(OLDEST)/ready
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/data
 
 # tests/slurm starts a SLURM of its own. Where it cannot be installed these tests are skipped, and say so.
 slurm:

@@ -236,18 +236,18 @@ CHANGES = [
     ),
     # --- packages --------------------------------------------------------------------------------
     Change(
-        "the torch pin",  # the figure of importances computes with torch as well
+        "the torch range and pin",  # the figure of importances computes with torch as well
         (*TRAINED, "figure_arrays/*", "report"),  # the report lists the pins
         edit={
-            "envs/torch.yaml": ("pytorch=2.13.0", "pytorch=2.13.1"),
+            "envs/torch.yaml": ("pytorch >=2.13,<2.14", "pytorch >=2.13,<2.15"),
             "requirements.txt": ("torch==2.13.0", "torch==2.13.1"),
         },
     ),
     Change(
-        "another pin",  # only torch's decides what weights come out; the others move and draw data
+        "another range and pin",  # only torch decides what weights come out; others move and draw
         ("report",),
         edit={
-            "envs/torch.yaml": ("tqdm=4.70.1", "tqdm=4.70.2"),
+            "envs/torch.yaml": ("tqdm >=4.67.2,<5", "tqdm >=4.67.2,<6"),
             "requirements.txt": ("tqdm==4.70.1", "tqdm==4.70.2"),
         },
     ),

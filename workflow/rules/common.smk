@@ -34,12 +34,12 @@ FOLDS = list(range(settings.folds))
 UNTOUCHED = [
     name for name, method in settings.methods.items() if method.algorithm == "baseline"
 ]
-TORCH = [  # weights and scores depend on it; the other packages move data and draw
+TORCH = [  # names and ranges: weights and scores depend on it; other packages move data and draw
     entry
     for entry in yaml.safe_load((PROJECT / "envs" / "torch.yaml").read_text())[
         "dependencies"
     ]
-    if entry.split("=")[0] in ("pytorch", "torchvision")
+    if str(entry).split()[0] in ("pytorch", "torchvision")
 ]
 TABLES = [name for name, view in settings.experiments.items() if view.kind == "table"]
 EXPECTED = os.path.relpath(PROJECT / "resources" / "expected_counts.yaml")
