@@ -34,7 +34,7 @@ TRIGGERS = ["mtime", "params", "input"]  # of every profile: `software-env` is l
 CUT = """
 extends: config/demo.yaml
 run: conda
-synthetic: {size: 48, images: {isic2018: 160, fitzpatrick17k: 60}}
+synthetic: {size: 32, images: {isic2018: 100, fitzpatrick17k: 40}}
 datasets:
   isic2018: {root: results/conda/raw/isic2018}
   fitzpatrick17k: {root: results/conda/raw/fitzpatrick17k}
@@ -42,7 +42,7 @@ tasks:
   skin:
     train: [isic2018]
     tests: {skin_tone: [fitzpatrick17k]}
-    images: {size: 24}
+    images: {size: 16}
     pretraining: {epochs: 1}
     finetuning: {epochs_percent: 100, min_cell: 2}
 experiments:
