@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -117,16 +117,66 @@ def descend(
     return seen
 
 
+# --- masks ----------------------------------------------------------------------------------------
+
+
+def normalized(values: Tensor, kind: str = "minmax", percentile: float = 99) -> Tensor:
+    v = values.double().numpy()
+    if np.ptp(v) == 0:
+        return torch.from_numpy(v)
+    if kind == "zscore":
+        return torch.from_numpy((v - v.mean()) / v.std())
+    if kind == "percentile":
+        v = np.minimum(v, np.percentile(v, percentile, method="inverted_cdf"))
+    return torch.from_numpy((v - v.min()) / np.ptp(v))
+
+
+def ratios(bias: dict[str, Tensor], prediction: dict[str, Tensor], *how: Any) -> dict[str, Tensor]:
+    found = {}
+    for name in bias:
+        below = normalized(prediction[name], *how)
+        eps = torch.where(below < 0, -1e-10, 1e-10)
+        found[name] = normalized(bias[name], *how) / (below + eps)
+    return found
+
+
+def above(values: dict[str, Tensor], percentile: float) -> dict[str, Tensor]:
+    """1 above this percentile of all values together."""
+    pool = np.concatenate([v.numpy().ravel() for v in values.values()])
+    threshold = np.percentile(pool, percentile, method="inverted_cdf")
+    return {name: (v > threshold).double() for name, v in values.items()}
+
+
+def expected_masks(
+    network: Classifier, importance: Any, seed: int, options: dict[str, Any]
+) -> dict[str, Tensor]:
+    """Eq. 9 and its ablations."""
+    kind, parameters = options.get("mask", "soft"), dict(network.named_parameters())
+    if kind == "none":
+        return {name: torch.ones_like(p) for name, p in parameters.items()}
+    if kind == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return {name: torch.rand(p.shape, generator=generator) for name, p in parameters.items()}
+    source = options.get("estimator", "minibatch")
+    pair = (importance[f"{source}.balanced.{of}"] for of in ("bias", "prediction"))
+    if kind == "hard":
+        (rate,) = options["hard_rates"]
+        return above(ratios(*pair), 100 * (1 - rate))
+    how = options.get("normalization", "minmax"), options.get("percentile", 99)
+    return {name: ratio.tanh().abs() for name, ratio in ratios(*pair, *how).items()}
+
+
 # --- iterates -------------------------------------------------------------------------------------
 
 
 def measure(z: Tensor, y: Tensor, a: Tensor, kind: str) -> tuple[float, float]:
     """Balanced accuracy at the best of 101 thresholds, and the signed gap of those decisions."""
-    scores = z.detach().sigmoid().numpy()
-    found = [balanced_accuracy_score(y, scores > t) for t in np.linspace(0, 1, 101)]
+    scores, thresholds = z.detach().sigmoid(), torch.linspace(0, 1, 101, dtype=torch.float64)
+    right = (scores > thresholds[:, None]) == (y == 1)
+    found = torch.stack([right[:, y == label].double().mean(dim=1) for label in (0, 1)]).mean(dim=0)
     best = int(np.argmax(found))
-    hard = torch.from_numpy(scores > np.linspace(0, 1, 101)[best]).double()
-    return found[best], signed_gap((hard * 2 - 1) * torch.inf, y, a, kind).item()
+    hard = torch.where(scores > thresholds[best], torch.inf, -torch.inf).double()
+    return found[best].item(), signed_gap(hard, y, a, kind).item()
 
 
 def keep(
@@ -140,3 +190,11 @@ def keep(
         if accuracy <= stop:
             return best, step
     return best, len(measured) - 1
+
+
+def external_score(network: Classifier, samples: Samples) -> float:
+    """Balanced accuracy minus EOdds gap of the decisions."""
+    x, y, a = rows_of(samples)
+    z = network.eval()(x).detach()
+    hard = torch.where(z > 0, torch.inf, -torch.inf).double()
+    return balanced_accuracy_score(y, z > 0) - eodds(hard, y, a).item()
