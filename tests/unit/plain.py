@@ -174,7 +174,7 @@ def measure(z: Tensor, y: Tensor, a: Tensor, kind: str) -> tuple[float, float]:
     scores, thresholds = z.detach().sigmoid(), torch.linspace(0, 1, 101, dtype=torch.float64)
     right = (scores > thresholds[:, None]) == (y == 1)
     found = torch.stack([right[:, y == label].double().mean(dim=1) for label in (0, 1)]).mean(dim=0)
-    best = int(np.argmax(found))
+    best = int(found.numpy().argmax())  # the first
     hard = torch.where(scores > thresholds[best], torch.inf, -torch.inf).double()
     return found[best].item(), signed_gap(hard, y, a, kind).item()
 

@@ -115,6 +115,7 @@ def test_llft(
     rows, smallest = torch.cat(drawn), 14
     n = 4 * smallest
     assert len(rows) == 2 * n and torch.equal(rows[:n], rows[n:])
+    assert not torch.isin(rows, external.balanced.rows).all()  # drawn from the full set
     x, y, a = (part[rows[:n]] for part in rows_of(external.full))
     assert all(int(((y == label) & (a == group)).sum()) == smallest for label, group in CELLS)
 
