@@ -90,7 +90,8 @@ def write_data_set(
         path=[f"images/{name}_{row:02d}.png" for row in range(n)],
         diagnosis="x",
     )
-    frame = frame.assign(**columns).astype({"label": "int8", "age": float, "fitzpatrick": float})
+    numbers = {"label": "int8", "age": float, "fitzpatrick": float}
+    frame = frame.assign(**columns).astype(dict.fromkeys(frame, "str") | numbers)
     rng = np.random.default_rng([seed, *name.encode()])
     images = rng.integers(40, 200, (n, SIZE, SIZE, 3))
     images[:, :5, :5] += 25 * frame["label"].to_numpy()[:, None, None, None]
