@@ -1,0 +1,142 @@
+"""The methods' losses, descent and iterates in plain torch, float64: the oracle of one step.
+
+Nothing of the library is used but the network's layers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.metrics import balanced_accuracy_score
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from swift_debias.networks import Classifier
+    from swift_debias.samples import Samples
+    from swift_debias.settings import Optimizer
+
+Rows = tuple[Tensor, Tensor, Tensor]  # images, labels, groups
+CELLS = tuple((label, group) for label in (0, 1) for group in (0, 1))
+
+
+def rows_of(samples: Samples) -> Rows:
+    """The whole set: pixels in ImageNet's scale, labels, groups."""
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(3, 1, 1)
+        for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    images = (samples.source[samples.rows].double() / 255 - mean) / std
+    return images, samples.labels.double(), samples.attributes
+
+
+def double(classifier: Classifier) -> Classifier:
+    """A copy in float64, everything in eval mode."""
+    return copy.deepcopy(classifier).double().eval().requires_grad_(True)
+
+
+def assert_agrees(found: nn.Module, expected: nn.Module, part: str = "") -> None:
+    """Every weight and buffer of a float32 network is that of the float64 one."""
+    values = {n: v for n, v in expected.state_dict().items() if n.startswith(part)}
+    state = {n: v for n, v in found.state_dict().items() if n.startswith(part)}
+    assert state.keys() == values.keys()
+    for name, value in values.items():
+        torch.testing.assert_close(
+            state[name].to(value), value, rtol=1e-4, atol=3e-6, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+
+def cross_entropy(z: Tensor, y: Tensor, positives: Tensor | float | None = None) -> Tensor:
+    """Eq. 1; `positives`: the share of label 1 that weighs the classes, by default these rows'."""
+    share, p = y.mean() if positives is None else positives, z.sigmoid()
+    return -((1 - share) * y * p.log() + share * (1 - y) * (1 - p).log()).mean()
+
+
+def rate_gaps(z: Tensor, y: Tensor, a: Tensor) -> Tensor:
+    """Mean score of group 0 minus that of group 1, at label 0 and at label 1."""
+    mean = {cell: z.sigmoid()[(y == cell[0]) & (a == cell[1])].mean() for cell in CELLS}
+    return torch.stack([mean[label, 0] - mean[label, 1] for label in (0, 1)])
+
+
+def eodds(z: Tensor, y: Tensor, a: Tensor, kind: str = "mean_abs") -> Tensor:
+    """Eq. 2, or the predecessor's form of it."""
+    gaps = rate_gaps(z, y, a)
+    return gaps.abs().mean() if kind == "mean_abs" else gaps.mean().abs()
+
+
+def signed_gap(z: Tensor, y: Tensor, a: Tensor, kind: str) -> Tensor:
+    """The proxies of DiffGda and DiffPrune."""
+    if kind == "spd":
+        return z.sigmoid()[a == 0].mean() - z.sigmoid()[a == 1].mean()
+    gaps = rate_gaps(z, y, a)
+    return gaps[1] if kind == "eopp" else gaps.mean()
+
+
+# --- descent --------------------------------------------------------------------------------------
+
+
+def descend(
+    network: nn.Module,
+    losses: Iterable[Callable[[], Tensor]],
+    rates: Mapping[str, float],
+    optimizer: Optimizer,
+    masks: Mapping[str, Tensor] | None = None,
+    masked: str = "update",
+) -> list[float]:
+    """A step for each loss, by SGD with momentum or Adam, both with L2 decay; returns the losses.
+
+    Args:
+        rates: beginning of a parameter's name -> learning rate; all others stay.
+        masks: name -> what multiplies the update, or (`masked="gradient"`) the gradient.
+    """
+    masks, seen = masks or {}, []
+    chosen = {n: p for n, p in network.named_parameters() if n.startswith(tuple(rates))}
+    first, second = ({n: torch.zeros_like(p) for n, p in chosen.items()} for _ in range(2))
+    for t, loss in enumerate(losses, start=1):
+        value = loss()
+        seen.append(value.item())
+        gradients = torch.autograd.grad(value, list(chosen.values()))
+        for (n, p), g in zip(chosen.items(), gradients, strict=True):
+            mask = masks[n].double() if n in masks else torch.ones_like(p)
+            g = (mask * g if masked == "gradient" else g) + optimizer.weight_decay * p.detach()
+            if optimizer.name == "sgd":
+                update = first[n] = optimizer.momentum * first[n] + g
+            else:
+                first[n] = 0.9 * first[n] + 0.1 * g
+                second[n] = 0.999 * second[n] + 0.001 * g**2
+                update = first[n] / (1 - 0.9**t)
+                update = update / ((second[n] / (1 - 0.999**t)).sqrt() + 1e-8)
+            rate = next(r for part, r in rates.items() if n.startswith(part))
+            p.data -= rate * (update if masked == "gradient" else mask * update)
+    return seen
+
+
+# --- iterates -------------------------------------------------------------------------------------
+
+
+def measure(z: Tensor, y: Tensor, a: Tensor, kind: str) -> tuple[float, float]:
+    """Balanced accuracy at the best of 101 thresholds, and the signed gap of those decisions."""
+    scores = z.detach().sigmoid().numpy()
+    found = [balanced_accuracy_score(y, scores > t) for t in np.linspace(0, 1, 101)]
+    best = int(np.argmax(found))
+    hard = torch.from_numpy(scores > np.linspace(0, 1, 101)[best]).double()
+    return found[best], signed_gap((hard * 2 - 1) * torch.inf, y, a, kind).item()
+
+
+def keep(
+    measured: Sequence[tuple[float, float]], least: float = 0.0, stop: float = 0.0
+) -> tuple[int, int]:
+    """Which iterate is kept, and how many steps are made; iterate 0 is the start model."""
+    best = 0
+    for step, (accuracy, bias) in enumerate(measured[1:], start=1):
+        if abs(bias) < abs(measured[best][1]) and accuracy >= least * measured[0][0]:
+            best = step
+        if accuracy <= stop:
+            return best, step
+    return best, len(measured) - 1
