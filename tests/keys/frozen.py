@@ -33,19 +33,23 @@ def run(key: str | None, nodes: Sequence[str]) -> tuple[str | None, int, str]:
     arguments += [f"--freeze={key}"] if key else []
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said.txt"
-        with said.open("w") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        with (
+            said.open("w") as out,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(out),
+        ):
             status = int(pytest.main([*arguments, f"--basetemp={folder}/tests", *nodes]))
         return key, status, "\n".join(said.read_text().splitlines()[-12:])
 
 
 def warm_up() -> None:
     """Import what nearly all tests import."""
-    import matplotlib.pyplot
-    import pandas
-    import sklearn.metrics
-    import torchvision  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import sklearn.metrics  # noqa: F401
 
-    import swift_debias.training  # noqa: F401
+    from swift_debias import networks, training  # noqa: F401
+
+    networks.import_torchvision()
 
 
 def main(wanted: Sequence[str]) -> int:

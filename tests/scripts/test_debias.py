@@ -119,6 +119,7 @@ def history(folder: Path, fold: int) -> pd.DataFrame:
 # --- what a method is handed ----------------------------------------------------------------------
 
 
+@pytest.mark.key("method.algorithm", "compute.checkpoint_seconds")
 def test_a_method_is_handed_its_folds_files_and_its_own_settings(
     debias: Callable[..., str], cell: Cell, handed: list[SimpleNamespace], tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_method_is_handed_its_folds_files_and_its_own_settings(
         assert f"external set: {whole} images, {balanced} balanced" in said
 
 
+@pytest.mark.key("finetuning.epochs_percent", "method.epochs_percent")
 @pytest.mark.parametrize(
     ("finetuning", "variant", "epochs"),
     [(10, None, 2), (13, None, 3), (1, None, 1), (10, 35, 7), (40, 5, 1), (0.1, 100, 20)],
@@ -182,6 +184,7 @@ def test_epochs_are_a_share_of_pretrainings_and_a_variant_has_its_own(
     assert [call.context.epochs for call in handed] == [epochs, epochs]
 
 
+@pytest.mark.key("method.external_fraction")
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75])
 def test_a_part_of_the_external_set_has_its_own_importances(
     debias: Callable[..., str],
@@ -224,6 +227,7 @@ def test_a_part_of_the_external_set_has_its_own_importances(
 # --- a real method --------------------------------------------------------------------------------
 
 
+@pytest.mark.key("method.algorithm")
 @pytest.mark.parametrize("balanced", [True, False])
 def test_one_step_of_full_finetuning(
     debias: Callable[..., str], cell: Cell, tmp_path: Path, balanced: bool

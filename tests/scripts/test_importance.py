@@ -134,6 +134,7 @@ def test_settings_reach_the_importances(
     torch.testing.assert_close(before[same][weight], after[same][weight], rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.key("finetuning.min_group")
 def test_min_group_decides_which_of_three_groups_are_compared(
     run: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def manifest_of(paths: list[str]) -> pd.DataFrame:
     return rows.assign(image_id=[Path(path).stem for path in paths], path=paths, label=np.int8(1))
 
 
+@pytest.mark.key("images.size", "images.channels", "images.max_broken")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_cache_images(run: Callable[..., str], tmp_path: Path, channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 9, 3), dtype=np.uint8)
@@ -126,6 +127,7 @@ def lab(rgb: tuple[int, int, int]) -> tuple[float, float]:
     return 116 * y ** (1 / 3) - 16, 200 * (y ** (1 / 3) - z ** (1 / 3))
 
 
+@pytest.mark.key("skin_tone.size", "skin_tone.remove_hair")
 def test_annotate_skin_tone(run: Callable[..., str], tmp_path: Path) -> None:
     skins = [(250, 230, 200), (222, 184, 150), (198, 150, 110), (120, 80, 50), (0, 0, 0)]
     one = write_data_set(tmp_path, "mine", {"label": [0] * 5}, broken=[4])
@@ -159,6 +161,7 @@ def test_annotate_skin_tone(run: Callable[..., str], tmp_path: Path) -> None:
     assert abs(measure(size=32, remove_hair=False)["ita"][1] - with_hair["ita"][1]) > 0.01
 
 
+@pytest.mark.key("synthetic.size")
 def test_synthesize(run: Callable[..., str], tmp_path: Path) -> None:
     def draw(name: str, seed: int) -> dict[str, bytes]:
         settings = {"images": {"pad_ufes_20": 20, "ddi": 29}, "size": 16, "unknown": 0.0}
@@ -360,6 +363,7 @@ def externals(
     return [pd.read_parquet(tmp_path / f"external/fold{fold}.parquet") for fold in (0, 1)]
 
 
+@pytest.mark.key("attribute.column")
 def test_make_external(run: Callable[..., str], tmp_path: Path, cohort: pd.DataFrame) -> None:
     found = externals(run, tmp_path, cohort, TONE)
     for fold, external in enumerate(found):
@@ -388,6 +392,7 @@ def test_make_external(run: Callable[..., str], tmp_path: Path, cohort: pd.DataF
         externals(run, tmp_path, cohort, TONE, min_cell=int(smallest) + 1)
 
 
+@pytest.mark.key("attribute.column")
 def test_make_external_of_three_groups_balances_nothing(
     run: Callable[..., str], tmp_path: Path, cohort: pd.DataFrame
 ) -> None:

@@ -87,6 +87,7 @@ def train(
     return load_file(folder / "model.safetensors"), history, cost, said
 
 
+@pytest.mark.key("pretraining.epochs")
 def test_one_step_on_the_rows_outside_of_the_fold(
     run: Callable[..., str], tmp_path: Path, pool: tuple[list[DataSet], pd.DataFrame]
 ) -> None:
@@ -118,6 +119,7 @@ def test_one_step_on_the_rows_outside_of_the_fold(
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.key("pretraining.epochs")
 def test_epochs_and_batches_are_the_recipes(
     run: Callable[..., str], tmp_path: Path, pool: tuple[list[DataSet], pd.DataFrame]
 ) -> None:
@@ -138,6 +140,7 @@ def test_other_folds_start_from_other_weights(
     assert (weights["head.1.weight"] - other["head.1.weight"]).abs().max() > 0.01
 
 
+@pytest.mark.key("backbone.baseline")
 def test_a_users_own_classifier_is_taken_as_it_is(
     run: Callable[..., str], tmp_path: Path, pool: tuple[list[DataSet], pd.DataFrame]
 ) -> None:

@@ -113,6 +113,7 @@ def watch_batches(monkeypatch: pytest.MonkeyPatch, total: int) -> list[Tensor]:
     return drawn
 
 
+@pytest.mark.key("optimizer.name", "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay")
 @both_optimizers
 @pytest.mark.parametrize("class_weights", ["dataset", "batch"])
 @pytest.mark.parametrize("batch_size", [64, 20])
@@ -151,6 +152,13 @@ def test_pretraining(
     assert context.history[-1]["validation_auc"] == pytest.approx(expected)
 
 
+@pytest.mark.key(
+    "finetuning.lr_extractor",
+    "finetuning.lr_head",
+    "finetuning.eodds",
+    "fullft.balanced",
+    "fullft.prediction_weight",
+)
 @both_optimizers
 @both_gaps
 @pytest.mark.parametrize(
@@ -179,6 +187,7 @@ def test_fullft(
     assert losses(context, "fullft") == pytest.approx(seen, rel=1e-4)
 
 
+@pytest.mark.key("finetuning.class_weights")
 @pytest.mark.parametrize("class_weights", ["dataset", "batch"])
 def test_fullft_in_batches(
     class_weights: str,
@@ -303,6 +312,20 @@ SWIFT: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.key(
+    "swift.mask",
+    "swift.estimator",
+    "swift.normalization",
+    "swift.percentile",
+    "swift.hard_rates",
+    "swift.step1",
+    "swift.step2",
+    "swift.prediction_weight_1",
+    "swift.prediction_weight_2",
+    "swift.masked",
+    "swift.reinit",
+    "swift.threshold",
+)
 @both_optimizers
 @both_gaps
 @pytest.mark.parametrize("variant", SWIFT)
@@ -368,6 +391,7 @@ def test_swift_searches_the_hard_rate_on_the_balanced_set(
 # --- bmft -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.key("bmft.rate", "bmft.bias_weight")
 @both_gaps
 @pytest.mark.parametrize(("optimizer", "dropout"), [("sgd", 0), ("sgd", 0.5), ("adam", 0)])
 @pytest.mark.parametrize(("rate", "bias_weight"), [(0.5, 0.1), (0.2, 0.9)])
@@ -418,6 +442,7 @@ def test_bmft(
 # --- llft -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.key("llft.steps", "llft.lr", "llft.alpha")
 @both_optimizers
 @pytest.mark.parametrize("alpha", [0.0, 1.7])
 def test_llft(
