@@ -304,7 +304,7 @@ ATLAS_IMAGES = ("NEL/NEL025.JPG", "NEL/Nel026.jpg", "NEL/NEL027.JPG", "NEL/nel02
 ATLAS_IMAGES += ("FAL/Fal001.jpg", "FAL/Nel026.jpg")
 
 
-@pytest.mark.key("atlas.image", "dataset.root")
+@pytest.mark.key("atlas.image")
 @pytest.mark.parametrize(
     ("image", "paths"),
     [

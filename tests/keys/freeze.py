@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.keys import walk
 
 # Without a value of their own these are refused, as if they were required.

@@ -20,15 +20,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
 from tests.keys import walk
 
 PROJECT = walk.TESTS.parent
 LIMIT = 600  # seconds for the tests of one key; a frozen key may also make a loop endless
 
 
-def run(key: str | None, nodes: Sequence[str]) -> tuple[str | None, int, str]:
-    """The exit status of pytest on these tests and the end of what it said."""
+class Watch:
+    """Whether a test failed in its own body: a fixture that breaks asserts nothing."""
+
+    failed = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One phase of one test."""
+        self.failed |= report.failed and report.when == "call"
+
+
+def run(key: str | None, nodes: Sequence[str]) -> tuple[int, bool, str]:
+    """The exit status of pytest on these tests, whether one failed, and its last words."""
+    watch = Watch()
     arguments = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "tests.keys.freeze"]
     arguments += [f"--freeze={key}"] if key else []
     with tempfile.TemporaryDirectory() as folder:
@@ -38,8 +48,8 @@ def run(key: str | None, nodes: Sequence[str]) -> tuple[str | None, int, str]:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(out),
         ):
-            status = int(pytest.main([*arguments, f"--basetemp={folder}/tests", *nodes]))
-        return key, status, "\n".join(said.read_text().splitlines()[-12:])
+            status = pytest.main([*arguments, f"--basetemp={folder}/tests", *nodes], [watch])
+        return int(status), watch.failed, "\n".join(said.read_text().splitlines()[-12:])
 
 
 def warm_up() -> None:
@@ -62,14 +72,13 @@ def main(wanted: Sequence[str]) -> int:
     started, idle = time.monotonic(), []
     workers = os.cpu_count() or 1
     with multiprocessing.get_context("fork").Pool(workers, maxtasksperchild=1) as pool:
-        _, status, said = pool.apply(run, (None, together))
-        if status != 0:
+        status, _, said = pool.apply(run, (None, together))
+        if status != pytest.ExitCode.OK:
             print(f"the marked tests fail as they are:\n{said}")
             return 1
         runs = [(key, pool.apply_async(run, (key, tests))) for key, tests in nodes.items()]
         for key, result in runs:
-            _, status, said = result.get(LIMIT)
-            failed = status == pytest.ExitCode.TESTS_FAILED
+            _, failed, said = result.get(LIMIT)
             if not failed:
                 idle.append(key)
             last = said.splitlines()[-1] if said else ""

@@ -113,7 +113,6 @@ def watch_batches(monkeypatch: pytest.MonkeyPatch, total: int) -> list[Tensor]:
     return drawn
 
 
-@pytest.mark.key("optimizer.name", "optimizer.lr", "optimizer.momentum", "optimizer.weight_decay")
 @both_optimizers
 @pytest.mark.parametrize("class_weights", ["dataset", "batch"])
 @pytest.mark.parametrize("batch_size", [64, 20])
