@@ -215,7 +215,7 @@ def test_diffprune_silences_what_drives_its_proxy(
 ) -> None:
     """The channel with the lowest mean gradient of the gap; the gap is negative."""
     keys = {"unit": "channel", "step_size": 0.25, "max_steps": 1, "min_balanced_accuracy": 0}
-    _, context = debias("diffprune", trained, external, proxy=proxy, **keys)
+    _, context = debias("diffprune", copy.deepcopy(trained), external, proxy=proxy, **keys)
     outputs: list[Tensor] = []
     network = copy.deepcopy(trained)
     network.extractor[1].register_forward_hook(

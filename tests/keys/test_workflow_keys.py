@@ -181,6 +181,31 @@ def test_steps_of_pretraining(make: Make, epochs: int, batch_size: int) -> None:
     assert counts == {epochs * ceil(n / batch_size)}
 
 
+@pytest.mark.key("compute.resident")
+@pytest.mark.parametrize("resident", ["on", "off"])
+def test_resident_images_are_read_at_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch, resident: str
+) -> None:
+    """Training and validation images; the others are read batch by batch."""
+    from swift_debias.images import CachedImages
+
+    read: list[int] = []
+    gather = CachedImages.gather
+
+    def watched(images: CachedImages, rows: np.ndarray) -> np.ndarray:
+        read.append(len(rows))
+        return gather(images, rows)
+
+    monkeypatch.setattr(CachedImages, "gather", watched)
+    made = make("baseline/skin/net/fold0/model.safetensors", {"compute.resident": resident})
+    fold = pd.read_parquet(made.parents[4] / FOLDS)["fold"]
+    whole = [(fold != 0).sum(), (fold == 0).sum()]
+    read = [n for n in read if n > 1]  # one is looked at for its size
+    assert (read == whole) == (resident == "on")
+    # two epochs of training in batches of 32, and as many looks at the held-out images
+    assert sum(read) == (2 if resident == "off" else 1) * sum(whole)
+
+
 @pytest.mark.key("backbone.baseline")
 def test_a_users_classifier_is_the_baseline(make: Make) -> None:
     target = "baseline/skin/net/fold1/model.safetensors"
@@ -222,8 +247,13 @@ SECOND_TASK = {
 
 
 @pytest.mark.key(
-    *("panel.task", "panel.backbone", "panel.attribute", "panel.datasets", "panel.methods"),
-    *("view.methods", "view.metrics"),
+    "panel.task",
+    "panel.backbone",
+    "panel.attribute",
+    "panel.datasets",
+    "panel.methods",
+    "view.methods",
+    "view.metrics",
 )
 @pytest.mark.parametrize(
     ("view", "panel", "shown"),
