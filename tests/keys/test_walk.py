@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tests.keys import walk
+from tests.keys.freeze import freeze
+
+from swift_debias.settings import Finetuning, Optimizer
 
 
 def test_every_key_has_a_test_of_its_effect() -> None:
@@ -27,3 +30,19 @@ def test_every_mark_and_exception_names_a_key() -> None:
 def test_an_exception_has_a_reason_and_no_test() -> None:
     assert all(walk.EXCEPTIONS.values())
     assert not set(walk.EXCEPTIONS) & set(walk.marks())
+
+
+def test_a_frozen_key_reads_as_its_default() -> None:
+    """In objects that are there already too; one without a default stays at the first value."""
+    before = Finetuning(lr_head=0.5, lr_extractor=0.25)
+    optimizers = [Optimizer(name=name, lr=1) for name in ("adam", "sgd")]
+    try:
+        freeze("finetuning.lr_head")
+        freeze("optimizer.name")
+        for settings in (before, Finetuning(lr_head=0.5, lr_extractor=0.25)):
+            assert (settings.lr_head, settings.lr_extractor) == (1e-3, 0.25)
+        assert [optimizer.name for optimizer in optimizers] == ["adam", "adam"]
+    finally:
+        del Finetuning.lr_head, Optimizer.name
+    assert before.lr_head == 0.5
+    assert [optimizer.name for optimizer in optimizers] == ["adam", "sgd"]
