@@ -364,7 +364,6 @@ def test_diffgda_returns_the_start_model_if_nothing_qualifies(
     assert "the start model is returned" in context.log.getvalue()
 
 
-@pytest.mark.key("diffgda.stop_balanced_accuracy")
 def test_diffgda_stops_when_accuracy_is_gone(
     biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
