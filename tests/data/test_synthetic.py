@@ -296,7 +296,6 @@ def test_images_are_where_and_what_the_real_ones_are(roots: dict[str, Path]) -> 
     assert modes.count("RGBA") == 2
 
 
-@pytest.mark.key("synthetic.images")
 def test_every_adapter_finds_the_configured_number_of_images(roots: dict[str, Path]) -> None:
     # Beside the usable ones: a truncated image, which shows only when it is decoded.
     broken = {"isic2019": 1, "fitzpatrick17k": 1, "mimic_cxr": 1}
@@ -494,7 +493,6 @@ def test_the_typology_angle_tells_light_skin_from_dark() -> None:
     assert np.corrcoef(angles, people["fitzpatrick"])[0, 1] < -0.9
 
 
-@pytest.mark.key("synthetic.shift")
 def test_shift_zero_leaves_but_the_format() -> None:
     reference = population.CAMERAS["isic2018"]
     other = population.CAMERAS["pad_ufes_20"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -92,3 +93,27 @@ def test_correlation_of_the_pool_and_of_the_test_sets(
         frame = datasets.read(options, Path()).frame.dropna(subset="sex")
         share = (frame["sex"] == "male").groupby(frame["label"]).mean()
         assert abs(share[1] - share[0]) == pytest.approx(2 / 3 * correlation, abs=0.09)
+
+
+@pytest.mark.key("synthetic.images")
+@pytest.mark.parametrize("n", [20, 31])
+def test_number_of_images(tmp_path: Path, n: int) -> None:
+    from swift_debias.datasets import synthetic
+
+    synthetic.write("pad_ufes_20", Synthetic(images={"pad_ufes_20": n}, size=16), 0, tmp_path / "d")
+    options = settings.make_dataset({"adapter": "pad_ufes_20", "root": str(tmp_path / "d")})
+    assert len(datasets.read(options, Path()).frame) == n
+
+
+@pytest.mark.key("synthetic.shift")
+def test_colour_cast_of_a_camera() -> None:
+    """Blue over red: 0.95 to 1.03 of Fitzpatrick-17k's, 1.01 to 1 of the reference, ISIC 2018's."""
+
+    def blue(shift: float) -> float:
+        config = Synthetic(images={}, size=24, shift=shift)
+        people = population.skin_population("test", [30], 0, config, 0)
+        pictures = population.draw(people, "test", "fitzpatrick17k", config, 0)
+        red_green_blue = np.mean([picture.mean(axis=(0, 1)) for picture in pictures], axis=0)
+        return red_green_blue[2] / red_green_blue[0]
+
+    assert blue(1) / blue(0) == pytest.approx(0.95 / 1.03 / 1.01, abs=0.03)
