@@ -237,6 +237,7 @@ FITZPATRICK = """
     ee,2,2,superficial spreading melanoma ssm,malignant melanoma,malignant,,https://x/e.jpg,httpxe.jpg"""
 
 
+@pytest.mark.key("fitzpatrick17k.target", "dataset.adapter")
 @pytest.mark.parametrize(
     ("target", "labels"),
     [
@@ -269,6 +270,7 @@ def test_fitzpatrick17k_in_an_older_copy(tmp_path: Path) -> None:
     assert column(result, "label") == {"aa": 0}
 
 
+@pytest.mark.key("ddi.target", "dataset.adapter")
 @pytest.mark.parametrize("words", [("TRUE", "FALSE"), ("True", "False"), ("1", "0")])
 @pytest.mark.parametrize("target", ["melanoma", "malignant"])
 def test_ddi_in_every_spelling(tmp_path: Path, words: tuple[str, str], target: str) -> None:
@@ -302,6 +304,7 @@ ATLAS_IMAGES = ("NEL/NEL025.JPG", "NEL/Nel026.jpg", "NEL/NEL027.JPG", "NEL/nel02
 ATLAS_IMAGES += ("FAL/Fal001.jpg", "FAL/Nel026.jpg")
 
 
+@pytest.mark.key("atlas.image")
 @pytest.mark.parametrize(
     ("image", "paths"),
     [
@@ -409,6 +412,7 @@ def test_mimic_cxr_keeps_frontal_views_of_exactly_one_certain_finding(tmp_path: 
     assert notes(result)["age 0 stands for unknown; recorded as unknown"] == 1
 
 
+@pytest.mark.key("mimic_cxr.labeler", "mimic_cxr.patients")
 def test_mimic_cxr_by_the_other_labeler_and_a_named_patients_table(tmp_path: Path) -> None:
     tables = {name: table for name, table in MIMIC.items() if "patients" not in name}
     root = fill(tmp_path / "d", tables, MIMIC_IMAGES)
@@ -549,6 +553,17 @@ OWN_OPTIONS = {
 OWN_IMAGES = ("pictures/a.png", "pictures/b.PNG", "pictures/c.jpg", "pictures/d.png", "f.png")
 
 
+@pytest.mark.key(
+    "table.image_folder",
+    "table.image_suffix",
+    "table.patient",
+    "table.only",
+    "label_column.positive",
+    "label_column.negative",
+    "attribute_column.column",
+    "attribute_column.kind",
+    "attribute_column.unknown",
+)
 def test_table_follows_its_column_map(tmp_path: Path) -> None:
     result = read("table", fill(tmp_path / "d", {"own.csv": OWN}, OWN_IMAGES), **OWN_OPTIONS)
     assert column(result, "label") == {"a": 0, "b": 1, "c": 1}
@@ -580,6 +595,7 @@ def test_table_from_parquet_is_the_same(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(from_parquet.frame, from_csv.frame)
 
 
+@pytest.mark.key("label_column.positive")
 def test_table_takes_every_other_value_as_negative_by_default(tmp_path: Path) -> None:
     root = fill(tmp_path / "d", {"own.csv": OWN}, OWN_IMAGES)
     options = {**OWN_OPTIONS, "label": {"column": "label", "positive": ["malignant"]}, "only": {}}

@@ -153,6 +153,7 @@ def test_each_kind_of_pair() -> None:
     assert cohort.log["listed_pairs_not_in_the_pool"] == 1
 
 
+@pytest.mark.key("duplicates.radius")
 def test_distance_is_inclusive() -> None:
     hashes = [BASE, flipped(BASE, 20)]
     for radius, left in ((20, 1), (19, 2)):
@@ -167,6 +168,7 @@ def test_equal_ids_of_different_archives_are_different_images() -> None:
     assert kept(cohort) == ["a/1", "b/1"]
 
 
+@pytest.mark.key("duplicates.min_quality")
 def test_flat_hashes_match_nothing_below_min_quality() -> None:
     frame = source("a", ["1", "2"], hashes=[BASE, BASE])
     flat = Source("a", frame.manifest, index(["1", "2"], [BASE, BASE], quality=5))
@@ -174,6 +176,7 @@ def test_flat_hashes_match_nothing_below_min_quality() -> None:
     assert len(find_duplicates([flat], [], Duplicates(min_quality=6)).frame) == 2
 
 
+@pytest.mark.key("duplicates.keep")
 @pytest.mark.parametrize(("keep", "stays"), [("last", "c/1"), ("first", "a/1")])
 def test_which_copy_stays(keep: str, stays: str) -> None:
     pool = [source(name, ["1"], "isic") for name in "abc"]

@@ -231,6 +231,7 @@ def test_what_is_no_plain_file_is_recorded(tmp_path: Path) -> None:
     assert index["error"].tolist() == ["no such file"] * 4
 
 
+@pytest.mark.key("images.max_pixels")
 def test_the_limit_of_pixels_is_the_setting_and_not_pillows() -> None:
     data = encode(picture(0, 200, 200))
     with pytest.raises(UnreadableError, match=r"200 x 200 pixels, more than images\.max_pixels"):

@@ -333,6 +333,7 @@ def test_an_empty_manifest_is_refused_with_its_rules(tmp_path: Path) -> None:
 # --- groups ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.key("attribute.groups")
 def test_groups_compare_numbers_as_numbers_and_words_without_case() -> None:
     tone = Attribute(column="fitzpatrick", groups={"light": (1, 1.5, 2, 3), "dark": (4, 5, 5.5, 6)})
     values = pd.Series([1, 1.5, 3, 3.5, 4, 6, np.nan])
@@ -346,6 +347,7 @@ def test_groups_compare_numbers_as_numbers_and_words_without_case() -> None:
     assert manifest.group_index(pd.Series([True, False]), implant).tolist() == [1, 0]
 
 
+@pytest.mark.key("attribute.cuts")
 @given(
     st.lists(st.one_of(st.just(np.nan), st.floats(0, 9), st.integers(0, 9).map(float)), min_size=1),
     st.lists(st.integers(1, 9), min_size=1, max_size=5, unique=True).map(sorted),

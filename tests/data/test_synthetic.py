@@ -399,6 +399,7 @@ def test_the_two_attributes_are_independent_given_the_label(make, attributes) ->
         assert abs(np.corrcoef(same[attributes[0]], same[attributes[1]])[0, 1]) < 0.07
 
 
+@pytest.mark.key("synthetic.core", "synthetic.appearance")
 def test_the_strengths_are_those_of_the_arrows() -> None:
     def effect(people: pd.DataFrame, cause: str, look: str) -> float:
         means = people.groupby(cause)[look].mean()
@@ -522,6 +523,7 @@ def test_truncated_images(roots: dict[str, Path]) -> None:
         assert broken == (name in ("isic2019", "fitzpatrick17k", "mimic_cxr")), name
 
 
+@pytest.mark.key("synthetic.unknown")
 def test_unknown_values_are_in_each_data_sets_words(roots: dict[str, Path]) -> None:
     pool = 230  # pictures of the archive: 40 + 50 + 40 + 100
     table = pd.read_csv(
@@ -596,6 +598,7 @@ def alike(a: Path, b: Path) -> bool:
     return float((thumbnail(a) * thumbnail(b)).mean()) > 0.97
 
 
+@pytest.mark.key("synthetic.duplicates")
 def test_duplicates_of_isic_2020(roots: dict[str, Path]) -> None:
     folder = roots["isic2020"] / "train"
     table = pd.read_csv(roots["isic2020"] / "ISIC_2020_Training_GroundTruth_v2.csv")

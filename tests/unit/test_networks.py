@@ -35,6 +35,7 @@ def assert_same_state(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.key("backbone.architecture")
 @pytest.mark.parametrize(
     ("architecture", "last", "features"),
     [
@@ -144,6 +145,7 @@ def test_changed_parameters_counts_scalars_not_buffers() -> None:
 # --- weights from files ---------------------------------------------------------------------------
 
 
+@pytest.mark.key("backbone.weights")
 @pytest.mark.parametrize("prefix", ["", "extractor."])
 def test_extractor_weights_from_a_file(prefix: str, tmp_path: Path) -> None:
     source = networks.build(SMALL_RESNET, seed=1)

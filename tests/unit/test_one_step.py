@@ -156,6 +156,13 @@ def test_pretraining(
     assert context.history[-1]["validation_auc"] == pytest.approx(expected)
 
 
+@pytest.mark.key(
+    "finetuning.lr_extractor",
+    "finetuning.lr_head",
+    "finetuning.eodds",
+    "fullft.balanced",
+    "fullft.prediction_weight",
+)
 @both_ways
 @pytest.mark.parametrize(
     ("balanced", "weight"), [(True, 1.0), (False, 0.3), (True, 0.3)], ids=["rw", "reg", "fdr"]
@@ -183,6 +190,7 @@ def test_fullft(
     assert losses(context, "fullft") == pytest.approx(seen, rel=1e-4)
 
 
+@pytest.mark.key("finetuning.class_weights")
 @pytest.mark.parametrize("class_weights", ["dataset", "batch"])
 def test_fullft_in_batches(
     class_weights: str,
@@ -261,6 +269,20 @@ SWIFT: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.key(
+    "swift.mask",
+    "swift.estimator",
+    "swift.normalization",
+    "swift.percentile",
+    "swift.hard_rates",
+    "swift.step1",
+    "swift.step2",
+    "swift.prediction_weight_1",
+    "swift.prediction_weight_2",
+    "swift.masked",
+    "swift.reinit",
+    "swift.threshold",
+)
 @both_ways
 @pytest.mark.parametrize("variant", SWIFT)
 def test_swift(
@@ -317,6 +339,7 @@ def test_swift_searches_the_hard_rate_on_the_balanced_set(
 # --- bmft -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.key("bmft.rate", "bmft.bias_weight")
 @pytest.mark.parametrize(
     ("optimizer", "dropout", "kind"),
     [
@@ -371,6 +394,7 @@ def test_bmft(
     assert_agrees(classifier, network)
 
 
+@pytest.mark.key("llft.steps", "llft.lr", "llft.alpha")
 # --- dropout --------------------------------------------------------------------------------------
 
 
