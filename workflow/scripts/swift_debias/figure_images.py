@@ -76,6 +76,8 @@ def bias(request: Request, sources: Sources) -> Drawing:
     figure.suptitle(heading(block, block.datasets[0]).replace("\n", ": "), x=0.01, ha="left")
     chosen = {key: arrays[key] for key in ("image_id", "label", "group", "score")}
     data = pd.concat([pd.DataFrame(chosen).assign(kind="image"), shares.assign(kind="histogram")])
+    data["class_name"] = [request.classes[block.task][label] for label in data["label"]]
+    data["group_name"] = [names[group] for group in data["group"]]
     return Drawing(figure, data)
 
 
