@@ -1,4 +1,4 @@
-"""what_changed.py: how reasons are put into words. What Snakemake plans is tested on real reruns."""
+"""what_changed.py: how reasons are put into words; what is planned is tested on real reruns."""
 
 from __future__ import annotations
 
