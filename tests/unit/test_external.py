@@ -292,6 +292,8 @@ def test_every_shared_importance_equals_a_plain_loop(
     make_external: Callable[..., ExternalSet],
 ) -> None:
     classifier, external, seed = make_classifier(dropout=0.5), make_external(40), 11
+    # each label's gap has its own sign, so that the two kinds of the proxy differ
+    external = ExternalSet(*(swapped_where_positive(part) for part in vars(external).values()))
     found = shared_importance(classifier, external, Finetuning(**finetuning), batch_size, seed)
     for part in ("full", "balanced"):
         samples = getattr(external, part)
@@ -321,6 +323,11 @@ def test_every_shared_importance_equals_a_plain_loop(
                     found[name][parameter], value, rtol=2e-3, atol=1e-10, msg=f"{name} {parameter}"
                 )
     assert len(found) == 8
+
+
+def swapped_where_positive(samples: Samples) -> Samples:
+    groups = samples.attributes
+    return samples.with_attributes(torch.where(samples.labels > 0.5, 1 - groups, groups))
 
 
 def one_by_one(logits: Tensor, labels: Tensor, groups: Tensor) -> list[Tensor]:
