@@ -429,10 +429,11 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
     inside = {"Tables": "Table one", "Costs": "Costs", "Reproduction verdict": "The verdict"}
     for name, text in inside.items():
         assert f"<p>{text} here</p>" in body[name].partition("</section>")[0]
-    pattern = r'<figure id="figure-(\w)">.*?base64,([^"]+)".*?Caption of (\w)'
-    figures = re.findall(pattern, html, re.S)
-    for (name, data, caption), expected in zip(figures, ("b", "a"), strict=True):
-        assert name == caption == expected
+    picture = r'<figure id="figure-(\w)">.*?base64,([^"]+)"'
+    text = r"<strong>Title of (\w)\.</strong> Caption of (\w)"
+    figures = re.findall(f"{picture}.*?{text}", html, re.S)
+    for (name, data, title, caption), expected in zip(figures, ("b", "a"), strict=True):
+        assert name == title == caption == expected
         assert base64.b64decode(data) == (tmp_path / f"figures/{name}.png").read_bytes()
     assert ["score", "1", "3.5", "3.5", "100"] in table_text(html, "Stages of the workflow")
     assert ">0.1<" in html  # what is pinned, beside what is there
