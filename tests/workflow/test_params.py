@@ -61,6 +61,7 @@ experiments:
     panels:
       - {task: cxr, backbone: small_resnet, attribute: age, datasets: [nih]}
       - {task: skin, backbone: small_resnet, attribute: sex}
+  figure1: {panels: [{task: skin, backbone: small_resnet, attribute: skin_tone}]}
   pareto: {panels: [{task: cxr, backbone: small_resnet, attribute: sex, methods: [llft, bmft]}]}
   cost: {panels: [{task: cxr, backbone: small_resnet, attribute: age, methods: [llft, swift]}]}
 """
