@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo what-changed test test-oldest slurm lint docs container bench format setup clean
+.PHONY: demo what-changed test test-oldest coverage slurm lint docs container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -43,6 +43,14 @@ $(OLDEST)/ready: resources/conda_forge.csv pyproject.toml requirements-dev.txt
 
 test-oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/data
+
+# Branch coverage of the library by the fast tests: in all what pyproject.toml wants, and 85 % of every file.
+coverage: setup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --cov --cov-report=term \
+		tests/unit tests/data tests/scripts tests/workflow
+	@$(BIN)/coverage json -q -o - | $(BIN)/python -c "import json, sys; files = json.load(sys.stdin)['files'].items(); \
+		low = [name for name, of in files if of['summary']['percent_covered'] < 85]; \
+		sys.exit(f'below 85 %: {low}' if low else 0)"
 
 # tests/slurm starts a SLURM of its own. Where it cannot be installed these tests are skipped, and say so.
 slurm:

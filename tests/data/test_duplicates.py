@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.real import METADATA, SAMPLES
 
 from swift_debias import duplicates
 from swift_debias.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
 from swift_debias.image_cache import build_cache
 from swift_debias.settings import Duplicates, Images, UserError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-ISIC = SHARED / "metadata" / "isic"
+ISIC = METADATA / "isic"
 TEXT = ("image_id", "path", "diagnosis", "patient_id", "lesion_id", "sex", "view", "split")
 
 
@@ -478,14 +478,13 @@ def test_reencoded_and_resized_copies_are_found_and_mirrored_ones_are_not(tmp_pa
 
 
 def real_source(name: str, ids: Sequence[str], tmp_path: Path) -> Source:
-    root = SHARED / "images" / name / "images"
+    root = SAMPLES / name / "images"
     frame = manifest(ids, path=[f"{one}.jpg" for one in ids])
     out = tmp_path / f"{name}.npy"
     cached = build_cache(frame, root, out, out.with_suffix(".parquet"), Images(size=64), 2)
     return Source(name, frame, cached)
 
 
-@pytest.mark.skipif(not (SHARED / "images" / "nih").exists(), reason="the real images are absent")
 @pytest.mark.parametrize(
     ("name", "twins"),
     [  # seen by eye: NIH released one film twice; PAD-UFES-20 has one lesion under two diagnoses
@@ -498,7 +497,7 @@ def real_source(name: str, ids: Sequence[str], tmp_path: Path) -> Source:
 )
 def test_real_images(name: str, twins: list[tuple[str, str]], tmp_path: Path) -> None:
     """The twins are found, and no two of 150 other real images are taken for each other."""
-    root = SHARED / "images" / name / "images"
+    root = SAMPLES / name / "images"
     others = sorted(path.stem for path in root.iterdir())
     if name == "nih":
         patients = pd.Series(others).str.split("_").str[0]
@@ -561,12 +560,7 @@ def test_isic_union_and_its_own_list(isic: Cohort) -> None:
 
 def test_isic_deletions_published_by_others(isic: Cohort) -> None:
     """Every training image of 2017 and 2018 that was deleted there in favour of a newer one."""
-    log = (
-        SHARED
-        / "metadata"
-        / "mmu_isic_dedup"
-        / "06 - all_train_duplicates_deleted_(all but newest).txt"
-    )
+    log = METADATA / "mmu_isic_dedup" / "06 - all_train_duplicates_deleted_(all but newest).txt"
     lines = [line.strip() for line in log.read_text().splitlines() if "ISIC" in line]
     theirs = pd.Series(lines).str.extract(r"/(\d{4})/train/.*/(ISIC_\d+)(?:_downsampled)?\.jpg$")
     theirs = theirs[theirs[0] != "2016"]

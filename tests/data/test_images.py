@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tests.real import SAMPLES
 
 from swift_debias import image_cache
 from swift_debias.image_cache import UnreadableError, build_cache, decode
 from swift_debias.images import CachedImages, read_index
 from swift_debias.settings import Images, UserError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 OPTIONS = Images(size=32, channels=3)
 EXACT = Images(size=64, channels=3)
 
@@ -490,11 +490,10 @@ def test_caches_of_different_sizes_are_refused(tmp_path: Path) -> None:
         CachedImages(pairs)
 
 
-@pytest.mark.skipif(not (SHARED / "images" / "nih").exists(), reason="the real images are absent")
 def test_real_x_rays_and_photographs(tmp_path: Path) -> None:
     """Against a plain loop over Pillow, on real files, in their own size."""
     for name in ("nih", "pad_ufes_20"):
-        root = SHARED / "images" / name / "images"
+        root = SAMPLES / name / "images"
         names = sorted(path.name for path in root.iterdir())[:40]
         (tmp_path / name).mkdir()
         out = tmp_path / name / "set.npy"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.real import METADATA
 
 from swift_debias import splits
 from swift_debias.settings import UserError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-ISIC = SHARED / "metadata" / "isic"
+ISIC = METADATA / "isic"
 
 
 def population(seed: int, n: int = 600, patients: int = 150) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tests.real import METADATA
 
 from swift_debias import datasets, manifest, raw, settings
 from swift_debias.datasets import synthetic
@@ -23,7 +24,6 @@ from swift_debias.datasets.synthetic import drawing, isic, population
 from swift_debias.settings import Synthetic, UserError
 
 LIBRARY = Path(settings.__file__).parents[1]
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SEED = 3
 SIZES = {
     "isic2017": 40,
@@ -258,7 +258,7 @@ def test_tables_have_the_official_header_and_form(
 
 @pytest.mark.parametrize("table", [t for t in TABLES if Path(t[1]).name in REAL_TABLES])
 def test_the_real_tables_have_that_header(table: tuple[str, str, str, str]) -> None:
-    path = SHARED / "metadata" / REAL_TABLES[Path(table[1]).name]
+    path = METADATA / REAL_TABLES[Path(table[1]).name]
     if not path.exists():
         pytest.skip("no real metadata beside the repository")
     assert lines(path)[0] == table[2]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from swift_debias import job
 from swift_debias.job import whole
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
@@ -30,6 +35,23 @@ def test_a_file_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         raise OSError("disk full")
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
     assert final.read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize("session_of_parent", [7, 8], ids=["its run", "a stranger"])
+def test_a_job_asks_to_end_with_its_parent_and_ends_if_that_is_a_stranger(
+    session_of_parent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    libc = SimpleNamespace(prctl=lambda option, value: asked.append((option, value)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(os, "getsid", lambda process: 7 if process == 0 else session_of_parent)
+    if session_of_parent == 7:
+        job._end_with_parent()
+    else:
+        with pytest.raises(SystemExit, match="is no more"):
+            job._end_with_parent()
+    assert asked == [(1, signal.SIGKILL)]  # PR_SET_PDEATHSIG
 
 
 JOB = """

@@ -147,6 +147,25 @@ def markdown_rows(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
+# Which way is better, by what each metric means: ranks of 100, 500 and 900, and the arrow.
+HIGHER, LOWER, NEITHER = ([0, 2, 1], "↑"), ([1, 2, 0], "↓"), ([0, 0, 0], "")
+DIRECTIONS = {
+    **dict.fromkeys(("auc", "auc_min", "accuracy", "balanced_accuracy"), HIGHER),
+    **dict.fromkeys(("spd", "eodds", "eodds_max", "eodds_signed", "eopp", "auc_gap"), LOWER),
+    **dict.fromkeys(("ece", "brier", "seconds", "peak_memory_mb", "images_seen"), LOWER),
+    **dict.fromkeys(("n", "n_unknown", "prevalence", "parameters_changed"), NEITHER),
+    **dict.fromkeys(("selection_rate", "tpr", "fpr"), NEITHER),
+}
+
+
+def test_every_metric_has_the_direction_that_it_means(scored: pd.DataFrame) -> None:
+    computed = {str(name).partition("[")[0] for name in scored["metric"]} | {*tables.COSTS}
+    assert computed <= set(DIRECTIONS), "say above which way a new metric is better"
+    for metric, (ranks, arrow) in DIRECTIONS.items():
+        assert tables.ranks([100.0, 500.0, 900.0], metric) == ranks, metric
+        assert tables.arrow(metric) == arrow, metric
+
+
 def test_markdown_marks_the_best_and_shows_the_published_value(scored: pd.DataFrame) -> None:
     table = make(scored)
     rows = markdown_rows(tables.markdown(table))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tests.real import PAPER
 
 from swift_debias import claims, tables, verdict
 from swift_debias.claims import Evidence, Scope, Where, decide, judge
@@ -18,7 +19,6 @@ from swift_debias.settings import Method, UserError
 from swift_debias.tables import KEYS, Block
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPER = ROOT.parent / "shared" / "paper" / "paper.txt"
 PUBLISHED = tables.read_published(ROOT / "resources" / "published_results.csv")
 CLAIMS = claims.read_claims(ROOT / "resources" / "claims.yaml")
 BY_ID = {claim.id: claim for claim in CLAIMS}
