@@ -378,3 +378,11 @@ def test_matches_has_no_nulls() -> None:
     hits = manifest.matches(text("1.0", "TRUE", None, "0", "b_1"), (1, "B_1"))
     assert hits.tolist() == [True, True, False, False, True]
     assert hits.dtype == bool
+
+
+def test_skin_types_are_one_to_six() -> None:
+    given = ["1", "6", "3.5", "0", "7", "-1", "III", None]
+    frame = pd.DataFrame({"id": list("abcdefgh"), "type": given}, dtype="str")
+    rows = manifest.Rows(frame, "id", "x.csv")
+    types = rows.skin_types("type")
+    np.testing.assert_equal(types.to_numpy(), [1, 6, 3.5, *[np.nan] * 5])

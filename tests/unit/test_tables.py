@@ -222,6 +222,24 @@ def test_latex_is_balanced_and_escaped(scored: pd.DataFrame) -> None:
         assert text.count(f"\\begin{{{pair}}}") == text.count(f"\\end{{{pair}}}") == 1
 
 
+def test_every_format_marks_the_best_and_the_second(scored: pd.DataFrame) -> None:
+    methods = ("baseline", "llft", "swift")
+    one = Block("skin", "resnet50", "skin_tone", ("ddi",), methods, ("auc",))
+    table = make(scored, one, synthetic=True)
+    auc = scored[(scored.dataset == "ddi") & (scored.metric == "auc")]
+    means = auc.groupby("method")["value"].mean().sort_values(ascending=False)
+    best, second, third = (f"{mean:.3f}" for mean in means)
+    assert best > second > third
+    for text, bold, line in (
+        (tables.markdown(table), f"**{best}**", f"<u>{second}</u>"),
+        (tables.latex(table), f"\\textbf{{{best}}}", f"\\underline{{{second}}}"),
+        (tables.html(table), f"<b>{best}</b>", f"<u>{second}</u>"),
+    ):
+        assert bold in text
+        assert line in text
+        assert text.count(best) == text.count(second) == text.count(third) == 1
+
+
 class Reader(HTMLParser):
     """Collects tags, links and the text of table cells."""
 

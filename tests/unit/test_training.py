@@ -18,10 +18,11 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
 from swift_debias import devices, training
+from swift_debias import samples as samples_module
 from swift_debias.augment import views
 from swift_debias.networks import Classifier, Head
 from swift_debias.samples import Features, Samples, make_samples, read_ahead
-from swift_debias.settings import Augmentation, Compute, Optimizer
+from swift_debias.settings import Augmentation, Compute, Finetuning, Optimizer
 from swift_debias.training import Checkpoints, Context, fit, set_trainable
 
 
@@ -445,6 +446,17 @@ def test_resident_and_cached_samples_draw_the_same() -> None:
     assert torch.equal(on.pixels(index), expected)
 
 
+@pytest.mark.parametrize("free", [1, 10**9])
+def test_images_are_held_in_memory_only_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr(samples_module, "_free_memory", lambda _device: free)
+    cache = Cache(np.zeros((4, 6, 6, 3), dtype=np.uint8))
+    rows, zeros = np.arange(4), np.zeros(4)
+    samples = make_samples(cache, rows, zeros, zeros, torch.device("cpu"), "auto")
+    assert isinstance(samples.source, Tensor) == (free > 1)
+
+
 def test_batches_drawn_one_after_the_other_are_those_drawn_alone(make_samples: Any) -> None:
     samples = make_samples(30)
     batches = list(torch.randperm(30, generator=torch.Generator().manual_seed(0)).split(8))
@@ -544,3 +556,57 @@ def test_progress_bar_is_drawn_on_a_terminal_alone(
     os.close(parent)
     assert "resnet50 sex swift fold 0 step1:  50%" in drawn and "100/200" in drawn
     assert not (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)],
+)
+def test_precision_follows_the_device_and_the_setting(
+    precision: Any, expected: torch.dtype
+) -> None:
+    one = torch.ones(1, 1)
+    with training.autocast(torch.device("cpu"), Compute(precision=precision)):
+        assert (one @ one).dtype == expected
+
+
+@pytest.mark.parametrize(("kind", "weights"), [("dataset", (0.75, 0.25)), ("batch", None)])
+def test_class_weights_are_those_of_the_set_or_of_the_batch(
+    kind: Any, weights: tuple[float, float] | None, make_samples: Any, make_context: Any
+) -> None:
+    samples = make_samples(labels=np.array([1, 0, 0, 0]))
+    context = make_context(finetuning=Finetuning(class_weights=kind))
+    assert context.objective(samples, prediction=1, bias=0).class_weights == weights
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_two_steps_of_an_optimizer_by_hand(kind: Any) -> None:
+    """L2 decay joins the gradient; then SGD's momentum, or Adam's two averages."""
+    lr, decay, momentum, gradient = 0.1, 0.5, 0.7, 2.0
+    parameter = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    settings = Optimizer(name=kind, lr=lr, weight_decay=decay, momentum=momentum)
+    optimizer = training.make_optimizer(settings, [parameter])
+    value, velocity, first, second = 1.0, 0.0, 0.0, 0.0
+    for step in (1, 2):
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        g = gradient + decay * value
+        velocity = momentum * velocity + g
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+        corrected = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        value -= lr * (velocity if kind == "sgd" else corrected)
+        assert parameter.item() == pytest.approx(value, rel=1e-6)
+
+
+def test_cost_counts_what_changed(make_classifier: Any) -> None:
+    classifier = make_classifier()
+    cost = training.Cost(classifier, torch.device("cpu"))
+    with torch.no_grad():
+        classifier.head.linear.weight[0, :4] += 1
+        classifier.extractor[1].running_mean += 1  # a buffer is no weight
+    found = cost.measure(classifier, images_seen=12)
+    assert found["parameters_changed"] == 4
+    assert found["parameters"] == 3 * 4 * 9 + 2 * 4 + (4 * 9 + 1) * 6 + 2 * 6 + 6 + 1
+    assert found["images_seen"] == 12
+    assert found["seconds"] >= 0
+    assert found["peak_memory_mb"] > 10  # Python alone is more

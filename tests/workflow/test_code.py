@@ -71,3 +71,18 @@ def test_what_only_type_checkers_see_does_not_count(scripts: Path) -> None:
     before = identity(scripts, "job.py")
     (scripts / "library" / "unused.py").write_text("x = 4\n")
     assert identity(scripts, "job.py") == before
+
+
+def test_the_settings_models_do_not_count(tmp_path: Path) -> None:
+    """A job gets its slice of the settings as params; a key for one rule must not rerun others."""
+    package = tmp_path / "swift_debias"
+    package.mkdir()
+    (tmp_path / "job.py").write_text("from swift_debias import metrics, settings\n")
+    for name in ("__init__", "settings", "metrics"):
+        (package / f"{name}.py").write_text("x = 1\n")
+    before = identity(tmp_path, "job.py")
+    for name in ("__init__", "settings"):
+        (package / f"{name}.py").write_text("x = 2\n")
+        assert identity(tmp_path, "job.py") == before
+    (package / "metrics.py").write_text("x = 2\n")
+    assert identity(tmp_path, "job.py") != before
