@@ -1,4 +1,4 @@
-"""Rows with their label and group: measured skin tone fills gaps, unreadable images are left out."""
+"""Rows with label and group: measured skin tone fills gaps, unreadable images are left out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,11 @@ def test_readable_images_of_several_sets_with_their_groups(tmp_path: Path) -> No
         pd.DataFrame({"image_id": ids, "error": errors}).to_parquet(indexes[-1])
     measured = [tones(tmp_path, "y", {"y0": 2.0, "y1": 1.0})]
     found = read_labelled(
-        ["x", "y"], list(map(str, manifests)), list(map(str, indexes)), list(map(str, measured)), TYPES
+        ["x", "y"],
+        list(map(str, manifests)),
+        list(map(str, indexes)),
+        list(map(str, measured)),
+        TYPES,
     )
     assert found[["dataset", "image_id", "label", "attribute"]].to_numpy().tolist() == [
         ["x", "x0", 1, 0],

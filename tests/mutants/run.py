@@ -18,10 +18,14 @@ project, so that it costs its tests and little more. Each test file is first run
 from __future__ import annotations
 
 import argparse
+import compileall
+import contextlib
 import importlib
 import multiprocessing
 import os
+import py_compile
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,12 +42,12 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[2]
 LISTS = Path(__file__).parent
 SOURCES = ("Snakefile", "workflow/**/*.smk", "workflow/**/*.py")
-LIMIT = 300  # seconds for the tests of one mutant, which may make a loop endless
-HEAVY = (
-    "torch numpy pandas pyarrow.parquet scipy.stats sklearn.metrics "
-    "sklearn.model_selection fairlearn.metrics safetensors.torch PIL.Image faiss pdqhash "
-    "matplotlib.pyplot seaborn great_tables pydantic snakemake.api"
-).split()
+LIMIT = 600  # seconds for the tests of one mutant, which may make a loop endless
+HEAVY = """
+    torch numpy pandas pyarrow.parquet scipy.stats sklearn.metrics sklearn.model_selection
+    fairlearn.metrics safetensors.torch PIL.Image faiss pdqhash matplotlib.pyplot seaborn
+    great_tables pydantic hypothesis snakemake.api _pytest.debugging
+"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,9 @@ def copy_project(folder: Path) -> None:
         if (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
+    # Compiled once; by the source's hash, so that a mutated file is never taken for the old one.
+    by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(folder / "workflow", quiet=2, invalidation_mode=by_hash)
 
 
 class FirstFailure:
@@ -131,7 +138,7 @@ def run_tests(folder: Path, tests: Iterable[str], answer: multiprocessing.connec
     assert Path(str(library.__file__)).is_relative_to(folder), library.__file__
     first = FirstFailure()
     temporary = f"--basetemp={folder.with_suffix('.tmp')}"
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", temporary]
+    options = ["-x", "-q", "-p", "no:cacheprovider", temporary]
     code = pytest.main([*options, *tests], plugins=[first])
     answer.send((int(code), first.name))
 
@@ -168,10 +175,8 @@ class Job:
         else:
             self.process.kill()
         self.process.join()
-        try:
-            os.killpg(self.process.pid, 9)
-        except ProcessLookupError:
-            pass  # nothing that the tests have started is left
+        with contextlib.suppress(ProcessLookupError):  # often nothing is left of what they started
+            os.killpg(self.process.pid, signal.SIGKILL)
         if self.mutant:
             text = sources()[self.file]
             (self.folder / self.file).write_text(text, encoding="utf-8")
@@ -258,8 +263,9 @@ def main() -> None:
     ]
     started = time.monotonic()
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and each costs its import
     sys.dont_write_bytecode = True
-    for name in HEAVY:
+    for name in HEAVY.split():
         importlib.import_module(name)
     with tempfile.TemporaryDirectory() as temporary:
         folders = [Path(temporary, f"copy{number}") for number in range(options.jobs)]
