@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo what-changed test slurm lint docs container bench format setup clean
+.PHONY: demo what-changed test mutants slurm lint docs container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -27,6 +27,10 @@ $(READY): requirements.txt requirements-dev.txt
 
 test: lint slurm
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+# Small faults planted one after another: is each noticed by a test? make mutants [ONLY=text]
+mutants: setup
+	$(BIN)/python tests/mutants/run.py $(ONLY)
 
 # tests/slurm starts a SLURM of its own. Where it cannot be installed these tests are skipped, and say so.
 slurm:
