@@ -33,7 +33,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import pytest
@@ -126,7 +126,7 @@ class FirstFailure:
             self.name = self.name or f"{report.nodeid} (not imported)"
 
 
-def run_tests(folder: Path, tests: Iterable[str], answer: multiprocessing.connection.Connection):
+def run_tests(folder: Path, tests: Iterable[str], answer: Connection) -> None:
     """In a process of its own: the tests, in a copy of the project."""
     os.setsid()  # with all that the tests start, so that it can be ended as a whole
     os.chdir(folder)
@@ -185,17 +185,21 @@ class Job:
 
 def run_all(jobs: list[Job], folders: list[Path]) -> Iterator[tuple[Job, Outcome]]:
     """As many jobs at a time as there are copies, in their order; yields what has ended."""
-    todo, free, running = jobs[::-1], list(folders), []
-    while todo or running:
-        while todo and free:
-            job = todo.pop()
-            job.start(free.pop())
-            running.append(job)
-        wait([job.process.sentinel for job in running], timeout=5)
-        for job in [job for job in running if job.late or not job.process.is_alive()]:
-            running.remove(job)
-            yield job, job.end()
-            free.append(job.folder)
+    todo, free = jobs[::-1], list(folders)
+    running: list[Job] = []
+    try:
+        while todo or running:
+            while todo and free:
+                running.append(todo.pop())
+                running[-1].start(free.pop())
+            wait([job.process.sentinel for job in running], timeout=5)
+            for job in [job for job in running if job.late or not job.process.is_alive()]:
+                running.remove(job)
+                yield job, job.end()
+                free.append(job.folder)
+    finally:
+        for job in running:  # where this process is interrupted
+            job.end()
 
 
 def by_file(mutants: list[Mutant]) -> list[Job]:
@@ -216,7 +220,9 @@ def progress(text: str) -> None:
 def check(mutants: list[Mutant], folders: list[Path]) -> bool:
     """Run everything and print it; is each mutant noticed?"""
     fine, broken = True, set()
-    for job, outcome in run_all(by_file(mutants), folders):
+    unmutated = by_file(mutants)
+    progress(f"{len(mutants)} mutants; first {len(unmutated)} test files without any")
+    for job, outcome in run_all(unmutated, folders):
         if outcome.code:
             fine, name = False, job.tests[0].partition("::")[0]
             broken.add(name)
@@ -234,8 +240,8 @@ def check(mutants: list[Mutant], folders: list[Path]) -> bool:
             jobs += [Job(tests, mutant)] if tests else []
     lines = []
     for job, outcome in run_all(jobs, folders):
+        assert job.mutant
         mutant, survived = job.mutant, outcome.code == 0
-        assert mutant
         fine &= not survived or bool(mutant.equivalent)
         state = ("equivalent" if mutant.equivalent else "SURVIVED") if survived else "killed"
         noticed = mutant.equivalent if survived else outcome.noticed

@@ -142,6 +142,14 @@ def test_partial_reinitialization_zeroes_what_lies_above_the_mean() -> None:
     assert bool(parameters["head.1.bias"] == 0) == expected[40]  # the bias element counts, too
 
 
+def test_of_equal_masks_none_lies_above_their_mean() -> None:
+    """Eq. 12 takes M > tau; masks saturate at 1, so a whole head may have one value."""
+    head = {"weight": torch.ones(1, 7), "bias": torch.ones(1)}
+    equal = {name: torch.ones_like(value) for name, value in head.items()}
+    assert masks.reinitialize(head, equal, "partial", "mean") == 0
+    assert all((value == 1).all() for value in head.values())
+
+
 @pytest.mark.parametrize("q", [0.1, 0.25, 0.5, 0.9])
 def test_quantile_thresholds_zero_exactly_their_share_also_among_ties(q: float) -> None:
     parameters, mask = head()
