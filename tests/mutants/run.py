@@ -175,6 +175,7 @@ class Job:
         else:
             self.process.kill()
         self.process.join()
+        assert self.process.pid
         with contextlib.suppress(ProcessLookupError):  # often nothing is left of what they started
             os.killpg(self.process.pid, signal.SIGKILL)
         if self.mutant:
