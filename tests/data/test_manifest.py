@@ -222,6 +222,20 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     manifest.validate(frame, "test")
 
 
+def test_a_row_needs_exactly_one_diagnosis() -> None:
+    rows = rows_of(
+        id=list("abcde"), MEL=["1", "0", "1.0", "0", None], NV=["0", "1", "1", "0.0", "1"]
+    )
+    rows.keep_one_diagnosis(("MEL", "NV"))
+    assert rows.frame["id"].tolist() == ["a", "b", "e"]
+    assert rows.frame["diagnosis"].tolist() == ["MEL", "NV", "NV"]
+    assert rows._rules[-1] == {
+        "rule": "not exactly one diagnosis",
+        "removed": 2,
+        "examples": ["c", "d"],
+    }
+
+
 def test_ten_examples_are_enough() -> None:
     rows = rows_of(id=[f"i{k:03d}" for k in range(100)])
     rows.drop(rows.frame["id"] > "i049", "late")
