@@ -215,6 +215,21 @@ def test_hooks_equal_the_loop_on_torchvisions_networks(architecture: str) -> Non
         check_against_the_loop(classifier, batches(n=2, size=40, batch=2), tolerance=1e-9)
 
 
+@pytest.mark.parametrize("size", [6, 14], ids=["few positions", "many positions"])
+def test_depthwise_gradients_equal_autograd_image_by_image(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    module = nn.Conv2d(3, 3, (3, 2), stride=(1, 2), padding=1, groups=3, bias=False).double()
+    x = torch.randn(4, 3, size, size, generator=generator, dtype=torch.float64)
+    out = module(x)
+    assert (out[0, 0].numel() <= fisher.FEW_POSITIONS) == (size == 6)
+    g = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+    expected = [
+        torch.autograd.grad(module(image[None]), module.weight, gradient[None])[0].flatten()
+        for image, gradient in zip(x, g, strict=True)
+    ]
+    torch.testing.assert_close(fisher._depthwise_gradients(module, x, g), torch.stack(expected))
+
+
 def test_hooks_equal_vmap(convolutional: Classifier) -> None:
     data = joined(batches())
     parameters = {n: p.detach() for n, p in convolutional.eval().named_parameters()}

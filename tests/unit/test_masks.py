@@ -50,6 +50,8 @@ def test_zscore_and_percentile_equal_numpy() -> None:
     bias, prediction = importances()
     name = "extractor.a.weight"
     b, p = bias[name].numpy(), prediction[name].numpy()
+    scores = masks.normalize(bias[name], "zscore")
+    np.testing.assert_allclose(scores, (b - b.mean()) / b.std(), rtol=1e-9)
     ratio = ((b - b.mean()) / b.std()) / ((p - p.mean()) / p.std())
     actual = masks.soft_mask(bias, prediction, "zscore")[name]
     np.testing.assert_allclose(actual, np.abs(np.tanh(ratio)), rtol=1e-6)
