@@ -535,13 +535,20 @@ def test_prepare_device_sets_threads_and_determinism() -> None:
     from swift_debias.settings import Compute
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
     try:
         device = devices.prepare_device(Compute(device="cpu", threads=1, deterministic=True))
         assert device == torch.device("cpu")
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.empty(1 << 20).isnan().all()  # new memory is not filled
+        assert not any(backend.allow_tf32 for backend in backends)  # scores are fp32 throughout
     finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
 
