@@ -356,6 +356,26 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     assert any("not recorded" in note for note in table.notes)
 
 
+def test_costs_of_training_are_those_of_the_same_network() -> None:
+    rows = [
+        ("skin", network, attribute, method, "", "seconds", fold, start + 10.0 * fold, 1, None)
+        for network, attribute, method, start in (
+            ("one", "", tables.PRETRAINING, 100),
+            ("two", "", tables.PRETRAINING, 300),
+            ("one", "sex", "swift", 5),
+            ("two", "sex", "swift", 7),
+        )
+        for fold in (0, 1)
+    ]
+    costs = pd.DataFrame(rows, columns=[*tables.KEYS, "fold", "value", "n", "reason"])
+    cells = tables.cost_table(costs, TITLES, synthetic=True).cells
+    training = cells[(cells.method == tables.PRETRAINING) & (cells.metric == "seconds")]
+    assert training[["backbone", "mean", "n_folds"]].to_numpy().tolist() == [
+        ["one", 105, 2],
+        ["two", 305, 2],
+    ]
+
+
 def test_stage_times_sum_jobs(tmp_path: Path) -> None:
     header = "s\th:m:s\tmax_rss\tmax_vms\n"
     for name, seconds, memory in (
@@ -397,6 +417,7 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
         2,
         2,
     )
+    assert sizes["class 0"] == 1
     assert (sizes["female"], sizes["male"], sizes["age known"]) == (1, 1, 1)
     assert tables.exclusions(logs).values.tolist() == [["DDI", "no image file", 2, "x, y"]]
 
