@@ -279,7 +279,8 @@ def main() -> None:
         for folder in folders:
             copy_project(folder)
         fine = check(mutants, folders)
-    progress(f"{time.monotonic() - started:.0f} seconds")
+    used = sum(os.times()[:4])  # of this process and all others
+    progress(f"{time.monotonic() - started:.0f} s, {used:.0f} s of processor time")
     sys.exit(not fine)
 
 
