@@ -179,3 +179,9 @@ def test_only_needed_data_sets_are_used(paper: dict) -> None:
     assert needed < set(paper["datasets"])
     found = load(_set(paper, "experiments", {"only": view})).used_datasets()
     assert found == tuple(name for name in paper["datasets"] if name in needed)
+
+
+@pytest.mark.parametrize("cuts", [(65, 20), (20, 20)])
+def test_cuts_must_increase(cuts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="cuts must increase"):
+        settings.Attribute(column="age", cuts=cuts, names=("a", "b", "c"))
