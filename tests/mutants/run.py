@@ -4,7 +4,7 @@
 
 A mutant is an entry of a YAML file in this folder:
 
-    - what: lambda and 1 - lambda swapped in step 1
+    - what: lambda and 1 - lambda swapped in step 1 # default: old -> new
       old: "prediction=weight, bias=1 - weight"     # found by its text, which occurs exactly once
       new: "prediction=1 - weight, bias=weight"
       tests: [tests/unit/test_one_step.py]          # files or node ids, the quickest first
@@ -76,7 +76,8 @@ def read_mutants() -> Iterator[Mutant]:
     """The mutants of all lists."""
     for path in sorted(LISTS.glob("*.yaml")):
         for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-            yield Mutant(**entry | {"tests": tuple(entry["tests"]), "list": path.stem})
+            fields = {"what": " ".join(f"{entry['old']} -> {entry['new']}".split())[:100]} | entry
+            yield Mutant(**fields | {"tests": tuple(entry["tests"]), "list": path.stem})
 
 
 @cache
