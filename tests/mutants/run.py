@@ -267,7 +267,7 @@ def main() -> None:
         mutant
         for mutant in read_mutants()
         if not options.patterns
-        or any(p in f"{mutant.list} {mutant.file} {mutant.what}" for p in options.patterns)
+        or any(p in f"{mutant.list} {mutant.what} {mutant.file}" for p in options.patterns)
     ]
     started = time.monotonic()
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}

@@ -434,6 +434,25 @@ def test_minibatch_equals_plain_autograd(
         assert_equal(importance[objective], expected, 1e-12)
 
 
+def test_minibatch_of_hidden_linear_layers_equals_autograd() -> None:
+    """Two activations behind a layer: its outputs' gradients have either sign, image by image."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = [nn.Linear(48, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh()]
+        classifier = Classifier(nn.Sequential(nn.Flatten(), *hidden), 5, 0.0).double().eval()
+    data = batches(size=4)
+    names, parameters = zip(*classifier.named_parameters(), strict=True)
+    found = fisher.minibatch(classifier, data, weights=(0.5, 0.5))["prediction"]
+    expected = dict.fromkeys(names, 0.0)
+    for batch in data:
+        loss = losses.weighted_bce(classifier(batch.images), batch.labels, (0.5, 0.5))
+        gradients = torch.autograd.grad(loss, parameters)
+        for name, gradient in zip(names, gradients, strict=True):
+            expected[name] = expected[name] + gradient**2 / len(data)
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name])
+
+
 def test_a_batch_with_one_group_adds_no_bias(convolutional: Classifier) -> None:
     data = batches()
     lone = data[0]._replace(attributes=torch.zeros_like(data[0].attributes))
