@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo what-changed test test-oldest coverage slurm lint docs container bench format setup clean
+.PHONY: demo what-changed test test-oldest coverage mutants slurm lint docs container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -51,6 +51,10 @@ coverage: setup
 	@$(BIN)/coverage json -q -o - | $(BIN)/python -c "import json, sys; files = json.load(sys.stdin)['files'].items(); \
 		low = [name for name, of in files if of['summary']['percent_covered'] < 85]; \
 		sys.exit(f'below 85 %: {low}' if low else 0)"
+
+# Small faults planted one after another: is each noticed by a test? make mutants [ONLY=text]
+mutants: setup
+	$(BIN)/python tests/mutants/run.py $(ONLY)
 
 # tests/slurm starts a SLURM of its own. Where it cannot be installed these tests are skipped, and say so.
 slurm:

@@ -222,6 +222,20 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     manifest.validate(frame, "test")
 
 
+def test_a_row_needs_exactly_one_diagnosis() -> None:
+    rows = rows_of(
+        id=list("abcde"), MEL=["1", "0", "1.0", "0", None], NV=["0", "1", "1", "0.0", "1"]
+    )
+    rows.keep_one_diagnosis(("MEL", "NV"))
+    assert rows.frame["id"].tolist() == ["a", "b", "e"]
+    assert rows.frame["diagnosis"].tolist() == ["MEL", "NV", "NV"]
+    assert rows._rules[-1] == {
+        "rule": "not exactly one diagnosis",
+        "removed": 2,
+        "examples": ["c", "d"],
+    }
+
+
 def test_ten_examples_are_enough() -> None:
     rows = rows_of(id=[f"i{k:03d}" for k in range(100)])
     rows.drop(rows.frame["id"] > "i049", "late")
@@ -380,3 +394,11 @@ def test_matches_has_no_nulls() -> None:
     hits = manifest.matches(text("1.0", "TRUE", None, "0", "b_1"), (1, "B_1"))
     assert hits.tolist() == [True, True, False, False, True]
     assert hits.dtype == bool
+
+
+def test_skin_types_are_one_to_six() -> None:
+    given = ["1", "6", "3.5", "0", "7", "-1", "III", None]
+    frame = pd.DataFrame({"id": list("abcdefgh"), "type": given}, dtype="str")
+    rows = manifest.Rows(frame, "id", "x.csv")
+    types = rows.skin_types("type")
+    np.testing.assert_equal(types.to_numpy(), [1, 6, 3.5, *[np.nan] * 5])

@@ -409,6 +409,15 @@ def test_score_histograms(sources: Sources) -> None:
     np.testing.assert_allclose(row[["mean", "std"]].to_numpy()[0], expected)
 
 
+def test_examples_are_named_by_their_class(sources: Sources) -> None:
+    """Class 1 is the upper row of the figure, class 0 the lower one."""
+    given = Sources(**{**vars(sources), "arrays": arrays_of("bias")})
+    axes = figure_images.PLOTS["bias"](request_of("bias"), given).figure.axes
+    heights = {a.get_ylabel().replace("\n", " "): a.get_position().y0 for a in axes}
+    negative, positive = mock.CLASSES[BLOCKS["bias"][0].task]
+    assert heights[positive] > heights[negative]
+
+
 # --- the method's diagram -------------------------------------------------------------------------
 
 

@@ -10,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from swift_debias import job
-from swift_debias.job import whole
+from swift_debias.job import key, whole
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
@@ -52,6 +53,28 @@ def test_a_job_asks_to_end_with_its_parent_and_ends_if_that_is_a_stranger(
         with pytest.raises(SystemExit, match="is no more"):
             job._end_with_parent()
     assert asked == [(1, signal.SIGKILL)]  # PR_SET_PDEATHSIG
+
+
+def test_a_key_stands_for_settings_and_content(tmp_path: Path) -> None:
+    small, large = tmp_path / "a.parquet", tmp_path / "b.npy"
+    small.write_bytes(b"1234")
+    large.write_bytes(b"12345678")
+
+    def found(**params: Any) -> str:
+        job = SimpleNamespace(params={"seed": 0, "epochs": 2} | params, input=[small, large])
+        return key(job, small=4)
+
+    first = found()
+    assert found(epochs=2, seed=0) == first
+    assert found(seed=1) != first
+    os.utime(small, (1, 1))
+    assert found() == first  # a copy of a small file is the same file
+    small.write_bytes(b"1235")
+    assert found() != first
+    small.write_bytes(b"1234")
+    assert found() == first
+    os.utime(large, (1, 1))
+    assert found() != first
 
 
 JOB = """

@@ -246,3 +246,10 @@ def test_architectures_that_cannot_be_built_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         networks.build(Backbone(architecture=architecture, options=options), seed=0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_dropout_is_the_settings(dropout: float) -> None:
+    classifier = networks.build(Backbone(architecture="small_resnet", dropout=dropout), seed=0)
+    kept = classifier.head[0].train()(torch.ones(1, 10_000))
+    assert float((kept == 0).double().mean()) == pytest.approx(dropout, abs=0.03)

@@ -241,6 +241,24 @@ def test_latex_is_balanced_and_escaped(scored: pd.DataFrame) -> None:
         assert text.count(f"\\begin{{{pair}}}") == text.count(f"\\end{{{pair}}}") == 1
 
 
+def test_every_format_marks_the_best_and_the_second(scored: pd.DataFrame) -> None:
+    methods = ("baseline", "llft", "swift")
+    one = Block("skin", "resnet50", "skin_tone", ("ddi",), methods, ("auc",))
+    table = make(scored, one, synthetic=True)
+    auc = scored[(scored.dataset == "ddi") & (scored.metric == "auc")]
+    means = auc.groupby("method")["value"].mean().sort_values(ascending=False)
+    best, second, third = (f"{mean:.3f}" for mean in means)
+    assert best > second > third
+    for text, bold, line in (
+        (tables.markdown(table), f"**{best}**", f"<u>{second}</u>"),
+        (tables.latex(table), f"\\textbf{{{best}}}", f"\\underline{{{second}}}"),
+        (tables.html(table), f"<b>{best}</b>", f"<u>{second}</u>"),
+    ):
+        assert bold in text
+        assert line in text
+        assert text.count(best) == text.count(second) == text.count(third) == 1
+
+
 class Reader(HTMLParser):
     """Collects tags, links and the text of table cells."""
 
@@ -357,6 +375,26 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     assert any("not recorded" in note for note in table.notes)
 
 
+def test_costs_of_training_are_those_of_the_same_network() -> None:
+    rows = [
+        ("skin", network, attribute, method, "", "seconds", fold, start + 10.0 * fold, 1, None)
+        for network, attribute, method, start in (
+            ("one", "", tables.PRETRAINING, 100),
+            ("two", "", tables.PRETRAINING, 300),
+            ("one", "sex", "swift", 5),
+            ("two", "sex", "swift", 7),
+        )
+        for fold in (0, 1)
+    ]
+    costs = pd.DataFrame(rows, columns=[*tables.KEYS, "fold", "value", "n", "reason"])
+    cells = tables.cost_table(costs, TITLES, synthetic=True).cells
+    training = cells[(cells.method == tables.PRETRAINING) & (cells.metric == "seconds")]
+    assert training[["backbone", "mean", "n_folds"]].to_numpy().tolist() == [
+        ["one", 105, 2],
+        ["two", 305, 2],
+    ]
+
+
 def test_stage_times_sum_jobs(tmp_path: Path) -> None:
     header = "s\th:m:s\tmax_rss\tmax_vms\n"
     for name, seconds, memory in (
@@ -398,6 +436,7 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
         2,
         2,
     )
+    assert sizes["class 0"] == 1
     assert (sizes["female"], sizes["male"], sizes["age known"]) == (1, 1, 1)
     assert tables.exclusions(logs).values.tolist() == [["DDI", "no image file", 2, "x, y"]]
 
