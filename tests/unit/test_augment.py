@@ -48,6 +48,7 @@ def test_views_are_the_whole_dihedral_group(images: torch.Tensor) -> None:
     assert twice == seen
 
 
+@pytest.mark.key("augmentation.flips", "augmentation.transpose")
 @pytest.mark.parametrize(
     ("flips", "transpose", "expected"),
     [
