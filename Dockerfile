@@ -1,77 +1,75 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="611dd13a8b59b460507a001aa929dcfcbb3d34da1fe7784973b734999c467e07"
+LABEL io.github.snakemake.conda_env_hash="b507126acc248f9dc29c8713d63d2c687d714422c5e9e4c4926f4795c190de9e"
 # Conda environment:
 #   source: envs/data.yaml
-#   prefix: /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97
+#   prefix: /conda-envs/bf8fddaa1938dfbee609b48822f3ab81
 #   # Manifests, image caches, duplicates, skin tone, folds, external sets.
 #   channels:
 #     - conda-forge
 #     - nodefaults
 #   dependencies:
-#     - python=3.11
-#     - numpy=2.4.6
-#     - pandas=3.1.1
-#     - pyarrow=26.0.1
-#     - pillow=13.0.0
-#     - scipy=1.17.1
-#     - scikit-learn=1.9.1
-#     - pydantic=2.14.3
-#     - pyyaml=6.0.3
-#     - pdqhash=0.2.8
-#     - faiss-cpu=1.15.1
-RUN mkdir -p /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97
-COPY envs/data.yaml /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97/environment.yaml
+#     - python >=3.11,<3.13
+#     - pip >=24.2,<27
+#     - numpy >=2.3.4,<3
+#     - pandas >=3.0.3,<4
+#     - pyarrow >=25,<27
+#     - pillow >=12,<14
+#     - scipy >=1.16,<2
+#     - scikit-learn >=1.8,<2
+#     - pydantic >=2.13.4,<3
+#     - pyyaml >=6.0.3,<7
+#     - faiss-cpu >=1.14.3,<2
+#     - pip:
+#         - pdqhash >=0.2.8,<0.3 # not on conda-forge
+RUN mkdir -p /conda-envs/bf8fddaa1938dfbee609b48822f3ab81
+COPY envs/data.yaml /conda-envs/bf8fddaa1938dfbee609b48822f3ab81/environment.yaml
 # Conda environment:
 #   source: envs/report.yaml
-#   prefix: /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19
+#   prefix: /conda-envs/20d878d0a50937a9aead72b1a3c96228
 #   # Metrics, statistics, tables, figures, report.
 #   channels:
 #     - conda-forge
 #     - nodefaults
 #   dependencies:
-#     - python=3.11
-#     - numpy=2.4.6
-#     - pandas=3.1.1
-#     - pyarrow=26.0.1
-#     - scipy=1.17.1
-#     - scikit-learn=1.9.1
-#     - fairlearn=0.15.0
-#     - pydantic=2.14.3
-#     - pyyaml=6.0.3
-#     - matplotlib=3.11.2
-#     - seaborn=0.13.2
-#     - great-tables=1.1.0
-#     - pillow=13.0.0
-#     - pdqhash=0.2.8
-RUN mkdir -p /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19
-COPY envs/report.yaml /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19/environment.yaml
+#     - python >=3.11,<3.13
+#     - numpy >=2.3.4,<3
+#     - pandas >=3.0.3,<4
+#     - pyarrow >=25,<27
+#     - scipy >=1.16,<2
+#     - scikit-learn >=1.8,<2
+#     - fairlearn >=0.12,<0.16
+#     - pydantic >=2.13.4,<3
+#     - pyyaml >=6.0.3,<7
+#     - matplotlib-base >=3.10.7,<4
+#     - seaborn-base >=0.13.2,<0.14
+#     - great_tables >=0.22,<2
+RUN mkdir -p /conda-envs/20d878d0a50937a9aead72b1a3c96228
+COPY envs/report.yaml /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.yaml
 # Conda environment:
 #   source: envs/torch.yaml
-#   prefix: /conda-envs/ab3ea68edf0dc5766c861d0964080681
+#   prefix: /conda-envs/fcd8b854cebef1e480d6cca30b15d298
 #   # Training, importances, debiasing, scoring. On a machine with a GPU conda-forge resolves a CUDA build.
 #   channels:
 #     - conda-forge
 #     - nodefaults
 #   dependencies:
-#     - python=3.11
-#     - pytorch=2.13.0
-#     - torchvision=0.28.0
-#     - numpy=2.4.6
-#     - pandas=3.1.1
-#     - pyarrow=26.0.1
-#     - pillow=13.0.0
-#     - scipy=1.17.1
-#     - scikit-learn=1.9.1
-#     - pydantic=2.14.3
-#     - pyyaml=6.0.3
-#     - pdqhash=0.2.8
-#     - safetensors=0.8.0
-#     - tqdm=4.70.1
-RUN mkdir -p /conda-envs/ab3ea68edf0dc5766c861d0964080681
-COPY envs/torch.yaml /conda-envs/ab3ea68edf0dc5766c861d0964080681/environment.yaml
+#     - python >=3.11,<3.13
+#     - pytorch >=2.13,<2.14
+#     - torchvision >=0.28,<0.29
+#     - numpy >=2.3.4,<3
+#     - pandas >=3.0.3,<4
+#     - pyarrow >=25,<27
+#     - scipy >=1.16,<2
+#     - scikit-learn >=1.8,<2
+#     - pydantic >=2.13.4,<3
+#     - pyyaml >=6.0.3,<7
+#     - safetensors >=0.7,<0.9
+#     - tqdm >=4.67.2,<5
+RUN mkdir -p /conda-envs/fcd8b854cebef1e480d6cca30b15d298
+COPY envs/torch.yaml /conda-envs/fcd8b854cebef1e480d6cca30b15d298/environment.yaml
 
-RUN conda env create --prefix /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97 --file /conda-envs/4ec5b5c4cb8cfd3f4a718e9a1ded5f97/environment.yaml && \
-    conda env create --prefix /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19 --file /conda-envs/cd22a96e0554f4aadbcaadb57cdffe19/environment.yaml && \
-    conda env create --prefix /conda-envs/ab3ea68edf0dc5766c861d0964080681 --file /conda-envs/ab3ea68edf0dc5766c861d0964080681/environment.yaml && \
+RUN conda env create --prefix /conda-envs/bf8fddaa1938dfbee609b48822f3ab81 --file /conda-envs/bf8fddaa1938dfbee609b48822f3ab81/environment.yaml && \
+    conda env create --prefix /conda-envs/20d878d0a50937a9aead72b1a3c96228 --file /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.yaml && \
+    conda env create --prefix /conda-envs/fcd8b854cebef1e480d6cca30b15d298 --file /conda-envs/fcd8b854cebef1e480d6cca30b15d298/environment.yaml && \
     conda clean --all -y

@@ -9,7 +9,8 @@ CLI := PYTHONPATH=workflow/scripts $(BIN)/python -m swift_debias.cli
 PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo what-changed quick test test-all mutants slurm lint docs generated container bench format setup clean
+.PHONY: demo what-changed quick test test-all test-slurm test-oldest coverage mutants slurm lint docs generated \
+	container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -31,13 +32,47 @@ $(READY): requirements.txt requirements-dev.txt
 # The inner loop: under a minute.
 quick: setup
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/unit tests/docs
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not long" tests/unit/test_one_step.py \
+		tests/unit/test_one_step_loops.py tests/unit/test_methods.py tests/unit/test_masks.py tests/unit/test_losses.py \
+		tests/unit/test_metrics.py tests/unit/test_tables.py tests/workflow/test_settings.py \
+		tests/workflow/test_rooms.py tests/keys/test_walk.py tests/docs/test_pages.py
 
-test: lint slurm
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+# What every change must pass: ten minutes on two cores.
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/slurm
 
-test-all: test mutants
-	$(BIN)/python tests/chaos.py --kills 20
+# What is too slow for that: a SLURM of its own, long chaos, every key frozen, every fault planted, oldest versions.
+test-all: lint test-slurm
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "" tests --ignore tests/slurm
+	PYTHONPATH=workflow/scripts $(BIN)/python -m tests.keys.frozen
+	$(MAKE) mutants test-oldest
+
+test-slurm: setup slurm
+	$(BIN)/python -m pytest tests/slurm
+
+# The library with the least versions that pyproject.toml allows: those that conda-forge surely has.
+OLDEST := .venv-oldest
+
+$(OLDEST)/ready: resources/conda_forge.csv pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv --clear $(OLDEST)
+	awk -F, 'NR > 1 && $$2 {print $$2 "==" $$4}' resources/conda_forge.csv > $(OLDEST)/least.txt
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+		> $(OLDEST)/ranges.txt
+	$(OLDEST)/bin/pip install --quiet $$(grep '^torch==' $(OLDEST)/least.txt)
+	$(OLDEST)/bin/pip install --quiet --constraint $(OLDEST)/least.txt --requirement $(OLDEST)/ranges.txt \
+		$$(grep -E '^(pytest|pytest-xdist|hypothesis)==' requirements-dev.txt)
+	touch $@
+
+test-oldest: $(OLDEST)/ready
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit tests/data
+
+# Branch coverage of the library by the fast tests: in all what pyproject.toml wants, and 85 % of every file.
+coverage: setup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --cov --cov-report=term \
+		tests/unit tests/data tests/scripts tests/workflow
+	@$(BIN)/coverage json -q -o - | $(BIN)/python -c "import json, sys; files = json.load(sys.stdin)['files'].items(); \
+		low = [name for name, of in files if of['summary']['percent_covered'] < 85]; \
+		sys.exit(f'below 85 %: {low}' if low else 0)"
 
 # Small faults planted one after another: is each noticed by a test? make mutants [ONLY=text]
 mutants: setup

@@ -2,10 +2,11 @@
 
 python tests/chaos.py --kills 20 --seed 0
 
-A cut of the demo is run once unbroken, and then in other folders where it is killed (kill -9) at
-random moments: the main process, one job, or all processes at once as when a node goes down. After
-every kill each result that Snakemake takes for finished must have the bytes of the unbroken run,
-and the next start has to carry on. A run that comes through is compared file by file.
+The shared cut of the demo (cut.py) is run once unbroken, and then in other folders where it is
+killed (kill -9) at random moments: the main process, one job, or all processes at once as when a
+node goes down. After every kill each result that Snakemake takes for finished must have the bytes
+of the unbroken run, and the next start has to carry on. A run that comes through is compared file
+by file. Each folder is a copy of the project, and what is run in it is its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import tempfile
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -33,7 +34,6 @@ sys.path.insert(0, str(PROJECT))
 from tests import cut  # noqa: E402
 
 KINDS = ("main", "job", "node")
-COPIED = ("Snakefile", "workflow", "config", "resources", "envs", "requirements.txt")
 # What differs from run to run: times and memory, and what shows them.
 EXCLUDED = {
     "logs/*": "times of day",
@@ -44,68 +44,32 @@ EXCLUDED = {
     "verdict*": "claims of the paper about time",
     "report.html": "shows all of these",
 }
-METHODS = ("baseline", "fairprune", "swift")
-PANELS = [{"task": "skin", "backbone": "small_resnet", "attribute": "sex"}]
-VIEWS = cut.table_and_figure(METHODS, PANELS, PANELS)
-TASKS = {
-    "skin": {
-        "train": ["isic2020"],
-        "tests": {"sex": ["atlas"]},
-        "images": {"size": 24},
-        "pretraining": {"epochs": 8},
-        "finetuning": {"epochs_percent": 50, "min_cell": 2},
-    }
-}
-IMAGES = {"isic2017": 40, "isic2018": 60, "isic2019": 160, "isic2020": 240, "atlas": 80}
-RESULTS = Path("results/cut")
 
 
 class CorruptError(Exception):
     """A result that passes for finished differs from the unbroken run's, or is missing."""
 
 
-def copy_project(folder: Path) -> Path:
-    """A copy of the project whose trainings save a checkpoint after every epoch, and the cut."""
-    project = folder / "project"
-    project.mkdir()
-    for name in COPIED:
-        source = PROJECT / name
-        if source.is_dir():
-            shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, project / name)
-    training = project / "workflow" / "scripts" / "swift_debias" / "training.py"
-    every = "every_seconds: float = 60.0"
-    assert training.read_text().count(every) == 1
-    training.write_text(training.read_text().replace(every, "every_seconds: float = 0.0"))
-    (project / "cut.yaml").write_text(cut.config("cut", IMAGES, TASKS, VIEWS))
-    return project
-
-
-def command(project: Path, folder: Path, *arguments: str) -> list[str]:
+def command(folder: Path, *arguments: str) -> list[str]:
     """Snakemake with the options of profiles/demo."""
-    words = [sys.executable, "-m", "snakemake", "--snakefile", str(project / "Snakefile")]
-    words += ["--configfile", str(project / "cut.yaml"), "--directory", str(folder)]
+    words = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Snakefile")]
+    words += ["--configfile", str(folder / "cut.yaml"), "--directory", str(folder)]
     words += ["--cores", "2", "--scheduler", "greedy", "--rerun-incomplete"]
-    return [
-        *words,
-        "--show-failed-logs",
-        "--rerun-triggers",
-        "mtime",
-        "params",
-        "input",
-        *arguments,
-    ]
+    words += ["--show-failed-logs", "--rerun-triggers", "mtime", "params", "input"]
+    return [*words, *arguments]
 
 
-def start(project: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start it in a session of its own; what it says goes to a file."""
-    folder.mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = command(project, folder, *arguments)
     with said(folder).open("w") as log:
         return subprocess.Popen(
-            words, stdout=log, stderr=log, text=True, env=environment, start_new_session=True
+            command(folder, *arguments),
+            stdout=log,
+            stderr=log,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
 
 
@@ -122,7 +86,7 @@ def finish(run: subprocess.Popen[str], folder: Path) -> None:
 
 def digests(folder: Path) -> dict[str, bytes]:
     """Every result file that is to be the same, and its content."""
-    results = folder / RESULTS
+    results = folder / cut.RESULTS
     files = (path for path in sorted(results.rglob("*")) if path.is_file())
     names = {str(path.relative_to(results)): path for path in files}
     return {
@@ -142,7 +106,7 @@ def check_finished(folder: Path, whole: dict[str, bytes]) -> int:
     # Names first, then marks: a job that is just ending takes its mark away after it has written.
     marks, checked = unfinished(folder), 0
     for name, content in digests(folder).items():
-        outputs = [RESULTS / name, *(RESULTS / name).parents]
+        outputs = [cut.RESULTS / name, *(cut.RESULTS / name).parents]
         encoded = {urlsafe_b64encode(str(output).encode()).decode() for output in outputs}
         beside = name.endswith((".partial", ".journal")) or name.startswith("checkpoints/")
         if beside or encoded & marks:
@@ -192,22 +156,24 @@ def kill(run: subprocess.Popen[str], folder: Path, kind: str, rng: random.Random
     return ", ".join(running) or "no job yet"
 
 
-def unlock(project: Path, folder: Path) -> None:
+def unlock(folder: Path) -> None:
     """What Snakemake asks for after it was killed."""
-    done = subprocess.run(command(project, folder, "--unlock"), capture_output=True, text=True)
+    done = subprocess.run(command(folder, "--unlock"), capture_output=True, text=True)
     if done.returncode != 0:
         raise CorruptError(f"--unlock failed:\n{done.stdout}{done.stderr}")
 
 
 def one_kill(
-    project: Path, folder: Path, kind: str, longest: float, rng: random.Random, targets: list[str]
+    folder: Path,
+    kind: str,
+    ready: Callable[[], bool],
+    rng: random.Random,
+    targets: Sequence[str] = (),
 ) -> tuple[str | None, int]:
-    """Start the run, kill it at a random moment; what was hit, and how many jobs outlived it."""
-    unlock(project, folder)
-    run = start(project, folder, "--", *targets)
-    pause = rng.uniform(1.0, longest)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        run.wait(timeout=pause)
+    """Start the run, kill it when it is `ready`; what was hit, and how many jobs outlived it."""
+    run = start(folder, "--", *targets)
+    while not ready() and run.poll() is None:
+        time.sleep(0.005)
     while (hit := kill(run, folder, kind, rng)) is None and run.poll() is None:
         time.sleep(0.05)
     run.wait(timeout=300)  # after the death of a job the others end and Snakemake reports it
@@ -220,13 +186,10 @@ def one_kill(
     return hit, len(left)
 
 
-@contextlib.contextmanager
-def unbroken(folder: Path, targets: list[str]) -> Iterator[tuple[Path, dict[str, bytes], float]]:
-    """The project's copy, what a run that nobody disturbs gives, and how many seconds it takes."""
-    project = copy_project(folder)
-    started = time.monotonic()
-    finish(start(project, folder / "unbroken", "--", *targets), folder / "unbroken")
-    yield project, digests(folder / "unbroken"), time.monotonic() - started
+def at_random(longest: float, rng: random.Random) -> Callable[[], bool]:
+    """Ready at a moment within so many seconds from now."""
+    moment = time.monotonic() + rng.uniform(1.0, longest)
+    return lambda: time.monotonic() >= moment
 
 
 def main() -> None:
@@ -239,17 +202,21 @@ def main() -> None:
     rng = random.Random(options.seed)
     kinds = itertools.cycle(KINDS)
     kills: Counter[str] = Counter()
-    with (
-        tempfile.TemporaryDirectory(prefix="chaos") as name,
-        unbroken(Path(name), options.targets) as (project, whole, seconds),
-    ):
+    with tempfile.TemporaryDirectory(prefix="chaos") as name:
+        unbroken, started = Path(name) / "unbroken", time.monotonic()
+        cut.copy_project(unbroken)
+        finish(start(unbroken, "--", *options.targets), unbroken)
+        whole, seconds = digests(unbroken), time.monotonic() - started
         print(f"unbroken: {seconds:.0f} s, {len(whole)} files are compared")
         print(f"not compared: {EXCLUDED}", flush=True)
         for number in itertools.count():
             folder, hit = Path(name) / f"broken{number}", "started"
+            cut.copy_project(folder)
             while hit and kills.total() < options.kills:
                 kind = next(kinds)
-                hit, left = one_kill(project, folder, kind, options.longest, rng, options.targets)
+                moment = at_random(options.longest, rng)
+                unlock(folder)
+                hit, left = one_kill(folder, kind, moment, rng, options.targets)
                 checked = check_finished(folder, whole)
                 if hit:
                     kills[kind] += 1
@@ -258,8 +225,8 @@ def main() -> None:
                         f"{left} jobs outlived it; {checked} finished files are whole",
                         flush=True,
                     )
-            unlock(project, folder)
-            finish(start(project, folder, "--", *options.targets), folder)
+            unlock(folder)
+            finish(start(folder, "--", *options.targets), folder)
             check_whole(folder, whole)
             print(f"run {number} came through: {len(whole)} files as unbroken", flush=True)
             if kills.total() >= options.kills:

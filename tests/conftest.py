@@ -1,32 +1,82 @@
-"""Running snakemake as a user does, in a folder of its own."""
+"""Running snakemake as a user does, and the one run that the tests of whole runs share."""
 
+from __future__ import annotations
+
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import cut, warm
 
 PROJECT = Path(__file__).resolve().parents[1]
+Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def snakemake() -> Callable[..., subprocess.CompletedProcess[str]]:
+def snakemake() -> Snakemake:
     """Run snakemake on the project's Snakefile with `directory` as its working directory.
 
-    `arguments` start with an option: `--rerun-triggers` takes every word up to the next one.
+    `arguments` start with an option: `--rerun-triggers` takes every word up to the next one. A dry
+    run is forked from a process that has Snakemake loaded (warm.py).
     """
 
     def run(
         directory: Path, *arguments: str, check: bool = True, project: Path = PROJECT
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(project / "Snakefile")]
-        command += ["--directory", str(directory), "--scheduler", "greedy"]
-        command += ["--rerun-triggers", "mtime", "params", "input", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+        words = ["--snakefile", str(project / "Snakefile"), "--directory", str(directory)]
+        words += ["--scheduler", "greedy", "--rerun-triggers", "mtime", "params", "input"]
+        words += arguments
+        if "-n" in arguments:
+            done = warm.run("snakemake", *words, cwd=Path.cwd())
+        else:
+            command = [sys.executable, "-m", "snakemake", *words]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=900, env=environment
+            )
         assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cut_run(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
+    """A copy of the project in which the shared cut (cut.py) was run; nobody changes it.
+
+    It is made once for all workers of pytest-xdist: the first one that needs it takes the lock, and
+    the others wait, since the run takes both cores anyway. The environment variable CUT_RUN names a
+    finished one that is to be taken as it is.
+    """
+    if given := os.environ.get("CUT_RUN"):
+        return Path(given)
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, finished = base / "cut_run", base / "cut_run.finished"
+    with (base / "cut_run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            cut.copy_project(folder)
+            config = str(folder / "cut.yaml")
+            snakemake(folder, "--cores", "2", "--configfile", config, project=folder)
+            finished.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def copy_run(cut_run: Path) -> Callable[[Path], Path]:
+    """A function that copies the shared run to a folder where it can be changed.
+
+    Times of change are kept, so that Snakemake takes everything for up to date there too.
+    """
+
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(cut_run, folder, symlinks=True, dirs_exist_ok=True))
+
+    return copy

@@ -193,6 +193,21 @@ def test_one_training_set_that_knows_the_attribute_is_enough(
     assert report.experiments[1].reasons == ("nih: no image has a known gender",)
 
 
+def test_an_id_that_two_training_sets_share_counts_once(
+    config: schema.Settings, project: Path
+) -> None:
+    second = project / "data" / "nih"
+    second.mkdir()
+    (second / "train.csv").write_text(ISIC2020.replace("ISIC_1", "ISIC_3"))
+    for name in ("ISIC_2", "ISIC_3"):
+        (second / f"{name}.jpg").touch()
+    data = config.model_dump()
+    data["datasets"]["nih"] |= {"adapter": "isic2020", "skin_tone": "ita"}
+    data["tasks"]["skin"]["train"] = ["isic", "nih"]
+    (pool,) = check.check(load.typed(data, adapters.options_models()), project, EXPECTED).pools
+    assert (pool.images, pool.distinct_ids) == (4, 3)
+
+
 def test_folders_that_the_run_draws_are_not_missed(config: schema.Settings, tmp_path: Path) -> None:
     names = [missing.dataset for missing in check.missing_folders(config, tmp_path, EXPECTED)]
     assert names == ["isic", "ddi", "atlas"]  # nih is in no experiment

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.real import METADATA, SAMPLES
 
 from swift_debias.config.schema import Duplicates, Images
 from swift_debias.data import duplicates
@@ -20,8 +21,7 @@ from swift_debias.data.cache_building import build_cache
 from swift_debias.data.duplicates import Cohort, Source, find_duplicates, near_pairs, read_listed
 from swift_debias.errors import UserError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-ISIC = SHARED / "metadata" / "isic"
+ISIC = METADATA / "isic"
 TEXT = ("image_id", "path", "diagnosis", "patient_id", "lesion_id", "sex", "view", "split")
 
 
@@ -154,6 +154,7 @@ def test_each_kind_of_pair() -> None:
     assert cohort.log["listed_pairs_not_in_the_pool"] == 1
 
 
+@pytest.mark.key("duplicates.radius")
 def test_distance_is_inclusive() -> None:
     hashes = [BASE, flipped(BASE, 20)]
     for radius, left in ((20, 1), (19, 2)):
@@ -168,6 +169,7 @@ def test_equal_ids_of_different_archives_are_different_images() -> None:
     assert kept(cohort) == ["a/1", "b/1"]
 
 
+@pytest.mark.key("duplicates.min_quality")
 def test_flat_hashes_match_nothing_below_min_quality() -> None:
     frame = source("a", ["1", "2"], hashes=[BASE, BASE])
     flat = Source("a", frame.manifest, index(["1", "2"], [BASE, BASE], quality=5))
@@ -175,6 +177,7 @@ def test_flat_hashes_match_nothing_below_min_quality() -> None:
     assert len(find_duplicates([flat], [], Duplicates(min_quality=6)).frame) == 2
 
 
+@pytest.mark.key("duplicates.keep")
 @pytest.mark.parametrize(("keep", "stays"), [("last", "c/1"), ("first", "a/1")])
 def test_which_copy_stays(keep: str, stays: str) -> None:
     pool = [source(name, ["1"], "isic") for name in "abc"]
@@ -476,14 +479,13 @@ def test_reencoded_and_resized_copies_are_found_and_mirrored_ones_are_not(tmp_pa
 
 
 def real_source(name: str, ids: Sequence[str], tmp_path: Path) -> Source:
-    root = SHARED / "images" / name / "images"
+    root = SAMPLES / name / "images"
     frame = manifest(ids, path=[f"{one}.jpg" for one in ids])
     out = tmp_path / f"{name}.npy"
     cached = build_cache(frame, root, out, out.with_suffix(".parquet"), Images(size=64), 2)
     return Source(name, frame, cached)
 
 
-@pytest.mark.skipif(not (SHARED / "images" / "nih").exists(), reason="the real images are absent")
 @pytest.mark.parametrize(
     ("name", "twins"),
     [  # seen by eye: NIH released one film twice; PAD-UFES-20 has one lesion under two diagnoses
@@ -496,7 +498,7 @@ def real_source(name: str, ids: Sequence[str], tmp_path: Path) -> Source:
 )
 def test_real_images(name: str, twins: list[tuple[str, str]], tmp_path: Path) -> None:
     """The twins are found, and no two of 150 other real images are taken for each other."""
-    root = SHARED / "images" / name / "images"
+    root = SAMPLES / name / "images"
     others = sorted(path.stem for path in root.iterdir())
     if name == "nih":
         patients = pd.Series(others).str.split("_").str[0]
@@ -559,12 +561,7 @@ def test_isic_union_and_its_own_list(isic: Cohort) -> None:
 
 def test_isic_deletions_published_by_others(isic: Cohort) -> None:
     """Every training image of 2017 and 2018 that was deleted there in favour of a newer one."""
-    log = (
-        SHARED
-        / "metadata"
-        / "mmu_isic_dedup"
-        / "06 - all_train_duplicates_deleted_(all but newest).txt"
-    )
+    log = METADATA / "mmu_isic_dedup" / "06 - all_train_duplicates_deleted_(all but newest).txt"
     lines = [line.strip() for line in log.read_text().splitlines() if "ISIC" in line]
     theirs = pd.Series(lines).str.extract(r"/(\d{4})/train/.*/(ISIC_\d+)(?:_downsampled)?\.jpg$")
     theirs = theirs[theirs[0] != "2016"]

@@ -227,6 +227,20 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     manifest.validate(frame, "test")
 
 
+def test_a_row_needs_exactly_one_diagnosis() -> None:
+    rows = rows_of(
+        id=list("abcde"), MEL=["1", "0", "1.0", "0", None], NV=["0", "1", "1", "0.0", "1"]
+    )
+    rows.keep_one_diagnosis(("MEL", "NV"))
+    assert rows.frame["id"].tolist() == ["a", "b", "e"]
+    assert rows.frame["diagnosis"].tolist() == ["MEL", "NV", "NV"]
+    assert rows._rules[-1] == {
+        "rule": "not exactly one diagnosis",
+        "removed": 2,
+        "examples": ["c", "d"],
+    }
+
+
 def test_ten_examples_are_enough() -> None:
     rows = rows_of(id=[f"i{k:03d}" for k in range(100)])
     rows.drop(rows.frame["id"] > "i049", "late")
@@ -338,6 +352,7 @@ def test_an_empty_manifest_is_refused_with_its_rules(tmp_path: Path) -> None:
 # --- groups ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.key("attribute.groups")
 def test_groups_compare_numbers_as_numbers_and_words_without_case() -> None:
     tone = Attribute(column="fitzpatrick", groups={"light": (1, 1.5, 2, 3), "dark": (4, 5, 5.5, 6)})
     values = pd.Series([1, 1.5, 3, 3.5, 4, 6, np.nan])
@@ -351,6 +366,7 @@ def test_groups_compare_numbers_as_numbers_and_words_without_case() -> None:
     assert groups.group_index(pd.Series([True, False]), implant).tolist() == [1, 0]
 
 
+@pytest.mark.key("attribute.cuts")
 @given(
     st.lists(st.one_of(st.just(np.nan), st.floats(0, 9), st.integers(0, 9).map(float)), min_size=1),
     st.lists(st.integers(1, 9), min_size=1, max_size=5, unique=True).map(sorted),
@@ -383,3 +399,11 @@ def test_matches_has_no_nulls() -> None:
     hits = groups.matches(text("1.0", "TRUE", None, "0", "b_1"), (1, "B_1"))
     assert hits.tolist() == [True, True, False, False, True]
     assert hits.dtype == bool
+
+
+def test_skin_types_are_one_to_six() -> None:
+    given = ["1", "6", "3.5", "0", "7", "-1", "III", None]
+    frame = pd.DataFrame({"id": list("abcdefgh"), "type": given}, dtype="str")
+    rows = Rows(frame, "id", "x.csv")
+    types = rows.skin_types("type")
+    np.testing.assert_equal(types.to_numpy(), [1, 6, 3.5, *[np.nan] * 5])

@@ -1,6 +1,6 @@
 """The adapters on the real official tables, against plain pandas.
 
-The tables lie beside the repository (their terms forbid shipping them); without them these tests
+Where the tables lie: tests/README.md (their terms forbid shipping them); without them these tests
 are skipped. The images are not there: the listing of the folder is made from the tables' own
 names, so every row has its file. Expectations are counted from the raw columns, not by the library.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,11 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tests.real import DATA, METADATA, SAMPLES
 
 from swift_debias.config import schema
 from swift_debias.data import adapters, groups, manifest, raw_files
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 EXPECTED = Path(__file__).resolve().parents[2] / "resources" / "expected_counts.yaml"
 BANDS = (0, 20, 40, 60, 80, 200)
 ISIC = ("isic2017", "isic2018", "isic2019", "isic2020")
@@ -54,7 +55,7 @@ Counts = dict[str, dict[object, int]]
 
 @functools.cache
 def table(name: str) -> pd.DataFrame:
-    return pd.read_csv(SHARED / "metadata" / name, low_memory=False)
+    return pd.read_csv(METADATA / name, low_memory=False)
 
 
 def count(values: Iterable[object]) -> dict[object, int]:
@@ -183,11 +184,11 @@ def read(name: str, images: list[str], monkeypatch: pytest.MonkeyPatch) -> manif
         lambda root, ignore="": raw_files.Folder(root, sorted(images), list(TABLES[name]), {}),
     )
     options = adapters.make_options({"adapter": name, "root": "metadata"})
-    return adapters.read(options, SHARED)
+    return adapters.read(options, DATA)
 
 
 def need(*names: str) -> None:
-    missing = [t for name in names for t in TABLES[name] if not (SHARED / "metadata" / t).is_file()]
+    missing = [t for name in names for t in TABLES[name] if not (METADATA / t).is_file()]
     if missing:
         pytest.skip(f"the real table {missing[0]} is not here (its terms forbid shipping it)")
 
@@ -260,7 +261,7 @@ def test_both_versions_of_isic2020_agree(monkeypatch: pytest.MonkeyPatch) -> Non
     images = PLAIN["isic2020"]()[0]
     newer = read("isic2020", images, monkeypatch).frame
     for other in ("ISIC_2020_Training_GroundTruth.csv", "cdeotte_jpeg-melanoma_train.csv"):
-        if not (SHARED / "metadata" / "isic" / other).is_file():
+        if not (METADATA / "isic" / other).is_file():
             pytest.skip(f"the real table {other} is not here")
         with monkeypatch.context() as patch:
             patch.setitem(TABLES, "isic2020", (f"isic/{other}",))
@@ -274,11 +275,11 @@ def test_both_versions_of_isic2020_agree(monkeypatch: pytest.MonkeyPatch) -> Non
         pd.testing.assert_frame_equal(left, right)
 
 
-def test_real_images_of_pad_ufes_20_by_both_adapters() -> None:
+def test_real_images_of_pad_ufes_20_by_both_adapters(tmp_path: Path) -> None:
     """847 real files, converted to JPEG while the table still says '.png'."""
-    root = SHARED / "images" / "pad_ufes_20"
-    if not root.is_dir():
-        pytest.skip("the sample of real images is not here")
+    root = tmp_path / "pad_ufes_20"
+    shutil.copytree(SAMPLES / "pad_ufes_20", root)
+    (root / "table.csv").rename(root / "metadata.csv")  # its official name
     official = adapters.read(
         adapters.make_options({"adapter": "pad_ufes_20", "root": str(root)}), Path()
     )
@@ -310,13 +311,11 @@ def test_real_images_of_pad_ufes_20_by_both_adapters() -> None:
 
 
 def test_real_images_of_nih() -> None:
-    root = SHARED / "images" / "nih"
-    if not root.is_dir():
-        pytest.skip("the sample of real images is not here")
+    root = SAMPLES / "nih"
     options = {
         "adapter": "table",
         "root": str(root),
-        "table": "metadata.csv",
+        "table": "table.csv",
         "path": "file",
         "image_folder": "images",
         "patient": "Patient ID",

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import ndimage
+from tests.real import SAMPLES
 
 from swift_debias.config.schema import Images, SkinTone
 from swift_debias.data import skin_tone
@@ -16,9 +17,7 @@ from swift_debias.data.cache_building import build_cache
 from swift_debias.data.image_cache import CachedImages
 from swift_debias.errors import UserError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-PAD = SHARED / "images" / "pad_ufes_20"
-real = pytest.mark.skipif(not PAD.exists(), reason="the real images are absent")
+PAD = SAMPLES / "pad_ufes_20"
 
 
 def skin(lightness: float, b: float, size: int = 256) -> np.ndarray:
@@ -173,7 +172,6 @@ OPENCV = {
 }
 
 
-@real
 def test_angles_of_real_images_agree_with_opencv(tmp_path: Path) -> None:
     paths = [f"{name}.jpg" for name in OPENCV]
     images = cached(PAD / "images", paths, tmp_path / "c.npy", Images())
@@ -183,10 +181,9 @@ def test_angles_of_real_images_agree_with_opencv(tmp_path: Path) -> None:
     assert (frame.to_numpy() - bare)[:6].min() > 14
 
 
-@real
 def test_agreement_with_annotated_skin_types(tmp_path: Path) -> None:
-    """What docs/verified.md says: ITA tells little about annotated types on photographs of PAD-UFES-20."""
-    table = pd.read_csv(PAD / "metadata.csv").dropna(subset=["fitspatrick"])
+    """As docs/verified.md says: on photographs of PAD-UFES-20, ITA tells little about the types."""
+    table = pd.read_csv(PAD / "table.csv").dropna(subset=["fitspatrick"])
     table["image_id"] = table["img_id"].str.removesuffix(".png")
     table = table.sort_values("image_id").iloc[::4]  # a quarter of the 504, for time
     paths = [f"{one}.jpg" for one in table["image_id"]]

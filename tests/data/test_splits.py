@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.real import METADATA
 
 from swift_debias.data.folds import SIZE_COLUMNS, make_folds, sizes
 from swift_debias.errors import UserError
 from swift_debias.methods import _external
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-ISIC = SHARED / "metadata" / "isic"
+ISIC = METADATA / "isic"
 
 
 def population(seed: int, n: int = 600, patients: int = 150) -> tuple[pd.DataFrame, pd.DataFrame]:

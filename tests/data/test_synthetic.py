@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tests.real import METADATA
 
 from swift_debias.config import schema
 from swift_debias.config.schema import Synthetic
@@ -25,7 +26,6 @@ from swift_debias.data.synthetic import drawing, isic, population
 from swift_debias.errors import UserError
 
 LIBRARY = Path(schema.__file__).parents[2]
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SEED = 3
 SIZES = {
     "isic2017": 40,
@@ -260,7 +260,7 @@ def test_tables_have_the_official_header_and_form(
 
 @pytest.mark.parametrize("table", [t for t in TABLES if Path(t[1]).name in REAL_TABLES])
 def test_the_real_tables_have_that_header(table: tuple[str, str, str, str]) -> None:
-    path = SHARED / "metadata" / REAL_TABLES[Path(table[1]).name]
+    path = METADATA / REAL_TABLES[Path(table[1]).name]
     if not path.exists():
         pytest.skip("no real metadata beside the repository")
     assert lines(path)[0] == table[2]
@@ -401,6 +401,7 @@ def test_the_two_attributes_are_independent_given_the_label(make, attributes) ->
         assert abs(np.corrcoef(same[attributes[0]], same[attributes[1]])[0, 1]) < 0.07
 
 
+@pytest.mark.key("synthetic.core", "synthetic.appearance")
 def test_the_strengths_are_those_of_the_arrows() -> None:
     def effect(people: pd.DataFrame, cause: str, look: str) -> float:
         means = people.groupby(cause)[look].mean()
@@ -524,6 +525,7 @@ def test_truncated_images(roots: dict[str, Path]) -> None:
         assert broken == (name in ("isic2019", "fitzpatrick17k", "mimic_cxr")), name
 
 
+@pytest.mark.key("synthetic.unknown")
 def test_unknown_values_are_in_each_data_sets_words(roots: dict[str, Path]) -> None:
     pool = 230  # pictures of the archive: 40 + 50 + 40 + 100
     table = pd.read_csv(
@@ -598,6 +600,7 @@ def alike(a: Path, b: Path) -> bool:
     return float((thumbnail(a) * thumbnail(b)).mean()) > 0.97
 
 
+@pytest.mark.key("synthetic.duplicates")
 def test_duplicates_of_isic_2020(roots: dict[str, Path]) -> None:
     folder = roots["isic2020"] / "train"
     table = pd.read_csv(roots["isic2020"] / "ISIC_2020_Training_GroundTruth_v2.csv")

@@ -1,115 +1,559 @@
-"""A cut of the demo, from raw folders to a table, twice: the same bytes whatever the cores.
+"""The wiring of a whole run against an oracle: the shared cut (tests/cut.py), computed anew.
 
-One task, one small network, one attribute, four methods, on few tiny images. The numbers mean
-nothing; that they are what an independent computation from the predictions gives is checked.
+What a rule hands to the next one is compared with pandas, scikit-learn, fairlearn and plain torch.
+Of the library only the network's builder is used. The numbers mean nothing; that each is what its
+name says, of that method, fold, image and group, is what is tested.
 """
 
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from fairlearn.metrics import true_positive_rate_difference
-from safetensors.numpy import load_file
+import torch
+from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from tests import cut
 
-METHODS = ["baseline", "llft", "fairprune", "swift"]
-RESULTS = ["metrics.parquet", "tables/table1.csv", "tables/table1.md", "tables/table1.tex"]
+from swift_debias.config.schema import Backbone
+from swift_debias.learning import networks
 
+pytestmark = pytest.mark.slow
 
-def cut_config() -> str:
-    """Only table 1 of the demo's experiments, with one panel."""
-    images = {"isic2017": 40, "isic2018": 60, "isic2019": 160, "isic2020": 200}
-    images |= {"atlas": 60, "pad_ufes_20": 60}
-    skin = {
-        "images": {"size": 24},
-        "pretraining": {"epochs": 3},
-        "finetuning": {"epochs_percent": 100, "min_cell": 2},
-    }
-    table = {
-        "kind": "table",
-        "title": "A cut",
-        "methods": METHODS,
-        "panels": [{"task": "skin", "backbone": "small_resnet", "attribute": "sex"}],
-    }
-    return cut.config("cut", images, {"skin": skin}, {"table1": table})
+MODELS = [
+    (*cell, method, fold)
+    for cell, (methods, _) in cut.CELLS.items()
+    for method in methods
+    for fold in cut.FOLDS
+]
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+LIGHT, DARK = (1, 1.5, 2, 3), (4, 5, 5.5, 6)  # skin types
+EPOCHS = {  # of each step of fine-tuning: half of the pre-training, of one variant three quarters
+    (task, method): round(epochs * (0.75 if method == "swift_long" else 0.5))
+    for task, epochs in cut.EPOCHS.items()
+    for method in cut.METHODS
+}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, snakemake) -> list[Path]:
-    made = []
-    for cores in ("1", "2"):
-        directory = tmp_path_factory.mktemp(f"cores{cores}")
-        config = directory / "cut.yaml"
-        config.write_text(cut_config())
-        target = "results/cut/tables/table1.csv"
-        snakemake(directory, "--cores", cores, "--configfile", str(config), "--", target)
-        made.append(directory / "results" / "cut")
-    return made
+def run(cut_run: Path) -> Path:
+    return cut_run / cut.RESULTS
 
 
-@pytest.mark.slow
-def test_same_bytes_with_one_and_two_cores(runs: list[Path]) -> None:
-    one, two = runs
-    patterns = ["**/*.safetensors", "predictions/**/*.parquet", "external/**/*.parquet"]
-    patterns += ["cohorts/*", "folds/*", "manifests/*", "images/*", "debiased/**/history.parquet"]
-    files = [path.relative_to(one) for pattern in patterns for path in one.glob(pattern)]
-    files += [Path(name) for name in RESULTS]
-    assert len(files) > 40
-    different = [str(f) for f in files if (one / f).read_bytes() != (two / f).read_bytes()]
-    assert not different
+# --- the oracle -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_table_is_what_the_predictions_say(runs: list[Path]) -> None:
-    table = pd.read_csv(runs[0] / "tables" / "table1.csv").set_index(
-        ["method", "dataset", "metric"]
+def folder(run: Path, kind: str, task: str, attribute: str, method: str, fold: int) -> Path:
+    return run / kind / task / "small_resnet" / attribute / method / f"fold{fold}"
+
+
+@functools.cache
+def pixels(run: Path, dataset: str) -> tuple[np.ndarray, dict[str, int]]:
+    """The cache of a data set, and the row of each image that could be read."""
+    index = pd.read_parquet(run / "images" / f"{dataset}.parquet")
+    readable = index[index.error.isna()]
+    return np.load(run / "images" / f"{dataset}.npy"), dict(
+        zip(readable.image_id, readable.row, strict=True)
     )
-    for method in METHODS:
-        for dataset in ("atlas", "pad_ufes_20"):
-            aucs, odds = [], []
-            for fold in (0, 1):
-                path = f"predictions/skin/small_resnet/sex/{method}/fold{fold}.parquet"
-                rows = pd.read_parquet(runs[0] / path)
-                rows = rows[(rows.dataset == dataset) & (rows.attribute >= 0)]
-                decided = (rows.score >= 0.5).astype(int)
-                aucs.append(roc_auc_score(rows.label, rows.score))
-                gaps = [
-                    true_positive_rate_difference(truth, guess, sensitive_features=rows.attribute)
-                    for truth, guess in ((rows.label, decided), (1 - rows.label, 1 - decided))
-                ]
-                odds.append(sum(gaps) / 2)
-            for metric, values in (("auc", aucs), ("eodds", odds)):
-                cell = table.loc[(method, dataset, metric)]
-                assert cell["mean"] == pytest.approx(np.mean(values), abs=1e-9)
-                assert cell["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-9)
-                assert cell["n_folds"] == 2
-    assert table["published_mean"].isna().all()
 
 
-@pytest.mark.slow
-def test_baseline_is_untouched_and_no_image_is_on_both_sides(runs: list[Path]) -> None:
-    run = runs[0]
-    for fold in (0, 1):
-        trained = run / f"baseline/skin/small_resnet/fold{fold}/model.safetensors"
-        kept = run / f"debiased/skin/small_resnet/sex/baseline/fold{fold}/model.safetensors"
-        assert trained.read_bytes() == kept.read_bytes()
-        assert load_file(trained)
-    cohort = pd.read_parquet(run / "cohorts/skin.parquet")
-    folds = pd.read_parquet(run / "folds/skin.parquet")
-    both = cohort.merge(folds, on=["dataset", "image_id"])
-    assert len(both) == len(cohort) == len(folds)
-    assert both.groupby("group").fold.nunique().max() == 1
-    known = both[both.patient_id.notna()]
-    assert known.groupby(["dataset", "patient_id"]).fold.nunique().max() == 1
-    hashes = {
-        path.stem: pd.read_parquet(path).set_index("image_id").sha256
-        for path in (run / "images").glob("*.parquet")
+@functools.cache
+def plain_network(model: Path) -> torch.nn.Module:
+    backbone = Backbone(architecture="small_resnet", options={"width": 8})
+    network = networks.build(backbone, seed=1)
+    network.load_state_dict(load_file(model))
+    return network.eval()
+
+
+def scores(run: Path, model: Path, frame: pd.DataFrame) -> np.ndarray:
+    """P(class 1) of these images by this model file, float64."""
+    images = np.stack(
+        [
+            pixels(run, dataset)[0][pixels(run, dataset)[1][image_id]]
+            for dataset, image_id in zip(frame.dataset, frame.image_id, strict=True)
+        ]
+    )
+    if images.shape[-1] == 1:  # X-rays are grey
+        images = np.repeat(images, 3, axis=-1)
+    z = (images / 255.0 - IMAGENET["mean"]) / IMAGENET["std"]
+    with torch.no_grad():
+        logits = plain_network(model)(torch.tensor(z.transpose(0, 3, 1, 2), dtype=torch.float32))
+    return torch.sigmoid(logits.double()).numpy()
+
+
+def groups_of(frame: pd.DataFrame, attribute: str) -> np.ndarray:
+    """Index of each row's group, -1 where it is not known."""
+    if attribute == "sex":
+        return frame.sex.map({"female": 0, "male": 1}).fillna(-1).to_numpy(int)
+    if attribute == "skin_tone":
+        dark = frame.fitzpatrick.isin(DARK).to_numpy(int)
+        return np.where(frame.fitzpatrick.isin([*LIGHT, *DARK]), dark, -1)
+    found = np.full(len(frame), -1)
+    for index, (low, high) in enumerate(cut.AGES.values()):
+        found[((frame.age >= low) & (frame.age < high)).to_numpy(bool, na_value=False)] = index
+    return found
+
+
+@functools.cache
+def pool(run: Path, task: str) -> pd.DataFrame:
+    """The training pool with each image's fold; the skin tone of ISIC is the measured one."""
+    cohort = pd.read_parquet(run / "cohorts" / f"{task}.parquet")
+    folds = pd.read_parquet(run / "folds" / f"{task}.parquet")
+    frame = cohort.merge(folds, on=["dataset", "image_id"], validate="one_to_one")
+    assert len(frame) == len(cohort) == len(folds)
+    for dataset in cut.TRAIN[task] if task == "skin" else ():
+        tone = pd.read_parquet(run / "skin_tone" / f"{dataset}.parquet")
+        rows = frame.dataset == dataset
+        assert frame.fitzpatrick[rows].isna().all()
+        known = tone.set_index("image_id").fitzpatrick
+        frame.loc[rows, "fitzpatrick"] = frame.image_id[rows].map(known)
+    return frame
+
+
+def external(run: Path, task: str, attribute: str, fold: int) -> pd.DataFrame:
+    return pd.read_parquet(run / "external" / task / attribute / f"fold{fold}.parquet")
+
+
+def baseline(run: Path, task: str, fold: int) -> Path:
+    return run / "baseline" / task / "small_resnet" / f"fold{fold}"
+
+
+def area(run: Path, task: str, fold: int, frame: pd.DataFrame) -> float:
+    """AUC of the fold's Baseline on these images."""
+    found = scores(run, baseline(run, task, fold) / "model.safetensors", frame)
+    return float(roc_auc_score(frame.label, found))
+
+
+def chosen_pair(run: Path, task: str, attribute: str, fold: int, least: int) -> tuple[int, int]:
+    """The groups of the highest and the lowest AUC of those with so many images of both classes."""
+    frame = external(run, task, attribute, fold)
+    areas = {
+        group: area(run, task, fold, part)
+        for group, part in frame.groupby("attribute")
+        if len(part) >= least and part.label.nunique() == 2
     }
-    training = {
-        hashes[dataset][image_id]
-        for dataset, image_id in zip(cohort.dataset, cohort.image_id, strict=True)
+    low, high = sorted([min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)])
+    return int(low), int(high)
+
+
+def external_of(run: Path, task: str, attribute: str, method: str, fold: int) -> pd.DataFrame:
+    """Counts of the (label, group) cells that a method works on: columns full and balanced."""
+    frame = external(run, task, attribute, fold)
+    if task == "cxr":
+        frame = frame[frame.attribute.isin(chosen_pair(run, task, attribute, fold, cut.MIN_GROUP))]
+    cells = frame.groupby(["label", "attribute"]).size().rename("full")
+    assert len(cells) == 4
+    if method == "swift_part":
+        cells = (0.6 * cells).round().astype(int)
+    return cells.to_frame().assign(balanced=cells.groupby("label").transform("min"))
+
+
+def log_by_fold(run: Path, rule: str, task: str, attribute: str, method: str = "") -> list[str]:
+    """What a job's log says of each fold."""
+    name = "/".join(filter(None, [rule, task, "small_resnet", attribute, method]))
+    text = (run / "logs" / f"{name}.log").read_text()
+    parts = re.split(r"^fold (\d+)$", text, flags=re.MULTILINE)[1:]
+    assert parts[::2] == [str(fold) for fold in cut.FOLDS]
+    return parts[1::2]
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def test_external_sets_are_the_folds_images_of_a_known_group(run: Path) -> None:
+    for (task, attribute), fold in itertools.product(cut.CELLS, cut.FOLDS):
+        frame = pool(run, task)
+        expected = frame.assign(group=groups_of(frame, attribute))
+        expected = expected[(expected.fold == fold) & (expected.group >= 0)]
+        found = external(run, task, attribute, fold)
+        names = ["dataset", "image_id", "label"]
+        rows = [
+            set(map(tuple, frame[[*names, column]].to_numpy().tolist()))
+            for frame, column in ((expected, "group"), (found, "attribute"))
+        ]
+        assert rows[0] == rows[1]
+        assert len(rows[0]) == len(found) == len(expected)
+        assert set(found.attribute) == set(range(4 if attribute == "age_4" else 2))
+        cells = found.groupby(["label", "attribute"]).balanced.agg(["size", "sum"])
+        if attribute == "age_4":  # who is compared depends on the Baseline
+            assert not found.balanced.any()
+        else:
+            assert (cells["sum"] == cells["size"].groupby("label").transform("min")).all()
+
+
+def test_folds_are_stratified_by_label_and_both_attributes(run: Path) -> None:
+    frame = pool(run, "skin")
+    frame = frame.assign(
+        sex_group=groups_of(frame, "sex"), tone_group=groups_of(frame, "skin_tone")
+    )
+    strata = pd.crosstab([frame.label, frame.sex_group, frame.tone_group], frame.fold)
+    assert (strata.sum(axis=1) > 10).sum() >= 6
+    assert (strata[0] - strata[1]).abs().max() <= 2
+
+
+def test_sizes_are_those_of_folds_and_external_sets(run: Path) -> None:
+    for task in cut.TRAIN:
+        sizes = pd.read_csv(run / "folds" / f"{task}.sizes.csv", dtype={"label": str})
+        frame = pool(run, task)
+        groups_in_pool = {name: groups_of(frame, name) for t, name in cut.CELLS if t == task}
+        names = {
+            "sex": ["female", "male"],
+            "skin_tone": ["light", "dark"],
+            "age_4": list(cut.AGES),
+        }
+        for row in sizes.itertuples():
+            if row.set in ("external", "balanced"):
+                part = external(run, task, row.attribute, int(row.fold))
+                part = part[part.balanced] if row.set == "balanced" else part
+                groups = part.attribute.to_numpy()
+            else:
+                held_out = (frame.fold == row.fold).to_numpy()
+                inside = {"pool": held_out | True, "train": ~held_out, "validation": held_out}
+                part = frame[inside[row.set]]
+                groups = groups_in_pool.get(row.attribute, held_out)[inside[row.set]]
+            mask = np.ones(len(part), bool)
+            if row.label != "all":
+                mask &= (part.label == int(row.label)).to_numpy()
+            if row.group != "all":
+                wanted = -1 if row.group == "unknown" else names[row.attribute].index(row.group)
+                mask &= groups == wanted
+            assert row.n == mask.sum(), row
+        shown = set(sizes.attribute) - {"all"}
+        assert shown == {attribute for t, attribute in cut.CELLS if t == task}
+
+
+def test_no_image_or_patient_is_on_both_sides(run: Path) -> None:
+    for task in cut.TRAIN:
+        frame = pool(run, task)
+        assert frame.groupby("group").fold.nunique().max() == 1
+        known = frame[frame.patient_id.notna()]
+        assert known.groupby(["dataset", "patient_id"]).fold.nunique().max() == 1
+        hashes = {
+            path.stem: pd.read_parquet(path).set_index("image_id").sha256
+            for path in (run / "images").glob("*.parquet")
+        }
+        training = {
+            hashes[dataset][image_id]
+            for dataset, image_id in zip(frame.dataset, frame.image_id, strict=True)
+        }
+        for (t, _), (_, tests) in cut.CELLS.items():
+            for test in tests if t == task else ():
+                assert not training & set(hashes[test].dropna())
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def test_baseline_never_sees_its_held_out_fold(run: Path) -> None:
+    others: dict[str, list[float]] = {task: [] for task in cut.TRAIN}
+    for task, fold in itertools.product(cut.TRAIN, cut.FOLDS):
+        frame, place = pool(run, task), baseline(run, task, fold)
+        held_out = frame[frame.fold == fold]
+        log = (run / f"logs/train_baseline/{task}/small_resnet/fold{fold}.log").read_text()
+        train, validation = len(frame) - len(held_out), len(held_out)
+        assert f"{train} training and {validation} validation images" in log
+        cost = json.loads((place / "cost.json").read_text())
+        assert cost["images_seen"] == cut.EPOCHS[task] * (train + validation)
+        history = pd.read_parquet(place / "history.parquet")
+        assert list(history.epoch) == list(range(1, cut.EPOCHS[task] + 1))
+        # which of the two sets is watched, not only how large it is
+        watched = history.validation_auc.iloc[-1]
+        assert watched == pytest.approx(area(run, task, fold, held_out), abs=1e-3)
+        others[task].append(abs(watched - area(run, task, fold, frame[frame.fold != fold])))
+    assert all(max(differences) > 0.01 for differences in others.values())
+
+
+def test_baseline_is_handed_on_untouched(run: Path) -> None:
+    for (task, attribute), fold in itertools.product(cut.CELLS, cut.FOLDS):
+        trained, kept = (
+            baseline(run, task, fold),
+            folder(run, "debiased", task, attribute, "baseline", fold),
+        )
+        for name in ("model.safetensors", "history.parquet", "cost.json"):
+            assert (trained / name).read_bytes() == (kept / name).read_bytes()
+
+
+def test_the_pair_of_groups_is_that_of_the_baselines_areas(run: Path) -> None:
+    """Of those with `min_group` images, which leaves one out here."""
+    left_out = 0
+    for fold in cut.FOLDS:
+        sizes = external(run, "cxr", "age_4", fold).groupby("attribute").size()
+        left_out += int((sizes < cut.MIN_GROUP).sum())
+        pair = chosen_pair(run, "cxr", "age_4", fold, cut.MIN_GROUP)
+        said = f"groups with the highest and the lowest AUC: {pair}, recoded as 0 and 1"
+        assert said in log_by_fold(run, "importance", "cxr", "age_4")[fold]
+        for method in ("fairprune", "swift"):
+            assert said in log_by_fold(run, "debias", "cxr", "age_4", method)[fold]
+    assert left_out == 1
+
+
+def test_groups_keep_their_order_when_a_pair_is_recoded(run: Path) -> None:
+    """FairPrune's log names the AUC of each group of its external set."""
+    for (task, attribute), (methods, _) in cut.CELLS.items():
+        for fold in cut.FOLDS if "fairprune" in methods else ():
+            frame = external(run, task, attribute, fold)
+            pair = (0, 1)
+            if attribute == "age_4":
+                pair = chosen_pair(run, task, attribute, fold, cut.MIN_GROUP)
+            areas = [area(run, task, fold, frame[frame.attribute == group]) for group in pair]
+            log = log_by_fold(run, "debias", task, attribute, "fairprune")[fold]
+            found = re.search(r"AUC ([\d.]+) in group 0, ([\d.]+) in group 1: group (\d)", log)
+            assert found is not None
+            assert [float(x) for x in found.groups()[:2]] == pytest.approx(areas, abs=2e-3)
+            assert abs(areas[0] - areas[1]) > 4e-3
+            assert int(found[3]) == int(areas[1] < areas[0])
+
+
+@pytest.mark.parametrize(("task", "attribute", "method", "fold"), MODELS)
+def test_every_method_sees_its_external_set_for_its_epochs(
+    run: Path, task: str, attribute: str, method: str, fold: int
+) -> None:
+    """History and images seen, from counts of the external set alone."""
+    if method == "baseline":
+        return
+    place = folder(run, "debiased", task, attribute, method, fold)
+    cost = json.loads((place / "cost.json").read_text())
+    history = pd.read_parquet(place / "history.parquet")
+    cells = external_of(run, task, attribute, method, fold)
+    full, balanced = int(cells.full.sum()), int(cells.balanced.sum())
+    said = f"external set: {full} images, {balanced} balanced"
+    assert said in log_by_fold(run, "debias", task, attribute, method)[fold]
+    seen = cost["images_seen"]
+    if task == "cxr":  # the choice of the pair looks at all groups once
+        seen -= len(external(run, task, attribute, fold))
+    epochs = EPOCHS[task, method]
+    if method == "fairprune":  # the groups' AUCs; the importances are another job's
+        assert seen == full
+    elif method == "llft":  # features of equally many images of each cell
+        assert seen == 4 * cells.full.min()
+    else:
+        steps = history.groupby("stage").epoch.agg(list).to_dict()
+        assert steps == {name: list(range(1, epochs + 1)) for name in ("step1", "step2")}
+        # importances of its own, where the external set is its own: a pass over each part, and the
+        # first batch of each once more
+        own = method == "swift_part"
+        seen -= sum(n + min(n, cut.BATCH) for n in (full, balanced)) if own else 0
+        views = seen - epochs * balanced  # features of the head's step: each drawn view once
+        assert balanced < views <= min(8, epochs) * balanced
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def predictions(run: Path, task: str, attribute: str, method: str, fold: int) -> pd.DataFrame:
+    path = folder(run, "predictions", task, attribute, method, fold).with_suffix(".parquet")
+    return pd.read_parquet(path)
+
+
+@pytest.mark.parametrize(("task", "attribute", "method", "fold"), MODELS)
+def test_a_prediction_file_holds_the_scores_of_its_model(
+    run: Path, task: str, attribute: str, method: str, fold: int
+) -> None:
+    found = predictions(run, task, attribute, method, fold)
+    model = folder(run, "debiased", task, attribute, method, fold) / "model.safetensors"
+    assert found.score.to_numpy() == pytest.approx(scores(run, model, found), abs=2e-5)
+    assert sorted(set(found.dataset)) == sorted(cut.CELLS[task, attribute][1])
+    for dataset, part in found.groupby("dataset"):
+        manifest = pd.read_parquet(run / "manifests" / f"{dataset}.parquet").set_index("image_id")
+        assert set(part.image_id) == set(pixels(run, str(dataset))[1])
+        manifest = manifest.loc[part.image_id]
+        assert (part.label.to_numpy() == manifest.label.to_numpy()).all()
+        assert (part.attribute.to_numpy() == groups_of(manifest, attribute)).all()
+
+
+def test_scores_of_different_models_differ(run: Path) -> None:
+    """So that the test above would notice scores under another method's or fold's name."""
+    for (task, attribute), (methods, _) in cut.CELLS.items():
+        names = list(itertools.product(methods, cut.FOLDS))
+        found = {name: predictions(run, task, attribute, *name).score for name in names}
+        for one, other in itertools.combinations(names, 2):
+            assert (found[one] - found[other]).abs().max() > 1e-3, (one, other)
+
+
+# --- metrics, tables, figures ---------------------------------------------------------------------
+
+
+def expected_metrics(frame: pd.DataFrame, groups: int) -> dict[str, float]:
+    """The metrics that the tables show, of one test set; small groups of many do not count."""
+    known = frame[frame.attribute >= 0]
+    guess = (known.score >= 0.5).astype(int)
+    counted = known.groupby("attribute").filter(
+        lambda part: groups == 2 or (len(part) >= cut.MIN_GROUP and part.label.nunique() == 2)
+    )
+    decided = guess[counted.index]
+    areas = [roc_auc_score(part.label, part.score) for _, part in counted.groupby("attribute")]
+    selected = decided.groupby(counted.attribute).mean()
+    rates = decided.groupby([counted.label, counted.attribute]).mean()
+    return {
+        "auc": roc_auc_score(known.label, known.score),
+        "spd": np.ptp(selected),
+        "eodds": (np.ptp(rates[1]) + np.ptp(rates[0])) / 2,
+        "auc_min": min(areas),
+        "auc_gap": np.ptp(areas),
     }
-    for test in ("atlas", "pad_ufes_20"):
-        assert not training & set(hashes[test].dropna())
+
+
+@pytest.fixture(scope="module")
+def expected(run: Path) -> pd.Series:
+    """Every metric anew from the predictions, by task, attribute, method, fold, data set, name."""
+    rows: dict[tuple[Any, ...], float] = {}
+    for key in MODELS:
+        for dataset, part in predictions(run, *key).groupby("dataset"):
+            found = expected_metrics(part, 4 if key[1] == "age_4" else 2)
+            rows |= {(*key, dataset, name): value for name, value in found.items()}
+    return pd.Series(rows)
+
+
+def test_metrics_are_what_the_predictions_say(run: Path, expected: pd.Series) -> None:
+    metrics = pd.read_parquet(run / "metrics.parquet")
+    assert set(metrics.backbone) == {"small_resnet"}
+    keys = ["task", "attribute", "method", "fold", "dataset", "metric"]
+    values = metrics.set_index(keys).value
+    assert not values.index.duplicated().any()
+    assert set(values.index.droplevel("metric")) == set(expected.index.droplevel(-1))
+    for key, value in expected.items():
+        assert values[key] == pytest.approx(value, abs=1e-9), key
+
+
+def test_tables_are_means_and_deviations_over_folds(run: Path, expected: pd.Series) -> None:
+    expected.index.names = ["task", "attribute", "method", "fold", "dataset", "metric"]
+    keys = ["task", "attribute", "method", "dataset", "metric"]
+    over_folds = expected.groupby(keys)
+    shown = set()
+    for name in ("table1", "table5"):
+        table = pd.read_csv(run / "tables" / f"{name}.csv").set_index(keys)
+        assert table.published_mean.isna().all()
+        assert (table.n_folds == len(cut.FOLDS)).all()
+        for key, row in table.iterrows():
+            assert row["mean"] == pytest.approx(over_folds.mean()[key], abs=1e-9)
+            assert row["std"] == pytest.approx(over_folds.std(ddof=1)[key], abs=1e-9)
+        shown |= set(table.index)
+    wanted = {
+        (*cell, method, dataset, metric)
+        for cell, (methods, tests) in cut.CELLS.items()
+        for method, dataset in itertools.product(methods, tests)
+        for metric in (
+            ("auc", "auc_min", "auc_gap") if cell[0] == "cxr" else ("auc", "spd", "eodds")
+        )
+    }
+    assert shown == wanted
+
+
+@pytest.mark.parametrize("name", ["table1", "table5"])
+def test_the_best_of_a_column_is_bold(run: Path, name: str) -> None:
+    """By the arrow in its heading, at the precision that is printed."""
+    for block in (run / "tables" / f"{name}.md").read_text().split("\n\n**")[1:]:
+        lines = [
+            line.strip("| ").split(" | ") for line in block.splitlines() if line.startswith("|")
+        ]
+        heading, _, *body = lines
+        for column, title in list(enumerate(heading))[1:]:
+            cells = [row[column] for row in body]
+            means = [float(re.sub(r"[*]|<.*?>", "", cell).split()[0]) for cell in cells]
+            lower = any(word in title for word in ("SPD", "EOdds", "Gap"))
+            assert title.endswith("↓" if lower else "↑"), title
+            best = min(means) if lower else max(means)
+            assert [("**" in cell) for cell in cells] == [mean == best for mean in means], title
+
+
+def test_names_of_classes_and_groups_belong_to_the_right_images(run: Path) -> None:
+    """From the source's own words: a melanoma is called one in the figure."""
+    shown = pd.read_csv(run / "figures" / "figure1.csv")
+    images = shown[shown.kind == "image"]
+    assert set(images.class_name) == {"melanoma", "benign"}
+    manifest = pd.read_parquet(run / "manifests" / "atlas.parquet").set_index("image_id")
+    rows = manifest.loc[images.image_id]
+    melanoma = rows.diagnosis.str.contains("melanoma").to_numpy()
+    assert ((images.class_name == "melanoma").to_numpy() == melanoma).all()
+    assert (images.group_name.to_numpy() == rows.sex.to_numpy()).all()
+    found = predictions(run, "skin", "sex", "baseline", 0)
+    score = found[found.dataset == "atlas"].set_index("image_id").score
+    assert images.score.to_numpy() == pytest.approx(score[images.image_id].to_numpy(), abs=1e-6)
+    # the histograms are of both folds, all images of a class and group
+    both = pd.concat(
+        predictions(run, "skin", "sex", "baseline", fold).assign(fold=fold) for fold in cut.FOLDS
+    )
+    both = both[(both.dataset == "atlas") & (both.attribute >= 0)]
+    diseased = manifest.loc[both.image_id].diagnosis.str.contains("melanoma").to_numpy()
+    sexes = manifest.loc[both.image_id].sex.to_numpy()
+    bars = shown[shown.kind == "histogram"]
+    for (kind, group), part in bars.groupby(["class_name", "group_name"]):
+        cell = both[(diseased == (kind == "melanoma")) & (sexes == group)]
+        above = (cell.score >= 0.5).groupby(cell.fold).mean().mean()
+        assert part["mean"][part.low >= 0.5 - 1e-9].sum() == pytest.approx(above, abs=1e-5)
+    assert len(bars.groupby(["class_name", "group_name"])) == 4
+
+
+def test_the_pareto_front_is_of_the_tables_means(run: Path) -> None:
+    points = pd.read_csv(run / "figures" / "pareto.csv")
+    table = pd.read_csv(run / "tables" / "table1.csv")
+    means = table[table.attribute == "sex"].set_index(["dataset", "method", "metric"])["mean"]
+    assert len(points) == 2 * len(cut.METHODS)
+    for row in points.itertuples():
+        here = means[row.dataset].unstack()  # noqa: PD010
+        auc, eodds = here.auc[row.method], here.eodds[row.method]
+        assert (row.auc_mean, row.eodds_mean) == pytest.approx((auc, eodds), abs=1e-5)
+        beaten = (here.auc >= auc) & (here.eodds <= eodds)
+        beaten &= (here.auc > auc) | (here.eodds < eodds)
+        assert row.non_dominated == (not beaten.any())
+
+
+def test_the_cost_table_shows_each_methods_own_costs(run: Path) -> None:
+    table = pd.read_csv(run / "tables" / "cost.csv")
+    table = table[table.metric == "images_seen"].set_index(["task", "attribute", "method"])["mean"]
+    for (task, attribute), (methods, _) in cut.CELLS.items():
+        for method in set(methods) - {"baseline"}:
+            costs = [
+                json.loads(
+                    (
+                        folder(run, "debiased", task, attribute, method, fold) / "cost.json"
+                    ).read_text()
+                )["images_seen"]
+                for fold in cut.FOLDS
+            ]
+            assert table[task, attribute, method] == pytest.approx(np.mean(costs))
+
+
+def test_the_report_shows_every_view(run: Path) -> None:
+    text = (run / "report.html").read_text()
+    for view in cut.VIEWS.values():
+        assert view["title"] in text
+    best = re.search(r"\*\*(\d\.\d+)\*\*", (run / "tables" / "table1.md").read_text())
+    assert best is not None
+    assert best[1] in text
+
+
+# --- the same bytes -------------------------------------------------------------------------------
+
+
+def test_same_bytes_with_one_core(run: Path, tmp_path: Path, snakemake: Callable[..., Any]) -> None:
+    """From the raw folders to a debiased model, one job at a time in another folder."""
+    cut.copy_project(tmp_path / "one")
+    again = tmp_path / "one" / cut.RESULTS
+    shutil.copytree(run / "raw", again / "raw")
+    target = "debiased/skin/small_resnet/skin_tone/swift/fold1/model.safetensors"
+    config = str(tmp_path / "one" / "cut.yaml")
+    words = ["--cores", "1", "--configfile", config, "--", str(cut.RESULTS / target)]
+    snakemake(tmp_path / "one", *words, project=tmp_path / "one")
+
+    def compared() -> Iterator[Path]:
+        for kind in ("manifests", "images", "cohorts", "skin_tone", "folds", "external"):
+            yield from (again / kind).rglob("*.parquet")
+            yield from (again / kind).rglob("*.npy")
+        for kind in ("baseline", "importance", "debiased"):
+            yield from (again / kind).rglob("*.safetensors")
+            yield from (again / kind).rglob("history.parquet")
+
+    files = [path.relative_to(again) for path in compared()]
+    assert len(files) > 25
+    assert Path(target) in files
+    assert not [str(f) for f in files if (again / f).read_bytes() != (run / f).read_bytes()]

@@ -25,8 +25,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, snakemake) -> Path:
         "tasks:\n"
         "  lesion: {pretraining: {epochs: 2}, images: {size: 32}}\n"
         "  chest: {pretraining: {epochs: 2}, images: {size: 32}}\n"
+        "experiments:\n"
+        "  table1:\n"
+        "    methods: [baseline, swift]\n"
+        "    panels:\n"
+        "      - {task: lesion, backbone: small, attribute: sex}\n"
+        "      - {task: chest, backbone: small, attribute: age}\n"
     )
-    snakemake(directory, "--cores", "2", "--configfile", str(config))
+    targets = ["results/own_data/data_check.txt", "results/own_data/summary.txt"]
+    snakemake(directory, "--cores", "2", "--configfile", str(config), "--", *targets)
     return directory / "results" / "own_data"
 
 
@@ -79,7 +86,7 @@ def test_real_duplicates_are_found(run: Path) -> None:
 @pytest.mark.slow
 def test_the_table_has_all_methods(run: Path) -> None:
     table = pd.read_csv(run / "tables" / "table1.csv")
-    assert set(table.method) == {"baseline", "llft", "swift"}
+    assert set(table.method) == {"baseline", "swift"}
     assert set(table.dataset) == {"pad_test", "xray_test"}
     assert table[table.metric == "auc"]["mean"].between(0, 1).all()
-    assert (run / "summary.txt").read_text().count("SWiFT") >= 3
+    assert (run / "summary.txt").read_text().count("SWiFT") >= 2

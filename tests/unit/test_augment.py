@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from swift_debias.config.schema import Augmentation
+from swift_debias.config.schema import Augmentation, Images
 from swift_debias.data.normalization import Normalization
 from swift_debias.learning.augment import (
     apply_view,
@@ -48,6 +48,7 @@ def test_views_are_the_whole_dihedral_group(images: torch.Tensor) -> None:
     assert twice == seen
 
 
+@pytest.mark.key("augmentation.flips", "augmentation.transpose")
 @pytest.mark.parametrize(
     ("flips", "transpose", "expected"),
     [
@@ -92,10 +93,12 @@ def test_grey_images_are_repeated_in_three_channels(images: torch.Tensor) -> Non
     assert torch.equal(normalize(grey), normalize(grey.repeat(1, 3, 1, 1)))
 
 
+@pytest.mark.key("images.mean", "images.std")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_normalize_by_the_users_own_numbers(images: torch.Tensor, channels: int) -> None:
     mean, std = (0.2, 0.5, 0.7)[:channels], (0.1, 0.3, 0.9)[:channels]
-    found = normalize(images[:, :channels], Normalization.of(list(mean), list(std)))
+    settings = Images(channels=channels, mean=mean, std=std)
+    found = normalize(images[:, :channels], Normalization.of(settings.mean, settings.std))
     for channel in range(channels):
         expected = (images[:, channel].double() / 255 - mean[channel]) / std[channel]
         torch.testing.assert_close(found[:, channel].double(), expected, rtol=1e-5, atol=1e-5)

@@ -73,3 +73,11 @@ def test_cpu_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
     assert devices.prepare_device(Compute(device="cpu")) == torch.device("cpu")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_memory_format_follows_the_setting(channels_last: bool) -> None:
+    convolution = torch.nn.Conv2d(3, 4, 3)
+    compute = Compute(channels_last=channels_last)
+    placed = devices.place(convolution, torch.device("cpu"), compute)  # type: ignore[arg-type]
+    assert placed.weight.stride() == ((27, 1, 9, 3) if channels_last else (27, 9, 3, 1))

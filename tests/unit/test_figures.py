@@ -34,6 +34,7 @@ from swift_debias.methods.swift import Settings
 from swift_debias.report import figures
 from swift_debias.report.costs import COSTS, read_costs
 from swift_debias.report.figures import (
+    _dead,
     _parts,
     _style,
     _write,
@@ -107,9 +108,8 @@ def sources(run: Path) -> Sources:
     intervals = []
     for block in BLOCKS["intervals"]:
         part = _parts.of_block(predictions, block)
-        part = part[part["method"].isin(block.methods)].drop(
-            columns=["task", "backbone", "attribute"]
-        )
+        part = part[part["method"].isin(block.methods)]
+        part = part.drop(columns=["task", "backbone", "attribute"])
         drawn = bootstrap.bootstrap(part, 2, 0, 50)
         keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
         intervals.append(drawn.assign(**keys))
@@ -419,6 +419,15 @@ def test_score_histograms(sources: Sources) -> None:
     row = found[(found["label"] == 0) & (found["group"] == 1) & np.isclose(found["low"], 0.25)]
     expected = [np.mean(shares), np.std(shares, ddof=1)]
     np.testing.assert_allclose(row[["mean", "std"]].to_numpy()[0], expected)
+
+
+def test_examples_are_named_by_their_class(sources: Sources) -> None:
+    """Class 1 is the upper row of the figure, class 0 the lower one."""
+    given = Sources(**{**vars(sources), "arrays": arrays_of("bias")})
+    axes = _dead.PLOTS["bias"](request_of("bias"), given).figure.axes
+    heights = {a.get_ylabel().replace("\n", " "): a.get_position().y0 for a in axes}
+    negative, positive = mock.CLASSES[BLOCKS["bias"][0].task]
+    assert heights[positive] > heights[negative]
 
 
 # --- the method's diagram -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from swift_debias.config.schema import Backbone
 from swift_debias.errors import UserError
 from swift_debias.importance import estimators, layers, store
+from swift_debias.importance.convolutions import FEW_POSITIONS, depthwise_gradients
 from swift_debias.importance.layers import BLOCK_BYTES, BLOCK_SAMPLES, _watchable, squared_gradients
 from swift_debias.learning import losses
 from swift_debias.learning.networks import Classifier, build
@@ -218,6 +219,21 @@ def test_hooks_equal_the_loop_on_torchvisions_networks(architecture: str) -> Non
         check_against_the_loop(classifier, batches(n=2, size=40, batch=2), tolerance=1e-9)
 
 
+@pytest.mark.parametrize("size", [6, 14], ids=["few positions", "many positions"])
+def test_depthwise_gradients_equal_autograd_image_by_image(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    module = nn.Conv2d(3, 3, (3, 2), stride=(1, 2), padding=1, groups=3, bias=False).double()
+    x = torch.randn(4, 3, size, size, generator=generator, dtype=torch.float64)
+    out = module(x)
+    assert (out[0, 0].numel() <= FEW_POSITIONS) == (size == 6)
+    g = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+    expected = [
+        torch.autograd.grad(module(image[None]), module.weight, gradient[None])[0].flatten()
+        for image, gradient in zip(x, g, strict=True)
+    ]
+    torch.testing.assert_close(depthwise_gradients(module, x, g), torch.stack(expected))
+
+
 def test_hooks_equal_vmap(convolutional: Classifier) -> None:
     data = joined(batches())
     parameters = {n: p.detach() for n, p in convolutional.eval().named_parameters()}
@@ -420,6 +436,25 @@ def test_minibatch_equals_plain_autograd(
             for name, parameter in convolutional.named_parameters():
                 expected[name] += parameter.grad**2 / len(data)
         assert_equal(importance[objective], expected, 1e-12)
+
+
+def test_minibatch_of_hidden_linear_layers_equals_autograd() -> None:
+    """Two activations behind a layer: its outputs' gradients have either sign, image by image."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = [nn.Linear(48, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh()]
+        classifier = Classifier(nn.Sequential(nn.Flatten(), *hidden), 5, 0.0).double().eval()
+    data = batches(size=4)
+    names, parameters = zip(*classifier.named_parameters(), strict=True)
+    found = estimators.minibatch(classifier, data, weights=(0.5, 0.5))["prediction"]
+    expected = dict.fromkeys(names, 0.0)
+    for batch in data:
+        loss = losses.weighted_bce(classifier(batch.images), batch.labels, (0.5, 0.5))
+        gradients = torch.autograd.grad(loss, parameters)
+        for name, gradient in zip(names, gradients, strict=True):
+            expected[name] = expected[name] + gradient**2 / len(data)
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name])
 
 
 def test_a_batch_with_one_group_adds_no_bias(convolutional: Classifier) -> None:

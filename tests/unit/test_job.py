@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from swift_debias.files import atomic_path
+from swift_debias.run.job import _end_with_parent, key
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
@@ -30,6 +36,45 @@ def test_a_file_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         raise OSError("disk full")
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
     assert final.read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize("session_of_parent", [7, 8], ids=["its run", "a stranger"])
+def test_a_job_asks_to_end_with_its_parent_and_ends_if_that_is_a_stranger(
+    session_of_parent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    libc = SimpleNamespace(prctl=lambda option, value: asked.append((option, value)))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(os, "getsid", lambda process: 7 if process == 0 else session_of_parent)
+    if session_of_parent == 7:
+        _end_with_parent()
+    else:
+        with pytest.raises(SystemExit, match="is no more"):
+            _end_with_parent()
+    assert asked == [(1, signal.SIGKILL)]  # PR_SET_PDEATHSIG
+
+
+def test_a_key_stands_for_settings_and_content(tmp_path: Path) -> None:
+    small, large = tmp_path / "a.parquet", tmp_path / "b.npy"
+    small.write_bytes(b"1234")
+    large.write_bytes(b"12345678")
+
+    def found(**params: Any) -> str:
+        job = SimpleNamespace(params={"seed": 0, "epochs": 2} | params, input=[small, large])
+        return key(job, small=4)
+
+    first = found()
+    assert found(epochs=2, seed=0) == first
+    assert found(seed=1) != first
+    os.utime(small, (1, 1))
+    assert found() == first  # a copy of a small file is the same file
+    small.write_bytes(b"1235")
+    assert found() != first
+    small.write_bytes(b"1234")
+    assert found() == first
+    os.utime(large, (1, 1))
+    assert found() != first
 
 
 JOB = """

@@ -112,13 +112,13 @@ def test_gradients_equal_finite_differences() -> None:
 
 
 def test_an_empty_cell_is_not_a_rate_of_zero() -> None:
-    """Group 1 has no positives: nothing can be said about the TPR, and the FPRs are equal."""
+    """One group has no positives: nothing can be said about the TPR, and the FPRs are equal."""
     z = torch.tensor([2.0, -1.0, -1.0])
     y = torch.tensor([1.0, 0.0, 0.0])
-    a = torch.tensor([0, 0, 1])
-    assert losses.eodds_gap(z, y, a) == 0
-    assert losses.eopp_gap(z, y, a) == 0
-    assert losses.usable_terms(y, a) == (False, True)
+    for a in (torch.tensor([0, 0, 1]), torch.tensor([1, 1, 0])):
+        assert losses.eodds_gap(z, y, a) == 0
+        assert losses.eopp_gap(z, y, a) == 0
+        assert losses.usable_terms(y, a) == (False, True)
     assert losses.usable_terms(y, torch.tensor([-1, 0, 0])) == (False, False)
 
 

@@ -50,6 +50,8 @@ def test_zscore_and_percentile_equal_numpy() -> None:
     bias, prediction = importances()
     name = "extractor.a.weight"
     b, p = bias[name].numpy(), prediction[name].numpy()
+    scores = masks.normalize(bias[name], "zscore")
+    np.testing.assert_allclose(scores, (b - b.mean()) / b.std(), rtol=1e-9)
     ratio = ((b - b.mean()) / b.std()) / ((p - p.mean()) / p.std())
     actual = masks.soft_mask(bias, prediction, "zscore")[name]
     np.testing.assert_allclose(actual, np.abs(np.tanh(ratio)), rtol=1e-6)
@@ -140,6 +142,14 @@ def test_partial_reinitialization_zeroes_what_lies_above_the_mean() -> None:
     assert n == expected.sum() and 0 < n < 41
     np.testing.assert_array_equal(parameters["head.1.weight"][0] == 0, expected[:40])
     assert bool(parameters["head.1.bias"] == 0) == expected[40]  # the bias element counts, too
+
+
+def test_of_equal_masks_none_lies_above_their_mean() -> None:
+    """Eq. 12 takes M > tau; masks saturate at 1, so a whole head may have one value."""
+    head = {"weight": torch.ones(1, 7), "bias": torch.ones(1)}
+    equal = {name: torch.ones_like(value) for name, value in head.items()}
+    assert masks.reinitialize(head, equal, "partial", "mean") == 0
+    assert all((value == 1).all() for value in head.values())
 
 
 @pytest.mark.parametrize("q", [0.1, 0.25, 0.5, 0.9])

@@ -404,6 +404,7 @@ def test_diffgda_and_diffprune_do_not_care_which_group_is_first(
         assert first != 0
 
 
+@pytest.mark.key("diffgda.proxy")
 def test_diffgda_skips_batches_without_a_needed_cell(
     biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
@@ -434,6 +435,7 @@ def test_needed_cells(proxy: str, labels: list[int], attributes: list[int], expe
     assert found is expected
 
 
+@pytest.mark.key("diffgda.evaluations")
 @pytest.mark.parametrize(
     ("batch_size", "evaluations", "expected"),
     [(160, 5, [1]), (60, 2, [1, 3]), (16, 5, [2, 4, 6, 8, 10]), (16, 3, [3, 6, 10])],
@@ -512,6 +514,7 @@ def test_diffprune_ranking_against_a_loop(ascend: bool, unit: str) -> None:
     assert not diffprune.silence(mask, influence, 999, ascend=ascend).any()
 
 
+@pytest.mark.key("diffprune.unit")
 @pytest.mark.parametrize("unit", ["position", "channel"])
 def test_diffprune_units_are_silent_in_the_reloaded_model(
     unit: str,
@@ -619,6 +622,7 @@ def zeros(state: dict[str, Tensor]) -> set[tuple[str, int]]:
     }
 
 
+@pytest.mark.key("fairprune.prune_all")
 @pytest.mark.parametrize("swap", [False, True])
 @pytest.mark.parametrize("prune_all", [False, True])
 def test_fairprune_zeros_are_where_brute_force_puts_them(
@@ -675,6 +679,7 @@ def per_sample_fisher(classifier: Classifier, samples: Samples, group: int) -> d
     return sums
 
 
+@pytest.mark.key("fairprune.iterations")
 def test_fairprune_iterations_compute_the_importance_anew(
     make_classifier: Any, make_external: Any, train: Any, make_context: Any
 ) -> None:
@@ -1020,6 +1025,7 @@ def test_methods_read_the_shared_importances(
     variant: str, biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
     """The artefact of rule `importance` has every key that the methods read."""
+    from swift_debias import methods
     from swift_debias.importance.shared import shared_importance
 
     classifier, external = biased
@@ -1040,6 +1046,7 @@ def test_shared_importances_equal_those_of_each_part_alone(
     part: str, biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
     """One pass over the full set also measures the balanced samples one by one."""
+    from swift_debias import methods
     from swift_debias.importance import estimators
     from swift_debias.importance.shared import shared_importance
 

@@ -124,6 +124,9 @@ def test_calibration_error_against_a_loop() -> None:
     assert metrics.expected_calibration_error(y, p) == pytest.approx(error / len(y))
     edge = metrics.expected_calibration_error(np.array([1, 0]), np.array([1.0, 0.0]))
     assert edge == 0.0
+    # a score of 1 is in the last bin: frequency 0.5, mean score 0.975
+    shared = metrics.expected_calibration_error(np.array([0, 1]), np.array([1.0, 0.95]))
+    assert shared == pytest.approx(0.475)
 
 
 def test_rows_of_unknown_attribute_count_nowhere_else() -> None:
@@ -209,6 +212,16 @@ def test_small_groups_of_a_many_valued_attribute_are_left_out_and_told() -> None
     assert "group 3" not in enough
 
 
+def test_which_groups_are_left_out() -> None:
+    full, small, one_class, empty = (20, 20), (5, 4), (40, 0), (0, 0)
+    assert metrics.groups_left_out([small, one_class], 10) == {}
+    assert metrics.groups_left_out([full, empty], 10) == {1: "group 1 left out: no sample"}
+    assert metrics.groups_left_out([full, small, one_class], 10) == {
+        1: "group 1 left out: 9 samples, 10 needed",
+        2: "group 2 left out: no sample of class 0",
+    }
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(
@@ -243,6 +256,11 @@ def test_threshold_curve_agrees_with_score() -> None:
         for name in ("spd", "eodds", "balanced_accuracy"):
             assert row[name] == pytest.approx(scored[name], abs=1e-12), (name, threshold)
     assert metrics.threshold_curve(frame.assign(group=-1), 2).empty
+
+
+def test_a_score_at_a_threshold_reaches_it() -> None:
+    scores, thresholds = np.array([0.75, 0.5, 0.25, 0.5]), np.array([0.25, 0.5, 0.75, 1.0])
+    assert metrics.share_reaching(scores, thresholds).tolist() == [1, 0.75, 0.25, 0]
 
 
 def test_best_threshold_against_a_loop() -> None:

@@ -36,6 +36,7 @@ def assert_same_state(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.key("backbone.architecture")
 @pytest.mark.parametrize(
     ("architecture", "last", "features"),
     [
@@ -145,6 +146,7 @@ def test_changed_parameters_counts_scalars_not_buffers() -> None:
 # --- weights from files ---------------------------------------------------------------------------
 
 
+@pytest.mark.key("backbone.weights")
 @pytest.mark.parametrize("prefix", ["", "extractor."])
 def test_extractor_weights_from_a_file(prefix: str, tmp_path: Path) -> None:
     source = networks.build(SMALL_RESNET, seed=1)
@@ -245,3 +247,10 @@ def test_architectures_that_cannot_be_built_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         networks.build(Backbone(architecture=architecture, options=options), seed=0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_dropout_is_the_settings(dropout: float) -> None:
+    classifier = networks.build(Backbone(architecture="small_resnet", dropout=dropout), seed=0)
+    kept = classifier.head[0].train()(torch.ones(1, 10_000))
+    assert float((kept == 0).double().mean()) == pytest.approx(dropout, abs=0.03)

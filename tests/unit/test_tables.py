@@ -14,10 +14,10 @@ import pytest
 import sklearn.metrics as sk
 
 from swift_debias.errors import UserError
-from swift_debias.evaluation import cells, metrics, words
-from swift_debias.evaluation.cells import KEYS, Block
+from swift_debias.evaluation import metrics, words
+from swift_debias.evaluation.cells import KEYS, Block, lookup
 from swift_debias.report import data_tables, render, tables
-from swift_debias.report.costs import cost_table, read_costs, stage_times
+from swift_debias.report.costs import COSTS, PRETRAINING, cost_table, read_costs, stage_times
 from swift_debias.report.published import published_lookup, read_published
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "resources" / "published_results.csv"
@@ -68,7 +68,7 @@ def block(*methods: str, names: tuple[str, ...] = ("auc", "spd", "eodds")) -> Bl
 def make(scored: pd.DataFrame, *blocks: Block, synthetic: bool = False) -> tables.Table:
     theirs = {} if synthetic else published_lookup(read_published(PUBLISHED))
     blocks = blocks or (block("baseline", "llft", "swift"),)
-    ours = cells.lookup(scored)
+    ours = lookup(scored)
     return tables.assemble("table1", "Skin", blocks, ours, theirs, TITLES, synthetic)
 
 
@@ -150,6 +150,25 @@ def markdown_rows(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
+# Which way is better, by what each metric means: ranks of 100, 500 and 900, and the arrow.
+HIGHER, LOWER, NEITHER = ([0, 2, 1], "↑"), ([1, 2, 0], "↓"), ([0, 0, 0], "")
+DIRECTIONS = {
+    **dict.fromkeys(("auc", "auc_min", "accuracy", "balanced_accuracy"), HIGHER),
+    **dict.fromkeys(("spd", "eodds", "eodds_max", "eodds_signed", "eopp", "auc_gap"), LOWER),
+    **dict.fromkeys(("ece", "brier", "seconds", "peak_memory_mb", "images_seen"), LOWER),
+    **dict.fromkeys(("n", "n_unknown", "prevalence", "parameters_changed"), NEITHER),
+    **dict.fromkeys(("selection_rate", "tpr", "fpr"), NEITHER),
+}
+
+
+def test_every_metric_has_the_direction_that_it_means(scored: pd.DataFrame) -> None:
+    computed = {str(name).partition("[")[0] for name in scored["metric"]} | {*COSTS}
+    assert computed <= set(DIRECTIONS), "say above which way a new metric is better"
+    for metric, (ranks, arrow) in DIRECTIONS.items():
+        assert render.ranks([100.0, 500.0, 900.0], metric) == ranks, metric
+        assert words.arrow(metric) == arrow, metric
+
+
 def test_markdown_marks_the_best_and_shows_the_published_value(scored: pd.DataFrame) -> None:
     table = make(scored)
     rows = markdown_rows(render.markdown(table))
@@ -203,7 +222,7 @@ def test_latex_is_balanced_and_escaped(scored: pd.DataFrame) -> None:
         "table1",
         "50 % & more_",
         table.blocks,
-        cells.lookup(scored),
+        lookup(scored),
         {},
         {"swift": "SWiFT_1", "baseline": r"a\b{c}"},
         False,
@@ -223,6 +242,24 @@ def test_latex_is_balanced_and_escaped(scored: pd.DataFrame) -> None:
         assert f"\\{name}" in text
     for pair in ("table*", "tabular"):
         assert text.count(f"\\begin{{{pair}}}") == text.count(f"\\end{{{pair}}}") == 1
+
+
+def test_every_format_marks_the_best_and_the_second(scored: pd.DataFrame) -> None:
+    methods = ("baseline", "llft", "swift")
+    one = Block("skin", "resnet50", "skin_tone", ("ddi",), methods, ("auc",))
+    table = make(scored, one, synthetic=True)
+    auc = scored[(scored.dataset == "ddi") & (scored.metric == "auc")]
+    means = auc.groupby("method")["value"].mean().sort_values(ascending=False)
+    best, second, third = (f"{mean:.3f}" for mean in means)
+    assert best > second > third
+    for text, bold, line in (
+        (render.markdown(table), f"**{best}**", f"<u>{second}</u>"),
+        (render.latex(table), f"\\textbf{{{best}}}", f"\\underline{{{second}}}"),
+        (render.html(table), f"<b>{best}</b>", f"<u>{second}</u>"),
+    ):
+        assert bold in text
+        assert line in text
+        assert text.count(best) == text.count(second) == text.count(third) == 1
 
 
 class Reader(HTMLParser):
@@ -261,7 +298,7 @@ def read_html(text: str) -> Reader:
 
 def test_html_is_self_contained_and_escaped(scored: pd.DataFrame) -> None:
     titles = TITLES | {"swift": "<script>alert(1)</script>"}
-    ours = cells.lookup(scored)
+    ours = lookup(scored)
     table = tables.assemble(
         "table1", "A < B", [block("baseline", "swift")], ours, {}, titles, False
     )
@@ -341,6 +378,26 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     assert any("not recorded" in note for note in table.notes)
 
 
+def test_costs_of_training_are_those_of_the_same_network() -> None:
+    rows = [
+        ("skin", network, attribute, method, "", "seconds", fold, start + 10.0 * fold, 1, None)
+        for network, attribute, method, start in (
+            ("one", "", PRETRAINING, 100),
+            ("two", "", PRETRAINING, 300),
+            ("one", "sex", "swift", 5),
+            ("two", "sex", "swift", 7),
+        )
+        for fold in (0, 1)
+    ]
+    costs = pd.DataFrame(rows, columns=[*KEYS, "fold", "value", "n", "reason"])
+    cells = cost_table(costs, TITLES, synthetic=True).cells
+    training = cells[(cells.method == PRETRAINING) & (cells.metric == "seconds")]
+    assert training[["backbone", "mean", "n_folds"]].to_numpy().tolist() == [
+        ["one", 105, 2],
+        ["two", 305, 2],
+    ]
+
+
 def test_stage_times_sum_jobs(tmp_path: Path) -> None:
     header = "s\th:m:s\tmax_rss\tmax_vms\n"
     for name, seconds, memory in (
@@ -382,6 +439,7 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
         2,
         2,
     )
+    assert sizes["class 0"] == 1
     assert (sizes["female"], sizes["male"], sizes["age known"]) == (1, 1, 1)
     assert data_tables.exclusions(logs).values.tolist() == [["DDI", "no image file", 2, "x, y"]]
 

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
-from swift_debias.config.schema import Augmentation, Compute, Optimizer
-from swift_debias.learning import devices, inference, loop
+from swift_debias.config.schema import Augmentation, Compute, Finetuning, Optimizer
+from swift_debias.learning import devices, inference, loop, samples
 from swift_debias.learning.augment import views
 from swift_debias.learning.checkpoints import Checkpoints
-from swift_debias.learning.context import Context, set_trainable
+from swift_debias.learning.context import Context, autocast, make_optimizer, set_trainable
+from swift_debias.learning.cost import Cost
 from swift_debias.learning.loop import fit
 from swift_debias.learning.networks import Classifier, Head
 from swift_debias.learning.samples import Features, Samples, make_samples, read_ahead
@@ -447,6 +449,17 @@ def test_resident_and_cached_samples_draw_the_same() -> None:
     assert torch.equal(on.pixels(index), expected)
 
 
+@pytest.mark.parametrize("free", [1, 10**9])
+def test_images_are_held_in_memory_only_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr(samples, "_free_memory", lambda _device: free)
+    cache = Cache(np.zeros((4, 6, 6, 3), dtype=np.uint8))
+    rows, zeros = np.arange(4), np.zeros(4)
+    made = make_samples(cache, rows, zeros, zeros, torch.device("cpu"), "auto")
+    assert isinstance(made.source, Tensor) == (free > 1)
+
+
 def test_batches_drawn_one_after_the_other_are_those_drawn_alone(make_samples: Any) -> None:
     samples = make_samples(30)
     batches = list(torch.randperm(30, generator=torch.Generator().manual_seed(0)).split(8))
@@ -465,7 +478,10 @@ def test_reading_ahead_keeps_the_order_and_its_distance(ahead: int) -> None:
 
     for number, value in enumerate(read_ahead(read, range(10), ahead)):
         assert value == number**2
-        assert number < len(begun) <= min(number + ahead + 1, 10)
+        due, patience = min(number + ahead + 1, 10), time.monotonic() + 10
+        while len(begun) < due and time.monotonic() < patience:
+            time.sleep(0.001)  # the other thread's turn
+        assert len(begun) == due
     assert begun == list(range(10))
 
 
@@ -507,6 +523,8 @@ def test_other_groups_for_the_same_images(make_samples: Any) -> None:
     recoded = samples.with_attributes(torch.tensor([2, 2, 0, 0, 1, -1]))
     assert recoded.attributes.tolist() == [2, 2, 0, 0, 1, -1]
     assert torch.equal(recoded.pixels(torch.arange(6)), samples.pixels(torch.arange(6)))
+    recoded.draw(torch.arange(4))
+    assert samples.seen == [4]  # they count as the same images
 
 
 def test_features_of_a_view_that_was_not_computed_are_refused() -> None:
@@ -519,13 +537,20 @@ def test_prepare_device_sets_threads_and_determinism() -> None:
     from swift_debias.config.schema import Compute
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
     try:
         device = devices.prepare_device(Compute(device="cpu", threads=1, deterministic=True))
         assert device == torch.device("cpu")
         assert torch.get_num_threads() == 1
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.empty(1 << 20).isnan().all()  # new memory is not filled
+        assert not any(backend.allow_tf32 for backend in backends)  # scores are fp32 throughout
     finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
 
@@ -546,3 +571,57 @@ def test_progress_bar_is_drawn_on_a_terminal_alone(
     os.close(parent)
     assert "resnet50 sex swift fold 0 step1:  50%" in drawn and "100/200" in drawn
     assert not (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("auto", torch.float32), ("fp32", torch.float32), ("bf16", torch.bfloat16)],
+)
+def test_precision_follows_the_device_and_the_setting(
+    precision: Any, expected: torch.dtype
+) -> None:
+    one = torch.ones(1, 1)
+    with autocast(torch.device("cpu"), Compute(precision=precision)):
+        assert (one @ one).dtype == expected
+
+
+@pytest.mark.parametrize(("kind", "weights"), [("dataset", (0.75, 0.25)), ("batch", None)])
+def test_class_weights_are_those_of_the_set_or_of_the_batch(
+    kind: Any, weights: tuple[float, float] | None, make_samples: Any, make_context: Any
+) -> None:
+    samples = make_samples(labels=np.array([1, 0, 0, 0]))
+    context = make_context(finetuning=Finetuning(class_weights=kind))
+    assert context.objective(samples, prediction=1, bias=0).class_weights == weights
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_two_steps_of_an_optimizer_by_hand(kind: Any) -> None:
+    """L2 decay joins the gradient; then SGD's momentum, or Adam's two averages."""
+    lr, decay, momentum, gradient = 0.1, 0.5, 0.7, 2.0
+    parameter = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    settings = Optimizer(name=kind, lr=lr, weight_decay=decay, momentum=momentum)
+    optimizer = make_optimizer(settings, [parameter])
+    value, velocity, first, second = 1.0, 0.0, 0.0, 0.0
+    for step in (1, 2):
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+        g = gradient + decay * value
+        velocity = momentum * velocity + g
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+        corrected = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        value -= lr * (velocity if kind == "sgd" else corrected)
+        assert parameter.item() == pytest.approx(value, rel=1e-6)
+
+
+def test_cost_counts_what_changed(make_classifier: Any) -> None:
+    classifier = make_classifier()
+    cost = Cost(classifier, torch.device("cpu"))
+    with torch.no_grad():
+        classifier.head.linear.weight[0, :4] += 1
+        classifier.extractor[1].running_mean += 1  # a buffer is no weight
+    found = cost.measure(classifier, images_seen=12)
+    assert found["parameters_changed"] == 4
+    assert found["parameters"] == 3 * 4 * 9 + 2 * 4 + (4 * 9 + 1) * 6 + 2 * 6 + 6 + 1
+    assert found["images_seen"] == 12
+    assert found["seconds"] >= 0
+    assert found["peak_memory_mb"] > 10  # Python alone is more

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tests.real import PAPER
 
 from swift_debias.config.schema import Method
 from swift_debias.errors import UserError
@@ -20,7 +21,6 @@ from swift_debias.report.claims import decide, judge
 from swift_debias.report.evidence import Evidence, Scope, Where
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPER = ROOT.parent / "shared" / "paper" / "paper.txt"
 PUBLISHED = published.read_published(ROOT / "resources" / "published_results.csv")
 CLAIMS = claims.read_claims(ROOT / "resources" / "claims.yaml")
 BY_ID = {claim.id: claim for claim in CLAIMS}

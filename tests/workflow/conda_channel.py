@@ -1,28 +1,31 @@
-"""A conda channel of tiny packages, made from the pins of envs/*.yaml.
+"""A conda channel of tiny packages: those of resources/conda_forge.csv, nothing else.
 
-A package holds a link to the modules that pip installed, and its dependencies as pip knows them. So
-an environment made of them has a real Python that sees what it asked for, with all dependencies,
-and nothing else; each of its Python processes writes down which modules came from elsewhere.
+Names and versions are what conda-forge is known to have, whatever envs/*.yaml ask for. A package
+holds links to the modules that pip installed (newer than its version says) and to those of its
+dependencies that are not on the list; the others are packages of their own. So an environment made
+of them has a real Python that sees what it asked for, with all dependencies, and nothing else; each
+of its Python processes writes down which modules came from elsewhere.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import NamedTuple
+from zipfile import ZipFile
 
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PYPI_NAMES = {"pytorch": "torch"}  # conda-forge -> PyPI, where they differ
-CONDA_NAMES = {pypi: conda for conda, pypi in PYPI_NAMES.items()}
+LIST = Path(__file__).resolve().parents[2] / "resources" / "conda_forge.csv"
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 CHANNEL = "conda-forge"
 STANDIN = Path(__file__).resolve().parent / "conda" / "bin"  # to be put on PATH
@@ -41,25 +44,50 @@ atexit.register(write)
 """
 
 
-def make_channel(root: Path, environments: Iterable[Path]) -> str:
-    """Write a channel with all that the environments pin; returns its alias, a URL."""
-    pins: dict[str, str] = {}
-    for path in environments:
-        pins |= dict(e.split("=") for e in yaml.safe_load(path.read_text())["dependencies"])
-    todo = [name for name in pins if name != "python"]
-    add_package(root, "python", f"{pins['python']}.0", [], python_files())
-    done = set()
-    while todo:
-        name = todo.pop()
-        if name in done:
-            continue
-        done.add(name)
-        found = distribution(PYPI_NAMES.get(name, name))
-        needs = requirements(found)
-        todo += needs
-        version = pins.get(name, found.version.split("+")[0])
-        add_package(root, name, version, needs, {f"{SITE}/{name}.pth": link_modules(root, found)})
+class Package(NamedTuple):
+    """A package of conda-forge, with its names on PyPI and in Python; they are empty where none."""
+
+    name: str
+    pypi: str
+    module: str
+    least: str
+    date: str
+    seen: str
+
+
+def listed() -> dict[str, Package]:
+    """The packages that conda-forge is known to have, by name."""
+    with LIST.open(newline="") as rows:
+        return {row["name"]: Package(**row) for row in csv.DictReader(rows)}
+
+
+def make_channel(root: Path) -> str:
+    """Write a channel with all packages of the list; returns its alias, a URL."""
+    packages = listed()
+    add_package(root, "python", packages.pop("python").least, [], python_files())
+    conda = {package.pypi: package.name for package in packages.values() if package.pypi}
+    for name, package in packages.items():
+        inside, needs, todo = {}, set(), [package.pypi or name]
+        while todo:
+            found = distribution(todo.pop())
+            inside[found.name] = link_modules(root, found)
+            required = requirements(found)
+            needs |= {conda[other] for other in required if other in conda}
+            todo += [other for other in required if other not in conda and other not in inside]
+        paths = "\n".join(inside.values())
+        add_package(root, name, package.least, sorted(needs), {f"{SITE}/{name}.pth": paths})
     return index(root)
+
+
+def make_wheel(folder: Path, name: str) -> None:
+    """Write the wheel of a package that pip installed: for a `pip:` section, without a network."""
+    found = distribution(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    [tag, *_] = re.findall("^Tag: (.+)$", found.read_text("WHEEL") or "", flags=re.M)
+    with ZipFile(folder / f"{name}-{found.version}-{tag}.whl", "w") as wheel:
+        for file in found.files or []:
+            if not {"..", "__pycache__"} & set(file.parts):
+                wheel.write(str(found.locate_file(file)), str(file))
 
 
 def index(root: Path) -> str:
@@ -69,8 +97,8 @@ def index(root: Path) -> str:
 
 
 def requirements(found: Distribution) -> list[str]:
-    """conda names of what a package needs here; an optional or uninstalled one is left out."""
-    names = []
+    """PyPI names of what a package needs here; an optional or uninstalled one is left out."""
+    names = set()
     for text in found.requires or []:
         needed = Requirement(text)
         if needed.marker is None or needed.marker.evaluate({"extra": ""}):
@@ -79,13 +107,15 @@ def requirements(found: Distribution) -> list[str]:
                 distribution(name)
             except PackageNotFoundError:  # a CUDA library beside a CPU build
                 continue
-            names.append(CONDA_NAMES.get(name, name))
-    return sorted(set(names))
+            names.add(name)
+    return sorted(names)
 
 
 def link_modules(root: Path, found: Distribution) -> str:
     """A folder with links to a distribution's modules; returns its path."""
     folder = root / "modules" / canonicalize_name(found.name)
+    if folder.exists():  # several packages need it
+        return str(folder)
     folder.mkdir(parents=True)
     for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
         (folder / top).symlink_to(Path(found.locate_file(top)))  # type: ignore[arg-type]

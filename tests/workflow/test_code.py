@@ -1,8 +1,12 @@
 """Identity of code: changes with what runs, and with nothing else."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake.api import SnakemakeApi
+from snakemake.settings.enums import Quietness
+from snakemake.settings.types import OutputSettings, ResourceSettings
 
 from swift_debias.run.code_id import _parse, code_id
 
@@ -71,3 +75,39 @@ def test_what_only_type_checkers_see_does_not_count(scripts: Path) -> None:
     before = identity(scripts, "job.py")
     (scripts / "library" / "unused.py").write_text("x = 4\n")
     assert identity(scripts, "job.py") == before
+
+
+def test_the_settings_models_do_not_count(tmp_path: Path) -> None:
+    """A job gets its slice of the settings as params; a key for one rule must not rerun others."""
+    package = tmp_path / "swift_debias"
+    package.mkdir()
+    (tmp_path / "job.py").write_text("from swift_debias import metrics, settings\n")
+    for name in ("__init__", "settings", "metrics"):
+        (package / f"{name}.py").write_text("x = 1\n")
+    before = identity(tmp_path, "job.py")
+    for name in ("__init__", "settings"):
+        (package / f"{name}.py").write_text("x = 2\n")
+        assert identity(tmp_path, "job.py") == before
+    (package / "metrics.py").write_text("x = 2\n")
+    assert identity(tmp_path, "job.py") != before
+
+
+def test_a_job_depends_on_the_method_and_the_adapter_that_it_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Modules that are loaded by name: no import says that the script runs them."""
+    snakefile = Path(__file__).resolve().parents[2] / "Snakefile"
+    monkeypatch.chdir(snakefile.parent)
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(ResourceSettings(cores=1), snakefile=snakefile)._workflow
+
+        def codes(rule: str, wildcard: str, *values: str) -> list[str]:
+            code = workflow.get_rule(rule).params["code"]
+            return [code(SimpleNamespace(**{wildcard: value})) for value in values]
+
+        llft, swift, zscore = codes("debias", "method", "llft", "swift", "swift_zscore")
+        assert llft != swift == zscore  # variants of one algorithm
+        ddi, nih = codes("build_manifest", "dataset", "ddi", "nih")
+        assert ddi != nih
+        sweep, cost, masks = codes("figure", "figure", "figure4", "cost", "figure1")
+        assert sweep == cost != masks  # in one module, and in another

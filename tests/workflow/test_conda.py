@@ -1,7 +1,9 @@
 """`--sdm conda`, with a stand-in for conda that solves and links from a channel made here.
 
-It proves the wiring: each rule runs in the environment of its file, which has all it imports; a
-changed pin makes a new environment. It does not prove that conda-forge has those builds.
+The channel has the packages of resources/conda_forge.csv and no other, at their least certain
+versions. It proves that the environments can be solved by these, and the wiring: each rule runs in
+the environment of its file, which has all it imports; a changed range makes a new environment. It
+does not prove that the builds of conda-forge fit each other.
 """
 
 import json
@@ -11,19 +13,28 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import yaml
-from conda_channel import SITE, STANDIN, USES, add_package, index, make_channel
-from test_environments import ENVIRONMENTS, MODULES, PROJECT, dependencies, rules
+from conda_channel import SITE, STANDIN, USES, add_package, index, make_channel, make_wheel
+from test_environments import (
+    ENVIRONMENTS,
+    LISTED,
+    PROJECT,
+    dependencies,
+    entries,
+    modules,
+    rules,
+)
 
 TRIGGERS = ["mtime", "params", "input"]  # of every profile: `software-env` is left out
 # Every rule of the workflow, on few tiny images. The numbers mean nothing.
 CUT = """
 extends: config/demo.yaml
 run: conda
-synthetic: {size: 48, images: {isic2018: 160, fitzpatrick17k: 60}}
+synthetic: {size: 32, images: {isic2018: 100, fitzpatrick17k: 40}}
 datasets:
   isic2018: {root: results/conda/raw/isic2018}
   fitzpatrick17k: {root: results/conda/raw/fitzpatrick17k}
@@ -31,7 +42,7 @@ tasks:
   skin:
     train: [isic2018]
     tests: {skin_tone: [fitzpatrick17k]}
-    images: {size: 24}
+    images: {size: 16}
     pretraining: {epochs: 1}
     finetuning: {epochs_percent: 100, min_cell: 2}
 experiments:
@@ -43,7 +54,7 @@ VIEW = {
 SMALL = """
 rule job:
     output: "seen.json"
-    conda: "envs/data.yaml"
+    conda: "environment.yaml"
     shell:
         "python -c 'import json, os, sys, pandas; json.dump([sys.prefix, pandas.__file__,"
         " os.environ.get(\\"CONDA_PREFIX\\")], open(sys.argv[1], \\"w\\"))' {output}"
@@ -52,14 +63,19 @@ rule job:
 
 @pytest.fixture(scope="module", autouse=True)
 def conda(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The stand-in on PATH, and its channel, with one more version of pandas than is pinned."""
+    """The stand-in on PATH, its channel, with one more version of pandas than is listed, and pip's
+    wheels: those of the lock that an environment has pip install, and no network."""
     root = tmp_path_factory.mktemp("channel")
-    make_channel(root, ENVIRONMENTS)
-    add_package(root, "pandas", "3.0.9", ["numpy"], {f"{SITE}/pandas.py": "older = True\n"})
+    make_channel(root)
+    add_package(root, "pandas", "3.0.1", ["numpy"], {f"{SITE}/pandas.py": "older = True\n"})
+    for name in {entry.split()[0] for path in ENVIRONMENTS for entry in entries(path.stem)[1]}:
+        make_wheel(root / "wheels", name)
     path = [str(STANDIN), str(Path(sys.executable).parent), os.environ["PATH"]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", os.pathsep.join(path))
         patch.setenv("CONDA_CHANNEL_ALIAS", index(root))
+        patch.setenv("PIP_NO_INDEX", "1")
+        patch.setenv("PIP_FIND_LINKS", str(root / "wheels"))
         yield
 
 
@@ -86,14 +102,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory, snakemake) -> Path:
 
 @pytest.mark.slow
 def test_each_file_becomes_one_environment(finished: Path) -> None:
-    made = {path.read_text(): path.with_suffix("") for path in environments(finished)}
-    assert set(made) == {path.read_text() for path in ENVIRONMENTS}
-    for text, prefix in made.items():
-        linked = [json.loads(p.read_text()) for p in prefix.glob("conda-meta/*.json")]
-        versions = {record["name"]: record["version"] for record in linked}
-        for entry in yaml.safe_load(text)["dependencies"]:
-            name, version = entry.split("=")
-            assert f"{versions[name]}.".startswith(f"{version}.")
+    names = {path.read_text(): path.stem for path in ENVIRONMENTS}
+    made = {names[path.read_text()]: path.with_suffix("") for path in environments(finished)}
+    assert set(made) == set(names.values())
+    for name, prefix in made.items():
+        records = [json.loads(p.read_text()) for p in prefix.glob("conda-meta/*.json")]
+        linked = {record["name"]: record["version"] for record in records}
+        assert linked == {package: LISTED[package].least for package in linked}
+        by_pip = {d.name: d.version for d in distributions(path=[str(prefix / SITE)])}
+        versions = linked | by_pip
+        assert all(versions[k] in wanted for k, wanted in dependencies(name).items())
 
 
 @pytest.mark.slow
@@ -108,9 +126,9 @@ def test_each_script_runs_in_its_own_environment(finished: Path) -> None:
                 used[use["script"].split(".", 1)[1]].add(known[path.read_text()])
                 foreign |= set(use["foreign"])
     assert used == {job.script.name: {job.environment} for job in rules() if job.script}
-    pinned = {MODULES.get(name, name) for path in ENVIRONMENTS for name in dependencies(path.stem)}
+    asked = set().union(*(modules(path.stem) for path in ENVIRONMENTS))
     tops = {path: path.rsplit("site-packages/")[1].split("/")[0] for path in foreign}
-    assert not pinned & set(tops.values())  # what is left, packages import if it is there
+    assert not asked & set(tops.values())  # what is left, packages import if it is there
     own = [path for path, top in tops.items() if top.startswith("snakemake")]
     assert own and all(path.endswith(".py") for path in own), "pure Python serves every version"
 
@@ -138,14 +156,14 @@ def test_profiles_leave_the_environment_out_of_the_triggers() -> None:
         assert triggers == TRIGGERS, path
 
 
-def test_a_changed_pin_makes_a_new_environment(tmp_path: Path) -> None:
+def test_a_changed_range_makes_a_new_environment(tmp_path: Path) -> None:
     file = small(tmp_path)
     run(tmp_path)
     [first] = environments(tmp_path)
     prefix, pandas, conda_prefix = json.loads((tmp_path / "seen.json").read_text())
     assert Path(prefix) == Path(conda_prefix) == first.with_suffix("")
     assert Path(pandas).name == "__init__.py"
-    file.write_text(re.sub(r"pandas=.*", "pandas=3.0.9", file.read_text()))
+    file.write_text(file.read_text().replace(">=3.0.3", ">=3.0.1,<3.0.2"))
     run(tmp_path, "--forceall")
     [second] = set(environments(tmp_path)) - {first}
     prefix, pandas, _ = json.loads((tmp_path / "seen.json").read_text())
@@ -153,21 +171,39 @@ def test_a_changed_pin_makes_a_new_environment(tmp_path: Path) -> None:
     assert Path(pandas) == second.with_suffix("") / SITE / "pandas.py"
 
 
-@pytest.mark.parametrize(
-    ("pin", "said"),
-    [
-        ("pandas=9.9.9", "No candidates were found for pandas 9.9.9"),
-        ("panda=3.1.1", "No candidates were found for panda 3.1.1"),
-    ],
-)
-def test_a_pin_that_cannot_be_had_is_named(tmp_path: Path, pin: str, said: str) -> None:
+def test_snakemake_names_a_package_that_cannot_be_had(tmp_path: Path) -> None:
     file = small(tmp_path)
-    file.write_text(re.sub(r"pandas=.*", pin, file.read_text()))
+    file.write_text(file.read_text().replace("pandas", "panda"))
     done = run(tmp_path, check=False)
     assert done.returncode != 0
     assert "Could not create conda environment" in done.stdout
-    assert said in re.sub(r"\s+", " ", done.stdout)
+    assert "No candidates were found for panda >=3.0.3" in re.sub(r"\s+", " ", done.stdout)
     assert not (tmp_path / "seen.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked", "instead", "said"),
+    [
+        ("report", "great_tables", "great-tables", "found for great-tables >=0.22"),  # PyPI's name
+        ("data", "pillow", "pdqhash", "found for pdqhash >=12"),  # not on conda-forge
+        ("data", "pandas >=3.0.3,<4", "pandas >=4,<5", "found for pandas >=4,<5"),
+        ("data", "pandas", "joblib", "found for joblib >=3.0.3"),  # not asked for, not listed
+        ("data", "pdqhash", "pdqhush", "No matching distribution found for pdqhush"),
+        ("data", "pdqhash >=0.2.8,<0.3", "pdqhash >=0.3,<1", "found for pdqhash<1,>=0.3"),
+    ],
+)
+def test_what_cannot_be_had_is_named(
+    tmp_path: Path, environment: str, asked: str, instead: str, said: str
+) -> None:
+    text = (PROJECT / "envs" / f"{environment}.yaml").read_text()
+    assert asked in text
+    file = tmp_path / "environment.yaml"
+    file.write_text(text.replace(asked, instead))
+    command = [sys.executable, str(STANDIN / "conda"), "env", "create", "--quiet"]
+    command += ["--no-default-packages", "--file", str(file), "--prefix", str(tmp_path / "made")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode != 0
+    assert said in re.sub(r"\s+", " ", done.stderr)
 
 
 def test_the_dockerfile_is_up_to_date() -> None:
@@ -183,11 +219,11 @@ def environments(directory: Path) -> list[Path]:
 
 
 def small(directory: Path) -> Path:
-    """Write a workflow of one shell job with the project's data environment."""
+    """Write a workflow of one shell job with an environment of pandas; returns its file."""
     (directory / "Snakefile").write_text(SMALL)
-    file = directory / "envs" / "data.yaml"
-    file.parent.mkdir()
-    file.write_text((PROJECT / "envs" / "data.yaml").read_text())
+    file = directory / "environment.yaml"
+    needs = ["python >=3.11,<3.13", "pandas >=3.0.3"]
+    file.write_text(yaml.safe_dump({"channels": ["conda-forge"], "dependencies": needs}))
     return file
 
 

@@ -1,20 +1,24 @@
-"""The conda environments: pins as in the pip lock, and all that each rule's script imports.
+"""The conda environments: what conda-forge has, around the lock, and all that the scripts import.
 
-That conda-forge has these builds is not checked: no channel is asked. test_conda.py makes the
-environments from a channel of its own and runs every rule in them.
+resources/conda_forge.csv lists the names and least versions that conda-forge is known to have; no
+channel is asked here. test_conda.py makes the environments from a channel of just these packages
+and runs every rule in them; `make test-oldest` tests the library with their least versions.
 """
 
 import ast
 import re
 import sys
+import tomllib
 from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import yaml
-from conda_channel import PYPI_NAMES
+from conda_channel import Package, listed
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from swift_debias.run import code_id
 
@@ -22,14 +26,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 SCRIPTS = PROJECT / "workflow" / "scripts"
 LIBRARY = SCRIPTS / "swift_debias"
-MODULES = {  # conda-forge -> the module it is imported as, where they differ
-    "pytorch": "torch",
-    "pillow": "PIL",
-    "scikit-learn": "sklearn",
-    "pyyaml": "yaml",
-    "faiss-cpu": "faiss",
-    "great-tables": "great_tables",
-}
+LISTED = listed()
 # What pandas imports when it is asked for.
 PANDAS_ENGINES = {
     "read_parquet": "pyarrow",
@@ -65,10 +62,29 @@ def rules() -> list[Job]:
     return found
 
 
-def dependencies(environment: str) -> dict[str, str]:
-    """Package -> version."""
-    entries = yaml.safe_load((PROJECT / "envs" / f"{environment}.yaml").read_text())["dependencies"]
-    return dict(entry.split("=") for entry in entries)
+def entries(environment: str) -> tuple[list[str], list[str]]:
+    """What it asks conda for, and what pip."""
+    found = yaml.safe_load((PROJECT / "envs" / f"{environment}.yaml").read_text())["dependencies"]
+    pip = [name for entry in found if isinstance(entry, dict) for name in entry["pip"]]
+    return [entry for entry in found if isinstance(entry, str)], pip
+
+
+def dependencies(environment: str) -> dict[str, SpecifierSet]:
+    """Package -> the range of its versions, conda's and pip's."""
+    found = [Requirement(entry) for part in entries(environment) for entry in part]
+    assert len(found) == len({requirement.name for requirement in found})
+    return {requirement.name: requirement.specifier for requirement in found}
+
+
+def modules(environment: str) -> set[str]:
+    """The modules that an environment provides; what pip installs is imported by its own name."""
+    names = dependencies(environment)
+    return {LISTED[name].module if name in LISTED else name for name in names} - {""}
+
+
+def on_pypi(name: str) -> str:
+    """The name of a package on PyPI; python and pip have none here."""
+    return LISTED[name].pypi if name in LISTED else name
 
 
 def reached(script: Path) -> set[Path]:
@@ -107,26 +123,51 @@ def pip_pins() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda p: p.stem)
-def test_form_and_pins(path: Path) -> None:
+def test_conda_forge_has_what_an_environment_asks_for(path: Path) -> None:
     environment = yaml.safe_load(path.read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     assert set(environment) == {"channels", "dependencies"}
+    conda, pip = entries(path.stem)
+    version = r"\d+(\.\d+)*"
+    for entry in [*conda, *pip]:
+        assert re.fullmatch(rf"[a-z_-]+ >={version},<{version}", entry), f"{entry}: name >=a,<b"
+    unknown = {entry.split()[0] for entry in conda} - set(LISTED)
+    assert not unknown, f"not on resources/conda_forge.csv: {unknown}"
+    assert not {entry.split()[0] for entry in pip} & set(LISTED), "conda-forge has it"
+    assert not pip or "pip" in dependencies(path.stem), "conda does not add pip by itself"
+    assert "python" in dependencies(path.stem), "else Snakemake's own runs the script"
+
+
+@pytest.mark.parametrize("package", LISTED.values(), ids=lambda package: package.name)
+def test_a_range_begins_at_the_least_certain_version(package: Package) -> None:
+    [wanted] = {dependencies(p.stem).get(package.name) for p in ENVIRONMENTS} - {None}
+    [least] = [part.version for part in wanted if part.operator == ">="]
+    assert Version(least) == Version(package.least)
+    assert re.fullmatch(r"20\d\d-\d\d(-\d\d)?", package.date) and package.seen
+
+
+def test_the_lock_lies_inside_the_ranges() -> None:
     pins = pip_pins()
-    for entry in environment["dependencies"]:
-        assert isinstance(entry, str), f"{path.name}: no pip section, found {entry}"
-        assert re.fullmatch(r"[a-z0-9-]+=[0-9]+(\.[0-9]+)+", entry), f"{entry}: name=version"
-        name, pin = entry.split("=")
-        if name != "python":
-            assert pins[PYPI_NAMES.get(name, name)] == pin, entry
-    names = [entry.split("=")[0] for entry in environment["dependencies"]]
-    assert len(names) == len(set(names))
-    assert "python" in names, "without one Snakemake runs the script with its own interpreter"
+    for path in ENVIRONMENTS:
+        for name, wanted in dependencies(path.stem).items():
+            if pypi := on_pypi(name):
+                assert pins[pypi] in wanted, f"{path.name}: {name}{wanted}, but {pins[pypi]}"
+
+
+def test_pyproject_has_the_same_ranges() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    stated = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
+    asked = {k: v for path in ENVIRONMENTS for k, v in dependencies(path.stem).items()}
+    assert stated == {on_pypi(name): wanted for name, wanted in asked.items() if on_pypi(name)}
+    assert SpecifierSet(project["requires-python"]) == asked["python"]
 
 
 def test_one_python_that_can_import_snakemake() -> None:
     """A job unpickles its `snakemake` with Snakemake's own modules, in its environment's Python."""
-    [python] = {dependencies(path.stem)["python"] for path in ENVIRONMENTS}
-    assert python in SpecifierSet(metadata("snakemake")["Requires-Python"])
+    [wanted] = {dependencies(path.stem)["python"] for path in ENVIRONMENTS}
+    possible = [minor for minor in (f"3.{n}" for n in range(30)) if minor in wanted]
+    served = SpecifierSet(metadata("snakemake")["Requires-Python"])
+    assert possible and all(minor in served for minor in possible)
 
 
 @pytest.mark.parametrize("job", rules(), ids=lambda job: job.rule)
@@ -134,7 +175,7 @@ def test_the_environment_has_what_the_script_imports(job: Job) -> None:
     if job.script is None:
         assert job.rule == "copy_baseline", "a shell rule: say here what its command needs"
         return
-    provided = {MODULES.get(name, name) for name in dependencies(job.environment)}
+    provided = modules(job.environment)
     missing = {k: sorted(v) for k, v in third_party(job.script).items() if k not in provided}
     assert not missing, f"envs/{job.environment}.yaml lacks what {job.rule} imports: {missing}"
 
@@ -142,8 +183,7 @@ def test_the_environment_has_what_the_script_imports(job: Job) -> None:
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda p: p.stem)
 def test_every_package_is_imported_by_some_rule(path: Path) -> None:
     scripts = {job.script for job in rules() if job.environment == path.stem and job.script}
-    used = set().union(*(third_party(script) for script in scripts)) | {"python"}
-    assert {MODULES.get(name, name) for name in dependencies(path.stem)} <= used
+    assert modules(path.stem) <= set().union(*(third_party(script) for script in scripts))
 
 
 def test_modules_are_loaded_by_name_only_where_known() -> None:

@@ -1,8 +1,8 @@
 """A job depends on exactly what it uses: a change reruns what it concerns, and nothing else.
 
-One real run of a cut of the demo in a copy of the project: two tasks, three methods, a table and
-two figures. Then one thing after another is changed, and the plan is compared with what the change
-concerns by its nature (the table below) and everything that reads from it (`road`).
+In a copy of the shared run (tests/cut.py) one thing after another is changed, and the plan is
+compared with what the change concerns by its nature (the table below) and everything that reads
+from it (`road`).
 
 Two couplings are wanted: importance and debias take all folds in one job, evaluate all methods of
 a cell, since a job's fixed cost is its imports; and whatever reads from a job that runs again runs
@@ -12,11 +12,8 @@ too, though its input may turn out the same.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,84 +21,67 @@ from typing import Any
 
 import pytest
 import yaml
-from tests import cut
+from tests import cut, warm
 
-PROJECT = Path(__file__).resolve().parents[2]
-COPIED = ("Snakefile", "workflow", "config", "resources", "envs", "requirements.txt")
-METHODS = ("baseline", "llft", "swift")
-DATA = {"skin": ("isic2020", "atlas"), "cxr": ("mimic_cxr", "nih")}  # training, test
-IMAGES = {"isic2017": 40, "isic2018": 60, "isic2019": 160, "isic2020": 160}
-IMAGES |= {"atlas": 80, "mimic_cxr": 160, "nih": 80}
-SKIN = {"task": "skin", "backbone": "small_resnet", "attribute": "sex"}
-BOTH = [SKIN, SKIN | {"task": "cxr"}]
-SMALL = {
-    "images": {"size": 24},
-    "pretraining": {"epochs": 1},
-    "finetuning": {"epochs_percent": 100, "min_cell": 2, "min_group": 2},
-}
-TASKS = {
-    task: {"train": [train], "tests": {"sex": [test]}, **SMALL}
-    for task, (train, test) in DATA.items()
-}
-VIEWS = cut.table_and_figure(METHODS, BOTH, [SKIN]) | {
-    "figure3": {
-        "kind": "figure",
-        "plot": "importance",
-        "title": "One layer",
-        "methods": ["swift"],
-        "panels": [SKIN],
-    },
-}
+MEASURED = ("isic2019", "isic2020")  # data sets whose skin tone is measured
 
 
 def road() -> dict[str, set[str]]:
     """Job -> jobs whose results it reads, as docs/design.md draws the road."""
+    tables = {"table/table1", "table/table5"}
     reads: dict[str, set[str]] = {"check_data": set(), "compare": {"merge_metrics"}}
-    reads |= {"merge_metrics": set(), "table/table1": {"merge_metrics"}, "cost_table": set()}
-    reads |= {"figure/pareto": {"merge_metrics"}, "figure/figure3": {"figure_arrays/figure3"}}
-    reads["figure_arrays/figure3"] = {"importance/skin/small_resnet/sex"}
-    reads["verdict"] = {"merge_metrics"}
-    reads["summary"] = {"table/table1"}
+    reads |= {"merge_metrics": set(), "cost_table": set(), "verdict": {"merge_metrics"}}
+    reads |= {table: {"merge_metrics"} for table in tables}
+    reads["figure/pareto"] = {"merge_metrics"}
+    reads["figure_arrays/figure1"] = {"predict/skin/small_resnet/sex", "cache_images/atlas"}
+    reads["figure/figure1"] = {"figure_arrays/figure1", "predict/skin/small_resnet/sex"}
+    reads["summary"] = set(tables)
     reads["report"] = {"check_data", "merge_metrics", "compare", "verdict", "cost_table"}
-    reads["report"] |= {"table/table1", "figure/pareto", "figure/figure3"}
-    for task, data in DATA.items():
-        cell, folds = f"{task}/small_resnet/sex", (0, 1)
-        for dataset in data:
+    reads["report"] |= {*tables, "figure/pareto", "figure/figure1"}
+    for task, train in cut.TRAIN.items():
+        cells = {attribute: cell for (t, attribute), cell in cut.CELLS.items() if t == task}
+        tests = {dataset for _, datasets in cells.values() for dataset in datasets}
+        made: dict[str, set[str]] = {"build_manifest": set(), "cache_images": set()}
+        for dataset in {*train, *tests}:
             raw, manifest, images = (
                 f"{rule}/{dataset}" for rule in ("synthesize", "build_manifest", "cache_images")
             )
             reads |= {raw: set(), manifest: {raw}, images: {raw, manifest}}
             reads["check_data"].add(raw)
-        manifests = {f"build_manifest/{dataset}" for dataset in data}
-        caches = {f"cache_images/{dataset}" for dataset in data}
-        cohort, pool = f"find_duplicates/{task}", f"cache_images/{data[0]}"
-        tone = {"annotate_skin_tone/isic2020"} if task == "skin" else set()
-        if tone:
-            reads["annotate_skin_tone/isic2020"] = {
-                f"{rule}/isic2020" for rule in ("synthesize", "build_manifest", "cache_images")
-            }
-        reads[cohort] = manifests | caches
-        reads[f"make_folds/{task}"] = {cohort, *tone}
-        external = f"make_external/{task}/sex"
-        reads[external] = {cohort, f"make_folds/{task}", *tone}
-        reads[f"set_sizes/{task}"] = {cohort, f"make_folds/{task}", external, *tone}
-        baselines = {f"train_baseline/{task}/small_resnet/{fold}" for fold in folds}
-        reads |= {job: {pool, cohort, f"make_folds/{task}"} for job in baselines}
-        importance = f"importance/{cell}"
-        reads[importance] = {pool, external, *baselines}
-        reads[f"debias/{cell}/llft"] = {pool, external, *baselines}
-        reads[f"debias/{cell}/swift"] = {pool, external, importance, *baselines}
-        copies = {f"copy_baseline/{cell}/baseline/{fold}" for fold in folds}
-        reads |= {job: {f"train_baseline/{task}/small_resnet/{job[-1]}"} for job in copies}
-        debiased = {f"debias/{cell}/llft", f"debias/{cell}/swift"}
-        test = {f"build_manifest/{data[1]}", f"cache_images/{data[1]}"}
-        reads[f"evaluate/{cell}"] = {*copies, *debiased, *test}
-        reads |= {f"{rule}/{cell}": {f"evaluate/{cell}"} for rule in ("score", "intervals")}
-        reads["merge_metrics"].add(f"score/{cell}")
-        reads["cost_table"] |= debiased | baselines
-        reads["verdict"] |= debiased | copies | {importance}
-        reads["summary"] |= debiased | copies
-        reads["report"] |= {*manifests, cohort, external, f"intervals/{cell}"}
+            made["build_manifest"].add(manifest)
+            made["cache_images"].add(images)
+            if dataset in MEASURED:
+                reads[f"annotate_skin_tone/{dataset}"] = {raw, manifest, images}
+        cohort, folds = f"find_duplicates/{task}", f"make_folds/{task}"
+        pool = {f"cache_images/{dataset}" for dataset in train}
+        tone = {f"annotate_skin_tone/{dataset}" for dataset in train if dataset in MEASURED}
+        reads[cohort] = made["build_manifest"] | made["cache_images"]
+        reads[folds] = {cohort, *tone}
+        reads[f"set_sizes/{task}"] = {cohort, folds, *tone}
+        baselines = {f"train_baseline/{task}/small_resnet/{fold}" for fold in cut.FOLDS}
+        reads |= {job: {*pool, cohort, folds} for job in baselines}
+        reads["cost_table"] |= baselines
+        reads["report"] |= {*made["build_manifest"], cohort}
+        for attribute, (methods, datasets) in cells.items():
+            cell = f"{task}/small_resnet/{attribute}"
+            external, importance = f"make_external/{task}/{attribute}", f"importance/{cell}"
+            reads[external] = {cohort, folds, *tone}
+            reads[f"set_sizes/{task}"].add(external)
+            reads[importance] = {*pool, external, *baselines}
+            copies = {f"copy_baseline/{cell}/baseline/{fold}" for fold in cut.FOLDS}
+            reads |= {job: {f"train_baseline/{task}/small_resnet/{job[-1]}"} for job in copies}
+            debiased = {f"debias/{cell}/{method}" for method in methods if method != "baseline"}
+            reads |= {job: {*pool, external, *baselines} for job in debiased}
+            for job in debiased - {f"debias/{cell}/llft"}:
+                reads[job].add(importance)
+            test = {f"{rule}/{name}" for rule in made for name in datasets}
+            reads[f"predict/{cell}"] = {*copies, *debiased, *test}
+            reads |= {f"{rule}/{cell}": {f"predict/{cell}"} for rule in ("evaluate", "intervals")}
+            reads["merge_metrics"].add(f"evaluate/{cell}")
+            reads["cost_table"] |= debiased
+            reads["verdict"] |= debiased | copies | {importance}
+            reads["summary"] |= debiased | copies
+            reads["report"] |= {external, f"intervals/{cell}"}
     return reads
 
 
@@ -141,7 +121,7 @@ CHANGES = [
     ),
     Change(
         "title of one method",
-        ("table/*", "figure/*", "cost_table", "verdict", "report"),
+        ("table/*", "figure/pareto", "cost_table", "verdict", "report"),
         {"methods": {"swift": {"title": "Ours"}}},
     ),
     Change(
@@ -152,12 +132,22 @@ CHANGES = [
     Change(
         "epochs of one task",
         ("train_baseline/cxr/*", "debias/cxr/*", "report"),
-        {"tasks": {"cxr": {"pretraining": {"epochs": 2}}}},
+        {"tasks": {"cxr": {"pretraining": {"epochs": 5}}}},
     ),
     Change(
         "learning rate of one task's head",
         ("importance/cxr/*", "debias/cxr/*", "report"),  # importance: takes finetuning as a whole
         {"tasks": {"cxr": {"finetuning": {"lr_head": 0.05}}}},
+    ),
+    Change(
+        "share of the external set of one variant",
+        ("debias/*/swift_part", "report"),
+        {"methods": {"swift_part": {"external_fraction": 0.7}}},
+    ),
+    Change(
+        "smallest group that counts, of one task",
+        ("importance/cxr/*", "debias/cxr/*", "evaluate/cxr/*", "intervals/cxr/*", "report"),
+        {"tasks": {"cxr": {"finetuning": {"min_group": 16}}}},
     ),
     Change(
         "methods of a view",  # one that is already computed; check_data asks for data only
@@ -176,9 +166,14 @@ CHANGES = [
         {"duplicates": {"radius": 18}},
     ),
     Change(
-        "names of the classes of one task",
-        ("report",),  # no figure of the cut names the classes of the chest X-rays
+        "names of the classes of a task without a figure",
+        ("report",),
         {"tasks": {"cxr": {"positive": "collapsed lung"}}},
+    ),
+    Change(
+        "names of the classes of a task with figures",
+        ("figure/*", "report"),
+        {"tasks": {"skin": {"positive": "harmless"}}},
     ),
     Change(
         "a figure's style",
@@ -187,8 +182,8 @@ CHANGES = [
     ),
     Change(
         "what a figure computes",
-        ("figure_arrays/figure3", "report"),
-        {"experiments": {"figure3": {"options": {"size": 32}}}},
+        ("figure_arrays/figure1", "report"),
+        {"experiments": {"figure1": {"options": {"quantiles": [0.5]}}}},
     ),
     Change(
         "a table's title",
@@ -207,7 +202,7 @@ CHANGES = [
     Change(
         "a touch of everything, as a fresh checkout is",
         (),
-        touch=COPIED,
+        touch=cut.COPIED,
     ),
     Change(
         "losses.py",
@@ -236,18 +231,18 @@ CHANGES = [
     ),
     # --- packages --------------------------------------------------------------------------------
     Change(
-        "the torch pin",  # the figure of importances computes with torch as well
+        "the torch range and pin",  # the figure\'s arrays are made with torch as well
         (*TRAINED, "figure_arrays/*", "report"),  # the report lists the pins
         edit={
-            "envs/torch.yaml": ("pytorch=2.13.0", "pytorch=2.13.1"),
+            "envs/torch.yaml": ("pytorch >=2.13,<2.14", "pytorch >=2.13,<2.15"),
             "requirements.txt": ("torch==2.13.0", "torch==2.13.1"),
         },
     ),
     Change(
-        "another pin",  # only torch's decides what weights come out; the others move and draw data
+        "another range and pin",  # only torch decides what weights come out; others move and draw
         ("report",),
         edit={
-            "envs/torch.yaml": ("tqdm=4.70.1", "tqdm=4.70.2"),
+            "envs/torch.yaml": ("tqdm >=4.67.2,<5", "tqdm >=4.67.2,<6"),
             "requirements.txt": ("tqdm==4.70.1", "tqdm==4.70.2"),
         },
     ),
@@ -262,18 +257,9 @@ def merged(below: Any, above: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, snakemake) -> Path:
+def project(copy_run: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the cut has been run."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in COPIED:
-        source = PROJECT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    config = folder / "cut.yaml"
-    config.write_text(cut.config("cut", IMAGES, TASKS, VIEWS))
-    snakemake(folder, "--cores", "2", "--configfile", str(config), project=folder)
+    folder = copy_run(tmp_path_factory.mktemp("rerun") / "project")
     shutil.copytree(folder / "results/cut/raw/nih", folder / "elsewhere/nih")
     return folder
 
@@ -298,11 +284,9 @@ def changed(project: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 
 def plan(project: Path, *arguments: str) -> str:
     """What `make what-changed` says."""
-    command = [sys.executable, "-m", "swift_debias.cli", "what-changed"]
-    command += ["--configfile", "changed.yaml", *arguments]
-    scripts = str(project / "workflow" / "scripts")
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": scripts}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    words = ("what-changed", "--configfile", "changed.yaml", *arguments)
+    scripts = project / "workflow" / "scripts"
+    done = warm.run("swift_debias.cli", *words, cwd=project, path=scripts)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -330,11 +314,11 @@ def test_exactly_what_a_change_concerns_runs_again(
         (Change("", ()), ["Nothing would run"]),
         (
             Change("", (), {"methods": {"swift": {"prediction_weight_1": 0.4}}}),
-            ["debias: 2 jobs\n    method.prediction_weight_1: 0.5 -> 0.4  (2 jobs)", "(follow"],
+            ["debias: 3 jobs\n    method.prediction_weight_1: 0.5 -> 0.4  (3 jobs)", "(follow"],
         ),
         (Change("", (), {"folds": 3}), ["split.folds: 2 -> 3", "not made yet"]),
         (
-            Change("", (), edit={f"{LIBRARY}/methods/llft.py": ("REPORT_EVERY = 100", "REPORT_EVERY = 50")}),
+            Change("", (), edit={f"{LIBRARY}/methods/fairprune.py": ("= True", "= 1")}),
             ["the code that it runs has changed  (2 jobs)"],
         ),
     ],

@@ -146,3 +146,45 @@ def test_an_entry_set_to_null_is_left_out(paper: dict) -> None:
     loaded = load(_set(paper, "experiments/table1", None))
     assert "table1" not in loaded.experiments
     assert "table2" in loaded.experiments
+
+
+def test_a_base_may_extend_another(tmp_path: Path, paper: dict) -> None:
+    """Each lies on the one below: the nearest one that names a key decides."""
+    (tmp_path / "bottom.yaml").write_text(yaml.safe_dump(paper | {"run": "bottom", "folds": 4}))
+    middle = {"extends": "bottom.yaml", "run": "middle", "seed": 3}
+    (tmp_path / "middle.yaml").write_text(yaml.safe_dump(middle))
+    found = load(
+        {"extends": "middle.yaml", "run": "top"},
+        tmp_path,
+        algorithms=methods.settings_models(),
+        adapters=adapters.options_models(),
+    )
+    assert (found.run, found.seed, found.folds) == ("top", 3, 4)
+
+
+def test_a_panel_may_narrow_its_view(paper: dict) -> None:
+    panel = {"task": "skin", "backbone": "resnet50", "attribute": "skin_tone"}
+    view = {"kind": "table", "title": "x", "methods": ["swift", "llft"]}
+    view["panels"] = [panel, panel | {"methods": ["bmft"], "datasets": ["ddi"]}]
+    narrowed = load(_set(paper, "experiments", {"only": view}))
+    assert narrowed.cells() == {("skin", "resnet50", "skin_tone"): ("bmft", "llft", "swift")}
+    whole, part = narrowed.blocks(narrowed.experiments["only"])
+    assert whole["methods"] == ("swift", "llft")
+    assert list(whole["datasets"]) == paper["tasks"]["skin"]["tests"]["skin_tone"]
+    assert (part["methods"], part["datasets"]) == (("bmft",), ("ddi",))
+
+
+def test_only_needed_data_sets_are_used(paper: dict) -> None:
+    panel = {"task": "skin", "backbone": "resnet50", "attribute": "skin_tone"}
+    view = {"kind": "table", "title": "x", "methods": ["swift"], "panels": [panel]}
+    task = paper["tasks"]["skin"]
+    needed = {*task["train"], *task["tests"]["skin_tone"]}
+    assert needed < set(paper["datasets"])
+    found = load(_set(paper, "experiments", {"only": view})).used_datasets()
+    assert found == tuple(name for name in paper["datasets"] if name in needed)
+
+
+@pytest.mark.parametrize("cuts", [(65, 20), (20, 20)])
+def test_cuts_must_increase(cuts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="cuts must increase"):
+        schema.Attribute(column="age", cuts=cuts, names=("a", "b", "c"))

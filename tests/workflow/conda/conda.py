@@ -2,7 +2,8 @@
 """A stand-in for conda in the tests: the calls that Snakemake makes, answered with py-rattler.
 
 py-rattler, pixi's solver and installer, is on PyPI, where conda is not. Channels are looked up
-below CONDA_CHANNEL_ALIAS, as conda does; conda_channel.py makes one there.
+below CONDA_CHANNEL_ALIAS, as conda does; conda_channel.py makes one there. What a `pip:` section
+names is installed by the environment's own pip, as conda does; PIP_* variables say from where.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -64,13 +66,18 @@ async def create(file: Path, prefix: Path) -> str:
     environment = yaml.safe_load(file.read_text())
     root = os.environ["CONDA_CHANNEL_ALIAS"]
     channels = [f"{root}/{name}" for name in environment["channels"] if name != "nodefaults"]
-    specs = [MatchSpec(spec) for spec in environment["dependencies"]]
+    entries = environment["dependencies"]
+    specs = [MatchSpec(entry) for entry in entries if isinstance(entry, str)]
     try:
         records = await solve(channels, specs, platforms=["linux-64", "noarch"])
     except SolverError as error:
         return f"{file.name} cannot be solved: {error}"
     cache = Path(root.removeprefix("file://")) / "cache"
     await install(records, prefix, cache_dir=cache, show_progress=False)
+    if named := [name for entry in entries if isinstance(entry, dict) for name in entry["pip"]]:
+        pip = [prefix / "bin" / "python", "-m", "pip", "install", "--quiet", *named]
+        done = subprocess.run(pip, stderr=subprocess.PIPE, text=True)
+        return done.stderr if done.returncode else ""
     return ""
 
 

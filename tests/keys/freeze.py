@@ -1,0 +1,48 @@
+"""Take a key's effect away: whatever a configuration says, the key reads as its default.
+
+A plugin of pytest: `python -m pytest -p tests.keys.freeze --freeze finetuning.lr_head ...`. A test
+that asserts the key's effect fails then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.keys import walk
+
+# Without a value of their own these are refused, as if they were required.
+ONE_OF = ("attribute.groups", "attribute.cuts", "attribute.names")
+
+
+def freeze(key: str) -> None:
+    """Let every object of the key's model, there already or to come, read the default.
+
+    Keys without a default stay at the first value that is read: a test has to use two.
+    """
+    model, name = walk.keys()[key]
+    field = model.model_fields[name]
+    first: list[Any] = []
+
+    def read(self: Any) -> Any:
+        own = self.__dict__[name]
+        if not field.is_required() and key not in ONE_OF:
+            return field.get_default(call_default_factory=True)
+        if own is None:
+            return None
+        first.append(own)
+        return first[0]
+
+    # pydantic keeps values in __dict__, and a property of the class goes before
+    setattr(model, name, property(read))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option."""
+    parser.addoption("--freeze", metavar="KEY", help="let this key read as its default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is collected."""
+    if key := config.getoption("--freeze"):
+        freeze(key)

@@ -1,0 +1,48 @@
+"""Every key of the configuration has a test that asserts what it does."""
+
+from __future__ import annotations
+
+from tests.keys import walk
+from tests.keys.freeze import freeze
+
+from swift_debias.config.schema import Finetuning, Optimizer
+
+
+def test_every_key_has_a_test_of_its_effect() -> None:
+    without = set(walk.keys()) - set(walk.marks()) - set(walk.EXCEPTIONS)
+    assert not without, (
+        'no test is marked with @pytest.mark.key("...") for these keys; write one that moves the '
+        f"key to another value and asserts the effect: {sorted(without)}"
+    )
+
+
+def test_every_mark_and_exception_names_a_key() -> None:
+    keys = walk.keys()
+    unknown = {
+        name: [f"{mark.path.name}::{mark.test}" for mark in tests]
+        for name, tests in walk.marks().items()
+        if name not in keys
+    }
+    assert not unknown
+    assert set(walk.EXCEPTIONS) <= set(keys)
+
+
+def test_an_exception_has_a_reason_and_no_test() -> None:
+    assert all(walk.EXCEPTIONS.values())
+    assert not set(walk.EXCEPTIONS) & set(walk.marks())
+
+
+def test_a_frozen_key_reads_as_its_default() -> None:
+    """In objects that are there already too; one without a default stays at the first value."""
+    before = Finetuning(lr_head=0.5, lr_extractor=0.25)
+    optimizers = [Optimizer(name=name, lr=1) for name in ("adam", "sgd")]
+    try:
+        freeze("finetuning.lr_head")
+        freeze("optimizer.name")
+        for settings in (before, Finetuning(lr_head=0.5, lr_extractor=0.25)):
+            assert (settings.lr_head, settings.lr_extractor) == (1e-3, 0.25)
+        assert [optimizer.name for optimizer in optimizers] == ["adam", "adam"]
+    finally:
+        del Finetuning.lr_head, Optimizer.name
+    assert before.lr_head == 0.5
+    assert [optimizer.name for optimizer in optimizers] == ["adam", "sgd"]

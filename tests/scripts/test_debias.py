@@ -1,0 +1,280 @@
+"""debias.py: what a method is handed, and one step of a real one against plain autograd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cell import SEED, WILDCARDS, Cell, external_seed, write_cell
+from prepared import (
+    BACKBONE,
+    COMPUTE,
+    NORMALIZATION,
+    STILL,
+    assert_weights,
+    bias_loss,
+    prediction_loss,
+    seed_of,
+    squared_gradients,
+)
+from safetensors.torch import load_file, save_file
+
+FOLDS = [0, 1]
+RECIPE = {
+    "epochs": 20,
+    "batch_size": 64,
+    "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.1},
+}
+FINETUNING = {"epochs_percent": 15, "lr_extractor": 0.02, "lr_head": 0.3}
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Cell:
+    return write_cell(tmp_path)
+
+
+@pytest.fixture
+def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[..., str]:
+    """Run the script on the cell with a method's settings."""
+
+    def start(method: dict[str, Any], importance: list[Path] | None = None, **params: Any) -> str:
+        places = {fold: tmp_path / f"debiased/fold{fold}" for fold in FOLDS}
+        task = {"pretraining": RECIPE, "augmentation": STILL, "finetuning": FINETUNING}
+        return run(
+            "debias.py",
+            input=cell.inputs | {"importance": importance or []},
+            output={
+                "models": [place / "model.safetensors" for place in places.values()],
+                "history": [place / "history.parquet" for place in places.values()],
+                "costs": [place / "cost.json" for place in places.values()],
+            },
+            params={
+                "method": method,
+                "backbone": BACKBONE,
+                "task": task | params.pop("task", {}),
+                "groups": 2,
+                "folds": FOLDS,
+                "compute": COMPUTE,
+                "normalization": NORMALIZATION,
+                "seed": SEED,
+                "checkpoints": str(tmp_path / "checkpoints/mine"),
+                **params,
+            },
+            wildcards=WILDCARDS | {"method": "mine"},
+        )
+
+    return start
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """What an algorithm `spy` gets, call by call; it changes nothing but draws as it is told."""
+    from swift_debias import methods
+    from swift_debias.config.base import Model
+
+    class Settings(Model):
+        strength: float = 0.0
+        draws: int = 0
+
+    calls: list[SimpleNamespace] = []
+
+    def debias(classifier: Any, external: Any, settings: Any, context: Any) -> Any:
+        state = {name: value.clone() for name, value in classifier.state_dict().items()}
+        calls.append(SimpleNamespace(state=state, external=external, settings=settings))
+        calls[-1].context, calls[-1].classifier = context, classifier
+        calls[-1].importance = {name: dict(v) for name, v in context.importance().items()}
+        for _ in range(settings.draws):
+            external.full.draw(torch.arange(len(external.full)))
+        context.history.append({"stage": "spy", "strength": settings.strength})
+        return classifier
+
+    spy = SimpleNamespace(Settings=Settings, debias=debias)
+    monkeypatch.setattr(methods, "load", {"spy": spy}.__getitem__)
+    return calls
+
+
+def write_importances(folder: Path) -> list[Path]:
+    """One number a fold and name."""
+    paths = []
+    for fold in FOLDS:
+        values = {f"minibatch.full.bias/weight{i}": torch.tensor([fold + i / 10]) for i in (1, 2)}
+        paths.append(folder / f"importance{fold}.safetensors")
+        save_file(values, paths[-1])
+    return paths
+
+
+def cost(folder: Path, fold: int) -> dict[str, Any]:
+    return json.loads((folder / f"debiased/fold{fold}/cost.json").read_text())
+
+
+def history(folder: Path, fold: int) -> pd.DataFrame:
+    return pd.read_parquet(folder / f"debiased/fold{fold}/history.parquet")
+
+
+# --- what a method is handed ----------------------------------------------------------------------
+
+
+@pytest.mark.key("method.algorithm", "compute.checkpoint_seconds")
+def test_a_method_is_handed_its_folds_files_and_its_own_settings(
+    debias: Callable[..., str], cell: Cell, handed: list[SimpleNamespace], tmp_path: Path
+) -> None:
+    compute = COMPUTE | {"checkpoint_seconds": 11}
+    task = {"augmentation": {"flips": False, "transpose": True}}
+    said = debias(
+        {"algorithm": "spy", "title": "Spy", "strength": 3.5, "draws": 2},
+        write_importances(tmp_path),
+        compute=compute,
+        task=task,
+    )
+    assert len(handed) == len(FOLDS)
+    for fold, call in enumerate(handed):
+        assert_weights(call.state, load_file(cell.inputs["models"][fold]))
+        assert not call.classifier.training
+        assert call.settings.strength == 3.5
+        for part in ("full", "balanced"):
+            samples = getattr(call.external, part)
+            inputs, labels, groups = cell.part(fold, part)
+            drawn = samples.draw(torch.arange(len(samples)))
+            torch.testing.assert_close(drawn.contiguous(), inputs, rtol=0, atol=1e-5)
+            assert samples.labels.tolist() == labels.tolist()
+            assert samples.attributes.tolist() == groups.tolist()
+        context = call.context
+        assert context.seed == seed_of(SEED, "debias", "net", "mine", "skin", "sex", fold)
+        assert context.epochs == 3  # 15 % of 20
+        assert context.batch_size == 64
+        assert context.optimizer.lr == 0.5
+        assert (context.finetuning.lr_extractor, context.finetuning.lr_head) == (0.02, 0.3)
+        assert (context.augmentation.flips, context.augmentation.transpose) == (False, True)
+        assert context.compute.checkpoint_seconds == context.checkpoints.every_seconds == 11
+        assert context.checkpoints.folder == tmp_path / f"checkpoints/mine/fold{fold}"
+        assert len(context.checkpoints.key) == 64
+        assert call.importance["minibatch.full.bias"] == {
+            "weight1": torch.tensor([fold + 0.1]),
+            "weight2": torch.tensor([fold + 0.2]),
+        }
+        assert context.name == f"net sex mine fold {fold}"
+        assert history(tmp_path, fold)["strength"].tolist() == [3.5]
+        assert cost(tmp_path, fold)["images_seen"] == 2 * len(cell.external[fold])
+        assert cost(tmp_path, fold)["parameters_changed"] == 0
+        whole, balanced = len(cell.external[fold]), int(cell.external[fold].balanced.sum())
+        assert f"external set: {whole} images, {balanced} balanced" in said
+
+
+@pytest.mark.key("finetuning.epochs_percent", "method.epochs_percent")
+@pytest.mark.parametrize(
+    ("finetuning", "variant", "epochs"),
+    [(10, None, 2), (13, None, 3), (1, None, 1), (10, 35, 7), (40, 5, 1), (0.1, 100, 20)],
+)
+def test_epochs_are_a_share_of_pretrainings_and_a_variant_has_its_own(
+    debias: Callable[..., str],
+    handed: list[SimpleNamespace],
+    tmp_path: Path,
+    finetuning: float,
+    variant: float | None,
+    epochs: int,
+) -> None:
+    task = {"finetuning": FINETUNING | {"epochs_percent": finetuning}}
+    importances = write_importances(tmp_path)
+    debias({"algorithm": "spy", "epochs_percent": variant}, importances, task=task)
+    assert [call.context.epochs for call in handed] == [epochs, epochs]
+
+
+@pytest.mark.key("method.external_fraction")
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75])
+def test_a_part_of_the_external_set_has_its_own_importances(
+    debias: Callable[..., str],
+    cell: Cell,
+    handed: list[SimpleNamespace],
+    tmp_path: Path,
+    fraction: float,
+) -> None:
+    stored = write_importances(tmp_path)
+    debias({"algorithm": "spy", "external_fraction": fraction}, stored)
+    for fold, call in enumerate(handed):
+        full, balanced = call.external.full, call.external.balanced
+        rows = cell.external[fold]
+        sizes = rows.groupby(["label", "attribute"]).size()
+        kept = {cell: round(fraction * n) for cell, n in sizes.items()}
+        found = pd.Series(zip(full.labels.int().tolist(), full.attributes.tolist(), strict=True))
+        assert found.value_counts().to_dict() == kept
+        assert len(balanced) == 2 * sum(min(kept[y, 0], kept[y, 1]) for y in (0, 1))
+        assert set(balanced.rows.tolist()) <= set(full.rows.tolist())
+        # one batch: its order does not matter
+        network = cell.baseline(fold)
+        inputs = full.draw(torch.arange(len(full)))
+        logits = network(inputs)
+        loss = prediction_loss(logits, full.labels)
+        assert_weights(
+            call.importance["minibatch.full.prediction"], squared_gradients(loss, network)
+        )
+        # the draw is every method's and network's of this task, attribute and fold
+        rng = np.random.default_rng(seed_of(external_seed(fold), "fraction"))
+        mask = np.zeros(len(rows), bool)
+        for label in (0, 1):
+            for group in (0, 1):
+                one = np.flatnonzero((rows.label == label) & (rows.attribute == group))
+                mask[rng.permutation(one)[: kept[label, group]]] = True
+        torch.testing.assert_close(
+            inputs.contiguous(), cell.part(fold, "full")[0][mask], rtol=0, atol=1e-5
+        )
+
+
+# --- a real method --------------------------------------------------------------------------------
+
+
+@pytest.mark.key("method.algorithm")
+@pytest.mark.parametrize("balanced", [True, False])
+def test_one_step_of_full_finetuning(
+    debias: Callable[..., str], cell: Cell, tmp_path: Path, balanced: bool
+) -> None:
+    variant = {"algorithm": "fullft", "balanced": balanced, "prediction_weight": 0.3}
+    debias(variant | {"epochs_percent": 5})  # one epoch of one batch
+    for fold in FOLDS:
+        network = cell.baseline(fold).train()
+        inputs, labels, groups = cell.part(fold, "balanced" if balanced else "full")
+        logits = network(inputs)
+        loss = 0.3 * prediction_loss(logits, labels) + 0.7 * bias_loss(logits, labels, groups)
+        loss.backward()
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                rate = 0.3 if name.startswith("head.") else 0.02
+                parameter -= rate * (parameter.grad + 0.1 * parameter)
+        found = load_file(tmp_path / f"debiased/fold{fold}/model.safetensors")
+        assert_weights(found, network.state_dict())
+        assert history(tmp_path, fold)["loss"].tolist() == [pytest.approx(loss.item(), rel=1e-4)]
+        assert cost(tmp_path, fold)["images_seen"] == len(labels)
+    assert not (tmp_path / "checkpoints/mine").exists()
+
+
+def test_a_finished_fold_of_a_killed_job_is_found_again(
+    debias: Callable[..., str], cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in its second fold, a job keeps the first one's checkpoint; the result is the same."""
+    from swift_debias.learning import networks
+
+    variant = {"algorithm": "fullft", "epochs_percent": 10}
+    compute = COMPUTE | {"checkpoint_seconds": 0}
+    debias(variant, compute=compute)
+    finished = load_file(tmp_path / "debiased/fold0/model.safetensors")
+    load, second = networks.load, cell.inputs["models"][1]
+
+    def stop(path: Path, backbone: Any) -> Any:
+        if path == second:
+            raise KeyboardInterrupt
+        return load(path, backbone)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(networks, "load", stop)
+        debias(variant, compute=compute)
+    assert (tmp_path / "checkpoints/mine/fold0/fullft.safetensors").is_file()
+    assert "resumed after epoch 2 of 2" in debias(variant, compute=compute)
+    resumed = load_file(tmp_path / "debiased/fold0/model.safetensors")
+    assert all(torch.equal(resumed[name], value) for name, value in finished.items())
+    assert "resumed" not in debias(variant | {"prediction_weight": 0.4}, compute=compute)

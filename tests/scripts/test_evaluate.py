@@ -1,0 +1,74 @@
+"""evaluate.py: every model's scores under its own method and fold, on the rows of its test sets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from prepared import (
+    BACKBONE,
+    COMPUTE,
+    NORMALIZATION,
+    caches,
+    inputs_of,
+    scores_of,
+    write_data_set,
+    write_model,
+    write_parquet,
+)
+
+METHODS, FOLDS = ["swift", "baseline"], [0, 1, 2]
+LIGHT = {"column": "fitzpatrick", "groups": {"light": [1, 2, 3], "dark": [4, 5, 6]}}
+
+
+def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path: Path) -> None:
+    measured = write_data_set(tmp_path, "zeta", {"label": [0, 1, 1, 0, 1, 0]}, broken=[4])
+    annotated = write_data_set(
+        tmp_path, "alpha", {"label": [1, 0, 1, 1, 0], "fitzpatrick": [2, 6, None, 4, 1]}
+    )
+    tones = measured.frame[["image_id"]].assign(fitzpatrick=[5, 1, 3, 4, 2, None], ita=0.0)
+    tone = write_parquet(tmp_path / "skin_tone" / "zeta.parquet", tones.drop(index=4))
+    models = {
+        (method, fold): write_model(tmp_path / f"models/{method}/{fold}.safetensors", seed)
+        for seed, (method, fold) in enumerate(itertools.product(METHODS, FOLDS))
+    }
+    said = run(
+        "evaluate.py",
+        input={
+            "models": list(models.values()),
+            "manifests": [measured.manifest, annotated.manifest],
+            **caches([measured, annotated]),
+            "skin_tone": [tone],
+        },
+        output=["predictions"],
+        params={
+            "methods": METHODS,
+            "folds": FOLDS,
+            "backbone": BACKBONE,
+            "attribute": LIGHT,
+            "datasets": ["zeta", "alpha"],
+            "compute": COMPUTE,
+            "normalization": NORMALIZATION,
+        },
+    )
+    expected = pd.concat(
+        [
+            measured.frame.drop(index=4).assign(dataset="zeta", attribute=[1, 0, 0, 1, -1]),
+            annotated.frame.assign(dataset="alpha", attribute=[0, 1, -1, 1, 0]),
+        ],
+        ignore_index=True,
+    ).astype({"attribute": "int16"})[["dataset", "image_id", "label", "attribute"]]
+    inputs = inputs_of([measured, annotated], expected)
+    scores = {key: scores_of(path, inputs) for key, path in models.items()}
+    for one, other in itertools.combinations(scores.values(), 2):  # a mix-up would show
+        assert np.abs(one - other).max() > 0.01
+    for (method, fold), value in scores.items():
+        found = pd.read_parquet(tmp_path / "predictions" / method / f"fold{fold}.parquet")
+        assert found["score"].dtype == np.float32
+        np.testing.assert_allclose(found.pop("score"), value, atol=1e-5)
+        pd.testing.assert_frame_equal(found, expected)
+        assert f"{models[method, fold]}: 10 images scored" in said
+    assert len(list((tmp_path / "predictions").rglob("*.parquet"))) == len(models)
