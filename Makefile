@@ -89,7 +89,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
-	$(BIN)/snakemake --lint
+	@# each stage's file has its input functions on top (docs/design.md): the one advice that is not followed
+	@$(BIN)/snakemake --lint 2>&1 | awk '/^    \* / && !/Mixed rules and functions/ {print; bad = 1} \
+		/^Lints for|^Congratulations/ {ran = 1} END {exit bad || !ran}'
 
 format: setup
 	$(BIN)/ruff check --fix .
