@@ -39,8 +39,16 @@ def freeze(key: str) -> None:
         first.append(own)
         return first[0]
 
+    dump = model.model_dump
+
+    def write(self: Any, **options: Any) -> dict[str, Any]:
+        """What is written out for a job reads as the default too."""
+        values = dump(self, **options)
+        return values | {name: getattr(self, name)} if name in values else values
+
     # pydantic keeps values in __dict__, and a property of the class goes before
     setattr(model, name, property(read))
+    model.model_dump = write
 
 
 def _unlike(methods: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,10 +60,14 @@ def test_a_frozen_key_reads_as_its_default() -> None:
         freeze("optimizer.name")
         for settings in (before, Finetuning(lr_head=0.5, lr_extractor=0.25)):
             assert (settings.lr_head, settings.lr_extractor) == (1e-3, 0.25)
+            written = settings.model_dump()
+            assert (written["lr_head"], written["lr_extractor"]) == (1e-3, 0.25)
         assert [optimizer.name for optimizer in optimizers] == ["adam", "adam"]
     finally:
-        del Finetuning.lr_head, Optimizer.name
-    assert before.lr_head == 0.5
+        for model, key in ((Finetuning, "lr_head"), (Optimizer, "name")):
+            delattr(model, key)
+            del model.model_dump
+    assert before.lr_head == before.model_dump()["lr_head"] == 0.5
     assert [optimizer.name for optimizer in optimizers] == ["adam", "sgd"]
 
 
