@@ -389,17 +389,17 @@ def test_a_killed_process_continues(tmp_path: Path) -> None:
 import os, signal
 from pathlib import Path
 import pandas as pd
-from swift_debias.data import cache_building as image_cache
+from swift_debias.data import cache_building
 from swift_debias.config.schema import Images
-image_cache.BLOCK = 4
+cache_building.BLOCK = 4
 root = Path({str(tmp_path)!r})
 manifest = pd.DataFrame({{"image_id": ["id-%d.png" % i for i in range(20)],
                           "path": ["%d.png" % i for i in range(20)]}})
-image_cache.build_cache(
+cache_building.build_cache(
     manifest, root, root / "out" / "set.npy", root / "out" / "set.parquet", Images(size=32), 2,
     lambda done, total: done >= 12 and os.kill(os.getpid(), signal.SIGKILL))
 """
-    library = str(Path(cache_building.__file__).parents[1])
+    library = str(Path(cache_building.__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": library}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -11,7 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from swift_debias.config.schema import Backbone, Compute, Finetuning, Optimizer, Pretraining
+from swift_debias.config.schema import (
+    Augmentation,
+    Backbone,
+    Compute,
+    Finetuning,
+    Optimizer,
+    Pretraining,
+)
 from swift_debias.errors import UserError
 from swift_debias.learning import devices, loop, networks
 from swift_debias.learning.context import Context, autocast, make_optimizer
@@ -181,7 +188,7 @@ def tiny() -> Callable[..., Any]:
         recipe = Pretraining(epochs=2, batch_size=8, optimizer=Optimizer(name="sgd", lr=0.1))
         context = Context(
             seed=0, epochs=2, batch_size=8, optimizer=recipe.optimizer, finetuning=Finetuning(),
-            augmentation=loop.Augmentation(), compute=compute,
+            augmentation=Augmentation(), compute=compute,
             log=io.StringIO(),
         )  # fmt: skip
         extractor = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.keys import walk
+from tests.keys.conftest import PROJECT, changed
 from tests.keys.freeze import freeze
 
+from swift_debias import methods
+from swift_debias.config import base, load, schema
 from swift_debias.config.schema import Finetuning, Optimizer
+from swift_debias.data import adapters
+
+
+def all_below(model: type[base.Model]) -> set[type[base.Model]]:
+    """The models that are derived from a model, and those derived from them."""
+    return {model}.union(*map(all_below, model.__subclasses__()))
+
+
+def test_the_walk_finds_every_settings_model() -> None:
+    """Also those that an adapter or a method defines beside its own options and settings."""
+    walked = set(walk.models().values())  # every adapter and method is imported now
+    library = {m for m in all_below(base.Model) if m.__module__.startswith("swift_debias.")}
+    assert walked <= library | {schema.Method}
+    bases = library - walked  # of those that the configuration names
+    assert all(any(issubclass(model, above) for model in walked) for above in bases)
 
 
 def test_every_key_has_a_test_of_its_effect() -> None:
@@ -41,8 +60,27 @@ def test_a_frozen_key_reads_as_its_default() -> None:
         freeze("optimizer.name")
         for settings in (before, Finetuning(lr_head=0.5, lr_extractor=0.25)):
             assert (settings.lr_head, settings.lr_extractor) == (1e-3, 0.25)
+            written = settings.model_dump()
+            assert (written["lr_head"], written["lr_extractor"]) == (1e-3, 0.25)
         assert [optimizer.name for optimizer in optimizers] == ["adam", "adam"]
     finally:
-        del Finetuning.lr_head, Optimizer.name
-    assert before.lr_head == 0.5
+        for model, key in ((Finetuning, "lr_head"), (Optimizer, "name")):
+            delattr(model, key)
+            del model.model_dump
+    assert before.lr_head == before.model_dump()["lr_head"] == 0.5
     assert [optimizer.name for optimizer in optimizers] == ["adam", "sgd"]
+
+
+def test_a_frozen_method_is_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_inherit", load._inherit)  # put back afterwards
+    raw = changed({"methods.other": {"algorithm": "llft", "like": "llft"}})
+
+    def steps() -> list[int | None]:
+        settings = load.load(
+            raw, PROJECT, algorithms=methods.settings_models(), adapters=adapters.options_models()
+        )
+        return [settings.methods[name].settings.get("steps") for name in ("llft", "other")]
+
+    assert steps() == [3, 3]
+    freeze("method.like")
+    assert steps() == [3, None]

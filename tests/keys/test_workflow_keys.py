@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import load_file
+
+from swift_debias.config.schema import Backbone
+from swift_debias.learning import networks
 
 Make = Callable[..., Path]
 FOLDS, COHORT = "folds/skin.parquet", "cohorts/skin.parquet"
@@ -215,6 +219,32 @@ def test_a_users_classifier_is_the_baseline(make: Make) -> None:
     assert all(np.array_equal(taken[name], value) for name, value in load_file(trained).items())
 
 
+@pytest.mark.key("images.mean", "images.std")
+@pytest.mark.parametrize("own", [{}, {"mean": [0.7, 0.5, 0.2]}, {"std": [0.4, 0.15, 0.3]}])
+def test_a_network_is_fed_with_the_mean_and_std_of_its_task(
+    make: Make, tmp_path: Path, own: dict[str, list[float]]
+) -> None:
+    """Scores of a user's own classifier; the pixels of the cache are normalized in numpy."""
+    network = networks.build(Backbone(architecture="small_resnet", options={"width": 8}), seed=1)
+    networks.save(network, tmp_path / "own.safetensors")
+    changes = {
+        "backbones.net.baseline": str(tmp_path / "own.safetensors"),
+        "experiments.table1.methods": ["baseline"],
+        "tasks.skin.images": {"size": 12} | own,
+    }
+    made = make("predictions/skin/net/sex", changes)
+    found = pd.read_parquet(made / "baseline" / "fold0.parquet").query("dataset == 'east'")
+    cache = made.parents[3] / "images"
+    rows = pd.read_parquet(cache / "east.parquet").set_index("image_id")["row"]
+    pixels = np.load(cache / "east.npy")[rows[found["image_id"]]] / 255
+    # without numbers of its own a task has ImageNet's
+    mean, std = own.get("mean", [0.485, 0.456, 0.406]), own.get("std", [0.229, 0.224, 0.225])
+    inputs = torch.from_numpy((pixels - np.array(mean)) / np.array(std)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = network.double().eval()(inputs).sigmoid().numpy()
+    np.testing.assert_allclose(found["score"], expected, rtol=1e-4)
+
+
 # --- tables and figures ---------------------------------------------------------------------------
 
 TASKS, NETS, ATTRIBUTES = ("skin", "other"), ("net", "wide"), ("sex", "age")
@@ -236,7 +266,12 @@ def planted() -> pd.DataFrame:
 GIVEN = {"metrics.parquet": lambda path: planted().to_parquet(path, index=False)}
 KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 PANEL = {"task": "skin", "backbone": "net", "attribute": "sex"}
-VIEW = {"kind": "table", "title": "Second", "methods": ["baseline", "fullft"], "panels": [PANEL]}
+EXPERIMENT = {
+    "kind": "table",
+    "title": "Second",
+    "methods": ["baseline", "fullft"],
+    "panels": [PANEL],
+}
 SECOND_TASK = {
     "train": ["south"],
     "tests": {"sex": ["east", "west"]},
@@ -256,7 +291,7 @@ SECOND_TASK = {
     "experiment.metrics",
 )
 @pytest.mark.parametrize(
-    ("view", "panel", "shown"),
+    ("experiment", "panel", "shown"),
     [
         ({}, {}, {}),
         ({}, {"task": "other"}, {"task": ["other"]}),
@@ -269,11 +304,11 @@ SECOND_TASK = {
     ],
 )
 def test_a_table_shows_the_cells_of_its_panels(
-    make: Make, view: dict[str, Any], panel: dict[str, Any], shown: dict[str, list[str]]
+    make: Make, experiment: dict[str, Any], panel: dict[str, Any], shown: dict[str, list[str]]
 ) -> None:
     changes = {
         "tasks.other": SECOND_TASK,
-        "experiments.table2": VIEW | {"panels": [PANEL | panel]} | view,
+        "experiments.table2": EXPERIMENT | {"panels": [PANEL | panel]} | experiment,
     }
     found = pd.read_csv(make("tables/table2.csv", changes, GIVEN))
     wanted = {"task": ["skin"], "backbone": ["net"], "attribute": ["sex"]}
@@ -285,34 +320,60 @@ def test_a_table_shows_the_cells_of_its_panels(
     assert found["mean"].tolist() == pytest.approx(cells[expected].tolist())
 
 
+def method_names(made: Path) -> list[str]:
+    """The first column of a table in Markdown, below its head."""
+    lines = [line for line in made.read_text().splitlines() if line.startswith("| ")]
+    names = [line.split("|")[1].strip() for line in lines]
+    head, *below = [name for name in names if name.strip("-:")]
+    assert head == "Method"
+    return below
+
+
 @pytest.mark.key("experiment.title", "method.title")
 def test_titles_of_tables_and_methods(make: Make) -> None:
     changes = {"experiments.table1.title": "A title", "methods.fullft.title": "All of it"}
-    text = make("tables/table1.md", changes, GIVEN).read_text()
-    assert "A title" in text.splitlines()[0]
-    names = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
-    assert [name for name in names if name.strip("-:")] == ["Method", "baseline", "All of it"]
+    made = make("tables/table1.md", changes, GIVEN)
+    assert "A title" in made.read_text().splitlines()[0]
+    assert method_names(made) == ["baseline", "All of it"]
     second = make("tables/table1.md", {"experiments.table1.title": "Another"}, GIVEN).read_text()
     assert "Another" in second.splitlines()[0]
 
 
+@pytest.mark.key("method.like")
+def test_a_method_like_another_has_its_settings_but_not_its_title(make: Make) -> None:
+    """Settings that are written beside `like` go before."""
+    other = {"methods.fullft.external_fraction": 0.5, "methods.fullft.title": "Half"}
+    figure = EXPERIMENT | {"kind": "figure", "plot": "external", "methods": list(METHODS)}
+    for like, share in (
+        ({"algorithm": "fullft", "like": "fullft"}, 0.5),
+        ({"like": "fullft", "external_fraction": 0.25}, 0.25),
+    ):
+        changes = other | {"methods.llft": like}
+        made = make("figures/shown.csv", changes | {"experiments.shown": figure}, GIVEN)
+        places = pd.read_csv(made).groupby("method")["x"].unique()
+        assert places.to_dict() == {"baseline": [0], "fullft": [0.5], "llft": [share]}
+    table = {"experiments.table1.methods": list(METHODS)}
+    names = method_names(make("tables/table1.md", changes | table, GIVEN))
+    assert names == ["baseline", "Half", "llft"]
+
+
 @pytest.mark.key("experiment.kind", "experiment.plot", "experiment.options")
-def test_kind_and_drawing_of_a_view(make: Make) -> None:
-    figure = VIEW | {"kind": "figure", "plot": "pareto"}
+def test_kind_and_drawing_of_an_experiment(make: Make) -> None:
+    figure = EXPERIMENT | {"kind": "figure", "plot": "pareto"}
     axes = {"options": {"axes": ["auc_min", "spd"]}}
     cells = planted().drop_duplicates(KEYS).set_index(KEYS)["value"]
     for options, metrics in (({}, ("auc", "eodds")), (axes, ("auc_min", "spd"))):
-        made = make("figures/view.csv", {"experiments.view": figure | options}, GIVEN)
+        made = make("figures/shown.csv", {"experiments.shown": figure | options}, GIVEN)
         found = pd.read_csv(made).set_index(["method", "dataset"])
         for (method, dataset), row in found.iterrows():
             for metric in metrics:
                 expected = cells["skin", "net", "sex", method, dataset, metric]
                 assert row[f"{metric}_mean"] == pytest.approx(expected, rel=1e-5)
         assert len(found) == 4
-    made = make("figures/view.csv", {"experiments.view": figure | {"plot": "external"}}, GIVEN)
+    made = make("figures/shown.csv", {"experiments.shown": figure | {"plot": "external"}}, GIVEN)
     places = pd.read_csv(made).groupby("method")["x"].unique()
     assert places.to_dict() == {"baseline": [0], "fullft": [1]}  # shares of the external set
-    assert make("tables/view.csv", {"experiments.view": VIEW}, GIVEN).is_file()
+    assert make("tables/shown.csv", {"experiments.shown": EXPERIMENT}, GIVEN).is_file()
 
 
 @pytest.mark.key("task.positive", "task.negative")
@@ -334,8 +395,9 @@ def test_figures_name_the_classes(make: Make, monkeypatch: pytest.MonkeyPatch) -
         {
             "dataset": "east",
             "image_id": [f"i{i}" for i in range(12)],
+            "patient_id": [f"p{i}" for i in range(12)],
             "label": np.arange(12) % 2,
-            "attribute": np.arange(12) // 2 % 2,
+            "group": np.arange(12) // 2 % 2,
             "score": np.linspace(0.1, 0.9, 12).astype("float32"),
         }
     )
@@ -350,17 +412,17 @@ def test_figures_name_the_classes(make: Make, monkeypatch: pytest.MonkeyPatch) -
     arrays = {
         "image_id": chosen["image_id"].to_numpy(str),
         "label": chosen["label"].to_numpy(),
-        "group": chosen["attribute"].to_numpy(),
+        "group": chosen["group"].to_numpy(),
         "score": chosen["score"].to_numpy(),
         "quantile": np.full(4, 0.5),
         "images": np.zeros((4, 12, 12, 3), np.uint8),
     }
     given = {
         "predictions/skin/net/sex": write_scores,
-        "figures/arrays/view.npz": lambda path: np.savez(path, **arrays),
+        "figures/arrays/shown.npz": lambda path: np.savez(path, **arrays),
     }
-    view = VIEW | {"kind": "figure", "plot": "bias", "methods": ["baseline"]}
+    figure = EXPERIMENT | {"kind": "figure", "plot": "bias", "methods": ["baseline"]}
     for positive, negative in (("benign", "melanoma"), ("finding", "none")):
         names = {"tasks.skin.positive": positive, "tasks.skin.negative": negative}
-        make("figures/view.csv", names | {"experiments.view": view}, given)
+        make("figures/shown.csv", names | {"experiments.shown": figure}, given)
         assert {positive, negative, f"baseline's score, P({positive})"} <= texts[-1]

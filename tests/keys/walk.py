@@ -1,7 +1,8 @@
 """All keys of the configuration, and the tests that say they assert a key's effect.
 
-A key is named by its model and its field: `finetuning.lr_head`, `swift.mask`; those of the top
-level by the field alone. Tests say `@pytest.mark.key("finetuning.lr_head")`: they move the key to
+A key is named by its model and its field: `finetuning.lr_head`; those of an adapter's options and a
+method's settings by the file that defines them: `ddi.target`, `swift.mask`; those of the top level
+by the field alone. Tests say `@pytest.mark.key("finetuning.lr_head")`: they move the key to
 another value and assert what that does to numbers, rows, pixels or text, against something
 independent. The marks are read from the source, so nothing is imported; `tests.keys.frozen` proves
 that they are kept.
@@ -22,7 +23,7 @@ from pydantic import BaseModel
 
 from swift_debias import methods
 from swift_debias.config import schema
-from swift_debias.config.document import SECTIONS
+from swift_debias.data import adapters
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -49,22 +50,37 @@ class Mark(NamedTuple):
 
 
 @functools.cache
-def keys() -> dict[str, Key]:
-    """Name -> key, of every settings model and of every method's settings.
+def models() -> dict[str, type[BaseModel]]:
+    """Name -> settings model: the schema's, every adapter's and method's, and what these hold."""
+    found: dict[str, type[BaseModel]] = {}
 
-    Keys that only hold other models are not among them: their keys are. What a data set's settings
+    def add(name: str, model: type[BaseModel]) -> None:
+        assert found.setdefault(name, model) is model, f"two models are called {name}"
+        for field in model.model_fields.values():
+            for held in _held_models(field.annotation):
+                add(_snake(held.__name__), held)
+
+    add("settings", schema.Settings)
+    for name, model in (adapters.options_models() | methods.settings_models()).items():
+        add(name, model)
+    return found
+
+
+@functools.cache
+def keys() -> dict[str, Key]:
+    """Name -> key, of every settings model.
+
+    Keys that only hold other models are not among them: their keys are. What an adapter's options
     inherit belongs to `Dataset`; what a method's inherit belongs to each method, since each reads
     it by itself.
     """
-    models = {_snake(model.__name__): model for _, model in SECTIONS} | methods.settings_models()
     found = {}
-    for name, model in models.items():
-        inherited = schema.Dataset.model_fields if model is not schema.Dataset else {}
+    for name, model in models().items():
+        inherits = issubclass(model, schema.Dataset) and model is not schema.Dataset
+        inherited = schema.Dataset.model_fields if inherits else {}
         prefix = "" if model is schema.Settings else f"{name}."
         for field, info in model.model_fields.items():
-            if not _holds_models(info.annotation) and not (
-                issubclass(model, schema.Dataset) and field in inherited
-            ):
+            if field not in inherited and not _held_models(info.annotation):
                 found[prefix + field] = Key(model, field)
     return found
 
@@ -92,20 +108,24 @@ def _marked(test: ast.FunctionDef) -> Iterator[str]:
                 yield from (ast.literal_eval(argument) for argument in node.args)
 
 
-def _holds_models(annotation: Any) -> bool:
-    """Whether a type is a settings model, or a container of nothing but such."""
+def _held_models(annotation: Any) -> list[type[BaseModel]]:
+    """The settings models that a type is, may be, or is a container of."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _holds_models(arguments[0])
+        return _held_models(arguments[0])
     if origin is dict:
-        return _holds_models(arguments[1])
+        return _held_models(arguments[1])
     if origin is tuple:
-        return _holds_models(arguments[0])
+        return _held_models(arguments[0])
     if origin in (typing.Union, types.UnionType):
-        return any(map(_holds_models, arguments))
+        return [model for argument in arguments for model in _held_models(argument)]
+    return [annotation] if _is_model(annotation) else []
+
+
+def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _snake(name: str) -> str:
-    """`MimicCxr` -> `mimic_cxr`."""
+    """`SkinTone` -> `skin_tone`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

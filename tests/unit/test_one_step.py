@@ -317,7 +317,7 @@ def test_swift_searches_the_hard_rate_on_the_balanced_set(
     classifier: Classifier, make_external: Any, make: Any, make_importance: Any, train: Any
 ) -> None:
     """On the full set another rate would be best."""
-    external, importance = make_external(100, 1, correlation=0.2), make_importance(classifier, 1)
+    external, importance = make_external(100, 1, correlation=0.2), make_importance(classifier, 4)
     train(classifier, external.full, steps=12)
     rates, context = (0.1, 0.25, 0.4, 0.6), make(batch_size=128, importance=lambda: importance)
     candidates = [

@@ -21,6 +21,7 @@ Rooms, from top to bottom (a module imports only from its own room and from thos
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,8 +31,12 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import the front door when one of its names is asked for."""
-    if not name.startswith("_"):
+    """Import the front door when one of its names is asked for.
+
+    `from swift_debias import methods` asks here before it looks for the file: a room is none of
+    those names, and the front door costs pandas.
+    """
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is None:
         door = importlib.import_module(f"{__name__}.api")
         if name in door.__all__:
             return getattr(door, name)
