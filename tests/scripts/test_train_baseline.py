@@ -14,6 +14,7 @@ import torch
 from prepared import (
     BACKBONE,
     COMPUTE,
+    NORMALIZATION,
     STILL,
     DataSet,
     assert_weights,
@@ -76,6 +77,7 @@ def train(
         params={
             "backbone": BACKBONE | (backbone or {}),
             "task": {"pretraining": recipe, "augmentation": STILL},
+            "normalization": NORMALIZATION,
             "compute": COMPUTE | {"checkpoint_seconds": 0},
             "seed": SEED,
             "checkpoints": str(folder / "checkpoints"),
