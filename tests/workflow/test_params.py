@@ -66,6 +66,12 @@ experiments:
   cost: {panels: [{task: cxr, backbone: small_resnet, attribute: age, methods: [llft, swift]}]}
 """
 KEPT = ("table1", "table5", "pareto", "cost", *(f"figure{n}" for n in (1, 2, 3, 4, 6, 7, 8)))
+IMPORTANCES = {
+    *("minibatch.full.prediction", "minibatch.full.bias"),
+    *("minibatch.balanced.prediction", "minibatch.balanced.bias"),
+    *("per_sample.full.group0", "per_sample.full.group1"),
+    *("per_sample.balanced.prediction", "per_sample.balanced.bias"),
+}
 READ_IMPORTANCES = {"swift", "bmft", "fairprune"}
 
 
@@ -142,9 +148,23 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def read_config(path: Path) -> dict[str, Any]:
+    """A configuration laid on what it extends; the methods without `like`."""
+    config = read_layers(path)
+    written = config["methods"]
+
+    def resolved(name: str) -> dict[str, Any]:
+        own = dict(written[name])
+        other = own.pop("like", None)
+        below = resolved(other) if other else {}
+        return {key: value for key, value in below.items() if key != "title"} | own
+
+    return config | {"methods": {name: resolved(name) for name in written}}
+
+
+def read_layers(path: Path) -> dict[str, Any]:
     own = yaml.safe_load(path.read_text())
     base = own.pop("extends", None)
-    return merge(read_config(PROJECT / base), own) if base else own
+    return merge(read_layers(PROJECT / base), own) if base else own
 
 
 @pytest.fixture(scope="module", params=["other", "paper"])
@@ -220,7 +240,7 @@ def of(job: Any, *names: str) -> tuple[str, ...]:
 def test_every_cell_is_debiased_and_scored_and_nothing_else(plan: Plan) -> None:
     cells = plan.cells()
     key = ("task", "backbone", "attribute")
-    for rule in ("importance", "evaluate", "score", "intervals"):
+    for rule in ("importance", "predict", "evaluate", "intervals"):
         assert sorted(of(job, *key) for job in plan.jobs[rule]) == list(cells), rule
     methods = {(*cell, m) for cell, names in cells.items() for m in names}
     debiased = {cell for cell in methods if cell[3] != "baseline"}
@@ -380,6 +400,7 @@ def test_importance(plan: Plan) -> None:
         written = plan.config["tasks"][task]
         assert_says(job.params.finetuning, written["finetuning"])
         assert job.params.batch_size == written["pretraining"]["batch_size"]
+        assert set(job.params.wanted) == IMPORTANCES
         assert job.params.groups == len(plan.groups(attribute))
         assert job.params.folds == plan.folds
         assert job.params.seed == plan.config.get("seed", 0)
@@ -411,6 +432,7 @@ def test_debias(plan: Plan) -> None:
         folder = f"{plan.run}/external/{task}/{attribute}"
         assert files(job, "external") == [f"{folder}/fold{f}.parquet" for f in plan.folds]
         needed = variant["algorithm"] in READ_IMPORTANCES
+        needed &= variant.get("mask") != "random"
         folder = f"{plan.run}/importance/{place}"
         expected = [f"{folder}/fold{f}.safetensors" for f in plan.folds] if needed else []
         assert files(job, "importance") == expected
@@ -431,9 +453,9 @@ def test_copy_baseline(plan: Plan) -> None:
 # --- evaluate -------------------------------------------------------------------------------------
 
 
-def test_evaluate_score_and_intervals(plan: Plan) -> None:
+def test_predict_evaluate_and_intervals(plan: Plan) -> None:
     cells = plan.cells()
-    for job in plan.jobs["evaluate"]:
+    for job in plan.jobs["predict"]:
         task, backbone, attribute = cell = of(job, "task", "backbone", "attribute")
         tests = plan.tests(task, attribute)
         assert (job.params.methods, job.params.folds) == (cells[cell], plan.folds)
@@ -448,19 +470,19 @@ def test_evaluate_score_and_intervals(plan: Plan) -> None:
         assert files(job, "skin_tone") == plan.tones(tests)
         assert_says(job.params.attribute, plan.config["attributes"][attribute])
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
-    for rule in ("score", "intervals"):
+    for rule in ("evaluate", "intervals"):
         for job in plan.jobs[rule]:
             task, _, attribute = cell = of(job, "task", "backbone", "attribute")
-            assert job.params.cell == list(cell)
             finetuning = plan.config["tasks"][task]["finetuning"]
             assert job.params.min_group == finetuning.get("min_group", 20)
             assert list(job.input) == [f"{plan.run}/predictions/{'/'.join(cell)}"]
-            if rule == "score":
+            if rule == "evaluate":
                 assert (job.params.methods, job.params.folds) == (cells[cell], plan.folds)
                 assert job.params.groups == plan.groups(attribute)
             else:
                 assert job.params.groups == len(plan.groups(attribute))
                 assert job.params.resamples == 1000
+                assert job.params.baseline == "baseline"
                 assert job.params.seed == plan.config.get("seed", 0)
     [merged] = plan.jobs["merge_metrics"]
     assert list(merged.input) == [f"{plan.run}/metrics/{'/'.join(cell)}.parquet" for cell in cells]
@@ -487,6 +509,7 @@ def test_tables(plan: Plan) -> None:
     [compare] = plan.jobs["compare"]
     tables = {name: plan.blocks(name) for name in plan.views("table")}
     assert plain(compare.params.tables) == tables
+    assert compare.params.baseline == "baseline"
     [costs] = plan.jobs["cost_table"]
     assert list(costs.params.titles.items()) == list(titles(plan, plan.config["methods"]).items())
     assert sorted(costs.input) == sorted([*method_costs(plan, copies=False), *training_costs(plan)])
@@ -548,6 +571,7 @@ def test_figures_name_things_as_the_configuration_does(plan: Plan) -> None:
         assert job.params.synthetic == ("synthetic" in plan.config)
         names, tasks = job.params.names, {block["task"] for block in blocks}
         assert names["titles"] == titles(plan, {m for b in blocks for m in b["methods"]})
+        assert (names["baseline"], names["swift"]) == ("baseline", "swift")
         assert names["groups"] == {b["attribute"]: plan.groups(b["attribute"]) for b in blocks}
         # class 0 first, which is the negative one
         settings = plan.config["tasks"]
@@ -749,7 +773,7 @@ def test_memory_and_time_grow_with_the_input_and_with_every_attempt(
     passes = {
         "training_passes": images * epochs,
         "importance_passes": 10 * images,
-        "evaluation_passes": 2 * images,
+        "prediction_passes": 2 * images,
     }
     for name, expected in passes.items():
         assert plan.names[name](wildcards, given) == pytest.approx(expected), name
