@@ -182,7 +182,7 @@ def test_importances_of_a_layer(
     written = write_importances(tmp_path, 0, seed=3)
     layers = pd.DataFrame({"layer": ["extractor.a", "extractor.b", "extractor.c", "head.1"]})
     inputs = {
-        "importances": [f"importance/{PLACE}/fold0.safetensors"],
+        "importance": [f"importance/{PLACE}/fold0.safetensors"],
         "summaries": [write_parquet(tmp_path / "summary.parquet", layers)],
     }
     variants = {"swift": SWIFT}
