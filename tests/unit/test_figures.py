@@ -1,4 +1,4 @@
-"""figures.py and its drawings: numbers against an independent recomputation, and the look of them.
+"""The drawings: numbers against an independent recomputation, and the look of them.
 
 Every drawing is laid out once on a mock run; then nothing may overlap, be cut off or be too small
 to read.

@@ -37,7 +37,7 @@ duplicates: {radius: 7, keep: first}
 compute: {threads: 2, checkpoint_seconds: 5}
 tasks:
   skin:
-    images: {size: 40}
+    images: {size: 40, mean: [0.5, 0.4, 0.3], std: [0.3, 0.2, 0.25]}
     augmentation: {flips: true, transpose: false}
     pretraining: {epochs: 22, batch_size: 64}
     finetuning: {epochs_percent: 27, min_cell: 3, min_group: 21, lr_head: 0.1, eodds: signed_mean}
@@ -265,6 +265,13 @@ def test_no_two_jobs_write_the_same_file(plan: Plan) -> None:
 # --- prepare --------------------------------------------------------------------------------------
 
 
+def normalization(plan: Plan, task: str) -> dict[str, list[float]]:
+    """What the task's networks were trained with; ImageNet's where the YAML does not say."""
+    default = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    images = plan.config["tasks"][task].get("images", {})
+    return {key: images.get(key, value) for key, value in default.items()}
+
+
 def task_of(plan: Plan, dataset: str) -> str:
     [name] = [
         name
@@ -294,7 +301,11 @@ def test_data_sets(plan: Plan) -> None:
     for job in plan.jobs["cache_images"]:
         [name] = of(job, "dataset")
         assert job.params.root == plan.config["datasets"][name]["root"]
-        assert_says(job.params.images, plan.config["tasks"][task_of(plan, name)]["images"])
+        written = dict(plan.config["tasks"][task_of(plan, name)]["images"])
+        for key in ("mean", "std"):  # pixels are cached as they are, and normalized when drawn
+            written.pop(key, None)
+            assert key not in job.params.images
+        assert_says(job.params.images, written)
         assert str(job.input.manifest) == f"{plan.run}/manifests/{name}.parquet"
     measured = []
     for job in plan.jobs["annotate_skin_tone"]:
@@ -380,6 +391,7 @@ def test_train_baseline(plan: Plan) -> None:
         assert_says(job.params.task, slices)
         assert set(job.params.task) == set(slices)
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
+        assert job.params.normalization == normalization(plan, task)
         assert_says(job.params.compute, plan.config["compute"])
         assert job.params.seed == plan.config.get("seed", 0)
         assert files(job, "cohort") == [f"{plan.run}/cohorts/{task}.parquet"]
@@ -405,6 +417,7 @@ def test_importance(plan: Plan) -> None:
         assert job.params.folds == plan.folds
         assert job.params.seed == plan.config.get("seed", 0)
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
+        assert job.params.normalization == normalization(plan, task)
         assert files(job, "models") == baselines(plan, task, backbone)
         folder = f"{plan.run}/external/{task}/{attribute}"
         assert files(job, "external") == [f"{folder}/fold{f}.parquet" for f in plan.folds]
@@ -422,6 +435,7 @@ def test_debias(plan: Plan) -> None:
         defaults = {"external_fraction": 1.0, "epochs_percent": None}
         assert plain(job.params.method) == defaults | variant  # and nothing of another one's
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
+        assert job.params.normalization == normalization(plan, task)
         assert_says(job.params.compute, plan.config["compute"])
         assert job.params.groups == len(plan.groups(attribute))
         assert job.params.folds == plan.folds
@@ -470,6 +484,7 @@ def test_predict_evaluate_and_intervals(plan: Plan) -> None:
         assert files(job, "skin_tone") == plan.tones(tests)
         assert_says(job.params.attribute, plan.config["attributes"][attribute])
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
+        assert job.params.normalization == normalization(plan, task)
     for rule in ("evaluate", "intervals"):
         for job in plan.jobs[rule]:
             task, _, attribute = cell = of(job, "task", "backbone", "attribute")
@@ -661,6 +676,7 @@ def test_figure_arrays(plan: Plan) -> None:
         assert params.fold == 0
         assert params.groups == len(plan.groups(first["attribute"]))
         assert_says(params.backbone, plan.config["backbones"][first["backbone"]])
+        assert params.normalization == normalization(plan, first["task"])
         place = f"{first['task']}/{first['backbone']}/{first['attribute']}"
         read = {need: files(job, need) for need, _ in job.input.items()}
         if params.plot in ("bias", "cam"):
@@ -672,9 +688,12 @@ def test_figure_arrays(plan: Plan) -> None:
             continue
         cells = [(b["task"], b["backbone"], b["attribute"]) for b in blocks]
         numbers = plan.folds
+        expected = {"importances"}
         if params.plot == "importance":
-            cells, numbers = cells[:1], [0]
-        assert read["importances"] == [
+            cells, numbers, expected = cells[:1], [0], {"importance", "summaries"}
+            assert read["summaries"] == summaries(plan, cells)[:1]
+        assert set(read) == expected
+        assert read[min(expected)] == [
             f"{plan.run}/importance/{'/'.join(cell)}/fold{f}.safetensors"
             for cell in cells
             for f in numbers
