@@ -78,11 +78,10 @@ def write_cell(folder: Path, groups: Sequence[int] = (0, 1)) -> Cell:
         sets.append(write_data_set(folder, name, {"label": rows.loc[mine, "label"].to_numpy()}))
         rows.loc[mine, "image_id"] = sets[-1].frame["image_id"].to_numpy()
     rows["balanced"] = False
-    if len(groups) == 2:
-        for _, part in rows.groupby(["fold", "label"]):
-            size = part["attribute"].value_counts().min()
-            for group in groups:
-                rows.loc[part.index[part.attribute == group][:size], "balanced"] = True
+    for _, part in rows.groupby(["fold", "label"]):
+        size = part["attribute"].value_counts().min()
+        for group in groups:
+            rows.loc[part.index[part.attribute == group][:size], "balanced"] = True
     types = {"label": "int8", "attribute": "int16"}
     external = [
         part.drop(columns="fold").astype(types).reset_index(drop=True)

@@ -28,15 +28,16 @@ def draw_predictions(seed: int) -> pd.DataFrame:
         score = 1 / (1 + np.exp(-(label - 0.5 + 0.4 * group + rng.normal(size=len(group)))))
         ids = [f"{dataset}{place:02d}" for place in range(len(group))]
         frames.append(
-            pd.DataFrame({"dataset": dataset, "image_id": ids, "label": label, "attribute": group})
+            pd.DataFrame({"dataset": dataset, "image_id": ids, "label": label, "group": group})
         )
+        frames[-1].insert(2, "patient_id", [None] * len(group))
         frames[-1]["score"] = score.astype("float32")
-    types = {"label": "int8", "attribute": "int16"}
+    types = {"label": "int8", "group": "int16"}
     return pd.concat(frames, ignore_index=True).astype(types)
 
 
 def write_predictions(folder: Path) -> dict[tuple[str, int], pd.DataFrame]:
-    """The folder that rule evaluate writes; (method, fold) -> predictions."""
+    """The folder that rule predict writes; (method, fold) -> predictions."""
     found = {}
     for seed, key in enumerate(itertools.product(METHODS, FOLDS)):
         found[key] = draw_predictions(seed)
@@ -46,8 +47,8 @@ def write_predictions(folder: Path) -> dict[tuple[str, int], pd.DataFrame]:
 
 def known(predictions: pd.DataFrame, dataset: str, group: int | None = None) -> pd.DataFrame:
     """The rows of a test set that count, or those of one group."""
-    rows = predictions[(predictions.dataset == dataset) & (predictions.attribute >= 0)]
-    return rows if group is None else rows[rows.attribute == group]
+    rows = predictions[(predictions.dataset == dataset) & (predictions.group >= 0)]
+    return rows if group is None else rows[rows.group == group]
 
 
 def auc(rows: pd.DataFrame) -> float:

@@ -32,6 +32,7 @@ RECIPE = {
     "batch_size": 64,
     "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.1},
 }
+READ = ("minibatch.full.prediction",)  # what the algorithm `spy` reads
 FINETUNING = {"epochs_percent": 15, "lr_extractor": 0.02, "lr_head": 0.3}
 
 
@@ -59,6 +60,7 @@ def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[...,
                 "method": method,
                 "backbone": BACKBONE,
                 "task": task | params.pop("task", {}),
+                "normalization": NORMALIZATION,
                 "groups": 2,
                 "folds": FOLDS,
                 "compute": COMPUTE,
@@ -78,6 +80,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """What an algorithm `spy` gets, call by call; it changes nothing but draws as it is told."""
     from swift_debias import methods
     from swift_debias.config.base import Model
+    from swift_debias.methods import base
 
     class Settings(Model):
         strength: float = 0.0
@@ -95,8 +98,9 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         context.history.append({"stage": "spy", "strength": settings.strength})
         return classifier
 
-    spy = SimpleNamespace(Settings=Settings, debias=debias)
-    monkeypatch.setattr(methods, "load", {"spy": spy}.__getitem__)
+    spy = SimpleNamespace(Settings=Settings, IMPORTANCES=READ, debias=debias)
+    for module in (methods, base):
+        monkeypatch.setattr(module, "load", {"spy": spy}.__getitem__)
     return calls
 
 
@@ -211,6 +215,7 @@ def test_a_part_of_the_external_set_has_its_own_importances(
         inputs = full.draw(torch.arange(len(full)))
         logits = network(inputs)
         loss = prediction_loss(logits, full.labels)
+        assert tuple(call.importance) == READ
         assert_weights(
             call.importance["minibatch.full.prediction"], squared_gradients(loss, network)
         )

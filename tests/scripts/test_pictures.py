@@ -68,7 +68,7 @@ def shown(tmp_path: Path) -> tuple[DataSet, pd.DataFrame]:
     """20 images of a test set, and one model's predictions of them, of fold 1."""
     one = write_data_set(tmp_path, "ddi", {"label": [0, 1] * 10})
     rows = one.frame[["image_id", "label"]].assign(dataset="ddi")
-    rows["attribute"] = np.arange(20) // 2 % 2
+    rows["group"] = np.arange(20) // 2 % 2
     rows["score"] = np.random.default_rng(0).permutation(20) / 20
     other = rows.assign(dataset="atlas", image_id="foreign", score=0.5)
     for method, fold in itertools.product(("swift", "baseline"), (0, 1)):
@@ -90,14 +90,14 @@ def test_example_images_lie_at_the_quantiles(
     found = arrays(run, tmp_path, input=inputs, plot="bias", options=options)
     expected = []
     for label, group in ((1, 0), (1, 1), (0, 0), (0, 1)):
-        cell = rows[(rows.label == label) & (rows.attribute == group)].sort_values("score")
+        cell = rows[(rows.label == label) & (rows.group == group)].sort_values("score")
         assert len(cell) == 5
         places = [0, 4] if options else [0, 2, 4]  # of 0.1, 0.5 and 0.9
         expected.append(cell.iloc[places])
     expected = pd.concat(expected)
     assert found["image_id"].tolist() == expected["image_id"].tolist()
     assert found["score"].tolist() == expected["score"].tolist()
-    assert found["group"].tolist() == expected["attribute"].tolist()
+    assert found["group"].tolist() == expected["group"].tolist()
     assert (found["images"] == one.images[expected.index]).all()
 
 
@@ -182,7 +182,7 @@ def test_importances_of_a_layer(
     written = write_importances(tmp_path, 0, seed=3)
     layers = pd.DataFrame({"layer": ["extractor.a", "extractor.b", "extractor.c", "head.1"]})
     inputs = {
-        "importances": [f"importance/{PLACE}/fold0.safetensors"],
+        "importance": [f"importance/{PLACE}/fold0.safetensors"],
         "summaries": [write_parquet(tmp_path / "summary.parquet", layers)],
     }
     variants = {"swift": SWIFT}
@@ -235,6 +235,8 @@ def draw(
         "groups": {"tone": ["light", "middle", "dark"]},
         "classes": {"skin": ["melanoma", "benign"]},
         "epochs": {"skin": [200, 25]},
+        "baseline": "baseline",
+        "swift": "swift",
     }
     given = {"blocks": [BLOCK], "options": {}, "variants": {}, "names": names, "synthetic": True}
     said = run(
@@ -256,7 +258,7 @@ def test_a_figure_of_metrics(run: Callable[..., str], tmp_path: Path) -> None:
     halves = [metrics.iloc[::2], metrics.iloc[1::2]]
     paths = [write_parquet(tmp_path / f"{i}.parquet", half) for i, half in enumerate(halves)]
     block = {**BLOCK, "datasets": ["ddi"], "metrics": ["auc", "eodds"]}
-    job = {"plot": "pareto", "module": "figure_metrics", "blocks": [block]}
+    job = {"plot": "pareto", "blocks": [block]}
     found = draw(run, tmp_path, {"metrics": paths}, **job)
     assert set(found["method"]) == set(METHODS)
     for row in found.itertuples():
@@ -267,7 +269,7 @@ def test_a_figure_of_metrics(run: Callable[..., str], tmp_path: Path) -> None:
 def test_a_figure_of_costs(run: Callable[..., str], tmp_path: Path) -> None:
     costs = list(write_costs(tmp_path).values())
     block = {**BLOCK, "methods": ["swift", "llft"]}
-    job = {"plot": "cost", "module": "figure_metrics", "blocks": [block]}
+    job = {"plot": "cost", "blocks": [block]}
     found = draw(run, tmp_path, {"costs": costs}, **job)
     seconds = found[found["metric"] == "seconds"].set_index("method")["mean"]
     assert (seconds["swift"], seconds["llft"]) == (30.5, 10.5)
@@ -278,7 +280,7 @@ def test_a_figure_of_predictions_reads_its_methods_only(
 ) -> None:
     predictions = write_predictions(tmp_path / f"predictions/{PLACE}")
     block = {**BLOCK, "methods": ["llft", "baseline"], "datasets": ["ddi"]}
-    job = {"plot": "thresholds", "module": "figure_metrics", "blocks": [block]}
+    job = {"plot": "thresholds", "blocks": [block]}
     found = draw(run, tmp_path, {"predictions": [f"predictions/{PLACE}"]}, **job)
     assert set(found["method"]) == {"llft", "baseline"}
     half = found[np.isclose(found["threshold"], 0.5)]
@@ -310,7 +312,7 @@ def test_a_figure_of_images_names_the_classes(
     np.savez(tmp_path / "arrays.npz", **shown)
     inputs = {"predictions": [f"predictions/{PLACE}"], "arrays": ["arrays.npz"]}
     block = {**BLOCK, "methods": ["swift"], "datasets": ["atlas"]}
-    job = {"plot": "bias", "module": "figure_images", "blocks": [block]}
+    job = {"plot": "bias", "blocks": [block]}
     found = draw(run, tmp_path, inputs, **job)
     [drawing] = drawn
     rows = {axes.get_ylabel(): axes.get_subplotspec().rowspan.start for axes in drawing.figure.axes}
@@ -371,7 +373,7 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
         Image.new("RGB", (7, 5), "red" if name == "b" else "blue").save(path)
     for name, text in {"table1": "Table one", "verdict": "The verdict", "cost": "Costs"}.items():
         (tmp_path / f"{name}.html").write_text(f"<html><body><p>{text} here</p></body></html>")
-    stage = tmp_path / "results/mine/benchmarks/score/a.tsv"
+    stage = tmp_path / "results/mine/benchmarks/evaluate/a.tsv"
     stage.parent.mkdir(parents=True)
     stage.write_text("s\tmax_rss\n3.5\t100\n")
     (tmp_path / "requirements.txt").write_text("numpy==0.1\n")
@@ -382,7 +384,7 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
             "check": write_json(tmp_path / "data_check.json", {"datasets": [checked]}),
             "manifests": [manifest.manifest],
             "manifest_logs": [write_json(tmp_path / "manifests/ddi.log.json", log)],
-            "cohort_logs": [write_json(tmp_path / "cohorts/skin.log.json", {"groups": 77})],
+            "cohort_logs": [write_json(tmp_path / "cohorts/skin.log.json", {"clusters": 77})],
             "external": [write_parquet(tmp_path / "external/skin/tone/fold4.parquet", external)],
             "tables": [tmp_path / "table1.html"],
             "figures": [tmp_path / "figures/b.png", tmp_path / "figures/a.png"],
@@ -421,7 +423,7 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
     assert table_text(html, "External sets")[-1] == ["Skin lesions", "Tone", "4", "5", "4", "1"]
     assert table_text(html, "Rows of the sources")[-1] == ["DDI", "no image", "4", "x"]
     pool = table_text(html, "Duplicates and test images in the pool")[-1]
-    assert pool == ["Skin lesions", "groups", "", "77"]
+    assert pool == ["Skin lesions", "clusters", "", "77"]
     tests = table_text(html, "Over folds: paired differences")[-1]
     assert tests[5:10] == ["SWiFT", "LLFT", "3", "0.250", "+0.100 to +0.400"]
     bootstrap = table_text(html, "Over test images: bootstrap")
@@ -437,5 +439,5 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
     for (name, data, title, caption), expected in zip(figures, ("b", "a"), strict=True):
         assert name == title == caption == expected
         assert base64.b64decode(data) == (tmp_path / f"figures/{name}.png").read_bytes()
-    assert ["score", "1", "3.5", "3.5", "100"] in table_text(html, "Stages of the workflow")
+    assert ["evaluate", "1", "3.5", "3.5", "100"] in table_text(html, "Stages of the workflow")
     assert ">0.1<" in html  # what is pinned, beside what is there

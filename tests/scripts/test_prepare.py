@@ -283,7 +283,7 @@ def test_find_duplicates(run: Callable[..., str], tmp_path: Path) -> None:
         cohort = pd.read_parquet(tmp_path / "cohorts/skin.parquet")
         names = cohort["dataset"] + "/" + cohort["image_id"]
         log = json.loads((tmp_path / "cohorts/skin.log.json").read_text())
-        return dict(zip(names, cohort["group"], strict=True)), log
+        return dict(zip(names, cohort["cluster"], strict=True)), log
 
     # old/k has the bytes of a test image; i is in both; l and o are a listed pair
     kept, log = search({}, True)
@@ -310,7 +310,7 @@ def cohort(tmp_path: Path) -> pd.DataFrame:
     rows["dataset"] = np.where(rows.pop("number") < 2, "north", "south")
     rows = rows.sample(frac=1, random_state=5, ignore_index=True).astype({"label": "int8"})
     rows["image_id"] = [f"{row:02d}" for row in range(len(rows))]
-    rows["group"] = rows["dataset"] + "/" + rows["image_id"]
+    rows["cluster"] = rows["dataset"] + "/" + rows["image_id"]
     north = rows["dataset"] == "north"
     measured = rows.loc[north, ["image_id", "fitzpatrick"]].sample(frac=1, random_state=6)
     write_parquet(tmp_path / "skin_tone/north.parquet", measured.assign(ita=0.0))
@@ -393,13 +393,24 @@ def test_make_external(run: Callable[..., str], tmp_path: Path, cohort: pd.DataF
 
 
 @pytest.mark.key("attribute.column")
-def test_make_external_of_three_groups_balances_nothing(
+def test_make_external_of_three_groups_balances_those_that_are_large_enough(
     run: Callable[..., str], tmp_path: Path, cohort: pd.DataFrame
 ) -> None:
-    for fold, external in enumerate(externals(run, tmp_path, cohort, AGE, min_cell=99)):
-        ages = cohort["age"].iloc[fold::2]  # a value on a cut is in the upper group
-        assert external["attribute"].tolist() == [int(a >= 40) + int(a >= 60) for a in ages]
-        assert not external["balanced"].any()
+    counts = set()
+    for min_cell in (1, 2, 3, 99):
+        for fold, external in enumerate(externals(run, tmp_path, cohort, AGE, min_cell=min_cell)):
+            ages = cohort["age"].iloc[fold::2]  # a value on a cut is in the upper group
+            assert external["attribute"].tolist() == [int(a >= 40) + int(a >= 60) for a in ages]
+            cells = external.groupby(["label", "attribute"]).size()
+            large = [g for g in range(3) if min(cells[y, g] for y in (0, 1)) >= min_cell]
+            counts.add(len(large))
+            balanced = external[external.balanced].groupby(["label", "attribute"]).size()
+            assert balanced.to_dict() == (
+                {(y, g): min(cells[y, other] for other in large) for y in (0, 1) for g in large}
+                if len(large) > 1
+                else {}
+            )
+    assert counts == {0, 1, 2, 3}
 
 
 # --- how many -------------------------------------------------------------------------------------

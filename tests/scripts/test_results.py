@@ -33,16 +33,15 @@ PLACE = "predictions/skin/net/tone"
 
 
 @pytest.mark.parametrize("min_group", [8, 9])
-def test_score(run: Callable[..., str], tmp_path: Path, min_group: int) -> None:
+def test_evaluate(run: Callable[..., str], tmp_path: Path, min_group: int) -> None:
     written = write_predictions(tmp_path / PLACE)
     methods, folds = ["llft", "swift"], [2, 0]
     predictions = {key: written[key] for key in itertools.product(methods, folds)}
     run(
-        "score.py",
+        "evaluate.py",
         input=[PLACE],
         output=["metrics/skin.parquet"],
         params={
-            "cell": [*CELL.values()],
             "methods": methods,
             "folds": folds,
             "groups": ["a", "b", "c"],
@@ -83,7 +82,7 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / PLACE)
 
     def measure(**params: Any) -> pd.DataFrame:
-        given = {"cell": [*CELL.values()], "groups": 3, "min_group": 12, "resamples": 60, "seed": 1}
+        given = {"groups": 3, "min_group": 12, "resamples": 60, "seed": 1, "baseline": "baseline"}
         run(
             "intervals.py",
             input=[PLACE],
@@ -118,6 +117,11 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
     assert found.equals(measure())
     other = measure(seed=2)
     assert (other["value"] == found["value"]).all() and (other["low"] != found["low"]).any()
+    to_another = measure(baseline="llft").set_index(["dataset", "method", "metric"])
+    values = rows["value"]
+    assert to_another.loc["ddi", "swift", "auc"]["difference"] == pytest.approx(
+        values["ddi", "swift", "auc"] - values["ddi", "llft", "auc"]
+    )
     all_groups = measure(min_group=8).set_index(["dataset", "method", "metric"])["value"]
     smallest = [
         min(auc(known(predictions["swift", fold], "ddi", group)) for group in range(3))
@@ -126,14 +130,15 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
     assert all_groups["ddi", "swift", "auc_min"] == pytest.approx(np.mean(smallest))
 
 
-def test_compare(run: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("baseline", ["baseline", "llft"])
+def test_compare(run: Callable[..., str], tmp_path: Path, baseline: str) -> None:
     metrics = draw_metrics()
     one = {**BLOCK, "metrics": ["spd"], "datasets": ["ddi"]}
     run(
         "compare.py",
         input={"metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)]},
         output=["statistics.parquet"],
-        params={"tables": {"table2": [BLOCK], "table1": [one]}},
+        params={"tables": {"table2": [BLOCK], "table1": [one]}, "baseline": baseline},
     )
     found = pd.read_parquet(tmp_path / "statistics.parquet")
     assert found["table"].drop_duplicates().tolist() == ["table2", "table1"]
@@ -143,9 +148,9 @@ def test_compare(run: Callable[..., str], tmp_path: Path) -> None:
         own = value_of(metrics, method=row.method, **place)
         means = {m: value_of(metrics, method=m, **place).mean() for m in METHODS}
         if row.against == "baseline":
-            assert row.other == "baseline"
+            assert row.other == baseline
         else:
-            assert row.other not in ("baseline", row.method)
+            assert row.other not in (baseline, row.method)
         other = value_of(metrics, method=row.other, **place)
         test = stats.ttest_rel(own, other)
         assert row.difference == pytest.approx(means[row.method] - means[row.other])
@@ -227,7 +232,7 @@ def test_cost_table(run: Callable[..., str], tmp_path: Path) -> None:
 def test_summary(run: Callable[..., str], tmp_path: Path) -> None:
     for number in (2, 1):
         (tmp_path / f"table{number}.txt").write_text(f"This is table {number}.\n", encoding="utf-8")
-    for place, seconds in {"score/a": 3.0, "score/b": 4.5, "report": 20.0}.items():
+    for place, seconds in {"evaluate/a": 3.0, "evaluate/b": 4.5, "report": 20.0}.items():
         path = tmp_path / f"results/mine/benchmarks/{place}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\tmax_rss\n{seconds}\t100\n")
@@ -245,7 +250,7 @@ def test_summary(run: Callable[..., str], tmp_path: Path) -> None:
     stages = [line.split("|")[1:5] for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line] for line in stages]
     assert ["report", "1", "20.0", "20.0"] in cells
-    assert ["score", "2", "7.5", "4.5"] in cells
+    assert ["evaluate", "2", "7.5", "4.5"] in cells
     assert text.endswith("Tables in four formats: results/mine/tables/\n")
 
 

@@ -77,6 +77,7 @@ def train(
         params={
             "backbone": BACKBONE | (backbone or {}),
             "task": {"pretraining": recipe, "augmentation": STILL},
+            "normalization": NORMALIZATION,
             "compute": COMPUTE | {"checkpoint_seconds": 0},
             "normalization": NORMALIZATION,
             "seed": SEED,

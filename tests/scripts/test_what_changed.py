@@ -1,4 +1,4 @@
-"""run/what_changed.py: how reasons are put into words; what is planned is tested on real reruns."""
+"""what-changed: how reasons are put into words; what is planned is tested on real reruns."""
 
 from __future__ import annotations
 
@@ -13,44 +13,39 @@ from swift_debias import cli
 from swift_debias.run import what_changed
 
 
-@pytest.fixture(scope="module")
-def script() -> dict[str, Any]:
-    return vars(what_changed)
-
-
-def test_values_are_told_by_their_key(script: dict[str, Any]) -> None:
+def test_values_are_told_by_their_key() -> None:
     old = {"lr": 1, "gone": [1], "deep": {"a": 1, "same": 0}}
     new = {"lr": 2, "deep": {"a": "x" * 90, "same": 0}, "more": None}
-    assert list(script["differences"]("task", old, new)) == [
+    assert list(what_changed.differences("task", old, new)) == [
         "task.lr: 1 -> 2",
         "task.gone: [1] -> taken out",
         "task.deep.a: 1 -> '" + "x" * 56 + "...",
         "task.more: new, None",
     ]
-    assert list(script["differences"]("seed", 0, 0)) == []
-    assert list(script["differences"]("seed", {"a": 1}, 3)) == ["seed: {'a': 1} -> 3"]
-    assert script["literal"]("{'a': (1, 2)}") == {"a": (1, 2)}
-    assert script["literal"]("f(x)") == "f(x)"
+    assert list(what_changed.differences("seed", 0, 0)) == []
+    assert list(what_changed.differences("seed", {"a": 1}, 3)) == ["seed: {'a': 1} -> 3"]
+    assert what_changed.literal("{'a': (1, 2)}") == {"a": (1, 2)}
+    assert what_changed.literal("f(x)") == "f(x)"
 
 
-def test_params_are_paired_with_what_they_were(script: dict[str, Any]) -> None:
+def test_params_are_paired_with_what_they_were() -> None:
     """Snakemake gives the old values without names: the likeliest of the same type is taken."""
     old = {"3", "{'epochs': 22, 'lr': 0.1}", "'abc'", "[1]"}
     new = {"{'epochs': 23, 'lr': 0.1}": "task", "4": "seed", "'abd'": "code"}
-    assert list(script["changed_params"](old, set(new), new)) == [
+    assert list(what_changed.changed_params(old, set(new), new)) == [
         "the code that it runs has changed",
         "seed: 3 -> 4",
         "task.epochs: 22 -> 23",
         "no longer used: [1]",
     ]
-    assert list(script["changed_params"](set(), {"7"}, {"7": "folds"})) == ["folds is new"]
-    assert list(script["changed_params"]({"1"}, {"2"}, {})) == ["param: 1 -> 2"]
+    assert list(what_changed.changed_params(set(), {"7"}, {"7": "folds"})) == ["folds is new"]
+    assert list(what_changed.changed_params({"1"}, {"2"}, {})) == ["param: 1 -> 2"]
 
 
-def test_long_lists_are_cut(script: dict[str, Any]) -> None:
-    assert script["listed"](["b", "a"]) == "a, b"
+def test_long_lists_are_cut() -> None:
+    assert what_changed.listed(["b", "a"]) == "a, b"
     many = [f"f{place}" for place in range(10)]
-    assert script["listed"](many) == "f0, f1, f2, f3, f4, f5, f6, f7 and 2 more"
+    assert what_changed.listed(many) == "f0, f1, f2, f3, f4, f5, f6, f7 and 2 more"
 
 
 def reason(**changes: Any) -> SimpleNamespace:
@@ -59,11 +54,11 @@ def reason(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**none | empty | changes)
 
 
-def test_reasons_in_plain_words(script: dict[str, Any]) -> None:
+def test_reasons_in_plain_words() -> None:
     job = SimpleNamespace(params={"seed": 4})
 
     def told(**changes: Any) -> list[str]:
-        return list(script["reasons"](reason(**changes), job))
+        return list(what_changed.reasons(reason(**changes), job))
 
     assert told() == []
     assert told(forced=True, missing_output=["x"]) == ["asked for", "not made yet"]
@@ -77,7 +72,7 @@ def test_reasons_in_plain_words(script: dict[str, Any]) -> None:
     assert told(params_changed=change) == ["seed: 3 -> 4"]
 
 
-def test_the_plan_is_told_by_rule(script: dict[str, Any]) -> None:
+def test_the_plan_is_told_by_rule() -> None:
     def jobs(rule: str, *reasons: list[str]) -> list[dict[str, Any]]:
         return [{"rule": rule, "wildcards": {}, "reasons": one} for one in reasons]
 
@@ -88,7 +83,7 @@ def test_the_plan_is_told_by_rule(script: dict[str, Any]) -> None:
         *jobs("debias", [str(number) for number in range(10)]),
         *jobs("all", []),
     ]
-    text = script["told"](plan)
+    text = what_changed.told(plan)
     assert text.splitlines()[:6] == [
         "7 jobs would run: 3 for a reason of their own, 4 because they read what those write.",
         "",
@@ -101,7 +96,7 @@ def test_the_plan_is_told_by_rule(script: dict[str, Any]) -> None:
     assert text.endswith(
         "debias: 1 job\n" + "".join(f"    {n}\n" for n in range(8)) + "    and 2 more\n"
     )
-    assert script["told"](jobs("all", [])).startswith("Nothing would run")
+    assert what_changed.told(jobs("all", [])).startswith("Nothing would run")
 
 
 @pytest.mark.parametrize("arguments", [["--profile", "p"], ["--configfile", "mine.yaml"]], ids=str)
@@ -120,8 +115,8 @@ def test_the_profiles_configuration_is_taken_unless_another_is_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p").mkdir()
     (tmp_path / "p/config.yaml").write_text("configfile: [theirs.yaml]\n")
-    for name in ("mine.yaml", "theirs.yaml"):
-        (tmp_path / name).write_text("run: x\n")
+    for one in ("mine.yaml", "theirs.yaml"):
+        (tmp_path / one).write_text("run: mine\n")
     monkeypatch.setattr(what_changed, "planned", planned)
     name = "mine.yaml" if "mine.yaml" in arguments else "theirs.yaml"
     for more in ([], ["--json"]):
@@ -132,3 +127,24 @@ def test_the_profiles_configuration_is_taken_unless_another_is_named(
         else:
             assert said.startswith("1 jobs would run: 1 for a reason of their own")
     assert asked == [([tmp_path / name], set())] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mistake"),
+    [
+        (["--profile", "p"], "no profile p: p/config.yaml is not there"),
+        (["--configfile", "mine.yaml"], "no file mine.yaml"),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_not_there_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    mistake: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(what_changed, "planned", lambda *_: pytest.fail("there is nothing to plan"))
+    assert cli.main(["what-changed", *arguments]) == 2
+    assert mistake in capsys.readouterr().err

@@ -1,9 +1,10 @@
-"""external.py: the pair of groups, fractions and balance by counting; importances by a loop."""
+"""External sets: the pair of groups, fractions and balance by counting; importances by a loop."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from swift_debias.config.schema import Finetuning
-from swift_debias.data.normalization import IMAGENET
 from swift_debias.errors import UserError
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning.samples import ExternalSet, Samples
@@ -51,19 +51,33 @@ def group_rows(group: int, auc: float, n: int = 20) -> list[tuple[int, int, int]
     return positives + [(0, group, 100)] * (n - half)
 
 
-def logits_of(samples: Samples) -> Tensor:
-    return Red()(samples.draw(torch.arange(len(samples))))
-
-
 # --- which two of many groups ---------------------------------------------------------------------
+
+
+def pair_of(samples: Samples, groups: int, min_group: int) -> tuple[int, int]:
+    """The groups that are compared, by the scores of `Red`, as the log says."""
+    said: list[str] = []
+    external_set(
+        Red(),
+        samples,
+        np.zeros(len(samples), bool),
+        groups=groups,
+        fraction=1,
+        finetuning=Finetuning(min_cell=1, min_group=min_group),
+        seed=3,
+        info=said.append,
+    )
+    [found] = re.findall(r"the highest and the lowest AUC: \((\d), (\d)\)", said[0])
+    return int(found[0]), int(found[1])
 
 
 @pytest.mark.parametrize("aucs", [*itertools.permutations([0.9, 0.7, 0.4])])
 def test_the_pair_has_the_highest_and_the_lowest_auc(aucs: tuple[float, ...]) -> None:
     samples = planted([row for group, auc in enumerate(aucs) for row in group_rows(group, auc)])
-    pair = best_and_worst_group(logits_of(samples), samples, 3, min_group=20)
     expected = sorted((aucs.index(0.9), aucs.index(0.4)))
-    assert pair == tuple(expected)
+    assert pair_of(samples, 3, min_group=20) == tuple(expected)
+    counts = dict.fromkeys(range(3), 20)
+    assert best_and_worst_group(dict(enumerate(aucs)), counts, 20) == tuple(expected)
 
 
 def test_small_groups_and_groups_of_one_class_take_no_part() -> None:
@@ -71,13 +85,12 @@ def test_small_groups_and_groups_of_one_class_take_no_part() -> None:
     rows += [(1, 4, 200)] * 30  # one class: no AUC
     rows += [(1, -1, 0), (0, -1, 255)] * 20  # of unknown group, and worse than all
     samples = planted(rows)
-    logits = logits_of(samples)
     for min_group, expected in ((17, (1, 3)), (18, (1, 3)), (19, (0, 3)), (20, (0, 3))):
-        assert best_and_worst_group(logits, samples, 5, min_group) == expected, min_group
+        assert pair_of(samples, 5, min_group) == expected, min_group
     with pytest.raises(UserError, match=r"fewer than two of the 5 groups .* at least 21 ext"):
-        best_and_worst_group(logits, samples, 5, 21)
+        pair_of(samples, 5, 21)
     with pytest.raises(UserError, match=r"lower finetuning\.min_group or merge groups"):
-        best_and_worst_group(logits, samples, 1, 20)
+        best_and_worst_group({0: 0.7, 1: float("nan")}, {0: 20, 1: 30}, 20)
 
 
 def many(
@@ -86,7 +99,7 @@ def many(
     rows = [row for group, auc in enumerate(aucs) for row in group_rows(group, auc, 20 + 2 * group)]
     rows = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
     rows += [(1, -1, 3), (0, -1, 4)]
-    samples, said = planted(rows), []
+    samples, said = planted(rows), list[str]()
     external = external_set(
         Red(),
         samples,
@@ -97,7 +110,7 @@ def many(
         seed=3,
         info=said.append,
     )
-    return external, samples, said
+    return external, samples, "\n".join(said).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +213,9 @@ def test_a_fraction_of_the_pair_of_many_groups() -> None:
 
 def test_read_external_gives_the_rows_of_the_file(tmp_path: Path) -> None:
     from swift_debias.data.image_cache import CachedImages
+    from swift_debias.data.normalization import Normalization
 
+    mean, std = (0.5, 0.4, 0.3), (0.3, 0.2, 0.25)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 3, 3), dtype=np.uint8)
     ids = [f"i{row}" for row in range(5)]
     pairs = []
@@ -222,10 +237,12 @@ def test_read_external_gives_the_rows_of_the_file(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     for resident in ("on", "off"):
         samples, balanced = read_external(
-            tmp_path / "fold0.parquet", CachedImages(pairs), cpu, resident, IMAGENET
+            tmp_path / "fold0.parquet", CachedImages(pairs), cpu, resident, Normalization(mean, std)
         )
         found = samples.pixels(torch.arange(3)).permute(0, 2, 3, 1).numpy()
         assert (found == pixels[[4, 1, 2]]).all()
+        drawn = samples.draw(torch.arange(3)).permute(0, 2, 3, 1)
+        np.testing.assert_allclose(drawn, (pixels[[4, 1, 2]] / 255 - mean) / std, atol=1e-5)
         assert isinstance(samples.source, Tensor) == (resident == "on")
         assert samples.labels.tolist() == [1, 0, 1]
         assert samples.attributes.tolist() == [0, 1, 1]
@@ -233,6 +250,13 @@ def test_read_external_gives_the_rows_of_the_file(tmp_path: Path) -> None:
 
 
 # --- importances ----------------------------------------------------------------------------------
+
+NAMES = [
+    *("minibatch.full.prediction", "minibatch.full.bias"),
+    *("minibatch.balanced.prediction", "minibatch.balanced.bias"),
+    *("per_sample.full.group0", "per_sample.full.group1"),
+    *("per_sample.balanced.prediction", "per_sample.balanced.bias"),
+]
 
 
 def seed_of(*parts: object) -> int:
@@ -292,7 +316,8 @@ def test_every_shared_importance_equals_a_plain_loop(
     classifier, external, seed = make_classifier(dropout=0.5), make_external(40), 11
     # each label's gap has its own sign, so that the two kinds of the proxy differ
     external = ExternalSet(*(swapped_where_positive(part) for part in vars(external).values()))
-    found = shared_importance(classifier, external, Finetuning(**finetuning), batch_size, seed)
+    settings = Finetuning(**finetuning)
+    found = shared_importance(classifier, external, settings, batch_size, seed, NAMES)
     for part in ("full", "balanced"):
         samples = getattr(external, part)
         inputs, labels, groups = in_random_order(samples, seed, part)
@@ -320,7 +345,19 @@ def test_every_shared_importance_equals_a_plain_loop(
                 torch.testing.assert_close(
                     found[name][parameter], value, rtol=2e-3, atol=1e-10, msg=f"{name} {parameter}"
                 )
-    assert len(found) == 8
+    assert set(found) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_importance_is_the_same_alone_and_among_others(
+    name: str, make_classifier: Callable[..., Any], make_external: Callable[..., ExternalSet]
+) -> None:
+    classifier, external = make_classifier(dropout=0.5), make_external(40)
+    every = shared_importance(classifier, external, Finetuning(), 7, 11, NAMES)
+    alone = shared_importance(classifier, external, Finetuning(), 7, 11, [name])
+    assert set(alone) == {name}
+    for parameter, value in every[name].items():
+        torch.testing.assert_close(alone[name][parameter], value, rtol=1e-4, atol=1e-10)
 
 
 def swapped_where_positive(samples: Samples) -> Samples:

@@ -1,4 +1,4 @@
-"""figures.py and its drawings: numbers against an independent recomputation, and the look of them.
+"""The drawings: numbers against an independent recomputation, and the look of them.
 
 Every drawing is laid out once on a mock run; then nothing may overlap, be cut off or be too small
 to read.
@@ -34,7 +34,6 @@ from swift_debias.methods.swift import Settings
 from swift_debias.report import figures
 from swift_debias.report.costs import COSTS, read_costs
 from swift_debias.report.figures import (
-    _dead,
     _parts,
     _style,
     _write,
@@ -424,7 +423,7 @@ def test_score_histograms(sources: Sources) -> None:
 def test_examples_are_named_by_their_class(sources: Sources) -> None:
     """Class 1 is the upper row of the figure, class 0 the lower one."""
     given = Sources(**{**vars(sources), "arrays": arrays_of("bias")})
-    axes = _dead.PLOTS["bias"](request_of("bias"), given).figure.axes
+    axes = PLOTS["bias"](request_of("bias"), given).figure.axes
     heights = {a.get_ylabel().replace("\n", " "): a.get_position().y0 for a in axes}
     negative, positive = mock.CLASSES[BLOCKS["bias"][0].task]
     assert heights[positive] > heights[negative]

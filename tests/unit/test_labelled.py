@@ -18,7 +18,9 @@ def write(folder: Path, name: str, columns: dict[str, list[Any]], errors: dict[i
     """A manifest and the index of its images; rows of `errors` could not be read."""
     n = len(columns["label"])
     ids = [f"{place}" for place in range(n)]  # the same ids in every data set
-    rows = pd.DataFrame({"image_id": ids, **columns}).astype({"label": "int8"})
+    patients = [f"{name}{place // 2}" for place in range(n - 1)] + [None]
+    rows = pd.DataFrame({"image_id": ids, "patient_id": patients, **columns})
+    rows = rows.astype({"patient_id": "str", "label": "int8"})
     rows.to_parquet(folder / f"{name}.manifest")
     error = [errors.get(place) for place in range(n)]
     pd.DataFrame({"row": range(n), "image_id": ids, "error": error}).to_parquet(
@@ -42,10 +44,11 @@ def read(folder: Path, names: list[str], skin_tones: list[Path], attribute: Attr
         [str(path) for path in skin_tones],
         attribute,
     )
-    assert list(found.columns) == ["dataset", "image_id", "label", "attribute"]
-    assert list(map(str, found.dtypes)) == ["str", "str", "int8", "int16"]
+    assert list(found.columns) == ["dataset", "image_id", "patient_id", "label", "group"]
+    assert list(map(str, found.dtypes)) == ["str", "str", "str", "int8", "int16"]
     assert found.index.tolist() == list(range(len(found)))
-    return list(found.itertuples(index=False, name=None))
+    known = found.astype({"patient_id": object}).where(found.notna(), None)
+    return list(known.itertuples(index=False, name=None))
 
 
 def test_rows_groups_and_order(tmp_path: Path) -> None:
@@ -55,13 +58,13 @@ def test_rows_groups_and_order(tmp_path: Path) -> None:
     write(tmp_path, "alpha", {"label": [0, 1], "age": [65.0, 3.0]}, {})
     attribute = Attribute(column="age", cuts=(40, 60), names=("young", "middle", "old"))
     assert read(tmp_path, ["zeta", "alpha"], [], attribute) == [
-        ("zeta", "0", 1, 0),
-        ("zeta", "2", 1, 0),
-        ("zeta", "3", 0, 2),  # a value on a cut is in the upper group
-        ("zeta", "4", 1, -1),
-        ("zeta", "5", 0, 2),
-        ("alpha", "0", 0, 2),
-        ("alpha", "1", 1, 0),
+        ("zeta", "0", "zeta0", 1, 0),
+        ("zeta", "2", "zeta1", 1, 0),
+        ("zeta", "3", "zeta1", 0, 2),  # a value on a cut is in the upper group
+        ("zeta", "4", "zeta2", 1, -1),
+        ("zeta", "5", None, 0, 2),
+        ("alpha", "0", "alpha0", 0, 2),
+        ("alpha", "1", None, 1, 0),
     ]
 
 
@@ -71,9 +74,9 @@ def test_groups_are_numbered_in_their_order_and_other_values_are_in_none(tmp_pat
     swapped = {"female": ("female",), "male": ("male",)}
     for order, expected in ((groups, [0, 1, -1]), (swapped, [1, 0, -1])):
         found = read(tmp_path, ["one"], [], Attribute(column="sex", groups=order))
-        assert [row[3] for row in found] == expected
+        assert [row[4] for row in found] == expected
     only = Attribute(column="sex", groups={"female": ("female",), "other": ("other",)})
-    assert [row[3] for row in read(tmp_path, ["one"], [], only)] == [-1, 0, -1]
+    assert [row[4] for row in read(tmp_path, ["one"], [], only)] == [-1, 0, -1]
 
 
 def test_measured_skin_tones_fill_what_the_source_does_not_say(tmp_path: Path) -> None:
@@ -85,11 +88,11 @@ def test_measured_skin_tones_fill_what_the_source_does_not_say(tmp_path: Path) -
         tones(tmp_path, "one", {"3": None, "1": 6.0, "0": 4.0}),
     ]
     found = read(tmp_path, ["one", "two"], measured, LIGHT)
-    assert [row[3] for row in found] == [1, 0, -1, 1, 0]  # of "one" the annotated type stays
+    assert [row[4] for row in found] == [1, 0, -1, 1, 0]  # of "one" the annotated type stays
     # without measurements, or with those of another set only
-    assert [row[3] for row in read(tmp_path, ["one", "two"], [], LIGHT)] == [-1, 0, -1, -1, -1]
+    assert [row[4] for row in read(tmp_path, ["one", "two"], [], LIGHT)] == [-1, 0, -1, -1, -1]
     found = read(tmp_path, ["one", "two"], measured[:1], LIGHT)
-    assert [row[3] for row in found] == [-1, 0, -1, 1, 0]
+    assert [row[4] for row in found] == [-1, 0, -1, 1, 0]
 
 
 def test_with_skin_tone_keeps_rows_columns_and_order(tmp_path: Path) -> None:

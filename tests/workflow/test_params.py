@@ -37,7 +37,7 @@ duplicates: {radius: 7, keep: first}
 compute: {threads: 2, checkpoint_seconds: 5}
 tasks:
   skin:
-    images: {size: 40}
+    images: {size: 40, mean: [0.5, 0.4, 0.3], std: [0.3, 0.2, 0.25]}
     augmentation: {flips: true, transpose: false}
     pretraining: {epochs: 22, batch_size: 64}
     finetuning: {epochs_percent: 27, min_cell: 3, min_group: 21, lr_head: 0.1, eodds: signed_mean}
@@ -66,6 +66,12 @@ experiments:
   cost: {panels: [{task: cxr, backbone: small_resnet, attribute: age, methods: [llft, swift]}]}
 """
 KEPT = ("table1", "table5", "pareto", "cost", *(f"figure{n}" for n in (1, 2, 3, 4, 6, 7, 8)))
+IMPORTANCES = {
+    *("minibatch.full.prediction", "minibatch.full.bias"),
+    *("minibatch.balanced.prediction", "minibatch.balanced.bias"),
+    *("per_sample.full.group0", "per_sample.full.group1"),
+    *("per_sample.balanced.prediction", "per_sample.balanced.bias"),
+}
 READ_IMPORTANCES = {"swift", "bmft", "fairprune"}
 
 
@@ -142,9 +148,23 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def read_config(path: Path) -> dict[str, Any]:
+    """A configuration laid on what it extends; the methods without `like`."""
+    config = read_layers(path)
+    written = config["methods"]
+
+    def resolved(name: str) -> dict[str, Any]:
+        own = dict(written[name])
+        other = own.pop("like", None)
+        below = resolved(other) if other else {}
+        return {key: value for key, value in below.items() if key != "title"} | own
+
+    return config | {"methods": {name: resolved(name) for name in written}}
+
+
+def read_layers(path: Path) -> dict[str, Any]:
     own = yaml.safe_load(path.read_text())
     base = own.pop("extends", None)
-    return merge(read_config(PROJECT / base), own) if base else own
+    return merge(read_layers(PROJECT / base), own) if base else own
 
 
 @pytest.fixture(scope="module", params=["other", "paper"])
@@ -220,7 +240,7 @@ def of(job: Any, *names: str) -> tuple[str, ...]:
 def test_every_cell_is_debiased_and_scored_and_nothing_else(plan: Plan) -> None:
     cells = plan.cells()
     key = ("task", "backbone", "attribute")
-    for rule in ("importance", "evaluate", "score", "intervals"):
+    for rule in ("importance", "predict", "evaluate", "intervals"):
         assert sorted(of(job, *key) for job in plan.jobs[rule]) == list(cells), rule
     methods = {(*cell, m) for cell, names in cells.items() for m in names}
     debiased = {cell for cell in methods if cell[3] != "baseline"}
@@ -243,6 +263,13 @@ def test_no_two_jobs_write_the_same_file(plan: Plan) -> None:
 
 
 # --- prepare --------------------------------------------------------------------------------------
+
+
+def normalization(plan: Plan, task: str) -> dict[str, list[float]]:
+    """What the task's networks were trained with; ImageNet's where the YAML does not say."""
+    default = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    images = plan.config["tasks"][task].get("images", {})
+    return {key: images.get(key, value) for key, value in default.items()}
 
 
 def task_of(plan: Plan, dataset: str) -> str:
@@ -274,7 +301,11 @@ def test_data_sets(plan: Plan) -> None:
     for job in plan.jobs["cache_images"]:
         [name] = of(job, "dataset")
         assert job.params.root == plan.config["datasets"][name]["root"]
-        assert_says(job.params.images, plan.config["tasks"][task_of(plan, name)]["images"])
+        written = dict(plan.config["tasks"][task_of(plan, name)]["images"])
+        for key in ("mean", "std"):  # pixels are cached as they are, and normalized when drawn
+            written.pop(key, None)
+            assert key not in job.params.images
+        assert_says(job.params.images, written)
         assert str(job.input.manifest) == f"{plan.run}/manifests/{name}.parquet"
     measured = []
     for job in plan.jobs["annotate_skin_tone"]:
@@ -360,6 +391,7 @@ def test_train_baseline(plan: Plan) -> None:
         assert_says(job.params.task, slices)
         assert set(job.params.task) == set(slices)
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
+        assert job.params.normalization == normalization(plan, task)
         assert_says(job.params.compute, plan.config["compute"])
         assert job.params.seed == plan.config.get("seed", 0)
         assert files(job, "cohort") == [f"{plan.run}/cohorts/{task}.parquet"]
@@ -380,10 +412,12 @@ def test_importance(plan: Plan) -> None:
         written = plan.config["tasks"][task]
         assert_says(job.params.finetuning, written["finetuning"])
         assert job.params.batch_size == written["pretraining"]["batch_size"]
+        assert set(job.params.wanted) == IMPORTANCES
         assert job.params.groups == len(plan.groups(attribute))
         assert job.params.folds == plan.folds
         assert job.params.seed == plan.config.get("seed", 0)
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
+        assert job.params.normalization == normalization(plan, task)
         assert files(job, "models") == baselines(plan, task, backbone)
         folder = f"{plan.run}/external/{task}/{attribute}"
         assert files(job, "external") == [f"{folder}/fold{f}.parquet" for f in plan.folds]
@@ -401,6 +435,7 @@ def test_debias(plan: Plan) -> None:
         defaults = {"external_fraction": 1.0, "epochs_percent": None}
         assert plain(job.params.method) == defaults | variant  # and nothing of another one's
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
+        assert job.params.normalization == normalization(plan, task)
         assert_says(job.params.compute, plan.config["compute"])
         assert job.params.groups == len(plan.groups(attribute))
         assert job.params.folds == plan.folds
@@ -411,6 +446,7 @@ def test_debias(plan: Plan) -> None:
         folder = f"{plan.run}/external/{task}/{attribute}"
         assert files(job, "external") == [f"{folder}/fold{f}.parquet" for f in plan.folds]
         needed = variant["algorithm"] in READ_IMPORTANCES
+        needed &= variant.get("mask") != "random"
         folder = f"{plan.run}/importance/{place}"
         expected = [f"{folder}/fold{f}.safetensors" for f in plan.folds] if needed else []
         assert files(job, "importance") == expected
@@ -431,9 +467,9 @@ def test_copy_baseline(plan: Plan) -> None:
 # --- evaluate -------------------------------------------------------------------------------------
 
 
-def test_evaluate_score_and_intervals(plan: Plan) -> None:
+def test_predict_evaluate_and_intervals(plan: Plan) -> None:
     cells = plan.cells()
-    for job in plan.jobs["evaluate"]:
+    for job in plan.jobs["predict"]:
         task, backbone, attribute = cell = of(job, "task", "backbone", "attribute")
         tests = plan.tests(task, attribute)
         assert (job.params.methods, job.params.folds) == (cells[cell], plan.folds)
@@ -448,19 +484,20 @@ def test_evaluate_score_and_intervals(plan: Plan) -> None:
         assert files(job, "skin_tone") == plan.tones(tests)
         assert_says(job.params.attribute, plan.config["attributes"][attribute])
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
-    for rule in ("score", "intervals"):
+        assert job.params.normalization == normalization(plan, task)
+    for rule in ("evaluate", "intervals"):
         for job in plan.jobs[rule]:
             task, _, attribute = cell = of(job, "task", "backbone", "attribute")
-            assert job.params.cell == list(cell)
             finetuning = plan.config["tasks"][task]["finetuning"]
             assert job.params.min_group == finetuning.get("min_group", 20)
             assert list(job.input) == [f"{plan.run}/predictions/{'/'.join(cell)}"]
-            if rule == "score":
+            if rule == "evaluate":
                 assert (job.params.methods, job.params.folds) == (cells[cell], plan.folds)
                 assert job.params.groups == plan.groups(attribute)
             else:
                 assert job.params.groups == len(plan.groups(attribute))
                 assert job.params.resamples == 1000
+                assert job.params.baseline == "baseline"
                 assert job.params.seed == plan.config.get("seed", 0)
     [merged] = plan.jobs["merge_metrics"]
     assert list(merged.input) == [f"{plan.run}/metrics/{'/'.join(cell)}.parquet" for cell in cells]
@@ -487,6 +524,7 @@ def test_tables(plan: Plan) -> None:
     [compare] = plan.jobs["compare"]
     tables = {name: plan.blocks(name) for name in plan.views("table")}
     assert plain(compare.params.tables) == tables
+    assert compare.params.baseline == "baseline"
     [costs] = plan.jobs["cost_table"]
     assert list(costs.params.titles.items()) == list(titles(plan, plan.config["methods"]).items())
     assert sorted(costs.input) == sorted([*method_costs(plan, copies=False), *training_costs(plan)])
@@ -548,6 +586,7 @@ def test_figures_name_things_as_the_configuration_does(plan: Plan) -> None:
         assert job.params.synthetic == ("synthetic" in plan.config)
         names, tasks = job.params.names, {block["task"] for block in blocks}
         assert names["titles"] == titles(plan, {m for b in blocks for m in b["methods"]})
+        assert (names["baseline"], names["swift"]) == ("baseline", "swift")
         assert names["groups"] == {b["attribute"]: plan.groups(b["attribute"]) for b in blocks}
         # class 0 first, which is the negative one
         settings = plan.config["tasks"]
@@ -637,6 +676,7 @@ def test_figure_arrays(plan: Plan) -> None:
         assert params.fold == 0
         assert params.groups == len(plan.groups(first["attribute"]))
         assert_says(params.backbone, plan.config["backbones"][first["backbone"]])
+        assert params.normalization == normalization(plan, first["task"])
         place = f"{first['task']}/{first['backbone']}/{first['attribute']}"
         read = {need: files(job, need) for need, _ in job.input.items()}
         if params.plot in ("bias", "cam"):
@@ -648,9 +688,12 @@ def test_figure_arrays(plan: Plan) -> None:
             continue
         cells = [(b["task"], b["backbone"], b["attribute"]) for b in blocks]
         numbers = plan.folds
+        expected = {"importances"}
         if params.plot == "importance":
-            cells, numbers = cells[:1], [0]
-        assert read["importances"] == [
+            cells, numbers, expected = cells[:1], [0], {"importance", "summaries"}
+            assert read["summaries"] == summaries(plan, cells)[:1]
+        assert set(read) == expected
+        assert read[min(expected)] == [
             f"{plan.run}/importance/{'/'.join(cell)}/fold{f}.safetensors"
             for cell in cells
             for f in numbers
@@ -749,7 +792,7 @@ def test_memory_and_time_grow_with_the_input_and_with_every_attempt(
     passes = {
         "training_passes": images * epochs,
         "importance_passes": 10 * images,
-        "evaluation_passes": 2 * images,
+        "prediction_passes": 2 * images,
     }
     for name, expected in passes.items():
         assert plan.names[name](wildcards, given) == pytest.approx(expected), name

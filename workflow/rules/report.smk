@@ -87,6 +87,7 @@ def arrays_input(wildcards):
         "predictions": lambda: first_fold(name, "setup_predictions"),
         "models": lambda: first_fold(name, "model"),
         "summaries": lambda: first_fold(name, "mask_summary"),
+        "importance": lambda: first_fold(name, "importance"),
         "importances": lambda: of_blocks(name, "importance"),
         "pixels": lambda: [folder("pixels", dataset=dataset)],
         "index": lambda: [folder("image_index", dataset=dataset)],

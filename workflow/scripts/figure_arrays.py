@@ -9,7 +9,7 @@ from swift_debias.report import figures
 from swift_debias.report.figures._arrays import Given
 from swift_debias.run.job import logged
 
-FILES = ("predictions", "pixels", "index", "models", "importances", "summaries")
+FILES = ("predictions", "pixels", "index", "models", "importance", "importances", "summaries")
 
 with logged(snakemake):
     params = snakemake.params

@@ -6,8 +6,8 @@ A drawing is a file of this folder with
                    summaries, intervals, arrays
     CAPTION        what it shows, in words
     draw           (Request, Sources) -> Drawing
-    ARRAYS_NEED    for "arrays" only: predictions, pixels, index, models,
-                   importances, summaries
+    ARRAYS_NEED    for "arrays" only: predictions, pixels, index, models, summaries, importance
+                   (of the first panel and fold), importances (of all panels and folds)
     arrays         for "arrays" only: (Given) -> arrays, in a job that may use a GPU
     SHOWS          optional: settings of its methods that it shows itself; "*": all of them
 

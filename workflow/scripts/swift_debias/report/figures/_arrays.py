@@ -27,8 +27,8 @@ class Given:
         groups: how many groups the attribute has.
         backbone, compute, normalization: settings as plain values.
         variants: the experiment's SWiFT variants -> their settings.
-        predictions, pixels, index, models, importances, summaries: files of `run.layout`;
-            predictions are folders, the others files.
+        predictions, pixels, index, models, importance, importances, summaries: files of
+            `run.layout`; predictions are folders, the others files.
     """
 
     options: Mapping[str, Any]
@@ -44,6 +44,7 @@ class Given:
     pixels: Sequence[Path] = field(default=())
     index: Sequence[Path] = field(default=())
     models: Sequence[Path] = field(default=())
+    importance: Sequence[Path] = field(default=())
     importances: Sequence[Path] = field(default=())
     summaries: Sequence[Path] = field(default=())
 

@@ -12,7 +12,7 @@ from ._pictures import HEAT
 from ._style import PAGE
 
 NEEDS: tuple[str, ...] = ("arrays",)
-ARRAYS_NEED: tuple[str, ...] = ("importances", "summaries")
+ARRAYS_NEED: tuple[str, ...] = ("importance", "summaries")
 CAPTION = (
     "Importance of the weights of one layer for the bias and for the prediction, both "
     "normalized as in Eq. 9, and the soft mask made of them. First fold; the first output "
@@ -63,4 +63,4 @@ def arrays(given: Given) -> Arrays:
     layers = pd.read_parquet(given.summaries[0])["layer"]
     swift = next(iter(given.variants.values()))
     size, layer = given.options.get("size", 64), given.options.get("layer")
-    return layer_importance(given.importances[0], list(layers), swift, layer, size)
+    return layer_importance(given.importance[0], list(layers), swift, layer, size)

@@ -1,4 +1,4 @@
-"""evaluate.py: every model's scores under its own method and fold, on the rows of its test sets."""
+"""predict.py: every model's scores under its own method and fold, on the rows of its test sets."""
 
 from __future__ import annotations
 
@@ -21,34 +21,38 @@ from prepared import (
 )
 
 METHODS, FOLDS = ["swift", "baseline"], [0, 1, 2]
+SETUP = "skin/net/tone"
 LIGHT = {"column": "fitzpatrick", "groups": {"light": [1, 2, 3], "dark": [4, 5, 6]}}
 
 
 def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path: Path) -> None:
-    measured = write_data_set(tmp_path, "zeta", {"label": [0, 1, 1, 0, 1, 0]}, broken=[4])
+    measured = write_data_set(
+        tmp_path, "zeta", {"label": [0, 1, 1, 0, 1, 0], "patient_id": [*"ababcb"]}, broken=[4]
+    )
     annotated = write_data_set(
         tmp_path, "alpha", {"label": [1, 0, 1, 1, 0], "fitzpatrick": [2, 6, None, 4, 1]}
     )
     tones = measured.frame[["image_id"]].assign(fitzpatrick=[5, 1, 3, 4, 2, None], ita=0.0)
     tone = write_parquet(tmp_path / "skin_tone" / "zeta.parquet", tones.drop(index=4))
     models = {
-        (method, fold): write_model(tmp_path / f"models/{method}/{fold}.safetensors", seed)
+        (method, fold): write_model(
+            tmp_path / f"debiased/{SETUP}/{method}/fold{fold}/model.safetensors", seed
+        )
         for seed, (method, fold) in enumerate(itertools.product(METHODS, FOLDS))
     }
     said = run(
-        "evaluate.py",
+        "predict.py",
         input={
-            "models": list(models.values()),
+            "models": [*models.values()][::-1],  # their paths name them, not their order
             "manifests": [measured.manifest, annotated.manifest],
             **caches([measured, annotated]),
             "skin_tone": [tone],
         },
-        output=["predictions"],
+        output=[f"predictions/{SETUP}"],
         params={
-            "methods": METHODS,
-            "folds": FOLDS,
             "backbone": BACKBONE,
             "attribute": LIGHT,
+            "normalization": NORMALIZATION,
             "datasets": ["zeta", "alpha"],
             "compute": COMPUTE,
             "normalization": NORMALIZATION,
@@ -56,17 +60,17 @@ def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path
     )
     expected = pd.concat(
         [
-            measured.frame.drop(index=4).assign(dataset="zeta", attribute=[1, 0, 0, 1, -1]),
-            annotated.frame.assign(dataset="alpha", attribute=[0, 1, -1, 1, 0]),
+            measured.frame.drop(index=4).assign(dataset="zeta", group=[1, 0, 0, 1, -1]),
+            annotated.frame.assign(dataset="alpha", group=[0, 1, -1, 1, 0]),
         ],
         ignore_index=True,
-    ).astype({"attribute": "int16"})[["dataset", "image_id", "label", "attribute"]]
+    ).astype({"group": "int16"})[["dataset", "image_id", "patient_id", "label", "group"]]
     inputs = inputs_of([measured, annotated], expected)
     scores = {key: scores_of(path, inputs) for key, path in models.items()}
     for one, other in itertools.combinations(scores.values(), 2):  # a mix-up would show
         assert np.abs(one - other).max() > 0.01
     for (method, fold), value in scores.items():
-        found = pd.read_parquet(tmp_path / "predictions" / method / f"fold{fold}.parquet")
+        found = pd.read_parquet(tmp_path / "predictions" / SETUP / method / f"fold{fold}.parquet")
         assert found["score"].dtype == np.float32
         np.testing.assert_allclose(found.pop("score"), value, atol=1e-5)
         pd.testing.assert_frame_equal(found, expected)
