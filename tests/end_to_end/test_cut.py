@@ -183,11 +183,13 @@ def test_external_sets_are_the_folds_images_of_a_known_group(run: Path) -> None:
         assert rows[0] == rows[1]
         assert len(rows[0]) == len(found) == len(expected)
         assert set(found.attribute) == set(range(4 if attribute == "age_4" else 2))
-        cells = found.groupby(["label", "attribute"]).balanced.agg(["size", "sum"])
-        if attribute == "age_4":  # who is compared depends on the Baseline
-            assert not found.balanced.any()
-        else:
-            assert (cells["sum"] == cells["size"].groupby("label").transform("min")).all()
+        # Which two of many groups are compared depends on the Baseline: all large ones are balanced.
+        sizes = pd.crosstab(found.label, found.attribute)
+        large = sizes.columns[sizes.min() >= cut.MIN_CELL]
+        assert len(large) >= 2
+        balanced = pd.crosstab(found.label[found.balanced], found.attribute[found.balanced])
+        assert list(balanced.columns) == list(large)
+        assert (balanced.T == sizes[large].min(axis=1)).all(axis=None)
 
 
 def test_folds_are_stratified_by_label_and_both_attributes(run: Path) -> None:
@@ -234,7 +236,7 @@ def test_sizes_are_those_of_folds_and_external_sets(run: Path) -> None:
 def test_no_image_or_patient_is_on_both_sides(run: Path) -> None:
     for task in cut.TRAIN:
         frame = pool(run, task)
-        assert frame.groupby("group").fold.nunique().max() == 1
+        assert frame.groupby("cluster").fold.nunique().max() == 1
         known = frame[frame.patient_id.notna()]
         assert known.groupby(["dataset", "patient_id"]).fold.nunique().max() == 1
         hashes = {
@@ -367,7 +369,9 @@ def test_a_prediction_file_holds_the_scores_of_its_model(
         assert set(part.image_id) == set(pixels(run, str(dataset))[1])
         manifest = manifest.loc[part.image_id]
         assert (part.label.to_numpy() == manifest.label.to_numpy()).all()
-        assert (part.attribute.to_numpy() == groups_of(manifest, attribute)).all()
+        assert (part.group.to_numpy() == groups_of(manifest, attribute)).all()
+        patients = manifest.patient_id.fillna("")
+        assert (part.patient_id.fillna("").to_numpy() == patients.to_numpy()).all()
 
 
 def test_scores_of_different_models_differ(run: Path) -> None:
@@ -384,15 +388,15 @@ def test_scores_of_different_models_differ(run: Path) -> None:
 
 def expected_metrics(frame: pd.DataFrame, groups: int) -> dict[str, float]:
     """The metrics that the tables show, of one test set; small groups of many do not count."""
-    known = frame[frame.attribute >= 0]
+    known = frame[frame.group >= 0]
     guess = (known.score >= 0.5).astype(int)
-    counted = known.groupby("attribute").filter(
+    counted = known.groupby("group").filter(
         lambda part: groups == 2 or (len(part) >= cut.MIN_GROUP and part.label.nunique() == 2)
     )
     decided = guess[counted.index]
-    areas = [roc_auc_score(part.label, part.score) for _, part in counted.groupby("attribute")]
-    selected = decided.groupby(counted.attribute).mean()
-    rates = decided.groupby([counted.label, counted.attribute]).mean()
+    areas = [roc_auc_score(part.label, part.score) for _, part in counted.groupby("group")]
+    selected = decided.groupby(counted.group).mean()
+    rates = decided.groupby([counted.label, counted.group]).mean()
     return {
         "auc": roc_auc_score(known.label, known.score),
         "spd": np.ptp(selected),
@@ -482,7 +486,7 @@ def test_names_of_classes_and_groups_belong_to_the_right_images(run: Path) -> No
     both = pd.concat(
         predictions(run, "skin", "sex", "baseline", fold).assign(fold=fold) for fold in cut.FOLDS
     )
-    both = both[(both.dataset == "atlas") & (both.attribute >= 0)]
+    both = both[(both.dataset == "atlas") & (both.group >= 0)]
     diseased = manifest.loc[both.image_id].diagnosis.str.contains("melanoma").to_numpy()
     sexes = manifest.loc[both.image_id].sex.to_numpy()
     bars = shown[shown.kind == "histogram"]
