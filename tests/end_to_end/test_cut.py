@@ -260,7 +260,7 @@ def test_baseline_never_sees_its_held_out_fold(run: Path) -> None:
     for task, fold in itertools.product(cut.TRAIN, cut.FOLDS):
         frame, place = pool(run, task), baseline(run, task, fold)
         held_out = frame[frame.fold == fold]
-        log = (run / f"logs/train_baseline/{task}/small_resnet/fold{fold}.log").read_text()
+        log = (run / f"logs/train_baseline/{task}/small_resnet/{fold}.log").read_text()
         train, validation = len(frame) - len(held_out), len(held_out)
         assert f"{train} training and {validation} validation images" in log
         cost = json.loads((place / "cost.json").read_text())
@@ -340,10 +340,9 @@ def test_every_method_sees_its_external_set_for_its_epochs(
     else:
         steps = history.groupby("stage").epoch.agg(list).to_dict()
         assert steps == {name: list(range(1, epochs + 1)) for name in ("step1", "step2")}
-        # importances of its own, where the external set is its own: a pass over each part, and the
-        # first batch of each once more
-        own = method == "swift_part"
-        seen -= sum(n + min(n, cut.BATCH) for n in (full, balanced)) if own else 0
+        # importances of its own, where the external set is its own: a pass over the balanced part,
+        # which is all that SWiFT reads by default, and its first batch once more
+        seen -= balanced + min(balanced, cut.BATCH) if method == "swift_part" else 0
         views = seen - epochs * balanced  # features of the head's step: each drawn view once
         assert balanced < views <= min(8, epochs) * balanced
 
