@@ -48,7 +48,6 @@ def measure(run: Callable[..., str], folder: Path, cell: Cell, **params: Any) ->
             "wanted": WANTED,
             "folds": [0, 1],
             "compute": COMPUTE,
-            "normalization": NORMALIZATION,
             "seed": SEED,
             **params,
         },

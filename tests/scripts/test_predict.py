@@ -55,7 +55,6 @@ def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path
             "normalization": NORMALIZATION,
             "datasets": ["zeta", "alpha"],
             "compute": COMPUTE,
-            "normalization": NORMALIZATION,
         },
     )
     expected = pd.concat(

@@ -79,7 +79,6 @@ def train(
             "task": {"pretraining": recipe, "augmentation": STILL},
             "normalization": NORMALIZATION,
             "compute": COMPUTE | {"checkpoint_seconds": 0},
-            "normalization": NORMALIZATION,
             "seed": SEED,
             "checkpoints": str(folder / "checkpoints"),
         },

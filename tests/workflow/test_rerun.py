@@ -361,7 +361,9 @@ def test_exactly_what_a_change_concerns_runs_again(
         ),
         (Change("", (), {"folds": 3}), ["split.folds: 2 -> 3", "not made yet"]),
         (
-            Change("", (), edit={f"{LIBRARY}/methods/fairprune.py": ('"FairPrune"', '"Fairprune"')}),
+            Change(
+                "", (), edit={f"{LIBRARY}/methods/fairprune.py": ('"FairPrune"', '"Fairprune"')}
+            ),
             ["the code that it runs has changed  (2 jobs)"],
         ),
     ],
