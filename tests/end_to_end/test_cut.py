@@ -189,7 +189,7 @@ def test_external_sets_are_the_folds_images_of_a_known_group(run: Path) -> None:
         assert len(large) >= 2
         balanced = pd.crosstab(found.label[found.balanced], found.attribute[found.balanced])
         assert list(balanced.columns) == list(large)
-        assert (balanced.T == sizes[large].min(axis=1)).all(axis=None)
+        assert (sizes[large].min(axis=1) == balanced.T).all(axis=None)
 
 
 def test_folds_are_stratified_by_label_and_both_attributes(run: Path) -> None:
