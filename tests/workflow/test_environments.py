@@ -34,9 +34,7 @@ PANDAS_ENGINES = {
     "read_excel": "openpyxl",
     "to_markdown": "tabulate",
 }
-DRAWINGS = {
-    path for path in LIBRARY.glob("report/figures/*.py") if not path.name.startswith("_")
-}
+DRAWINGS = {path for path in LIBRARY.glob("report/figures/*.py") if not path.name.startswith("_")}
 # Files that load modules by name -> the modules that may be named.
 BY_NAME = {
     "data/adapters/__init__.py": sorted(LIBRARY.glob("data/adapters/*.py")),
