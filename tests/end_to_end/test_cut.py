@@ -183,13 +183,15 @@ def test_external_sets_are_the_folds_images_of_a_known_group(run: Path) -> None:
         assert rows[0] == rows[1]
         assert len(rows[0]) == len(found) == len(expected)
         assert set(found.attribute) == set(range(4 if attribute == "age_4" else 2))
-        # Which two of many groups are compared depends on the Baseline: all large ones are balanced.
+        # Which two of many groups are compared depends on the Baseline: all large ones are
+        # balanced.
         sizes = pd.crosstab(found.label, found.attribute)
         large = sizes.columns[sizes.min() >= cut.MIN_CELL]
         assert len(large) >= 2
         balanced = pd.crosstab(found.label[found.balanced], found.attribute[found.balanced])
         assert list(balanced.columns) == list(large)
-        assert (sizes[large].min(axis=1) == balanced.T).all(axis=None)
+        smallest = sizes[large].min(axis=1)
+        assert balanced.eq(smallest, axis="index").all(axis=None)
 
 
 def test_folds_are_stratified_by_label_and_both_attributes(run: Path) -> None:

@@ -5,8 +5,8 @@ compared with what the change concerns by its nature (the table below) and every
 from it (`road`).
 
 Two couplings are wanted: importance and debias take all folds in one job, predict and evaluate all
-methods of a cell, since a job's fixed cost is its imports; and whatever reads from a job that runs again runs
-too, though its input may turn out the same.
+methods of a cell, since a job's fixed cost is its imports; and whatever reads from a job that runs
+again runs too, though its input may turn out the same.
 """
 
 from __future__ import annotations
