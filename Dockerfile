@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="b507126acc248f9dc29c8713d63d2c687d714422c5e9e4c4926f4795c190de9e"
+LABEL io.github.snakemake.conda_env_hash="be054959d4dd66109ca2e63785f2e7859121067f65a18b31ac3bc4297e090292"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/bf8fddaa1938dfbee609b48822f3ab81
@@ -48,7 +48,7 @@ RUN mkdir -p /conda-envs/20d878d0a50937a9aead72b1a3c96228
 COPY envs/report.yaml /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.yaml
 # Conda environment:
 #   source: envs/torch.yaml
-#   prefix: /conda-envs/fcd8b854cebef1e480d6cca30b15d298
+#   prefix: /conda-envs/daab31b93a892326775fc4fc603fb2b1
 #   # Training, importances, debiasing, scoring. On a machine with a GPU conda-forge resolves a CUDA build.
 #   channels:
 #     - conda-forge
@@ -61,15 +61,14 @@ COPY envs/report.yaml /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.y
 #     - pandas >=3.0.3,<4
 #     - pyarrow >=25,<27
 #     - scipy >=1.16,<2
-#     - scikit-learn >=1.8,<2
 #     - pydantic >=2.13.4,<3
-#     - pyyaml >=6.0.3,<7
 #     - safetensors >=0.7,<0.9
 #     - tqdm >=4.67.2,<5
-RUN mkdir -p /conda-envs/fcd8b854cebef1e480d6cca30b15d298
-COPY envs/torch.yaml /conda-envs/fcd8b854cebef1e480d6cca30b15d298/environment.yaml
+#     - matplotlib-base >=3.10.7,<4 # arrays and drawing of a figure share a file
+RUN mkdir -p /conda-envs/daab31b93a892326775fc4fc603fb2b1
+COPY envs/torch.yaml /conda-envs/daab31b93a892326775fc4fc603fb2b1/environment.yaml
 
 RUN conda env create --prefix /conda-envs/bf8fddaa1938dfbee609b48822f3ab81 --file /conda-envs/bf8fddaa1938dfbee609b48822f3ab81/environment.yaml && \
     conda env create --prefix /conda-envs/20d878d0a50937a9aead72b1a3c96228 --file /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.yaml && \
-    conda env create --prefix /conda-envs/fcd8b854cebef1e480d6cca30b15d298 --file /conda-envs/fcd8b854cebef1e480d6cca30b15d298/environment.yaml && \
+    conda env create --prefix /conda-envs/daab31b93a892326775fc4fc603fb2b1 --file /conda-envs/daab31b93a892326775fc4fc603fb2b1/environment.yaml && \
     conda clean --all -y

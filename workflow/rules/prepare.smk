@@ -126,7 +126,13 @@ rule check_data:
         "../../envs/data.yaml"
     params:
         settings=checked_settings(),
-        code=code_id("check_data.py"),
+        code=code_id(
+            "check_data.py",
+            *(
+                f"swift_debias.data.adapters.{settings.datasets[name].adapter}"
+                for name in DATASETS
+            ),
+        ),
     script:
         "../scripts/check_data.py"
 

@@ -247,7 +247,9 @@ rule figure_arrays:
         ].images.model_dump(mode="json", include={"mean", "std"}),
         compute=dump(settings.compute),
         torch=TORCH,
-        code=code_id("figure_arrays.py"),
+        code=lambda wildcards: code_id(
+            "figure_arrays.py", f"swift_debias.report.figures.{plot_of(wildcards)}"
+        ),
     script:
         "../scripts/figure_arrays.py"
 
