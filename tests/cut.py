@@ -49,7 +49,7 @@ def config(
         run: name of the run.
         images: data set -> how many images are drawn; the others are left out.
         tasks: what differs from the demo's tasks.
-        experiments: the views; the demo's own are left out.
+        experiments: tables and figures; the demo's own are left out.
         size: pixels a side of the drawn images.
         others: further sections, e.g. `methods`.
     """
@@ -78,6 +78,7 @@ BATCH = 32
 MIN_GROUP = (
     15  # leaves a group of an external set out, and keeps one of the test set that 20 would not
 )
+MIN_CELL = 2  # images of a label in a group, below which it is no part of a balanced set
 AGES = {"young": (0, 45), "middle": (45, 65), "elder": (65, 85), "old": (85, 200)}  # years
 # One algorithm of each kind (untouched, head alone, pruned, both steps), and SWiFT with epochs of
 # its own and with a part of the external set.
@@ -128,7 +129,7 @@ TASKS = {
         "tests": {attribute: CELLS[task, attribute][1] for t, attribute in CELLS if t == task},
         "images": {"size": 24},
         "pretraining": {"epochs": EPOCHS[task], "batch_size": BATCH},
-        "finetuning": {"epochs_percent": 50, "min_cell": 2, "min_group": MIN_GROUP},
+        "finetuning": {"epochs_percent": 50, "min_cell": MIN_CELL, "min_group": MIN_GROUP},
     }
     for task in TRAIN
 }

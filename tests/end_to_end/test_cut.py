@@ -183,11 +183,15 @@ def test_external_sets_are_the_folds_images_of_a_known_group(run: Path) -> None:
         assert rows[0] == rows[1]
         assert len(rows[0]) == len(found) == len(expected)
         assert set(found.attribute) == set(range(4 if attribute == "age_4" else 2))
-        cells = found.groupby(["label", "attribute"]).balanced.agg(["size", "sum"])
-        if attribute == "age_4":  # who is compared depends on the Baseline
-            assert not found.balanced.any()
-        else:
-            assert (cells["sum"] == cells["size"].groupby("label").transform("min")).all()
+        # Which two of many groups are compared depends on the Baseline: all large ones are
+        # balanced.
+        sizes = pd.crosstab(found.label, found.attribute)
+        large = sizes.columns[sizes.min() >= cut.MIN_CELL]
+        assert len(large) >= 2
+        balanced = pd.crosstab(found.label[found.balanced], found.attribute[found.balanced])
+        assert list(balanced.columns) == list(large)
+        smallest = sizes[large].min(axis=1)
+        assert balanced.eq(smallest, axis="index").all(axis=None)
 
 
 def test_folds_are_stratified_by_label_and_both_attributes(run: Path) -> None:
@@ -234,7 +238,7 @@ def test_sizes_are_those_of_folds_and_external_sets(run: Path) -> None:
 def test_no_image_or_patient_is_on_both_sides(run: Path) -> None:
     for task in cut.TRAIN:
         frame = pool(run, task)
-        assert frame.groupby("group").fold.nunique().max() == 1
+        assert frame.groupby("cluster").fold.nunique().max() == 1
         known = frame[frame.patient_id.notna()]
         assert known.groupby(["dataset", "patient_id"]).fold.nunique().max() == 1
         hashes = {
@@ -258,7 +262,7 @@ def test_baseline_never_sees_its_held_out_fold(run: Path) -> None:
     for task, fold in itertools.product(cut.TRAIN, cut.FOLDS):
         frame, place = pool(run, task), baseline(run, task, fold)
         held_out = frame[frame.fold == fold]
-        log = (run / f"logs/train_baseline/{task}/small_resnet/fold{fold}.log").read_text()
+        log = (run / f"logs/train_baseline/{task}/small_resnet/{fold}.log").read_text()
         train, validation = len(frame) - len(held_out), len(held_out)
         assert f"{train} training and {validation} validation images" in log
         cost = json.loads((place / "cost.json").read_text())
@@ -338,10 +342,9 @@ def test_every_method_sees_its_external_set_for_its_epochs(
     else:
         steps = history.groupby("stage").epoch.agg(list).to_dict()
         assert steps == {name: list(range(1, epochs + 1)) for name in ("step1", "step2")}
-        # importances of its own, where the external set is its own: a pass over each part, and the
-        # first batch of each once more
-        own = method == "swift_part"
-        seen -= sum(n + min(n, cut.BATCH) for n in (full, balanced)) if own else 0
+        # importances of its own, where the external set is its own: a pass over the balanced part,
+        # which is all that SWiFT reads by default, and its first batch once more
+        seen -= balanced + min(balanced, cut.BATCH) if method == "swift_part" else 0
         views = seen - epochs * balanced  # features of the head's step: each drawn view once
         assert balanced < views <= min(8, epochs) * balanced
 
@@ -367,7 +370,9 @@ def test_a_prediction_file_holds_the_scores_of_its_model(
         assert set(part.image_id) == set(pixels(run, str(dataset))[1])
         manifest = manifest.loc[part.image_id]
         assert (part.label.to_numpy() == manifest.label.to_numpy()).all()
-        assert (part.attribute.to_numpy() == groups_of(manifest, attribute)).all()
+        assert (part.group.to_numpy() == groups_of(manifest, attribute)).all()
+        patients = manifest.patient_id.fillna("")
+        assert (part.patient_id.fillna("").to_numpy() == patients.to_numpy()).all()
 
 
 def test_scores_of_different_models_differ(run: Path) -> None:
@@ -384,15 +389,15 @@ def test_scores_of_different_models_differ(run: Path) -> None:
 
 def expected_metrics(frame: pd.DataFrame, groups: int) -> dict[str, float]:
     """The metrics that the tables show, of one test set; small groups of many do not count."""
-    known = frame[frame.attribute >= 0]
+    known = frame[frame.group >= 0]
     guess = (known.score >= 0.5).astype(int)
-    counted = known.groupby("attribute").filter(
+    counted = known.groupby("group").filter(
         lambda part: groups == 2 or (len(part) >= cut.MIN_GROUP and part.label.nunique() == 2)
     )
     decided = guess[counted.index]
-    areas = [roc_auc_score(part.label, part.score) for _, part in counted.groupby("attribute")]
-    selected = decided.groupby(counted.attribute).mean()
-    rates = decided.groupby([counted.label, counted.attribute]).mean()
+    areas = [roc_auc_score(part.label, part.score) for _, part in counted.groupby("group")]
+    selected = decided.groupby(counted.group).mean()
+    rates = decided.groupby([counted.label, counted.group]).mean()
     return {
         "auc": roc_auc_score(known.label, known.score),
         "spd": np.ptp(selected),
@@ -482,7 +487,7 @@ def test_names_of_classes_and_groups_belong_to_the_right_images(run: Path) -> No
     both = pd.concat(
         predictions(run, "skin", "sex", "baseline", fold).assign(fold=fold) for fold in cut.FOLDS
     )
-    both = both[(both.dataset == "atlas") & (both.attribute >= 0)]
+    both = both[(both.dataset == "atlas") & (both.group >= 0)]
     diseased = manifest.loc[both.image_id].diagnosis.str.contains("melanoma").to_numpy()
     sexes = manifest.loc[both.image_id].sex.to_numpy()
     bars = shown[shown.kind == "histogram"]

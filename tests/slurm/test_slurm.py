@@ -28,9 +28,9 @@ METHODS = ["baseline", "swift"]
 IMAGES = {"mimic_cxr": 240, "chexpert": 60, "nih": 60}
 TARGET = "results/cut/tables/table1.csv"
 CHECKPOINT = "results/cut/checkpoints/baseline/cxr/small_resnet/fold{}/pretraining.safetensors"
-TRAINING_LOG = "results/cut/logs/train_baseline/cxr/small_resnet/fold{}.log"
+TRAINING_LOG = "results/cut/logs/train_baseline/cxr/small_resnet/{}.log"
 EPOCHS = 100
-CPUS, MORE_CPUS = 4, 3  # of the node; asked for evaluating, on a submitting machine of one core
+CPUS, MORE_CPUS = 4, 3  # of the node; asked for predicting, on a submitting machine of one core
 TOO_LITTLE = 250  # MB, for a job that imports torch
 pytestmark = [
     pytest.mark.slow,
@@ -63,7 +63,7 @@ def through_slurm(directory: Path) -> list[str]:
         for rule, values in PROFILE["set-resources"].items()
         for name, value in values.items()
     }
-    resources.add(f"evaluate:cpus_per_task={MORE_CPUS}")
+    resources.add(f"predict:cpus_per_task={MORE_CPUS}")
     resources.add(f"importance:mem_mb={TOO_LITTLE}*4**(attempt-1)")
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", "--cores", "all"]
     command += ["--directory", str(directory), "--configfile", str(directory / "cut.yaml")]
@@ -225,7 +225,7 @@ def test_results_are_those_of_a_local_run(record: Record, local_run: Path) -> No
 
 
 def test_every_job_that_needs_one_had_a_gpu(record: Record) -> None:
-    for rule, count in {"train_baseline": 2, "importance": 2, "debias": 1, "evaluate": 1}.items():
+    for rule, count in {"train_baseline": 2, "importance": 2, "debias": 1, "predict": 1}.items():
         jobs = record.of(rule)
         assert len(jobs) == count, rule
         for job in jobs:
@@ -238,14 +238,14 @@ def test_every_job_that_needs_one_had_a_gpu(record: Record) -> None:
 
 def test_cores_all_does_not_shrink_a_job(record: Record) -> None:
     """The run was started on a machine of one core, as far as Snakemake could see."""
-    (evaluation,) = record.of("evaluate")
-    assert asked(evaluation)["cpu"] == str(MORE_CPUS)
+    (prediction,) = record.of("predict")
+    assert asked(prediction)["cpu"] == str(MORE_CPUS)
 
 
 def test_short_jobs_shared_an_allocation(record: Record) -> None:
     for group in ("manifests", "cohort", "scores", "results"):
         assert len(record.of(group)) == 1, group
-    alone = ("build_manifest", "make_folds", "make_external", "score", "merge_metrics", "table")
+    alone = ("build_manifest", "make_folds", "make_external", "evaluate", "merge_metrics", "table")
     assert not [job for rule in alone for job in record.of(rule)]
     assert all(int(asked(job)["cpu"]) <= CPUS for job in record.jobs.values())
 
@@ -276,5 +276,5 @@ def test_memory_and_time_were_asked_for(record: Record) -> None:
     for job in record.jobs.values():
         assert asked(job)["mem"]
         assert job["TimeLimit"] != "UNLIMITED"
-    (evaluation,) = record.of("evaluate")
-    assert 6000 < int(asked(evaluation)["mem"].removesuffix("M")) < 6100  # and twice the images
+    (prediction,) = record.of("predict")
+    assert 6000 < int(asked(prediction)["mem"].removesuffix("M")) < 6100  # and twice the images

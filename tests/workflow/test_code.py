@@ -80,19 +80,26 @@ def test_what_only_type_checkers_see_does_not_count(scripts: Path) -> None:
 def test_the_settings_models_do_not_count(tmp_path: Path) -> None:
     """A job gets its slice of the settings as params; a key for one rule must not rerun others."""
     package = tmp_path / "swift_debias"
-    package.mkdir()
-    (tmp_path / "job.py").write_text("from swift_debias import metrics, settings\n")
-    for name in ("__init__", "settings", "metrics"):
+    (package / "config").mkdir(parents=True)
+    models = [f"config/{name}" for name in ("base", "load", "schema", "strict_yaml")]
+    others = ["config/__init__", "config/plan", "seeds"]
+    for name in (*models, *others, "__init__", "errors"):
         (package / f"{name}.py").write_text("x = 1\n")
+    (tmp_path / "job.py").write_text(
+        "from swift_debias import errors, seeds\n"
+        "from swift_debias.config import base, load, plan, schema, strict_yaml\n"
+    )
     before = identity(tmp_path, "job.py")
-    for name in ("__init__", "settings"):
+    for name in (*models, "__init__", "errors"):
         (package / f"{name}.py").write_text("x = 2\n")
-        assert identity(tmp_path, "job.py") == before
-    (package / "metrics.py").write_text("x = 2\n")
-    assert identity(tmp_path, "job.py") != before
+        assert identity(tmp_path, "job.py") == before, name
+    for name in others:
+        (package / f"{name}.py").write_text("x = 2\n")
+        assert identity(tmp_path, "job.py") != before, name
+        before = identity(tmp_path, "job.py")
 
 
-def test_a_job_depends_on_the_method_and_the_adapter_that_it_loads(
+def test_a_job_depends_on_the_method_the_adapter_and_the_drawing_that_it_loads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Modules that are loaded by name: no import says that the script runs them."""
@@ -109,5 +116,7 @@ def test_a_job_depends_on_the_method_and_the_adapter_that_it_loads(
         assert llft != swift == zscore  # variants of one algorithm
         ddi, nih = codes("build_manifest", "dataset", "ddi", "nih")
         assert ddi != nih
-        sweep, cost, masks = codes("figure", "figure", "figure4", "cost", "figure1")
-        assert sweep == cost != masks  # in one module, and in another
+        skin, xrays, pareto = codes("figure", "figure", "groups_skin", "groups_cxr", "pareto")
+        assert skin == xrays != pareto  # figures of one drawing, and of another
+        bias, cam = codes("figure_arrays", "figure", "figure1", "figure5")
+        assert bias != cam

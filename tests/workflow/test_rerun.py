@@ -4,9 +4,9 @@ In a copy of the shared run (tests/cut.py) one thing after another is changed, a
 compared with what the change concerns by its nature (the table below) and everything that reads
 from it (`road`).
 
-Two couplings are wanted: importance and debias take all folds in one job, evaluate all methods of
-a cell, since a job's fixed cost is its imports; and whatever reads from a job that runs again runs
-too, though its input may turn out the same.
+Two couplings are wanted: importance and debias take all folds in one job, predict and evaluate all
+methods of a cell, since a job's fixed cost is its imports; and whatever reads from a job that runs
+again runs too, though its input may turn out the same.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Change:
 
 
 LIBRARY = "workflow/scripts/swift_debias"
-TRAINED = ("train_baseline/*", "importance/*", "debias/*", "evaluate/*")  # where torch computes
+TRAINED = ("train_baseline/*", "importance/*", "debias/*")  # where torch computes
 # The report shows the whole configuration, so every change of a key concerns it.
 CHANGES = [
     # --- settings -------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ CHANGES = [
         "a comment and a docstring of the library",
         (),
         edit={
-            f"{LIBRARY}/training.py": ('"""The one training loop', '# Why?\n"""The training loop'),
+            f"{LIBRARY}/learning/loop.py": ('"""The one', '# Why?\n"""The'),
             f"{LIBRARY}/seeds.py": ("    text = ", "    # What is hashed\n    text = "),
         },
     ),
@@ -205,14 +205,14 @@ CHANGES = [
         touch=cut.COPIED,
     ),
     Change(
-        "losses.py",
+        "the losses",
         TRAINED,
-        edit={f"{LIBRARY}/losses.py": ("import torch\n", "import torch, re\n")},
+        edit={f"{LIBRARY}/learning/losses.py": ("import torch\n", "import torch, re\n")},
     ),
     Change(
-        "fisher.py",
+        "the estimators of importance",
         ("importance/*", "debias/*"),  # the Baselines stay
-        edit={f"{LIBRARY}/fisher.py": ("import torch\n", "import torch, re\n")},
+        edit={f"{LIBRARY}/importance/estimators.py": ("import torch\n", "import torch, re\n")},
     ),
     Change(
         "a method's file",
@@ -220,9 +220,52 @@ CHANGES = [
         edit={f"{LIBRARY}/methods/llft.py": ('CLASS = "LLFT"', 'CLASS = "Llft"')},
     ),
     Change(
-        "tables.py",  # compare, report and so on name things with it, or take its costs
-        ("set_sizes/*", "figure/*", "table/*", "cost_table", "compare", "intervals/*", "verdict"),
-        edit={f"{LIBRARY}/tables.py": ("import pandas as pd\n", "import pandas as pd, re\n")},
+        "cells of tables",  # figures read them too, and with a figure the arrays that it computes
+        (
+            *("set_sizes/*", "figure_arrays/*", "figure/*", "table/*", "cost_table", "compare"),
+            *("verdict", "summary", "report"),
+        ),
+        edit={
+            f"{LIBRARY}/evaluation/cells.py": ("import pandas as pd\n", "import pandas as pd, re\n")
+        },
+    ),
+    Change(
+        "the published numbers",
+        ("table/*", "verdict"),
+        edit={
+            f"{LIBRARY}/report/published.py": ("import pandas as pd\n", "import pandas as pd, re\n")
+        },
+    ),
+    Change(
+        "the costs",
+        ("figure/*", "cost_table", "verdict", "summary", "report"),
+        edit={f"{LIBRARY}/report/costs.py": ("import pandas as pd\n", "import pandas as pd, re\n")},
+    ),
+    Change(
+        "an adapter's file",  # check_data reads the raw folders with it
+        ("check_data", "build_manifest/nih"),
+        edit={f"{LIBRARY}/data/adapters/nih.py": ('TITLE = "NIH', 'TITLE = "The NIH')},
+    ),
+    Change(
+        "a drawing's file",
+        ("figure_arrays/figure1", "figure/figure1"),
+        edit={f"{LIBRARY}/report/figures/bias.py": ("BINS = 20", "BINS = 10")},
+    ),
+    Change(
+        "what a drawing imports to compute its arrays",
+        ("figure_arrays/figure1", "figure/figure1"),
+        edit={f"{LIBRARY}/report/figures/_images.py": ("import torch\n", "import torch, re\n")},
+    ),
+    Change(
+        "the models and the reading of the settings",
+        (),
+        edit={
+            f"{LIBRARY}/config/{name}.py": (
+                "from __future__ import annotations\n",
+                "from __future__ import annotations\n\nimport re\n",
+            )
+            for name in ("base", "load", "schema", "strict_yaml")
+        },
     ),
     Change(
         "the library's version",
@@ -232,7 +275,7 @@ CHANGES = [
     # --- packages --------------------------------------------------------------------------------
     Change(
         "the torch range and pin",  # the figure\'s arrays are made with torch as well
-        (*TRAINED, "figure_arrays/*", "report"),  # the report lists the pins
+        (*TRAINED, "predict/*", "figure_arrays/*", "report"),  # the report lists the pins
         edit={
             "envs/torch.yaml": ("pytorch >=2.13,<2.14", "pytorch >=2.13,<2.15"),
             "requirements.txt": ("torch==2.13.0", "torch==2.13.1"),
@@ -318,7 +361,9 @@ def test_exactly_what_a_change_concerns_runs_again(
         ),
         (Change("", (), {"folds": 3}), ["split.folds: 2 -> 3", "not made yet"]),
         (
-            Change("", (), edit={f"{LIBRARY}/methods/fairprune.py": ("= True", "= 1")}),
+            Change(
+                "", (), edit={f"{LIBRARY}/methods/fairprune.py": ('"FairPrune"', '"Fairprune"')}
+            ),
             ["the code that it runs has changed  (2 jobs)"],
         ),
     ],
