@@ -153,7 +153,7 @@ def test_a_base_may_extend_another(tmp_path: Path, paper: dict) -> None:
     (tmp_path / "bottom.yaml").write_text(yaml.safe_dump(paper | {"run": "bottom", "folds": 4}))
     middle = {"extends": "bottom.yaml", "run": "middle", "seed": 3}
     (tmp_path / "middle.yaml").write_text(yaml.safe_dump(middle))
-    found = load(
+    found = reading.load(
         {"extends": "middle.yaml", "run": "top"},
         tmp_path,
         algorithms=methods.settings_models(),
@@ -167,8 +167,8 @@ def test_a_panel_may_narrow_its_view(paper: dict) -> None:
     view = {"kind": "table", "title": "x", "methods": ["swift", "llft"]}
     view["panels"] = [panel, panel | {"methods": ["bmft"], "datasets": ["ddi"]}]
     narrowed = load(_set(paper, "experiments", {"only": view}))
-    assert narrowed.cells() == {("skin", "resnet50", "skin_tone"): ("bmft", "llft", "swift")}
-    whole, part = narrowed.blocks(narrowed.experiments["only"])
+    assert plan.setups(narrowed) == {("skin", "resnet50", "skin_tone"): ("bmft", "llft", "swift")}
+    whole, part = plan.blocks(narrowed, narrowed.experiments["only"])
     assert whole["methods"] == ("swift", "llft")
     assert list(whole["datasets"]) == paper["tasks"]["skin"]["tests"]["skin_tone"]
     assert (part["methods"], part["datasets"]) == (("bmft",), ("ddi",))
@@ -180,7 +180,7 @@ def test_only_needed_data_sets_are_used(paper: dict) -> None:
     task = paper["tasks"]["skin"]
     needed = {*task["train"], *task["tests"]["skin_tone"]}
     assert needed < set(paper["datasets"])
-    found = load(_set(paper, "experiments", {"only": view})).used_datasets()
+    found = plan.used_datasets(load(_set(paper, "experiments", {"only": view})))
     assert found == tuple(name for name in paper["datasets"] if name in needed)
 
 
