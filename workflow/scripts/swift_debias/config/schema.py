@@ -5,6 +5,8 @@ The single place where a key is defined; adapters and methods define their own k
 
 Marks in the descriptions: [paper] stated in Yan et al., MELBA 2025; [code] read in the authors'
 released source; [ours] our decision.
+
+Longer than other files, since every key is here and nowhere else.
 """
 
 from __future__ import annotations

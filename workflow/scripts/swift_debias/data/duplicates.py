@@ -21,6 +21,8 @@ stays keeps its own label.
 What must stay in one fold (`cluster`) are the connected components of all links, and of equal
 patients and lesions, removed images included. Ids of images, patients and lesions are compared
 within an archive only: data sets that share ids (the ISIC years do) name the same archive.
+
+Longer than other files: who is whose duplicate, and which copy stays, is one decision.
 """
 
 from __future__ import annotations

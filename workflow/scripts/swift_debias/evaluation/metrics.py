@@ -13,6 +13,8 @@ false positive rate are fairlearn's, and a difference between groups is fairlear
 `between_groups`: largest minus smallest. Only the expected calibration error is our own.
 
 Both libraries take a second to import, hence the imports inside the functions.
+
+Longer than other files, since every metric is here and nowhere else.
 """
 
 from __future__ import annotations

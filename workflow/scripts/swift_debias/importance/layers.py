@@ -8,6 +8,8 @@ the rows of G are multiplied by c_k and torch's weight gradient does the rest. T
 `Conv2d` (grouped and depthwise too), `Linear` and batch normalization. Parameters of any other
 module, of a layer that is used twice, and those used outside of their layer's forward are left to
 ordinary automatic differentiation (for single samples in a loop), with a warning that names them.
+
+Longer than other files: the sums, the hooks and the layers that they serve are one mechanism.
 """
 
 from __future__ import annotations

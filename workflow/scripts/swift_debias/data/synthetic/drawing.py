@@ -5,6 +5,8 @@ of half the image's shorter side: x to the right, y downwards, (0, 0) the centre
 number comes from generators that the caller derives from the image's identity, one for what belongs
 to the lesion or patient (`look`) and one for what belongs to this picture of it (`view`), so an
 image is the same whoever draws it and whatever else is in the batch.
+
+Longer than other files: every pixel of the demo is drawn here.
 """
 
 from __future__ import annotations
