@@ -8,7 +8,7 @@ import yaml
 
 from swift_debias import errors, methods
 from swift_debias.config import load as reading
-from swift_debias.config import plan, schema
+from swift_debias.config import plan, schema, strict_yaml
 from swift_debias.data import adapters
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -188,3 +188,57 @@ def test_only_needed_data_sets_are_used(paper: dict) -> None:
 def test_cuts_must_increase(cuts: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="cuts must increase"):
         schema.Attribute(column="age", cuts=cuts, names=("a", "b", "c"))
+
+
+def test_numbers_are_taken_where_a_tables_text_is_meant() -> None:
+    """Labels are often 0 and 1, and nobody quotes them; a truth value is never what was meant."""
+    entry = {
+        "adapter": "table",
+        "root": "data",
+        "table": "t.csv",
+        "path": "file",
+        "label": {"column": "target", "positive": [1], "negative": [0, -1]},
+        "only": {"year": [2019, "2020"]},
+    }
+    options = adapters.make_options(entry)
+    assert (options.label.positive, options.label.negative) == (("1",), ("0", "-1"))
+    assert options.only == {"year": ("2019", "2020")}
+    attribute = schema.Attribute(column="sex", groups={0: [1.0], 1: ["2"]})
+    assert attribute.group_names == ("0", "1")
+    entry["label"] = {"column": "target", "positive": [True]}
+    with pytest.raises(ValueError, match="put it in quotes"):
+        adapters.make_options(entry)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("run: a\nfolds: 2\nrun: b\n", "'run' stands in line 1 and in line 3"),
+        ("groups: {no: [NO]}\n", "line 1: YAML reads no as a truth value; put it in quotes"),
+        ("code: 010\n", "line 1: YAML reads 010 as a number of another base; put it in quotes"),
+        ("at: 12:30\n", "line 1: YAML reads 12:30 as a number of another base"),
+        ("day: 2020-01-31\n", "line 1: YAML reads 2020-01-31 as a date; put it in quotes"),
+        ("- a\n", "is a mapping"),
+        ("a: [\n", "not valid YAML"),
+    ],
+)
+def test_yaml_that_people_mean_otherwise_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(errors.UserError, match=r"mine\.yaml") as refused:
+        strict_yaml.read(file)
+    assert said in str(refused.value)
+
+
+def test_yaml_without_doubt_is_read_as_yaml_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: &x {b: 'NO', c: 1_000}\nd: {<<: *x, e: true, f: 0.5, g: -3}\n")
+    assert strict_yaml.read(file) == yaml.safe_load(file.read_text())
+
+
+def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    raw = {"extends": "a.yaml"}
+    with pytest.raises(errors.UserError, match="extends itself"):
+        reading.load(raw, tmp_path, algorithms={}, adapters={})

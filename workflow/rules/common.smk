@@ -31,6 +31,13 @@ except UserError as error:
 RUN = f"results/{settings.run}"
 SETUPS = plan.setups(settings)  # (task, backbone, attribute) -> its methods
 DATASETS = plan.used_datasets(settings)
+USED = {  # the methods that some experiment shows, in the order of the config
+    name: method
+    for name, method in settings.methods.items()
+    if any(name in names for names in SETUPS.values())
+}
+BASELINE = plan.first_variant(USED, "baseline")  # None: no method is the Baseline
+SWIFT = plan.first_variant(USED, "swift")
 FOLDS = list(range(settings.folds))
 TORCH = [  # names and ranges: weights and scores depend on it; other packages move data and draw
     entry

@@ -110,8 +110,8 @@ def figure_names(name):
     attributes = unique(block["attribute"] for block in blocks(name))
     return {
         "titles": titles(name),
-        "baseline": plan.first_variant(settings.methods, "baseline") or "",
-        "swift": plan.first_variant(settings.methods, "swift") or "",
+        "baseline": BASELINE or "",
+        "swift": SWIFT or "",
         "groups": {a: list(settings.attributes[a].group_names) for a in attributes},
         "classes": {
             task: [settings.tasks[task].negative, settings.tasks[task].positive]

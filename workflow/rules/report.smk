@@ -144,7 +144,7 @@ rule intervals:
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
         resamples=1000,
-        baseline=plan.first_variant(settings.methods, "baseline"),
+        baseline=BASELINE,
         seed=settings.seed,
         code=code_id("intervals.py"),
     script:
@@ -164,7 +164,7 @@ rule compare:
         "../../envs/report.yaml"
     params:
         tables={name: blocks(name) for name in TABLES},
-        baseline=plan.first_variant(settings.methods, "baseline"),
+        baseline=BASELINE,
         code=code_id("compare.py"),
     script:
         "../scripts/compare.py"

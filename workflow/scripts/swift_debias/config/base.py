@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     ValidationError,
     model_validator,
 )
 
 from ..errors import nearest
+
+
+def _as_text(value: Any) -> Any:
+    """A number as the text that it is in a table; a truth value is no text."""
+    if isinstance(value, bool):
+        raise ValueError("is a truth value in YAML; put it in quotes")
+    return str(value) if isinstance(value, int | float) else value
+
+
+# A value of a table: 1 and "1" are the same there, and people write either.
+Text: TypeAlias = Annotated[str, BeforeValidator(_as_text)]
 
 
 class Model(BaseModel):

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from ..errors import nearest
-from .base import Model
+from .base import Model, Text
 
 
 class Dataset(Model):
@@ -63,9 +63,9 @@ class Attribute(Model):
     """
 
     column: str
-    groups: dict[str, tuple[str | float, ...]] | None = None
+    groups: dict[Text, tuple[str | float, ...]] | None = None
     cuts: tuple[float, ...] | None = None
-    names: tuple[str, ...] | None = None
+    names: tuple[Text, ...] | None = None
 
     @model_validator(mode="after")
     def _groups_or_cuts(self) -> Attribute:
@@ -245,8 +245,8 @@ class Task(Model):
     tests: dict[str, tuple[str, ...]] = Field(
         description="Attribute -> test data sets that carry it."
     )
-    positive: str = Field(description="Name of class 1, for tables and figures.")
-    negative: str = Field(description="Name of class 0.")
+    positive: Text = Field(description="Name of class 1, for tables and figures.")
+    negative: Text = Field(description="Name of class 0.")
     invert_labels: bool = Field(
         False,
         description="Swap the classes. The adapters label as the paper does: melanoma and "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from ...config.base import Model
+from ...config.base import Model, Text
 from ...config.schema import Dataset
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class LabelColumn(Model):
     """The label of a user's table: which values are the positive and the negative class."""
 
     column: str
-    positive: tuple[str, ...] = Field(min_length=1, description="Values of class 1.")
-    negative: tuple[str, ...] | None = Field(
+    positive: tuple[Text, ...] = Field(min_length=1, description="Values of class 1.")
+    negative: tuple[Text, ...] | None = Field(
         None, description="Values of class 0; default: every other value. Others are left out."
     )
 
@@ -40,7 +40,7 @@ class AttributeColumn(Model):
 
     column: str
     kind: Literal["category", "number"] = "category"
-    unknown: tuple[str, ...] = Field((), description="Values that mean 'not known'.")
+    unknown: tuple[Text, ...] = Field((), description="Values that mean 'not known'.")
 
 
 class Options(Dataset):
@@ -57,7 +57,7 @@ class Options(Dataset):
     attributes: dict[str, AttributeColumn] = Field(
         {}, description="Name of an attribute -> its column."
     )
-    only: dict[str, tuple[str, ...]] = Field(
+    only: dict[str, tuple[Text, ...]] = Field(
         {}, description="Keep only rows whose column has one of these values."
     )
     citation: str = Field("", description="Licence and citation, shown in the report.")
