@@ -25,7 +25,7 @@ RENAMED = {
     "mine": {"algorithm": "swift", "title": "Mine"},
     "mine_longer": {"like": "mine", "epochs_percent": 200},
     # names of the paper for something else
-    "swift": {"algorithm": "llft", "title": "Not SWiFT"},
+    "bmft": {"algorithm": "llft", "title": "Not BMFT"},
     "baseline": {"algorithm": "fullft", "title": "Not the Baseline"},
 }
 

@@ -119,6 +119,11 @@ def keys(name: str, file: str | Path) -> dict[str, str]:
     return match.groupdict()
 
 
+def key_names(name: str) -> list[str]:
+    """The keys of a kind of file, in the order of its pattern."""
+    return list(_regex(name).groupindex)
+
+
 def run_folder(name: str, file: str | Path) -> Path:
     """The folder of the run that a file of this kind belongs to."""
     path = Path(file)

@@ -13,7 +13,7 @@ from . import layout
 def read(name: str, paths: Iterable[str | Path]) -> pd.DataFrame:
     """Parquet files of one kind of `layout`, one after the other, each with its keys as columns.
 
-    An empty frame where there is no file.
+    A frame of the keys alone, without rows, where there is no file.
     """
     frames = []
     for path in paths:
@@ -21,4 +21,6 @@ def read(name: str, paths: Iterable[str | Path]) -> pd.DataFrame:
         if "fold" in keys:
             keys["fold"] = int(keys["fold"])
         frames.append(pd.read_parquet(path).assign(**keys))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if not frames:
+        return pd.DataFrame(columns=layout.key_names(name))
+    return pd.concat(frames, ignore_index=True)
