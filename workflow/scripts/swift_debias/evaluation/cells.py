@@ -61,7 +61,7 @@ def cell(cells: Mapping[tuple[str, ...], Cell], *key: str) -> Cell:
 class Block(NamedTuple):
     """One part of an experiment: the rows (methods) and columns (test sets x metrics).
 
-    `Block(**panel) for panel in settings.blocks(experiment)` makes them.
+    `Block(**panel) for panel in plan.blocks(settings, experiment)` makes them.
     """
 
     task: str

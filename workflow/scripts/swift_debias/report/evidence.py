@@ -54,7 +54,7 @@ class Evidence:
     """Where a check looks its numbers up: the published tables, or this run.
 
     published: the published table; scopes and methods are always the paper's.
-    cells: the numbers (`tables.lookup`).
+    cells: the numbers (`cells.lookup`).
     backbones: (task, the paper's network) -> the network that takes its place here.
     sweeps: (task, setting) -> (x, method), the variants of SWiFT that differ in this setting alone.
     titles: display names of the methods.

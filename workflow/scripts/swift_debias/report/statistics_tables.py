@@ -11,7 +11,7 @@ from ..evaluation.words import title
 
 
 def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Paired tests over folds for readers (`statistics.compare`)."""
+    """Paired tests over folds for readers (`fold_tests.compare`)."""
     if compared.empty:
         return compared
     interval = _ranges(compared, "low", "high", sign="+")
@@ -48,7 +48,7 @@ def _ranges(frame: pd.DataFrame, low: str, high: str, sign: str = "") -> list[st
 def bootstrap_intervals(
     intervals: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[str]
 ) -> pd.DataFrame:
-    """Bootstrap intervals over test images for readers (`statistics.bootstrap`).
+    """Bootstrap intervals over test images for readers (`bootstrap.bootstrap`).
 
     Args:
         intervals: of all cells.

@@ -57,9 +57,9 @@ def reach_verdict(
     """Compare a run with the paper.
 
     Args:
-        metrics: the tidy metrics; rows of costs (`tables.read_costs`) and of masks (`mask_rows`)
+        metrics: the tidy metrics; rows of costs (`costs.read_costs`) and of masks (`mask_rows`)
             may be appended.
-        published: the published tables (`tables.read_published`).
+        published: the published tables (`published.read_published`).
         claims: the paper's claims.
         panels: the run's tables, e.g. table1, as blocks; they say which network stands where.
         methods: the run's variants.

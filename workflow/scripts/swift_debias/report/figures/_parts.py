@@ -66,10 +66,10 @@ class Sources:
 
     Attributes:
         metrics: the tidy metrics.
-        costs: as `tables.read_costs` gives them.
+        costs: as `costs.read_costs` gives them.
         predictions: `run.results.read("predictions", ...)`.
         summaries: `run.results.read("mask_summary", ...)`.
-        intervals: task, backbone, attribute and the columns of `statistics.bootstrap`.
+        intervals: task, backbone, attribute and the columns of `bootstrap.bootstrap`.
         arrays: what script figure_arrays.py computed for this figure.
     """
 
