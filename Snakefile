@@ -3,14 +3,15 @@
 #   make demo                                             synthetic data, a laptop, minutes
 #   snakemake --profile profiles/slurm --cores all        the paper, on a cluster
 #
-# Without --configfile the demo is run. The rules stand in the order of the road.
+# Without --configfile the demo is run; --config KEY=VALUE changes single keys of either. The rules stand in the order of the road.
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-if not config:
+# A value of the command line (--config folds=3) lies on the demo's configuration too.
+if not workflow.configfiles and config == workflow.config_settings.overwrite_config:
 
     configfile: "config/demo.yaml"
 

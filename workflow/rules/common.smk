@@ -1,6 +1,7 @@
 # What every rule needs: the settings, where a run writes, and the identity of code.
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from swift_debias import methods
 from swift_debias.config import load, plan
 from swift_debias.data import adapters
 from swift_debias.errors import UserError
+from swift_debias.evaluation import metrics
+from swift_debias.learning import architectures
+from swift_debias.report import figures
 from swift_debias.run import code_id as identity, layout
 
 try:
@@ -23,7 +27,11 @@ try:
         PROJECT,
         algorithms=methods.settings_models(),
         adapters=adapters.options_models(),
+        networks=architectures.available(),
+        drawings=figures.all_facts(),
+        metrics=metrics.catalogue(),
         files=workflow.configfiles,
+        folder=Path(),
     )
 except UserError as error:
     raise WorkflowError(str(error))
@@ -49,12 +57,17 @@ TORCH = [  # names and ranges: weights and scores depend on it; other packages m
 EXPECTED = os.path.relpath(PROJECT / "resources" / "expected_counts.yaml")
 
 
+def one_of(names):
+    """A regular expression of exactly these names; of none, one that matches nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 wildcard_constraints:
-    task="[^/]+",
-    dataset="[^/]+",
-    backbone="[^/]+",
-    attribute="[^/]+",
-    method="[^/]+",
+    task=one_of(settings.tasks),
+    dataset=one_of(settings.datasets),
+    backbone=one_of(settings.backbones),
+    attribute=one_of(settings.attributes),
+    method=one_of(settings.methods),
     fold=r"\d+",
 
 

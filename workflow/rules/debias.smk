@@ -42,13 +42,13 @@ rule copy_baseline:
     log:
         log_of("copy_baseline", "task", "backbone", "attribute", "method", "fold"),
     wildcard_constraints:
-        method="|".join(UNTOUCHED) or "(?!)",
+        method=one_of(UNTOUCHED),
     localrule: True
     conda:
         "../../envs/data.yaml"
     shell:
-        "(cp {input.model} {output.model} && cp {input.history} {output.history}"
-        " && cp {input.cost} {output.cost}) 2> {log}"
+        "(cp {input.model:q} {output.model:q} && cp {input.history:q} {output.history:q}"
+        " && cp {input.cost:q} {output.cost:q}) 2> {log:q}"
 
 
 # One job takes all folds: its fixed cost is its imports, and on a cluster a job should be minutes long.
@@ -67,7 +67,7 @@ rule debias:
     benchmark:
         benchmark_of("debias", "task", "backbone", "attribute", "method")
     wildcard_constraints:
-        method="|".join(sorted(set(settings.methods) - set(UNTOUCHED))) or "(?!)",
+        method=one_of(sorted(set(settings.methods) - set(UNTOUCHED))),
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads

@@ -41,7 +41,7 @@ def checked_settings():
         slices["experiments"][name] = kept | {"panels": panels}
     kept = ("run", "synthetic", "datasets", "attributes", "tasks", "experiments")
     return {key: slices[key] for key in kept} | {
-        "backbones": {name: {"architecture": ""} for name in settings.backbones},
+        "backbones": {name: {"architecture": "none"} for name in settings.backbones},
         "methods": {},
     }
 

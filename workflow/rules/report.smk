@@ -89,7 +89,7 @@ rule table:
     benchmark:
         benchmark_of("table", "table")
     wildcard_constraints:
-        table="|".join(TABLES) or "(?!)",
+        table=one_of(TABLES),
     conda:
         "../../envs/report.yaml"
     params:
@@ -226,6 +226,11 @@ rule report:
         intervals=of_setups("intervals"),
         verdict=rules.verdict.output.html,
         costs=folder("table", table="cost", format="html"),
+        sources=[
+            folder("baseline_source", task=task, backbone=backbone, fold=fold)
+            for task, backbone in unique(setup[:2] for setup in SETUPS)
+            for fold in FOLDS
+        ],
         requirements=REQUIREMENTS,
         assets=ASSETS,
     output:

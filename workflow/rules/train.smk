@@ -4,7 +4,14 @@
 def own_baseline(wildcards):
     """A user's trained classifier, where the config names one."""
     path = settings.backbones[wildcards.backbone].baseline
-    return path.format(fold=wildcards.fold) if path else []
+    keys = {"task": wildcards.task, "backbone": wildcards.backbone}
+    return path.format(**keys, fold=int(wildcards.fold)) if path else []
+
+
+def own_weights(wildcards):
+    """The weights of an extractor to start from, where the config names a file."""
+    path = settings.backbones[wildcards.backbone].weights
+    return [] if path in (None, "imagenet") else path
 
 
 rule train_baseline:
@@ -13,10 +20,12 @@ rule train_baseline:
         cohort=rules.find_duplicates.output.cohort,
         folds=rules.make_folds.output,
         own=own_baseline,
+        weights=own_weights,
     output:
         model=folder("baseline_model"),
         history=folder("baseline_history"),
         cost=folder("baseline_cost"),
+        source=folder("baseline_source"),
     log:
         log_of("train_baseline", "task", "backbone", "fold"),
     benchmark:

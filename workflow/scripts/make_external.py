@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from swift_debias.config.schema import Attribute
-from swift_debias.data.groups import group_index
+from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import KEYS, with_skin_tone
 from swift_debias.files import atomic_path
 from swift_debias.methods import _external
@@ -19,7 +19,7 @@ with logged(snakemake):
     cohort = pd.read_parquet(snakemake.input.cohort)
     cohort = with_skin_tone(cohort, snakemake.input.skin_tone)
     cohort = cohort.merge(pd.read_parquet(str(snakemake.input.folds)), on=KEYS)
-    groups = group_index(cohort[attribute.column], attribute)
+    groups = groups_in(cohort, attribute)
     for fold, path in enumerate(snakemake.output):
         seed = external_seed(params.seed, wildcards.task, wildcards.attribute, fold)
         external = _external.make_external(

@@ -4,7 +4,7 @@ import pandas as pd
 
 from swift_debias.config.schema import Attribute
 from swift_debias.data.folds import make_folds
-from swift_debias.data.groups import group_index
+from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import with_skin_tone
 from swift_debias.files import atomic_path
 from swift_debias.run.job import logged
@@ -14,7 +14,7 @@ with logged(snakemake):
     cohort = pd.read_parquet(snakemake.input.cohort)
     cohort = with_skin_tone(cohort, snakemake.input.skin_tone)
     groups = {
-        name: group_index(cohort[attribute["column"]], Attribute(**attribute))
+        name: groups_in(cohort, Attribute(**attribute))
         for name, attribute in params.attributes.items()
     }
     folds = make_folds(cohort, pd.DataFrame(groups), **params.split)

@@ -54,8 +54,9 @@ with logged(snakemake):
     ]
     stages = grid(costs.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
     versions = html.software(Path(given.requirements))
+    weights = grid(data_tables.weight_files(map(Path, given.sources)), "weights", "Weight files")
     sections = [
-        Section("run", "What was run", html.configuration(params.settings, versions)),
+        Section("run", "What was run", html.configuration(params.settings, versions) + weights),
         Section("data", "Data", "".join(data)),
         Section("tables", "Tables", html.result_tables(map(Path, given.tables))),
         Section("figures", "Figures", html.figure_gallery(pictures)),

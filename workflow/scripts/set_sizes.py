@@ -7,7 +7,7 @@ import yaml
 
 from swift_debias.config.schema import Attribute
 from swift_debias.data.folds import sizes as count_images
-from swift_debias.data.groups import group_index
+from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import with_skin_tone
 from swift_debias.files import atomic_path, write_text
 from swift_debias.report.render import frame_markdown
@@ -27,7 +27,7 @@ with logged(snakemake):
     groups, external = {}, {}
     for name, slice_ in params.attributes.items():
         attribute = Attribute(**slice_)
-        values = group_index(cohort[attribute.column], attribute)
+        values = groups_in(cohort, attribute)
         groups[name] = (values, attribute.group_names)
         paths = [
             path

@@ -10,7 +10,7 @@ from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuni
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
 from swift_debias.files import atomic_path, write_json
-from swift_debias.learning import checkpoints, devices, loop, networks
+from swift_debias.learning import checkpoints, devices, loop, networks, sources
 from swift_debias.learning.context import Context
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.samples import make_samples
@@ -59,13 +59,16 @@ with logged(snakemake):
         log=sys.stderr,
         name=f"{wildcards.task} {wildcards.backbone} fold {wildcards.fold}",
     )
-    if backbone.baseline:
-        classifier = networks.load(Path(str(snakemake.input.own)), backbone)
-        cost = Cost(classifier, device)
+    own = str(snakemake.input.own) if backbone.baseline else None
+    if own is not None:
+        classifier = networks.load(Path(own), backbone)
     else:
         classifier = devices.place(networks.build(backbone, seed), device, compute)
-        cost = Cost(classifier, device)
+    source = sources.source(backbone, own)  # now: a training takes hours, and files change
+    cost = Cost(classifier, device)
+    if own is None:
         loop.pretrain(classifier, train, validation, recipe, context)
+    write_json(snakemake.output.source, source)
     networks.save(classifier, Path(snakemake.output.model))
     with atomic_path(snakemake.output.history) as partial:
         pd.DataFrame(context.history).to_parquet(partial)

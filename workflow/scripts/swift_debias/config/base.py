@@ -1,36 +1,126 @@
-"""What every settings model shares: strictness, and messages that name the key."""
+"""What every settings model shares: strictness, types of values, messages that name the key.
+
+A key's type says what it may hold, so a bound is decided here once for all keys of that type:
+numbers are finite and truth values are none, names are safe in paths (`names.py`), and files and
+modules are looked for (`named_files.py`). `tests/adversarial` walks all keys by their type.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import reprlib
+import string
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
     ValidationError,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from ..errors import nearest
 
+MOST = 1_000_000_000  # of anything that is counted: above it a number is a slip of the keyboard
 
-def _as_text(value: Any) -> Any:
+
+def no_truth_value(value: Any) -> Any:
+    """Python takes True for 1; nobody who writes `epochs: true` means that."""
+    if isinstance(value, bool):
+        raise ValueError("is a truth value; a number is needed")
+    return value
+
+
+def as_text(value: Any) -> Any:
     """A number as the text that it is in a table; a truth value is no text."""
     if isinstance(value, bool):
         raise ValueError("is a truth value in YAML; put it in quotes")
     return str(value) if isinstance(value, int | float) else value
 
 
+def _printable(text: str) -> str:
+    """Refuse what no terminal, file system or table shows: control characters, half characters."""
+    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text):
+        raise ValueError("holds a control character")
+    return text
+
+
 # A value of a table: 1 and "1" are the same there, and people write either.
-Text: TypeAlias = Annotated[str, BeforeValidator(_as_text)]
+Text: TypeAlias = Annotated[str, BeforeValidator(as_text)]
+# Names of columns and folders: never empty, on one line.
+Line: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
+Flag: TypeAlias = Annotated[bool, Strict()]
+# `Integer` and `Number` take the bounds of their key; the others have their own.
+Integer: TypeAlias = Annotated[int, BeforeValidator(no_truth_value)]
+Whole: TypeAlias = Annotated[int, Field(ge=0, le=MOST), BeforeValidator(no_truth_value)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(no_truth_value)]
+# Floats are finite by the models' configuration (`allow_inf_nan`); text such as 1e-4, which YAML
+# does not read as a number, is one.
+Number: TypeAlias = Annotated[float, BeforeValidator(no_truth_value)]
+Positive: TypeAlias = Annotated[float, Field(gt=0), BeforeValidator(no_truth_value)]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0), BeforeValidator(no_truth_value)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1), BeforeValidator(no_truth_value)]
+Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1), BeforeValidator(no_truth_value)]
+
+
+@dataclass(frozen=True)
+class File:
+    """Marks a key that names a file; `named_files.py` looks for it when the settings are read.
+
+    Attributes:
+        below: the key of the same model that names the folder in which it is; None: the folder in
+            which the workflow runs.
+        placeholders: names in braces that are filled in for each of the plan's jobs.
+        words: values that are no file.
+    """
+
+    below: str | None = None
+    placeholders: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        """pydantic: the type that is marked, and then `check`."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def check(self, value: str) -> str:
+        """The path, its home folder written out; a placeholder that no rule fills is refused."""
+        if self.placeholders:
+            try:
+                parsed = string.Formatter().parse(value)
+                fields = {field for _, field, _, _ in parsed if field is not None}
+                for field in fields - set(self.placeholders):
+                    raise ValueError(f"no placeholder {field!r}{nearest(field, self.placeholders)}")
+                value.format(**dict.fromkeys(self.placeholders, 0))
+            except (ValueError, KeyError, IndexError, TypeError) as error:
+                raise ValueError(f"{error}; '{{{{' and '}}}}' are plain braces") from error
+        return os.path.expanduser(value) if value.startswith("~") else value  # noqa: PTH111
+
+
+@dataclass(frozen=True)
+class Module:
+    """Marks a key that names `package.module:function`; it is looked for, and not imported."""
 
 
 class Model(BaseModel):
-    """Strict base of every settings model: frozen, and unknown keys are refused."""
+    """Strict base of every settings model: frozen, and unknown keys are refused.
+
+    `ignores` are keys of `methods.<name>` that an algorithm does not read. `only_with` are keys
+    that are read only where other keys have certain values: key -> other key -> its values.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    ignores: ClassVar[tuple[str, ...]] = ()
+    only_with: ClassVar[Mapping[str, Mapping[str, tuple[Any, ...]]]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -39,18 +129,34 @@ class Model(BaseModel):
         if isinstance(data, Mapping):
             for key in data:
                 if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r}{nearest(key, cls.model_fields)}")
+                    raise ValueError(f"unknown key {shown(key)}{nearest(key, cls.model_fields)}")
         return data
+
+
+def shown(value: Any) -> str:
+    """A value that somebody wrote, on one line and not too long."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def place(*parts: Any) -> str:
+    """The path of a key; what is no plain word is quoted, so that a message stays one line."""
+    words = [str(part) for part in parts]
+    return ".".join(word if re.fullmatch(r"[\w+-]{1,64}", word) else shown(word) for word in words)
 
 
 def explain(error: ValidationError, prefix: str = "") -> str:
     """A line a problem: path of the key, what is wrong, what was given."""
     lines = []
-    for problem in error.errors():
-        path = prefix + ".".join(str(part) for part in problem["loc"])
+    for problem in error.errors(include_url=False):
+        # pydantic's own marks of a mapping's key and of the branch of a union are no keys
+        path = prefix + place(*(p for p in problem["loc"] if p != "[key]"))
         message = problem["msg"].removeprefix("Value error, ")
         given = problem["input"]
-        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+        said = f" (given: {shown(given)})" if isinstance(given, str | int | float | bool) else ""
         separator = ": " if path.rstrip(".") else ""
-        lines.append(f"{path.rstrip('.')}{separator}{message}{shown}")
-    return "\n".join(lines)
+        lines.append(f"{path.rstrip('.')}{separator}{message}{said}")
+    return "\n".join(dict.fromkeys(lines))

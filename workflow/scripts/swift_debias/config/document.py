@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from . import schema
-from .base import Model
+from .base import MOST, File, Model
+from .names import check_name
 
 HEAD = """# Configuration
 
@@ -29,6 +30,10 @@ Every key of the configuration. This file is made from the settings models
   `own_data.yaml`: somebody's own table of images.
 - Unknown keys, wrong types and names that do not exist are refused before anything runs, with the
   path of the key and the nearest valid name.
+- A *name* becomes a part of file names: letters, digits and `_`, `-`, `.`, `+`, at most 64 of them;
+  two names of one section may not differ by letter case alone. Titles are free text.
+- A *file* is looked for before anything runs, and so is a module. Numbers are finite; `true` is no
+  number. What would be ignored is refused.
 - Marks: [paper] stated in Yan et al., MELBA 2025; [code] read in the authors' released source;
   [ours] our decision where the paper is silent.
 """
@@ -103,8 +108,7 @@ def _row(name: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else f"`{_plain(field.get_default())}`"
     if field.default_factory is not None or isinstance(field.default, BaseModel):
         default = "see its section"
-    bounds = ", ".join(_bound(m) for m in field.metadata if _bound(m))
-    kind = _type(field.annotation) + (f", {bounds}" if bounds else "")
+    kind = _type(field.annotation, field.metadata)
     meaning = " ".join((field.description or "").split())
     return f"| `{name}` | {kind} | {default} | {meaning.replace('|', chr(92) + '|')} |"
 
@@ -113,7 +117,7 @@ def _bound(constraint: Any) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least"}
     for attribute, sign in signs.items():
         value = getattr(constraint, attribute, None)
-        if value is not None:
+        if value is not None and abs(value) < MOST:  # above it is what nobody means
             return f"{sign} {value}"
     return ""
 
@@ -126,11 +130,21 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _type(annotation: Any) -> str:
-    """A type in a reader's words."""
+def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """A type in a reader's words, with the bounds that its metadata set."""
+    metadata = [m for mark in metadata for m in getattr(mark, "metadata", (mark,))]
+    if any(getattr(mark, "func", None) is check_name for mark in metadata):
+        return "name"
+    if any(isinstance(mark, File) for mark in metadata):
+        return "file"
+    bounds = [_bound(m) for m in metadata if _bound(m)] if annotation is not str else []
+    return ", ".join([_bare_type(annotation), *bounds])
+
+
+def _bare_type(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _type(arguments[0])
+        return _type(arguments[0], arguments[1:])
     if origin is typing.Literal:
         return " / ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):

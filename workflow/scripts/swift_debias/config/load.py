@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import UserError, nearest
-from . import strict_yaml
-from .base import Model, explain
+from . import coherence, named_files, strict_yaml
+from .base import Model, explain, place, shown
 from .schema import Dataset, Settings
 
 
@@ -24,7 +24,11 @@ def load(
     *,
     algorithms: Mapping[str, type[Model]],
     adapters: Mapping[str, type[Dataset]],
+    networks: Mapping[str, type[Model]] | None = None,
+    drawings: Mapping[str, coherence.Drawing] | None = None,
+    metrics: Mapping[str, bool] | None = None,
     files: Iterable[str | Path] = (),
+    folder: Path | None = None,
 ) -> Settings:
     """Check a configuration and return it typed.
 
@@ -36,36 +40,41 @@ def load(
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: name of each adapter's file -> its options model.
+        networks, drawings, metrics: as in `coherence.Known`; None: their names are not checked.
         files: where `raw` was read from by somebody else; they are checked for what YAML reads
             otherwise than people mean it (`strict_yaml`).
+        folder: in which the workflow runs: the files and modules that the configuration names are
+            looked for from there; None: they are not looked for.
 
     Raises:
         UserError: every problem found, each with the path of its key and the nearest valid name.
     """
     for file in files:
         strict_yaml.read(Path(file))
+    strict_yaml.bounded(raw, "the configuration")
     merged = _extend(dict(raw), project, ())
     for section in ("datasets", "attributes", "tasks", "backbones", "methods", "experiments"):
         if isinstance(merged.get(section), Mapping):
             merged[section] = {k: v for k, v in merged[section].items() if v is not None}
+    written: Mapping[str, Mapping[str, Any]] = {}
     if isinstance(merged.get("methods"), Mapping):
+        written = {
+            str(name): entry
+            for name, entry in merged["methods"].items()
+            if isinstance(entry, Mapping)
+        }
         merged["methods"] = _inherit(merged["methods"])
     settings = typed(merged, adapters)
-    problems = []
-    for name, method in settings.methods.items():
-        if method.algorithm not in algorithms:
-            problems.append(
-                f"methods.{name}.algorithm: no algorithm {method.algorithm!r}"
-                f"{nearest(method.algorithm, algorithms)}"
-            )
-            continue
-        try:
-            algorithms[method.algorithm].model_validate(method.settings)
-        except ValidationError as error:
-            problems.append(explain(error, f"methods.{name}."))
+    known = coherence.Known(algorithms, adapters, networks, drawings, metrics)
+    _refuse(list(coherence.problems(settings, known, written)))
+    if folder is not None:
+        _refuse(list(named_files.problems(settings, folder)))
+    return settings
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
         raise UserError("the configuration is not valid:\n" + "\n".join(problems))
-    return settings
 
 
 def typed(raw: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]) -> Settings:
@@ -83,20 +92,23 @@ def _typed_datasets(
     datasets: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]
 ) -> dict[str, Dataset]:
     """Each data set by the model of its adapter."""
-    found, problems = {}, []
+    found: dict[str, Dataset] = {}
+    problems: list[str] = []
     for name, entry in datasets.items():
-        entry = entry if isinstance(entry, Mapping) else {}
+        if not isinstance(entry, Mapping):
+            problems.append(f"{place('datasets', name)}: is no mapping of keys to values")
+            continue
         adapter = entry.get("adapter")
-        if adapter is not None and adapter not in adapters:
-            near = nearest(str(adapter), adapters)
-            problems.append(f"datasets.{name}.adapter: no adapter {adapter!r}{near}")
+        path = place("datasets", name)
+        if isinstance(adapter, str) and adapter not in adapters:
+            near = nearest(adapter, adapters)
+            problems.append(f"{path}.adapter: no adapter {shown(adapter)}{near}")
             continue
         try:
             found[name] = adapters.get(str(adapter), Dataset).model_validate(entry)
         except ValidationError as error:
-            problems.append(explain(error, f"datasets.{name}."))
-    if problems:
-        raise UserError("the configuration is not valid:\n" + "\n".join(problems))
+            problems.append(explain(error, f"{path}."))
+    _refuse(problems)
     return found
 
 
@@ -105,8 +117,14 @@ def _extend(raw: dict[str, Any], project: Path, above: tuple[Path, ...]) -> dict
     base = raw.pop("extends", None)
     if base is None:
         return raw
-    path = (project / str(base)).resolve()
-    if not path.is_file():
+    if not isinstance(base, str) or "\0" in base:
+        raise UserError(f"extends: the path of a YAML file is needed, not {shown(base)}")
+    try:
+        path = (project / base).resolve()
+        found = path.is_file()
+    except (OSError, RuntimeError) as error:  # a loop of links, a name too long
+        raise UserError(f"extends: {shown(base)}: {error}") from error
+    if not found:
         raise UserError(f"extends: no file {path}")
     if path in above:
         raise UserError(f"extends: {path} extends itself, by way of {above[-1]}")
@@ -120,12 +138,12 @@ def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:
         entry = methods[name]
         if not isinstance(entry, Mapping) or "like" not in entry:
             return entry
-        other = entry["like"]
-        if other not in methods:
+        other, path = entry["like"], place("methods", name, "like")
+        if not isinstance(other, str) or other not in methods:
             near = nearest(str(other), [m for m in methods if m != name])
-            raise UserError(f"methods.{name}.like: no method {other!r}{near}")
+            raise UserError(f"{path}: no method {shown(other)}{near}")
         if other in (*above, name):
-            raise UserError(f"methods.{name}.like: {other!r} is in the end like itself")
+            raise UserError(f"{path}: {shown(other)} is in the end like itself")
         below = resolved(other, (*above, name))
         if not isinstance(below, Mapping):
             return below

@@ -11,11 +11,13 @@ Longer than other files, since every key is here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializeAsAny,
@@ -23,7 +25,44 @@ from pydantic import (
 )
 
 from ..errors import nearest
-from .base import Model, Text
+from .base import (
+    MOST,
+    Count,
+    File,
+    Flag,
+    Fraction,
+    Integer,
+    Line,
+    Model,
+    Module,
+    NotNegative,
+    Number,
+    Positive,
+    Share,
+    Text,
+    Whole,
+    no_truth_value,
+    shown,
+)
+from .names import Name, Named
+
+# Columns of a manifest that mean the same in every data set: attributes are cut from these, and
+# from the attributes of a user's own table.
+SHARED_COLUMNS = ("sex", "age", "fitzpatrick", "view", "split")
+
+# What the workflow's own tables call their columns, on the way from a manifest to the scores.
+OUR_COLUMNS = frozenset(
+    (
+        *("image_id", "path", "label", "diagnosis", "patient_id", "lesion_id", "unsafe", "reason"),
+        *("dataset", "cluster", "measured", "fold", "group", "attribute", "balanced", "score"),
+    )
+)
+
+
+def stored_column(column: str) -> str:
+    """What a manifest calls an attribute of a user's table: any name, `group` and `fold` too."""
+    ours = column in OUR_COLUMNS or column.startswith(("attribute ", "table: "))
+    return f"attribute {column}" if ours else column
 
 
 class Dataset(Model):
@@ -34,9 +73,9 @@ class Dataset(Model):
 
     lacks: ClassVar[tuple[str, ...]] = ()  # manifest columns that its source does not have
 
-    adapter: str = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
-    root: str = Field(description="Folder, as unpacked from the official archives.")
-    archive: str | None = Field(
+    adapter: Line = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
+    root: Line = Field(description="Folder, as unpacked from the official archives.")
+    archive: Line | None = Field(
         None,
         description="Data sets of one archive share the ids of images, patients and lesions, as "
         "the ISIC years do; default: the data set alone.",
@@ -51,7 +90,28 @@ class Dataset(Model):
         """Whether the manifest can fill this column (known before any file is read)."""
         if column == "fitzpatrick" and self.skin_tone == "ita":
             return True
-        return column not in self.lacks
+        return column in SHARED_COLUMNS and column not in self.lacks
+
+
+def repeated(values: Iterable[Any]) -> Any:
+    """A value that stands there twice, or None."""
+    return next((value for value, n in Counter(values).items() if n > 1), None)
+
+
+def _no_key_twice(entries: Any) -> Any:
+    """Refuse keys that are one text: 1 and "1"."""
+    if isinstance(entries, Mapping) and (twice := repeated(map(str, entries))):
+        raise ValueError(f"the key {shown(twice)} stands there twice")
+    return entries
+
+
+def _compared(value: str | float) -> str | float:
+    """A group's value as tables are compared with it (`data/groups.py` has the whole rule)."""
+    text = str(value).strip().casefold()
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 class Attribute(Model):
@@ -62,15 +122,19 @@ class Attribute(Model):
     concerns this attribute, and counted.
     """
 
-    column: str
-    groups: dict[Text, tuple[str | float, ...]] | None = None
-    cuts: tuple[float, ...] | None = None
+    column: Line
+    groups: (
+        Annotated[dict[Text, tuple[str | float, ...]], BeforeValidator(_no_key_twice)] | None
+    ) = None
+    cuts: tuple[Number, ...] | None = None
     names: tuple[Text, ...] | None = None
 
     @model_validator(mode="after")
     def _groups_or_cuts(self) -> Attribute:
         if (self.groups is None) == (self.cuts is None):
             raise ValueError("give either groups: or cuts: with names:")
+        if self.groups is not None and self.names is not None:
+            raise ValueError("names: go with cuts:, the groups have names already")
         if self.cuts is not None:
             if self.names is None or len(self.names) != len(self.cuts) + 1:
                 raise ValueError(f"{len(self.cuts)} cuts need {len(self.cuts) + 1} names")
@@ -78,6 +142,16 @@ class Attribute(Model):
                 raise ValueError("cuts must increase")
         if len(self.group_names) < 2:
             raise ValueError("an attribute needs at least two groups")
+        if twice := repeated(self.group_names):
+            raise ValueError(f"two groups are called {shown(twice)}")
+        seen: dict[str | float, str] = {}
+        for group, values in (self.groups or {}).items():
+            if not values:
+                raise ValueError(f"group {shown(group)} has no values")
+            for value in values:
+                if (other := seen.setdefault(_compared(value), group)) != group:
+                    both = f"{shown(other)} and {shown(group)}"
+                    raise ValueError(f"the value {shown(value)} is in two groups, {both}")
         return self
 
     @property
@@ -94,15 +168,19 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Images(Model):
     """The images: each is decoded once, to uint8, and normalized when it is drawn."""
 
-    size: int = Field(256, ge=8, description="Pixels a side after centre crop and resize.")
-    channels: Literal[1, 3] = Field(3, description="3 = RGB, 1 = grey.")
-    max_broken: float = Field(
-        0.01, ge=0, le=1, description="Fraction of unreadable images above which the job fails."
+    size: Integer = Field(
+        256, ge=8, le=16384, description="Pixels a side after centre crop and resize."
     )
-    max_pixels: int = Field(
+    channels: Annotated[Literal[1, 3], BeforeValidator(no_truth_value)] = Field(
+        3, description="3 = RGB, 1 = grey."
+    )
+    max_broken: Share = Field(
+        0.01, description="Fraction of unreadable images above which the job fails."
+    )
+    max_pixels: Count = Field(
         120_000_000, description="Images with more pixels are refused unread (decompression bombs)."
     )
-    mean: tuple[float, ...] = Field(
+    mean: tuple[Number, ...] = Field(
         IMAGENET_MEAN,
         min_length=1,
         max_length=3,
@@ -110,7 +188,7 @@ class Images(Model):
         "ImageNet's. Your own classifier needs the numbers that it was trained with. Three numbers "
         "feed three channels, grey images too; one number feeds one.",
     )
-    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    std: tuple[Positive, ...] = Field(
         IMAGENET_STD,
         min_length=1,
         max_length=3,
@@ -129,7 +207,7 @@ class Images(Model):
 class Duplicates(Model):
     """What counts as a duplicate and which copy stays."""
 
-    radius: int = Field(
+    radius: Integer = Field(
         20,
         ge=0,
         le=127,
@@ -140,7 +218,7 @@ class Duplicates(Model):
         "(X-rays: 64). Extrapolated to all pairs of 130,000 X-rays, 20 joins no two patients by "
         "mistake and PDQ's usual 31 about one pair.",
     )
-    min_quality: int = Field(
+    min_quality: Integer = Field(
         0, ge=0, le=100, description="Hashes below this PDQ quality (flat images) match nothing."
     )
     keep: Literal["last", "first"] = Field(
@@ -153,38 +231,42 @@ class Duplicates(Model):
 class SkinTone(Model):
     """Skin tone from the individual typology angle (ITA), as in Bevan & Atapour-Abarghouei 2022."""
 
-    size: int = Field(256, description="Pixels a side at which the angle is measured.")
-    remove_hair: bool = Field(True, description="Black-hat and inpainting before measuring.")
+    size: Integer = Field(
+        256, ge=8, le=16384, description="Pixels a side at which the angle is measured."
+    )
+    remove_hair: Flag = Field(True, description="Black-hat and inpainting before measuring.")
 
 
 class Synthetic(Model):
     """Raw data folders made up for the demo; `data/synthetic/` tells their causal story."""
 
-    images: dict[str, int] = Field(
+    images: dict[Name, Whole] = Field(
         description="Usable images to draw, by data set; isic2019 counts those of 2017 and 2018, "
         "which it contains. What real folders have besides (duplicates, lateral views) is extra."
     )
-    size: int = Field(72, ge=16, description="Shorter side of the drawn images in pixels.")
-    melanoma: float = Field(0.35, gt=0, lt=1, description="Share of melanomas in skin sets.")
-    pneumothorax: float = Field(0.4, gt=0, lt=1, description="Share of pneumothoraces in X-rays.")
-    core: float = Field(0.8, ge=0, le=1, description="Label -> core feature (hard to see).")
-    appearance: float = Field(0.9, ge=0, le=1, description="Attribute -> appearance (easy).")
-    correlation: float = Field(
+    size: Integer = Field(
+        72, ge=16, le=4096, description="Shorter side of the drawn images in pixels."
+    )
+    melanoma: Number = Field(0.35, gt=0, lt=1, description="Share of melanomas in skin sets.")
+    pneumothorax: Number = Field(0.4, gt=0, lt=1, description="Share of pneumothoraces in X-rays.")
+    core: Number = Field(0.8, ge=0, le=1, description="Label -> core feature (hard to see).")
+    appearance: Number = Field(0.9, ge=0, le=1, description="Attribute -> appearance (easy).")
+    correlation: Number = Field(
         0.8,
         ge=0,
         le=1,
         description="Attribute <-> label in the training pool: in each class, a share of "
         "1/2 + correlation / 3 has the attribute that goes with the class.",
     )
-    test_correlation: float = Field(0.0, ge=0, le=1, description="The same in the test sets.")
-    shift: float = Field(0.4, ge=0, le=1, description="Source -> camera, noise and size.")
-    unknown: float = Field(
+    test_correlation: Number = Field(0.0, ge=0, le=1, description="The same in the test sets.")
+    shift: Number = Field(0.4, ge=0, le=1, description="Source -> camera, noise and size.")
+    unknown: Number = Field(
         0.04,
         ge=0,
         lt=0.5,
         description="Share of unknown sexes, ages and skin types, and of rows outside the task.",
     )
-    duplicates: float = Field(
+    duplicates: Number = Field(
         0.02, ge=0, lt=0.2, description="Share of copies in ISIC 2020: listed, and again unlisted."
     )
 
@@ -196,63 +278,69 @@ class Optimizer(Model):
     """An optimizer of torch.optim; weight decay is L2, as the paper's SGD and Adam have it."""
 
     name: Literal["sgd", "adam"]
-    lr: float = Field(gt=0, description="Learning rate [paper: 1e-4].")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD only [code].")
-    weight_decay: float = Field(5e-4, ge=0, description="[code]")
+    lr: Positive = Field(description="Learning rate [paper: 1e-4].")
+    momentum: Number = Field(0.9, ge=0, lt=1, description="SGD only [code].")
+    weight_decay: NotNegative = Field(5e-4, description="[code]")
 
 
 class Pretraining(Model):
     """How the biased Baseline is trained [paper, Section 4.2]."""
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(128, ge=2)
+    epochs: Count
+    batch_size: Integer = Field(128, ge=2, le=MOST)
     optimizer: Optimizer
 
 
 class Finetuning(Model):
     """What every debiasing method shares; the optimizer and batch size are pre-training's."""
 
-    epochs_percent: float = Field(
-        10, gt=0, description="Epochs of each step, in percent of the pre-training epochs [paper]."
+    epochs_percent: Number = Field(
+        10,
+        gt=0,
+        le=10_000,
+        description="Epochs of each step, in percent of the pre-training epochs [paper].",
     )
-    lr_extractor: float = Field(1e-4, gt=0, description="[paper]")
-    lr_head: float = Field(1e-3, gt=0, description="[code]")
+    lr_extractor: Positive = Field(1e-4, description="[paper]")
+    lr_head: Positive = Field(1e-3, description="[code]")
     eodds: EoddsKind = Field(
         "mean_abs", description="Fairness proxy, Eq. 2; signed_mean is the predecessor's [code]."
     )
     class_weights: Literal["dataset", "batch"] = Field(
         "dataset", description="Whose counts weigh Eq. 1: the whole set's, or each batch's [code]."
     )
-    min_cell: int = Field(
-        10, ge=1, description="Fewest external samples a (label, group) cell may have."
+    min_cell: Count = Field(
+        10, description="Fewest external samples a (label, group) cell may have."
     )
-    min_group: int = Field(
-        20, ge=2, description="Fewest samples of a group that counts in the multi-attribute choice."
+    min_group: Integer = Field(
+        20,
+        ge=2,
+        le=MOST,
+        description="Fewest samples of a group that counts in the multi-attribute choice.",
     )
 
 
 class Augmentation(Model):
     """Random augmentation of training images [paper: random flipping, random transpose]."""
 
-    flips: bool = True
-    transpose: bool = True
+    flips: Flag = True
+    transpose: Flag = True
 
 
 class Task(Model):
     """One classification task: its training pool, its test sets and how it is trained."""
 
-    train: tuple[str, ...] = Field(min_length=1, description="Data sets pooled for training.")
-    tests: dict[str, tuple[str, ...]] = Field(
+    train: tuple[Name, ...] = Field(min_length=1, description="Data sets pooled for training.")
+    tests: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
         description="Attribute -> test data sets that carry it."
     )
     positive: Text = Field(description="Name of class 1, for tables and figures.")
     negative: Text = Field(description="Name of class 0.")
-    invert_labels: bool = Field(
+    invert_labels: Flag = Field(
         False,
         description="Swap the classes. The adapters label as the paper does: melanoma and "
         "no finding are class 0.",
     )
-    group_by_patient: bool = Field(
+    group_by_patient: Flag = Field(
         True, description="Keep one patient's images in one fold; the paper splits by image."
     )
     images: Images = Images()
@@ -264,22 +352,30 @@ class Task(Model):
 class Backbone(Model):
     """A network: torchvision's, a small one for the demo, or a user's own module."""
 
-    architecture: str = Field(
+    architecture: Annotated[Line, Module()] = Field(
         description="resnet50, efficientnet_b3, densenet121; small_resnet, small_densenet; or "
         "'package.module:function' that returns an extractor with an attribute `out_features`."
     )
-    weights: str | None = Field(
+    weights: Annotated[Line, File(words=("imagenet",))] | None = Field(
         None, description="'imagenet', a .safetensors file of the extractor, or null."
     )
-    baseline: str | None = Field(
+    baseline: Annotated[Line, File(placeholders=("task", "backbone", "fold"))] | None = Field(
         None,
-        description="A .safetensors file of a whole trained classifier, '{fold}' allowed: it is "
-        "debiased as it is, and nothing is pre-trained.",
+        description="A .safetensors file of a whole trained classifier: it is debiased as it is, "
+        "and nothing is pre-trained. '{fold}', '{task}' and '{backbone}' are filled in.",
     )
-    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout before the last layer [code].")
-    options: dict[str, int | float | bool | tuple[int, ...]] = Field(
+    dropout: Number = Field(0.5, ge=0, lt=1, description="Dropout before the last layer [code].")
+    options: dict[Line, int | float | bool | tuple[int, ...]] = Field(
         {}, description="Keyword arguments of the architecture (widths, depths)."
     )
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Backbone:
+        if self.baseline is not None and self.weights is not None:
+            raise ValueError(
+                "weights: would be ignored, since baseline: is the whole classifier; keep one"
+            )
+        return self
 
 
 class Method(BaseModel):
@@ -288,20 +384,20 @@ class Method(BaseModel):
     Keys beyond those below belong to the algorithm and are checked against its own `Settings`.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-    like: str | None = Field(
+    like: Name | None = Field(
         None,
         exclude=True,  # resolved when the config is read
         description="Another variant, whose settings are taken over except its title.",
     )
-    algorithm: str = Field(description="Name of a file in workflow/scripts/swift_debias/methods/.")
+    algorithm: Line = Field(description="Name of a file in workflow/scripts/swift_debias/methods/.")
     title: str | None = Field(None, description="Name in tables and figures; default: the key.")
-    external_fraction: float = Field(
-        1.0, gt=0, le=1, description="Share of the external set that is used (Figure 7)."
+    external_fraction: Fraction = Field(
+        1.0, description="Share of the external set that is used (Figure 7)."
     )
-    epochs_percent: float | None = Field(
-        None, gt=0, description="Overrides finetuning.epochs_percent (Figure 4)."
+    epochs_percent: Annotated[Number, Field(gt=0, le=10_000)] | None = Field(
+        None, description="Overrides finetuning.epochs_percent (Figure 4)."
     )
 
     @property
@@ -317,10 +413,9 @@ class Compute(Model):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Training precision; importances and scores are always fp32."
     )
-    channels_last: bool = True
-    compile_from: int | None = Field(
+    channels_last: Flag = True
+    compile_from: Whole | None = Field(
         None,
-        ge=0,
         description="torch.compile the network in trainings that draw at least so many images, "
         "epochs times samples; null: never. Needs a C++ compiler (CPU) or Triton (GPU). On an H100 "
         "a ResNet-50 of 256 pixels trained 41 % more images a second after 43 s of compiling, "
@@ -331,50 +426,59 @@ class Compute(Model):
     resident: Literal["auto", "on", "off"] = Field(
         "auto", description="Hold a job's images in device memory; auto: where they fit."
     )
-    deterministic: bool = Field(True, description="Bit-identical reruns on CPU.")
-    threads: int = Field(1, ge=1, description="CPU threads of a training job.")
-    checkpoint_seconds: float = Field(
-        60, ge=0, description="A training saves its state at an epoch's end, at most this often."
+    deterministic: Flag = Field(True, description="Bit-identical reruns on CPU.")
+    threads: Integer = Field(1, ge=1, le=1024, description="CPU threads of a training job.")
+    checkpoint_seconds: Number = Field(
+        60,
+        ge=0,
+        le=1e9,
+        description="A training saves its state at an epoch's end, at most this often.",
     )
 
 
 class Panel(Model):
     """One slice of the results: a network and attribute, and the test sets to show."""
 
-    task: str
-    backbone: str
-    attribute: str
-    datasets: tuple[str, ...] | None = Field(None, description="Default: all of the attribute's.")
-    methods: tuple[str, ...] | None = Field(None, description="Default: the experiment's.")
+    task: Name
+    backbone: Name
+    attribute: Name
+    datasets: Annotated[tuple[Name, ...], Field(min_length=1)] | None = Field(
+        None, description="Default: all of the attribute's."
+    )
+    methods: Annotated[tuple[Name, ...], Field(min_length=1)] | None = Field(
+        None, description="Default: the experiment's."
+    )
 
 
 class Experiment(Model):
     """A table or figure: which slices of the results it shows."""
 
     kind: Literal["table", "figure"]
-    plot: str | None = Field(None, description="Figures: which file of report/figures/ draws it.")
+    plot: Line | None = Field(None, description="Figures: which file of report/figures/ draws it.")
     title: str
-    methods: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ("auc", "spd", "eodds")
-    panels: tuple[Panel, ...] = ()
+    methods: tuple[Name, ...] = ()
+    metrics: tuple[Line, ...] = Field(("auc", "spd", "eodds"), min_length=1)
+    panels: tuple[Panel, ...] = Field(min_length=1)
     options: dict[str, Any] = Field({}, description="Style and details of the drawing.")
 
 
 class Settings(Model):
     """The whole configuration of a run."""
 
-    run: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="Results go to results/<run>/.")
-    seed: int = Field(0, description="All random state is derived from it.")
-    folds: int = Field(5, ge=2, description="[paper]")
+    run: Name = Field(description="Results go to results/<run>/.")
+    seed: Integer = Field(
+        0, ge=-(2**63), lt=2**63, description="All random state is derived from it."
+    )
+    folds: Integer = Field(5, ge=2, le=100, description="[paper]")
     synthetic: Synthetic | None = Field(None, description="Demo only: draw raw data folders.")
-    datasets: dict[str, SerializeAsAny[Dataset]] = Field(description="Data sets by name.")
-    attributes: dict[str, Attribute] = Field(description="Sensitive attributes by name.")
+    datasets: Named[SerializeAsAny[Dataset]] = Field(description="Data sets by name.")
+    attributes: Named[Attribute] = Field(description="Sensitive attributes by name.")
     duplicates: Duplicates = Field(Duplicates(), description="What counts as a duplicate.")
     skin_tone: SkinTone = Field(SkinTone(), description="How skin tone is measured.")
-    tasks: dict[str, Task] = Field(description="Classification tasks by name.")
-    backbones: dict[str, Backbone] = Field(description="Networks by name.")
-    methods: dict[str, Method] = Field(description="Named variants of the debiasing methods.")
-    experiments: dict[str, Experiment] = Field(
+    tasks: Named[Task] = Field(description="Classification tasks by name.")
+    backbones: Named[Backbone] = Field(description="Networks by name.")
+    methods: Named[Method] = Field(description="Named variants of the debiasing methods.")
+    experiments: Named[Experiment] = Field(
         description="Tables and figures; what they need is computed, once. The name is the file's."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")

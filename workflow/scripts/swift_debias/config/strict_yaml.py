@@ -8,7 +8,9 @@ are refused with the advice to put them in quotes.
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import yaml
 
 from ..errors import UserError
 
+DEEPEST = 50  # levels; the paper's configuration has seven
+LARGEST = 200_000  # values; the paper's configuration has two thousand
 _BOOL, _INT, _FLOAT, _DATE = (
     f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")
 )
@@ -32,6 +36,8 @@ class _Loader(yaml.SafeLoader):
                 continue
             value = self.construct_object(key, deep=True)
             line = key.start_mark.line + 1
+            if not isinstance(value, Hashable):
+                raise _RefusedError(f"line {line}: a list or mapping is no key")
             if value in lines:
                 both = f"line {lines[value]} and in line {line}"
                 raise _RefusedError(f"the key {value!r} stands in {both}")
@@ -76,11 +82,39 @@ def read(path: Path) -> dict[str, Any]:
         found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except _RefusedError as error:
         raise UserError(f"{path}: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path}: nested deeper than {DEEPEST} levels") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, an impossible date
         detail = " ".join(str(error).split())
         raise UserError(f"{path}: not valid YAML: {detail}") from error
     if found is None:
         return {}
     if not isinstance(found, dict):
         raise UserError(f"{path}: a configuration is a mapping of keys to values")
+    bounded(found, str(path))
     return found
+
+
+def bounded(config: Any, name: str) -> None:
+    """Refuse what is deeper or, with its aliases written out, larger than any configuration is.
+
+    A few lines of aliases of aliases stand for more values than memory holds, and an alias of
+    itself for endlessly many; Python reads both without a word.
+    """
+    entries: list[tuple[Any, int]] = [(config, 1)]
+    for count in itertools.count():
+        if not entries:
+            return
+        if count > LARGEST:
+            raise UserError(
+                f"{name}: holds more than {LARGEST:,} values once its aliases (*) are written out"
+            )
+        value, depth = entries.pop()
+        if depth > DEEPEST:
+            raise UserError(f"{name}: nested deeper than {DEEPEST} levels, or an alias of itself")
+        if isinstance(value, Mapping):
+            entries += [(inner, depth + 1) for inner in value.values()]
+        elif isinstance(value, list | tuple | set):
+            entries += [(inner, depth + 1) for inner in value]

@@ -258,11 +258,17 @@ def _counts(name: str, config: schema.Settings, columns: Mapping[Any, pd.Series]
         found["label"] = {str(c): int((columns["label"] == c).sum()) for c in (0, 1)}
     for attribute_name in _attributes_of(name, config):
         attribute = config.attributes[attribute_name]
-        if attribute.column in columns and _is_read(config.datasets[name], attribute.column):
-            index = group_index(columns[attribute.column], attribute)
+        column = schema.stored_column(attribute.column)
+        if column in columns and _is_read(config.datasets[name], attribute.column):
+            index = group_index(columns[column], attribute)
             groups = {g: int((index == i).sum()) for i, g in enumerate(attribute.group_names)}
-            found[attribute_name] = {**groups, UNKNOWN: int((index < 0).sum())}
+            found[_counted_as(attribute_name)] = {**groups, UNKNOWN: int((index < 0).sum())}
     return found
+
+
+def _counted_as(attribute: str) -> str:
+    """Under which name an attribute's groups are counted; the label itself is among them."""
+    return f"attribute {attribute}" if attribute == "label" else attribute
 
 
 def _attributes_of(name: str, config: schema.Settings) -> list[str]:
@@ -332,7 +338,7 @@ def _problem(data: DatasetCheck) -> str:
 
 def _knows(data: DatasetCheck, attribute: str) -> bool:
     """Whether some image is in a group; what is measured from the pixels will be known later."""
-    groups = data.counts.get(attribute)
+    groups = data.counts.get(_counted_as(attribute))
     return groups is None or any(n for group, n in groups.items() if group != UNKNOWN)
 
 

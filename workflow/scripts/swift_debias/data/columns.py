@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
+from ..config.base import explain
 from ..config.schema import Attribute
 from ..errors import UserError
 from .groups import canonical, group_index
@@ -53,7 +55,7 @@ def group_column(
             raise UserError(f"cuts must be numbers that increase, not {list(cuts)}")
         between = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(cuts)]
         names = (f"below {cuts[0]:g}", *between, f"from {cuts[-1]:g}")
-        return group_index(values, Attribute(column=column, cuts=tuple(cuts), names=names)), names
+        return group_index(values, _attribute(column=column, cuts=tuple(cuts), names=names)), names
     if groups is None:
         shown: dict[Any, str] = {}
         for value in values.dropna().unique():
@@ -70,7 +72,15 @@ def group_column(
             "with groups={...}, or cut it first"
         )
     entries = {name: tuple(of_group) for name, of_group in groups.items()}
-    return group_index(values, Attribute(column=column, groups=entries)), tuple(entries)
+    return group_index(values, _attribute(column=column, groups=entries)), tuple(entries)
+
+
+def _attribute(**fields: Any) -> Attribute:
+    """An attribute of a call's arguments; a mistake in them is the user's."""
+    try:
+        return Attribute(**fields)
+    except ValidationError as error:
+        raise UserError(explain(error)) from error
 
 
 def drawn_share(

@@ -41,7 +41,8 @@ def make_folds(
     n_groups = len(np.unique(groups))
     if n_groups < folds:
         raise UserError(f"{folds} folds need as many groups of images, there are {n_groups}")
-    strata = attributes.set_axis(cohort.index, axis=0).assign(label=cohort["label"])
+    strata = attributes.set_axis(cohort.index, axis=0).set_axis(range(attributes.shape[1]), axis=1)
+    strata = strata.assign(label=cohort["label"])  # an attribute may be called so too
     stratum = strata.groupby(list(strata), sort=False).ngroup().to_numpy()
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     fold = np.empty(len(cohort), np.int16)

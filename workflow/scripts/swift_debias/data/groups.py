@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..config.schema import Attribute
+from ..config.schema import Attribute, stored_column
 from ..errors import UserError
 
 
@@ -35,6 +35,11 @@ def matches(series: pd.Series, values: Iterable[Any]) -> pd.Series:
     wanted = {canonical(value) for value in values} - {None}
     hits = [value for value in series.dropna().unique() if canonical(value) in wanted]
     return series.isin(hits)
+
+
+def groups_in(frame: pd.DataFrame, attribute: Attribute) -> np.ndarray:
+    """Group of each row of a manifest, or of a table with its columns; see `group_index`."""
+    return group_index(frame[stored_column(attribute.column)], attribute)
 
 
 def group_index(series: pd.Series, attribute: Attribute) -> np.ndarray:

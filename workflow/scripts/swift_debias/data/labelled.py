@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..config.schema import Attribute
 from . import image_cache, manifest
-from .groups import group_index
+from .groups import groups_in
 
 KEYS = ["dataset", "image_id"]
 
@@ -50,5 +50,5 @@ def read_labelled(
         readable = image_cache.read_index(Path(index))["error"].isna().to_numpy()
         frames.append(manifest.read(Path(rows))[readable].assign(dataset=dataset))
     frame = with_skin_tone(pd.concat(frames, ignore_index=True), skin_tones)
-    groups = group_index(frame[attribute.column], attribute)
+    groups = groups_in(frame, attribute)
     return frame[[*KEYS, "patient_id", "label"]].assign(group=groups)

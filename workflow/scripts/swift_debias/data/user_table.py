@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
+from ..config.schema import stored_column
 from ..errors import UserError
 from . import groups, manifest, raw_files
 from .rows import Rows
 
 if TYPE_CHECKING:
     from .adapters.table import AttributeColumn, LabelColumn, Options
-
-RESERVED = ("image_id", "path", "label", "diagnosis", "patient_id")
 
 
 def read(options: Options, project: Path) -> manifest.ManifestResult:
@@ -35,9 +34,10 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
         frame["patient_id"] = frame[_raw(options.patient)]
     extra = {}
     for name, attribute in options.attributes.items():
-        frame[name] = _attribute(rows, name, attribute)
-        if name not in manifest.COLUMNS:
-            extra[name] = pa.float64() if attribute.kind == "number" else pa.string()
+        column = stored_column(name)
+        frame[column] = _attribute(rows, column, attribute)
+        if column not in manifest.COLUMNS:
+            extra[column] = pa.float64() if attribute.kind == "number" else pa.string()
     return rows.result(folder, extra)
 
 
@@ -48,11 +48,6 @@ def _raw(column: str) -> str:
 
 def _read_rows(options: Options, path: Path) -> Rows:
     """The columns that the config names, and only those."""
-    for name in options.attributes:
-        if name in RESERVED:
-            raise UserError(
-                f"attributes: {name!r} is a column of the manifest; choose another name"
-            )
     key = options.image_id or options.path
     columns = dict.fromkeys(
         (

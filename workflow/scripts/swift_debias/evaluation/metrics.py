@@ -222,6 +222,11 @@ def eodds_signed(tprs: np.ndarray, fprs: np.ndarray) -> float:
     return float(abs((tprs[1] - tprs[0]) + (fprs[1] - fprs[0])) / 2)
 
 
+def catalogue() -> dict[str, bool]:
+    """Every metric -> whether each group has a value of it too, as in `tpr[0]`."""
+    return {"n": True} | dict.fromkeys(OF_ROWS, True) | dict.fromkeys(BETWEEN_GROUPS, False)
+
+
 def score(
     predictions: pd.DataFrame, groups: int, threshold: float = 0.5, min_group: int = 20
 ) -> pd.DataFrame:

@@ -89,9 +89,17 @@ class Classifier(nn.Module):
         return self.head.linear.weight.device
 
 
+# Which of torchvision's weights `weights: imagenet` stands for.
+IMAGENET_WEIGHTS = {
+    "resnet50": "IMAGENET1K_V2",
+    "efficientnet_b3": "IMAGENET1K_V1",
+    "densenet121": "IMAGENET1K_V1",
+}
+
+
 def _resnet50(weights: bool) -> tuple[nn.Module, int]:
     models = import_torchvision().models
-    network = models.resnet50(weights="IMAGENET1K_V2" if weights else None)
+    network = models.resnet50(weights=IMAGENET_WEIGHTS["resnet50"] if weights else None)
     features = network.fc.in_features
     network.fc = nn.Identity()
     return network, features
@@ -99,7 +107,8 @@ def _resnet50(weights: bool) -> tuple[nn.Module, int]:
 
 def _efficientnet_b3(weights: bool) -> tuple[nn.Module, int]:
     models = import_torchvision().models
-    network = models.efficientnet_b3(weights="IMAGENET1K_V1" if weights else None)
+    chosen = IMAGENET_WEIGHTS["efficientnet_b3"] if weights else None
+    network = models.efficientnet_b3(weights=chosen)
     features = network.classifier[1].in_features
     network.classifier = nn.Identity()
     return network, features
@@ -107,7 +116,7 @@ def _efficientnet_b3(weights: bool) -> tuple[nn.Module, int]:
 
 def _densenet121(weights: bool) -> tuple[nn.Module, int]:
     models = import_torchvision().models
-    network = models.densenet121(weights="IMAGENET1K_V1" if weights else None)
+    network = models.densenet121(weights=IMAGENET_WEIGHTS["densenet121"] if weights else None)
     features = network.classifier.in_features
     network.classifier = nn.Identity()
     return network, features
@@ -316,6 +325,7 @@ def changed_parameters(before: dict[str, Tensor], after: Classifier) -> int:
 
 
 __all__ = [
+    "IMAGENET_WEIGHTS",
     "UNIT_MASK",
     "Classifier",
     "Head",

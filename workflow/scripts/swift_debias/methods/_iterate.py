@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
 
-from ..config.base import Model
+from ..config.base import Model, Share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +29,8 @@ class SelectionSettings(Model):
         description="Signed gap, group 0 minus group 1: statistical parity, equal opportunity "
         "(the original's 'EOD'), or equalized odds, which the other methods optimize [ours].",
     )
-    min_balanced_accuracy: float = Field(
+    min_balanced_accuracy: Share = Field(
         0.95,
-        ge=0,
-        le=1,
         description="An iterate qualifies above this share of the start model's balanced accuracy "
         "[ours; code: absolute numbers chosen by data set].",
     )

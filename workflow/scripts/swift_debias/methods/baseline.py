@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..config.base import Model
 
@@ -17,6 +17,8 @@ IMPORTANCES: tuple[str, ...] = ()
 
 class Settings(Model):
     """Nothing to set."""
+
+    ignores: ClassVar = ("external_fraction", "epochs_percent")  # nothing is trained
 
 
 def debias(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..config.base import Model
+from ..config.base import Model, NotNegative, Number
 
 if TYPE_CHECKING:
     from ..learning.context import Context
@@ -24,11 +24,11 @@ IMPORTANCES: tuple[str, ...] = ("minibatch.full.prediction", "minibatch.full.bia
 class Settings(Model):
     """Mask and weights of BMFT."""
 
-    rate: float = Field(
+    rate: Number = Field(
         0.5, gt=0, lt=1, description="Share of the extractor's weights that is fine-tuned [code]."
     )
-    bias_weight: float = Field(
-        0.1, ge=0, description="Weight of the bias beside the prediction loss in step 2 [code]."
+    bias_weight: NotNegative = Field(
+        0.1, description="Weight of the bias beside the prediction loss in step 2 [code]."
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from ..config.base import Count, Positive, Share
 from ._iterate import Evaluation, Proxy, Selection, SelectionSettings, evaluate
 
 if TYPE_CHECKING:
@@ -28,12 +29,10 @@ STAGE = "diffgda"
 class Settings(SelectionSettings):
     """Steps of the descent, and which iterate is kept."""
 
-    lr: float = Field(1e-5, gt=0, description="Adam [code].")
-    evaluations: int = Field(
-        5, ge=1, description="Evaluations an epoch, at most one a batch [code]."
-    )
-    stop_balanced_accuracy: float = Field(
-        0.52, ge=0, le=1, description="The search ends at or below this balanced accuracy [code]."
+    lr: Positive = Field(1e-5, description="Adam [code].")
+    evaluations: Count = Field(5, description="Evaluations an epoch, at most one a batch [code].")
+    stop_balanced_accuracy: Share = Field(
+        0.52, description="The search ends at or below this balanced accuracy [code]."
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from ..config.base import Count, Fraction, Line, Share
 from ..errors import UserError, nearest
 from ._iterate import Proxy, Selection, SelectionSettings, evaluate
 
@@ -31,7 +32,9 @@ BATCH_SIZE = 256  # of the gradients; the result does not depend on it
 class Settings(SelectionSettings):
     """What is pruned, in which steps, and which iterate is kept."""
 
-    layer: str | None = Field(
+    ignores: ClassVar = ("epochs_percent",)  # `max_steps` is its length
+
+    layer: Line | None = Field(
         None,
         description="Name of the module whose output is silenced, as in the state dictionary; "
         "default: the extractor's first BatchNorm2d, that of the stem convolution.",
@@ -39,16 +42,14 @@ class Settings(SelectionSettings):
     unit: Literal["position", "channel"] = Field(
         "position", description="A spatial position of a feature map, or a whole map."
     )
-    step_size: float = Field(
+    step_size: Fraction = Field(
         0.002,
-        gt=0,
-        le=1,
         description="Share of the layer's units silenced in a step, at least one unit [code: 1500 "
         "units, about this share].",
     )
-    max_steps: int = Field(10, ge=1, description="[code]")
-    stop_balanced_accuracy: float = Field(
-        0.55, ge=0, le=1, description="The search ends at or below this balanced accuracy [code]."
+    max_steps: Count = Field(10, description="[code]")
+    stop_balanced_accuracy: Share = Field(
+        0.55, description="The search ends at or below this balanced accuracy [code]."
     )
 
 

@@ -7,11 +7,11 @@ weights that the privileged group needs more than the unprivileged one are set t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from ..config.base import Model
+from ..config.base import Count, Flag, Model, Number, Share
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -29,17 +29,16 @@ IMPORTANCES: tuple[str, ...] = ("per_sample.full.group0", "per_sample.full.group
 class Settings(Model):
     """How much is pruned, and in favour of whom."""
 
-    ratio: float = Field(0.35, gt=0, lt=1, description="Share of the weights set to zero [paper].")
-    beta: float = Field(
-        0.33, ge=0, le=1, description="Weight of the privileged group's saliency [paper]."
-    )
-    iterations: int = Field(
+    ignores: ClassVar = ("epochs_percent",)  # nothing is trained
+
+    ratio: Number = Field(0.35, gt=0, lt=1, description="Share of the weights set to zero [paper].")
+    beta: Share = Field(0.33, description="Weight of the privileged group's saliency [paper].")
+    iterations: Count = Field(
         1,
-        ge=1,
         description="The ratio is pruned in this many equal parts, with the importances computed "
         "anew in between [ours: 1, so that the shared importances serve].",
     )
-    prune_all: bool = Field(
+    prune_all: Flag = Field(
         False,
         description="Prune biases and normalization parameters too; a zero scale silences a whole "
         "channel [ours].",

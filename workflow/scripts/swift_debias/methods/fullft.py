@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..config.base import Model
+from ..config.base import Flag, Model, Share
 
 if TYPE_CHECKING:
     from ..learning.context import Context
@@ -25,11 +25,9 @@ IMPORTANCES: tuple[str, ...] = ()
 class Settings(Model):
     """Which set, and lambda of Eq. 10."""
 
-    balanced: bool = Field(True, description="Train on the group-balanced part [paper].")
-    prediction_weight: float = Field(
+    balanced: Flag = Field(True, description="Train on the group-balanced part [paper].")
+    prediction_weight: Share = Field(
         0.5,
-        ge=0,
-        le=1,
         description="lambda of Eq. 10; 1 = prediction loss only. Published nowhere [ours: 0.5].",
     )
 

@@ -7,11 +7,11 @@ precomputed features, so a thousand steps take seconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from ..config.base import Model
+from ..config.base import Count, Model, NotNegative, Positive
 from ..errors import UserError
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ REPORT_EVERY = 100  # steps
 class Settings(Model):
     """Length and strength of the last layer's training."""
 
-    steps: int = Field(1000, ge=1, description="Full-batch steps [code].")
-    lr: float = Field(1e-2, gt=0, description="SGD, momentum 0.9, weight decay 5e-4 [code].")
-    alpha: float = Field(2.0, ge=0, description="Weight of the fairness constraint [code].")
+    ignores: ClassVar = ("epochs_percent",)  # `steps` is its length
+
+    steps: Count = Field(1000, description="Full-batch steps [code].")
+    lr: Positive = Field(1e-2, description="SGD, momentum 0.9, weight decay 5e-4 [code].")
+    alpha: NotNegative = Field(2.0, description="Weight of the fairness constraint [code].")
 
 
 def debias(

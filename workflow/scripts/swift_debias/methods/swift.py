@@ -9,11 +9,11 @@ The ablations of Section 5.2 are settings: mask, normalization, step1, step2, re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from ..config.base import Model
+from ..config.base import Flag, Fraction, Model, Number, Share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,18 @@ IMPORTANCES: tuple[str, ...] = (
 class Settings(Model):
     """Mask, steps and weights of SWiFT."""
 
+    only_with: ClassVar = {
+        "estimator": {"mask": ("soft", "hard")},
+        "normalization": {"mask": ("soft",)},
+        "percentile": {"normalization": ("percentile",), "mask": ("soft",)},
+        "hard_rates": {"mask": ("hard",)},
+        "prediction_weight_1": {"step1": (True,)},
+        "masked": {"step1": (True,)},
+        "prediction_weight_2": {"step2": (True,)},
+        "reinit": {"step2": (True,)},
+        "threshold": {"step2": (True,), "reinit": ("partial",)},
+    }
+
     mask: Literal["soft", "hard", "random", "none"] = Field("soft", description="Eq. 9; Table 6.")
     estimator: Literal["minibatch", "per_sample"] = Field(
         "minibatch", description="Of the importances, Eq. 7-8 [code: minibatch]."
@@ -41,25 +53,25 @@ class Settings(Model):
     normalization: Literal["minmax", "zscore", "percentile"] = Field(
         "minmax", description="Of each parameter tensor's importances; Table 7 [paper]."
     )
-    percentile: float = Field(
+    percentile: Number = Field(
         99.0,
         gt=50,
         le=100,
         description="normalization: percentile clips at this percentile [ours].",
     )
-    hard_rates: tuple[float, ...] = Field(
+    hard_rates: tuple[Fraction, ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9),
         min_length=1,
         description="mask: hard fine-tunes this share of the weights; several rates are searched "
         "and the best on the external set is kept [paper: rates are searched].",
     )
-    step1: bool = Field(True, description="Fine-tune the extractor under the mask; Table 8.")
-    step2: bool = Field(True, description="Re-initialize and fine-tune the head; Table 8.")
-    prediction_weight_1: float = Field(
-        0.1, ge=0, le=1, description="lambda of Eq. 10 in step 1: small [paper]; 0.1 [code]."
+    step1: Flag = Field(True, description="Fine-tune the extractor under the mask; Table 8.")
+    step2: Flag = Field(True, description="Re-initialize and fine-tune the head; Table 8.")
+    prediction_weight_1: Share = Field(
+        0.1, description="lambda of Eq. 10 in step 1: small [paper]; 0.1 [code]."
     )
-    prediction_weight_2: float = Field(
-        0.9, ge=0, le=1, description="lambda of Eq. 10 in step 2: much larger [paper]; 0.9 [code]."
+    prediction_weight_2: Share = Field(
+        0.9, description="lambda of Eq. 10 in step 2: much larger [paper]; 0.9 [code]."
     )
     masked: Literal["update", "gradient"] = Field(
         "update",
@@ -68,7 +80,7 @@ class Settings(Model):
         "the whole update is masked [ours]; for plain SGD the two are the same.",
     )
     reinit: Literal["partial", "none", "full"] = Field("partial", description="Eq. 12; Table 9.")
-    threshold: Literal["mean"] | Annotated[float, Field(ge=0, le=1)] = Field(
+    threshold: Literal["mean"] | Share = Field(
         "mean",
         description="tau of Eq. 12: the mean of the head's mask [paper], or this quantile of it: "
         "0.9 sets the tenth of the head's weights with the highest mask to zero (Figure 6).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.words import title
+from ..run import layout
 
 
 def exclusions(logs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -55,6 +57,28 @@ def data_sizes(
         )
     counts = ["rows read", "patients"]
     return pd.DataFrame(rows).astype({name: "Int64" for name in counts if rows})
+
+
+def weight_files(files: Iterable[Path]) -> pd.DataFrame:
+    """Which files of weights the classifiers were made of, by SHA-256; random starts have none.
+
+    Args:
+        files: `baseline/{task}/{backbone}/fold{fold}/source.json`.
+    """
+    rows = []
+    for path in files:
+        keys = layout.keys("baseline_source", path)
+        source = json.loads(path.read_text(encoding="utf-8"))
+        if source["file"] is not None:
+            used = {"used as": source["kind"], "file": source["file"], "SHA-256": source["sha256"]}
+            start = {"task": title(keys["task"]), "network": title(keys["backbone"])}
+            rows.append({**start, "folds": keys["fold"], **used})
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    same = [column for column in frame if column != "folds"]
+    joined = frame.groupby(same, sort=False, dropna=False)["folds"].agg(", ".join)
+    return joined.reset_index()[list(frame)]
 
 
 def group_sizes(metrics: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:

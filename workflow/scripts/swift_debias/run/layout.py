@@ -52,6 +52,10 @@ FILES: dict[str, File] = {
     "baseline_history": File(
         "baseline/{task}/{backbone}/fold{fold}/history.parquet", "Its training, a row an epoch."
     ),
+    "baseline_source": File(
+        "baseline/{task}/{backbone}/fold{fold}/source.json",
+        "The file of weights that it was made of, and its SHA-256.",
+    ),
     "baseline_cost": File("baseline/{task}/{backbone}/fold{fold}/cost.json", "What it cost."),
     "importance": File(
         f"importance/{SETUP}/fold{{fold}}.safetensors", "Diagonal Fisher of every objective."

@@ -15,10 +15,11 @@ neither. Label 1: pneumothorax.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from ...config.base import File, Line
 from ...config.schema import Dataset
 from ...errors import UserError
 
@@ -38,7 +39,7 @@ class Options(Dataset):
     lacks = ("fitzpatrick",)
 
     adapter: Literal["mimic_cxr"]
-    patients: str | None = Field(
+    patients: Annotated[Line, File()] | None = Field(
         None,
         description="MIMIC-IV patients.csv.gz (sex and age); default: looked for under root.",
     )

@@ -12,11 +12,11 @@ fitzpatrick are brought into the manifest's own form (female/male, years, 1 to 6
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ...config.base import Model, Text
+from ...config.base import File, Line, Model, Text
 from ...config.schema import Dataset
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ TITLE = "A table"
 class LabelColumn(Model):
     """The label of a user's table: which values are the positive and the negative class."""
 
-    column: str
+    column: Line
     positive: tuple[Text, ...] = Field(min_length=1, description="Values of class 1.")
     negative: tuple[Text, ...] | None = Field(
         None, description="Values of class 0; default: every other value. Others are left out."
@@ -38,7 +38,7 @@ class LabelColumn(Model):
 class AttributeColumn(Model):
     """One sensitive attribute of a user's table, copied into the manifest under its own name."""
 
-    column: str
+    column: Line
     kind: Literal["category", "number"] = "category"
     unknown: tuple[Text, ...] = Field((), description="Values that mean 'not known'.")
 
@@ -47,24 +47,27 @@ class Options(Dataset):
     """Anybody's own data: a CSV or Parquet file with one row an image."""
 
     adapter: Literal["table"]
-    table: str = Field(description="CSV or Parquet file, relative to root.")
-    path: str = Field(description="Column of the image's path, relative to `image_folder`.")
-    image_folder: str = Field(".", description="Folder of the images, relative to root.")
+    table: Annotated[Line, File(below="root")] = Field(
+        description="CSV or Parquet file, relative to root."
+    )
+    path: Line = Field(description="Column of the image's path, relative to `image_folder`.")
+    image_folder: Line = Field(".", description="Folder of the images, relative to root.")
     image_suffix: str = Field("", description="Appended to the path column, e.g. '.jpg'.")
-    image_id: str | None = Field(None, description="Column of a unique id; default: the path.")
-    patient: str | None = Field(None, description="Column of the patient; default: unknown.")
+    image_id: Line | None = Field(None, description="Column of a unique id; default: the path.")
+    patient: Line | None = Field(None, description="Column of the patient; default: unknown.")
     label: LabelColumn
-    attributes: dict[str, AttributeColumn] = Field(
+    attributes: dict[Line, AttributeColumn] = Field(
         {}, description="Name of an attribute -> its column."
     )
-    only: dict[str, tuple[Text, ...]] = Field(
+    only: dict[Line, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(
         {}, description="Keep only rows whose column has one of these values."
     )
     citation: str = Field("", description="Licence and citation, shown in the report.")
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
-        return column in self.attributes
+        measured = column == "fitzpatrick" and self.skin_tone == "ita"
+        return measured or column in self.attributes
 
 
 def read(options: Options, project: Path) -> ManifestResult:

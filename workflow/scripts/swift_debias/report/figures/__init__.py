@@ -10,9 +10,15 @@ A drawing is a file of this folder with
                    (of the first panel and fold), importances (of all panels and folds)
     arrays         for "arrays" only: (Given) -> arrays, in a job that may use a GPU
     SHOWS          optional: settings of its methods that it shows itself; "*": all of them
+    OPTIONS        optional: name -> type of each of its `options:` ("shares", "pixels", "text",
+                   "metric", "two metrics"); others are refused
+    IGNORES        optional: keys of an experiment that it does not look at ("metrics")
+    FIRST          optional: of which lists it shows the first entry alone ("panels", "methods",
+                   "datasets"); a longer one is refused
 
-To add one, add a file and an experiment with `plot: <file>` in the config. NEEDS, CAPTION and SHOWS
-are literals: the Snakefile reads them without importing the drawing, which would cost matplotlib.
+To add one, add a file and an experiment with `plot: <file>` in the config. What is
+written in capitals is a literal: the Snakefile reads it without importing the drawing, which would
+cost matplotlib.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -36,6 +43,9 @@ class Facts(NamedTuple):
     caption: str
     arrays_need: tuple[str, ...]
     shows: tuple[str, ...]
+    options: Mapping[str, str]
+    ignores: tuple[str, ...]
+    first: tuple[str, ...]
 
 
 def available() -> list[str]:
@@ -56,17 +66,23 @@ def load(plot: str) -> ModuleType:
 
 @functools.cache
 def facts(plot: str) -> Facts:
-    """NEEDS, CAPTION, ARRAYS_NEED and SHOWS of a drawing, read without importing it.
+    """What a drawing's file says of itself in capitals, read without importing it.
 
     Raises:
         UserError: there is no such file; names the nearest.
     """
     if plot not in available():
         raise UserError(f"no drawing {plot!r}{nearest(plot, available())}")
-    found: dict[str, Any] = {"ARRAYS_NEED": (), "SHOWS": ()}
+    optional = ("ARRAYS_NEED", "SHOWS", "OPTIONS", "IGNORES", "FIRST")
+    found: dict[str, Any] = {name: {} if name == "OPTIONS" else () for name in optional}
     for node in ast.parse((FOLDER / f"{plot}.py").read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         for target in targets:
             if isinstance(target, ast.Name) and target.id in (*found, "NEEDS", "CAPTION"):
                 found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-    return Facts(found["NEEDS"], found["CAPTION"], found["ARRAYS_NEED"], found["SHOWS"])
+    return Facts(found["NEEDS"], found["CAPTION"], *(found[name] for name in optional))
+
+
+def all_facts() -> dict[str, Facts]:
+    """What every drawing says of itself."""
+    return {name: facts(name) for name in available()}

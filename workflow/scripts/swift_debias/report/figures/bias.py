@@ -16,6 +16,9 @@ from ._style import PAGE, PALE, group_color
 
 NEEDS: tuple[str, ...] = ("predictions", "arrays")
 ARRAYS_NEED: tuple[str, ...] = ("predictions", "pixels", "index")
+OPTIONS = {"quantiles": "shares"}
+IGNORES: tuple[str, ...] = ("metrics",)
+FIRST: tuple[str, ...] = ("panels", "methods", "datasets")
 CAPTION = (
     "What bias looks like. Left: test images of each class and group, taken at the 10, 50 "
     "and 90 % quantiles of the Baseline's scores in their cell; below each its score, "

@@ -15,6 +15,9 @@ from ._style import PAGE
 
 NEEDS: tuple[str, ...] = ("arrays",)
 ARRAYS_NEED: tuple[str, ...] = ("predictions", "pixels", "index", "models")
+OPTIONS = {"quantiles": "shares"}
+IGNORES: tuple[str, ...] = ("metrics",)
+FIRST: tuple[str, ...] = ("panels", "datasets")
 CAPTION = (
     "Where the methods see the true class: class activation maps (Zhou et al., 2016) of "
     "the same test images, those with the Baseline's median score in their class and "

@@ -26,6 +26,7 @@ from ._rows import figure_rows, method_axis
 from ._style import PAGE, method_style
 
 NEEDS: tuple[str, ...] = ("costs",)
+IGNORES: tuple[str, ...] = ("metrics",)
 CAPTION = (
     "What debiasing costs beside the Baseline's own training. The importances, measured "
     "once for all methods, are not counted. Mean over folds; bars: one sample standard "

@@ -28,6 +28,7 @@ from ._rows import figure_rows, method_axis
 from ._style import PAGE, group_color
 
 NEEDS: tuple[str, ...] = ("metrics",)
+IGNORES: tuple[str, ...] = ("metrics",)
 CAPTION = (
     "AUC and expected calibration error of every group; the worst group's AUC is the "
     "leftmost dot. Mean over folds; bars: one sample standard deviation over folds, cut "

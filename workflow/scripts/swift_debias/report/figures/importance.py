@@ -13,6 +13,9 @@ from ._style import PAGE
 
 NEEDS: tuple[str, ...] = ("arrays",)
 ARRAYS_NEED: tuple[str, ...] = ("importance", "summaries")
+OPTIONS = {"layer": "text", "size": "pixels"}
+IGNORES: tuple[str, ...] = ("metrics",)
+FIRST: tuple[str, ...] = ("panels", "methods")
 CAPTION = (
     "Importance of the weights of one layer for the bias and for the prediction, both "
     "normalized as in Eq. 9, and the soft mask made of them. First fold; the first output "

@@ -27,6 +27,7 @@ from ._parts import (
 from ._style import GREY, PAGE, method_style
 
 NEEDS: tuple[str, ...] = ("summaries",)
+IGNORES: tuple[str, ...] = ("metrics",)
 CAPTION = (
     "Distribution of the soft mask in each part of the network, the head included: a "
     "mirrored histogram of all its weights. tanh(1): equally important for bias and "

@@ -17,6 +17,8 @@ from ._style import GREY, INK, PAGE, method_style
 
 NEEDS: tuple[str, ...] = ()
 SHOWS: tuple[str, ...] = ("*",)
+IGNORES: tuple[str, ...] = ("metrics",)
+FIRST: tuple[str, ...] = ("panels", "methods")
 CAPTION = (
     "The stages of SWiFT, drawn from the settings that this run uses. F: diagonal Fisher "
     "information; norm: per parameter tensor; the optimizer's whole update is masked."

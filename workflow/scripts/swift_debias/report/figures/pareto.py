@@ -28,6 +28,8 @@ from ._parts import (
 from ._style import GREY, INK, PAGE
 
 NEEDS: tuple[str, ...] = ("metrics",)
+OPTIONS = {"axes": "two metrics"}
+IGNORES: tuple[str, ...] = ("metrics",)
 CAPTION = (
     "AUC against equalized odds of every method on every test set. Outlined: methods that "
     "no other one beats in both; what lies left of and above the dashed line is beaten. "

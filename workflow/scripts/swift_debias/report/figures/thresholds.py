@@ -23,6 +23,7 @@ from ._parts import (
 from ._style import GREY, PAGE, method_style
 
 NEEDS: tuple[str, ...] = ("predictions",)
+IGNORES: tuple[str, ...] = ("metrics",)
 CAPTION = (
     "What the decision threshold does; 0.5 is used in all tables. Nothing is chosen from "
     "these curves. Mean over folds; bands: one sample standard deviation over folds, cut "

@@ -1,0 +1,290 @@
+"""What of a configuration would have to be ignored, or is not known: all of it is refused.
+
+`schema.py` checks each key by itself; here are the checks of several keys together, and those that
+need to know what methods, drawings, metrics and networks there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NamedTuple, Protocol
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ..errors import nearest
+from .base import Integer, Line, Model, Share, explain, place, shown
+from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
+
+
+class Drawing(Protocol):
+    """What a drawing says of itself; see `report/figures/__init__.py`."""
+
+    @property
+    def options(self) -> Mapping[str, str]: ...
+
+    @property
+    def ignores(self) -> tuple[str, ...]: ...
+
+    @property
+    def first(self) -> tuple[str, ...]: ...
+
+
+class Known(NamedTuple):
+    """What there is to be named in a configuration; what is None is not checked.
+
+    Attributes:
+        algorithms: name of each method's file -> its settings model.
+        adapters: name of each adapter's file -> its options model.
+        networks: architecture -> model of its options.
+        drawings: name of each drawing's file -> what it says of itself.
+        metrics: name -> whether each group has a value of it too.
+    """
+
+    algorithms: Mapping[str, type[Model]]
+    adapters: Mapping[str, type[Dataset]]
+    networks: Mapping[str, type[Model]] | None = None
+    drawings: Mapping[str, Drawing] | None = None
+    metrics: Mapping[str, bool] | None = None
+
+
+def problems(
+    settings: Settings, known: Known, written: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Every problem, a line each.
+
+    Args:
+        settings: of which every key is valid by itself.
+        known: what there is.
+        written: variant -> the keys of its own entry, without those that `like` takes over.
+    """
+    yield from _names(settings)
+    for name, task in settings.tasks.items():
+        yield from _task(place("tasks", name), task)
+    yield from _shared_datasets(settings)
+    yield from _backbones(settings, known)
+    yield from _methods(settings, known, written)
+    if settings.synthetic:
+        for name in settings.synthetic.images:
+            if name not in known.adapters:
+                near = nearest(name, known.adapters)
+                yield f"{place('synthetic.images', name)}: no such data set is drawn{near}"
+    if not settings.experiments:
+        yield "experiments: there is none, so nothing would be computed; add a table or a figure"
+    for name, experiment in settings.experiments.items():
+        path = place("experiments", name)
+        yield from _view(path, experiment)
+        yield from _metrics(path, experiment, settings, known)
+        if experiment.kind == "figure" and known.drawings is not None:
+            yield from _figure(path, experiment, settings, known.drawings, known.metrics)
+
+
+def _names(settings: Settings) -> Iterator[str]:
+    """Names that are valid, but whose files are others' files."""
+    if settings.run.casefold() == "README.md".casefold():
+        yield f"run: results/{settings.run} is a file of the project; take another name"
+    for name, experiment in settings.experiments.items():
+        if experiment.kind == "table" and name.casefold() == "cost":
+            yield "experiments.cost: tables/cost.* is the table of costs; take another name"
+    for name in settings.tasks:
+        if name.casefold().endswith(".duplicates"):
+            yield f"tasks.{name}: cohorts/{name}.parquet lists duplicates; take another name"
+
+
+def _task(path: str, task: Task) -> Iterator[str]:
+    if twice := repeated(task.train):
+        yield f"{path}.train: {twice!r} stands there twice"
+    for attribute, tests in task.tests.items():
+        if twice := repeated(tests):
+            yield f"{path}.tests.{attribute}: {twice!r} stands there twice"
+    if task.positive == task.negative:
+        yield f"{path}: positive and negative are both called {shown(task.positive)}"
+    optimizer = task.pretraining.optimizer
+    usual = Optimizer.model_fields["momentum"].get_default()
+    if optimizer.name != "sgd" and optimizer.momentum != usual:
+        yield (
+            f"{path}.pretraining.optimizer.momentum: {optimizer.name} would ignore it; "
+            "leave it out, or take sgd"
+        )
+
+
+def _shared_datasets(settings: Settings) -> Iterator[str]:
+    """Two tasks on one data set: its labels are read and its images are cached once."""
+
+    def kept(task: Task) -> dict[str, Any]:
+        images = task.images.model_dump(exclude={"mean", "std"})
+        named = {f"images.{key}": value for key, value in images.items()}
+        return {"invert_labels": task.invert_labels, **named}
+
+    def sets(task: Task) -> set[str]:
+        return {*task.train, *itertools.chain(*task.tests.values())}
+
+    for (one, first), (other, second) in itertools.combinations(settings.tasks.items(), 2):
+        shared = sorted(sets(first) & sets(second))
+        ours, theirs = kept(first), kept(second)
+        differ = [key for key in ours if ours[key] != theirs[key]] if shared else []
+        for key in differ:
+            yield (
+                f"tasks.{other}.{key}: {theirs[key]!r} would be ignored, since task {one!r} has "
+                f"{ours[key]!r} and reads data set {shared[0]!r} too; give both the same value, or "
+                f"enter the data set a second time under datasets: with another name"
+            )
+
+
+def _backbones(settings: Settings, known: Known) -> Iterator[str]:
+    for name, backbone in settings.backbones.items():
+        path, architecture = place("backbones", name), backbone.architecture
+        if known.networks is None or ":" in architecture:
+            continue
+        if architecture not in known.networks:
+            near = nearest(architecture, known.networks)
+            yield f"{path}.architecture: no network {shown(architecture)}{near}, or module:function"
+            continue
+        try:
+            known.networks[architecture].model_validate(dict(backbone.options))
+        except ValidationError as error:
+            yield explain(error, f"{path}.options.")
+
+
+def _methods(
+    settings: Settings, known: Known, written: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Keys of an algorithm, and those that this variant would not read.
+
+    Only keys of a variant's own entry count: what it takes over with `like` may be idle.
+    """
+    for name, method in settings.methods.items():
+        path = place("methods", name)
+        if method.algorithm not in known.algorithms:
+            near = nearest(method.algorithm, known.algorithms)
+            yield f"{path}.algorithm: no algorithm {shown(method.algorithm)}{near}"
+            continue
+        model = known.algorithms[method.algorithm]
+        try:
+            own = model.model_validate(method.settings)
+        except ValidationError as error:
+            yield explain(error, f"{path}.")
+            continue
+        entry = written.get(name, {})
+        for key in model.ignores:
+            if entry.get(key) is not None:
+                yield f"{path}.{key}: {method.algorithm} would ignore it; leave it out"
+        for key, conditions in model.only_with.items():
+            if key not in entry or getattr(own, key) == model.model_fields[key].get_default():
+                continue
+            for other, values in conditions.items():
+                if getattr(own, other) not in values:
+                    wanted = " or ".join(str(v).lower() for v in values)
+                    yield (
+                        f"{path}.{key}: would be ignored with {other}: "
+                        f"{str(getattr(own, other)).lower()}; it goes with {other}: {wanted}"
+                    )
+                    break
+
+
+def _view(path: str, experiment: Experiment) -> Iterator[str]:
+    """What tables and figures have in common."""
+    if experiment.kind == "table":
+        if experiment.plot is not None:
+            yield f"{path}.plot: a table would ignore it; leave it out, or take kind: figure"
+        if experiment.options:
+            yield f"{path}.options: a table has none; leave them out"
+    if twice := repeated(experiment.methods):
+        yield f"{path}.methods: {twice!r} stands there twice"
+    if twice := repeated(experiment.metrics):
+        yield f"{path}.metrics: {twice!r} stands there twice"
+    if repeated(panel.model_dump_json() for panel in experiment.panels):
+        yield f"{path}.panels: one of them stands there twice"
+    for number, panel in enumerate(experiment.panels):
+        where = f"{path}.panels[{number}]"
+        if not (panel.methods or experiment.methods):
+            yield f"{where}: no methods: name them here or under {path}.methods"
+        for key in ("methods", "datasets"):
+            if twice := repeated(getattr(panel, key) or ()):
+                yield f"{where}.{key}: {twice!r} stands there twice"
+    if experiment.methods and all(panel.methods for panel in experiment.panels):
+        yield f"{path}.methods: would be ignored, since every panel has methods of its own"
+
+
+def _metrics(path: str, experiment: Experiment, settings: Settings, known: Known) -> Iterator[str]:
+    if known.metrics is None:
+        return
+    fewest = min(
+        len(settings.attributes[panel.attribute].group_names) for panel in experiment.panels
+    )
+    for metric in experiment.metrics:
+        if problem := unknown_metric(metric, known.metrics, fewest):
+            yield f"{path}.metrics: {problem}"
+
+
+def unknown_metric(metric: str, known: Mapping[str, bool], groups: int) -> str:
+    """Why there is no such metric, or ''; `auc[1]` is that of the second of the groups."""
+    name, bracket, rest = metric.partition("[")
+    if name not in known or not (bracket or name in known):
+        return f"no metric {shown(metric)}{nearest(name, known)}"
+    if bracket:
+        index = rest.removesuffix("]")
+        if not known[name] or not rest.endswith("]") or not index.isascii() or not index.isdigit():
+            return (
+                f"no metric {shown(metric)}: groups have none of their own; did you mean {name!r}?"
+            )
+        if int(index) >= groups:
+            return f"no metric {shown(metric)}: there are {groups} groups, from [0] on"
+    return ""
+
+
+# What a drawing says of an option -> its type.
+OPTIONS: dict[str, TypeAdapter[Any]] = {
+    "shares": TypeAdapter(Annotated[tuple[Share, ...], Field(min_length=1, max_length=100)]),
+    "pixels": TypeAdapter(Annotated[Integer, Field(ge=1, le=4096)]),
+    "text": TypeAdapter(Line),
+    "metric": TypeAdapter(Line),
+    "two metrics": TypeAdapter(tuple[Line, Line]),
+}
+
+
+def _option(kind: str, value: Any, metrics: Mapping[str, bool] | None) -> str:
+    """Why an option of a drawing may not have this value, or ''."""
+    try:
+        found = OPTIONS[kind].validate_python(value)
+    except ValidationError as error:
+        return explain(error).partition(" (given")[0].replace("\n", "; ")
+    names = [found] if kind == "metric" else list(found) if kind == "two metrics" else []
+    told = (unknown_metric(name, metrics, 0) for name in names) if metrics is not None else ()
+    return next(filter(None, told), "")
+
+
+def _figure(
+    path: str,
+    experiment: Experiment,
+    settings: Settings,
+    drawings: Mapping[str, Drawing],
+    metrics: Mapping[str, bool] | None,
+) -> Iterator[str]:
+    """A figure's drawing, and what it would not look at."""
+    if experiment.plot is None:
+        yield f"{path}.plot: missing: a figure is drawn by a file of report/figures/"
+        return
+    if experiment.plot not in drawings:
+        near = nearest(experiment.plot, drawings)
+        yield f"{path}.plot: no such drawing, {shown(experiment.plot)}{near}"
+        return
+    drawing = drawings[experiment.plot]
+    for key, value in experiment.options.items():
+        if key not in drawing.options:
+            near = nearest(key, drawing.options)
+            yield f"{path}.options: {experiment.plot} has no option {shown(key)}{near}"
+        elif problem := _option(drawing.options[key], value, metrics):
+            yield f"{path}.options.{key}: {problem} (given: {shown(value)})"
+    for key in drawing.ignores:
+        if key in experiment.model_fields_set:
+            yield f"{path}.{key}: {experiment.plot} would ignore it; leave it out"
+    shows = f"{experiment.plot} shows the first alone; name one"
+    if "panels" in drawing.first and len(experiment.panels) > 1:
+        yield f"{path}.panels: {shows}"
+    panel = experiment.panels[0]
+    if "methods" in drawing.first and len(panel.methods or experiment.methods) > 1:
+        yield f"{path}.methods: {shows}"
+    tests = panel.datasets or settings.tasks[panel.task].tests[panel.attribute]
+    if "datasets" in drawing.first and len(tests) > 1:
+        yield f"{path}.panels[0].datasets: {shows}"
