@@ -10,8 +10,8 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-# A value of the command line (--config folds=3) lies on the demo's configuration too.
-if not workflow.configfiles and config == workflow.config_settings.overwrite_config:
+# Values of the command line alone (--config folds=3) are no configuration: they change the demo's.
+if not workflow.configfiles and not {"datasets", "extends"} & set(config):
 
     configfile: "config/demo.yaml"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from math import ceil
@@ -211,12 +212,20 @@ def test_resident_images_are_read_at_once(
 
 
 @pytest.mark.key("backbone.baseline")
-def test_a_users_classifier_is_the_baseline(make: Make) -> None:
-    target = "baseline/skin/net/fold1/model.safetensors"
-    trained = make(target)
-    own = {"backbones.net.baseline": f"{trained.parents[1]}/fold{{fold}}/model.safetensors"}
-    taken = load_file(make(target, own | {"seed": 5}))
-    assert all(np.array_equal(taken[name], value) for name, value in load_file(trained).items())
+def test_a_users_classifier_is_the_baseline(make: Make, tmp_path: Path) -> None:
+    """Every fold's file has to be there; the one of the fold is taken, and its sum is noted."""
+    files = [tmp_path / f"skin_net_{fold}.safetensors" for fold in (0, 1)]
+    for seed, file in enumerate(files):
+        networks.save(
+            networks.build(Backbone(architecture="small_resnet", options={"width": 8}), seed), file
+        )
+    own = {"backbones.net.baseline": f"{tmp_path}/{{task}}_{{backbone}}_{{fold}}.safetensors"}
+    made = make("baseline/skin/net/fold1/model.safetensors", own)
+    taken = load_file(made)
+    assert all(np.array_equal(taken[name], value) for name, value in load_file(files[1]).items())
+    source = json.loads((made.parent / "source.json").read_text())
+    sha256 = hashlib.sha256(files[1].read_bytes()).hexdigest()
+    assert source == {"kind": "baseline", "file": str(files[1]), "sha256": sha256}
 
 
 @pytest.mark.key("images.mean", "images.std")
@@ -277,6 +286,7 @@ SECOND_TASK = {
     "tests": {"sex": ["east", "west"]},
     "positive": "b",
     "negative": "m",
+    "images": {"size": 12},  # as the first task: both read the same test sets
     "pretraining": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}},
 }
 

@@ -68,11 +68,13 @@ def train(
             "cohort": write_parquet(folder / "cohort.parquet", rows.drop(columns="fold")),
             "folds": [write_parquet(folder / "folds.parquet", folds)],
             "own": own or [],
+            "weights": [],
         },
         output={
             "model": folder / "model.safetensors",
             "history": folder / "history.parquet",
             "cost": folder / "cost.json",
+            "source": folder / "source.json",
         },
         params={
             "backbone": BACKBONE | (backbone or {}),

@@ -47,16 +47,25 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _printable(text: str) -> str:
-    """Refuse what no terminal, file system or table shows: control characters, half characters."""
-    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in text):
-        raise ValueError("holds a control character")
+def _encodable(text: str) -> str:
+    """Refuse halves of characters (lone surrogates), which no file can hold."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds half a character")
     return text
 
 
+def _printable(text: str) -> str:
+    """Refuse control characters, which no terminal, file system or table shows."""
+    if any(c < " " or "\x7f" <= c < "\xa0" for c in text):
+        raise ValueError("holds a control character")
+    return _encodable(text)
+
+
 # A value of a table: 1 and "1" are the same there, and people write either.
-Text: TypeAlias = Annotated[str, BeforeValidator(as_text)]
-# Names of columns and folders: never empty, on one line.
+Text: TypeAlias = Annotated[str, BeforeValidator(as_text), AfterValidator(_encodable)]
+# A value of a table that may be a number there.
+Value: TypeAlias = Annotated[str, AfterValidator(_encodable)] | float
+# Titles, names of columns and of folders: never empty, on one line.
 Line: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 Flag: TypeAlias = Annotated[bool, Strict()]
 # `Integer` and `Number` take the bounds of their key; the others have their own.

@@ -76,7 +76,7 @@ def problems(
         yield from _view(path, experiment)
         yield from _metrics(path, experiment, settings, known)
         if experiment.kind == "figure" and known.drawings is not None:
-            yield from _figure(path, experiment, settings, known.drawings, known.metrics)
+            yield from _figure(path, experiment, known.drawings, known.metrics)
 
 
 def _names(settings: Settings) -> Iterator[str]:
@@ -202,8 +202,6 @@ def _view(path: str, experiment: Experiment) -> Iterator[str]:
         for key in ("methods", "datasets"):
             if twice := repeated(getattr(panel, key) or ()):
                 yield f"{where}.{key}: {twice!r} stands there twice"
-    if experiment.methods and all(panel.methods for panel in experiment.panels):
-        yield f"{path}.methods: would be ignored, since every panel has methods of its own"
 
 
 def _metrics(path: str, experiment: Experiment, settings: Settings, known: Known) -> Iterator[str]:
@@ -257,7 +255,6 @@ def _option(kind: str, value: Any, metrics: Mapping[str, bool] | None) -> str:
 def _figure(
     path: str,
     experiment: Experiment,
-    settings: Settings,
     drawings: Mapping[str, Drawing],
     metrics: Mapping[str, bool] | None,
 ) -> Iterator[str]:
@@ -285,6 +282,5 @@ def _figure(
     panel = experiment.panels[0]
     if "methods" in drawing.first and len(panel.methods or experiment.methods) > 1:
         yield f"{path}.methods: {shows}"
-    tests = panel.datasets or settings.tasks[panel.task].tests[panel.attribute]
-    if "datasets" in drawing.first and len(tests) > 1:
+    if "datasets" in drawing.first and len(panel.datasets or ()) > 1:
         yield f"{path}.panels[0].datasets: {shows}"

@@ -40,6 +40,7 @@ from .base import (
     Positive,
     Share,
     Text,
+    Value,
     Whole,
     no_truth_value,
     shown,
@@ -123,9 +124,7 @@ class Attribute(Model):
     """
 
     column: Line
-    groups: (
-        Annotated[dict[Text, tuple[str | float, ...]], BeforeValidator(_no_key_twice)] | None
-    ) = None
+    groups: Annotated[dict[Text, tuple[Value, ...]], BeforeValidator(_no_key_twice)] | None = None
     cuts: tuple[Number, ...] | None = None
     names: tuple[Text, ...] | None = None
 
@@ -198,7 +197,7 @@ class Images(Model):
     @model_validator(mode="after")
     def _a_number_a_channel(self) -> Images:
         if len(self.mean) != len(self.std):
-            raise ValueError(f"{len(self.mean)} means, but {len(self.std)} standard deviations")
+            raise ValueError(f"mean has {len(self.mean)} numbers, std has {len(self.std)}")
         if len(self.mean) not in (self.channels, 3):
             raise ValueError(f"mean and std need {self.channels} numbers, or 3 for grey images")
         return self
@@ -392,7 +391,7 @@ class Method(BaseModel):
         description="Another variant, whose settings are taken over except its title.",
     )
     algorithm: Line = Field(description="Name of a file in workflow/scripts/swift_debias/methods/.")
-    title: str | None = Field(None, description="Name in tables and figures; default: the key.")
+    title: Line | None = Field(None, description="Name in tables and figures; default: the key.")
     external_fraction: Fraction = Field(
         1.0, description="Share of the external set that is used (Figure 7)."
     )
@@ -455,7 +454,7 @@ class Experiment(Model):
 
     kind: Literal["table", "figure"]
     plot: Line | None = Field(None, description="Figures: which file of report/figures/ draws it.")
-    title: str
+    title: Line
     methods: tuple[Name, ...] = ()
     metrics: tuple[Line, ...] = Field(("auc", "spd", "eodds"), min_length=1)
     panels: tuple[Panel, ...] = Field(min_length=1)
@@ -525,25 +524,25 @@ class Settings(Model):
                 path = f"experiments.{name}.panels[{number}]"
                 for method in panel.methods or experiment.methods:
                     if method not in self.methods:
-                        yield f"{path}: no method {method!r}{nearest(method, self.methods)}"
+                        yield f"{path}.methods: no method {method!r}{nearest(method, self.methods)}"
                 if panel.backbone not in self.backbones:
                     yield (
-                        f"{path}: no backbone {panel.backbone!r}"
+                        f"{path}.backbone: no backbone {panel.backbone!r}"
                         f"{nearest(panel.backbone, self.backbones)}"
                     )
                 if panel.task not in self.tasks:
-                    yield f"{path}: no task {panel.task!r}{nearest(panel.task, self.tasks)}"
+                    yield f"{path}.task: no task {panel.task!r}{nearest(panel.task, self.tasks)}"
                     continue
                 tests = self.tasks[panel.task].tests
                 if panel.attribute not in tests:
                     yield (
-                        f"{path}: task {panel.task!r} has no tests of attribute "
+                        f"{path}.attribute: task {panel.task!r} has no tests of attribute "
                         f"{panel.attribute!r}{nearest(panel.attribute, tests)}"
                     )
                     continue
                 for dataset in panel.datasets or ():
                     if dataset not in tests[panel.attribute]:
                         yield (
-                            f"{path}: {dataset!r} is no test set of attribute {panel.attribute!r}"
+                            f"{path}.datasets: {dataset!r} is no test set of attribute {panel.attribute!r}"
                             f"{nearest(dataset, tests[panel.attribute])}"
                         )

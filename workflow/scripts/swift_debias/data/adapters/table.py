@@ -52,7 +52,7 @@ class Options(Dataset):
     )
     path: Line = Field(description="Column of the image's path, relative to `image_folder`.")
     image_folder: Line = Field(".", description="Folder of the images, relative to root.")
-    image_suffix: str = Field("", description="Appended to the path column, e.g. '.jpg'.")
+    image_suffix: Text = Field("", description="Appended to the path column, e.g. '.jpg'.")
     image_id: Line | None = Field(None, description="Column of a unique id; default: the path.")
     patient: Line | None = Field(None, description="Column of the patient; default: unknown.")
     label: LabelColumn
@@ -62,7 +62,7 @@ class Options(Dataset):
     only: dict[Line, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(
         {}, description="Keep only rows whose column has one of these values."
     )
-    citation: str = Field("", description="Licence and citation, shown in the report.")
+    citation: Text = Field("", description="Licence and citation, shown in the report.")
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
