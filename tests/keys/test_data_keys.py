@@ -38,6 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path, **changes: Any) -> pd.DataFrame:
     label = {"column": "finding", "positive": ["y"]} | changes.pop("label", {})
+    label |= {} if "negative" in label else {"rest_is_negative": True}
     options = {"adapter": "table", "root": str(root), "table": "first.csv", "path": "file"}
     made = adapters.make_options({**options, "label": label, **changes})
     return adapters.read(made, Path()).frame
