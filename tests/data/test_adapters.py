@@ -699,13 +699,19 @@ def test_table_takes_every_other_value_as_negative_where_it_is_told_to(tmp_path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": {"column": "label", "positive": ["Bening"], "negative": ["x"]}}, r"no row has Bening.*'benign'"),
+        (
+            {"label": {"column": "label", "positive": ["Bening"], "negative": ["x"]}},
+            r"no row has Bening.*'benign'",
+        ),
         (
             {"label": {"column": "label", "positive": ["benign"], "negative": ["cancer"]}},
             r"label\.negative: no row has cancer",
         ),
         ({"only": {"site": ["nroth"]}}, r"only\.site: no row has nroth.*'north', 'south'"),
-        ({"label": {"column": "lable", "positive": ["x"], "negative": ["y"]}}, r"no column 'lable'; .*'label'"),
+        (
+            {"label": {"column": "lable", "positive": ["x"], "negative": ["y"]}},
+            r"no column 'lable'; .*'label'",
+        ),
         ({"attributes": {"label": {"column": "sex"}}}, "'label' is a column of the manifest"),
         ({"image_folder": "../elsewhere"}, "image_folder.*below the root"),
         ({"table": "other.csv"}, r"other\.csv: no such file"),

@@ -326,7 +326,7 @@ def test_pools(plan: Plan) -> None:
             assert files(job, f"{kind}_images") == plan.caches(names)[1]
         for one, (root, archive) in job.params.sources.items():
             entry = plan.config["datasets"][one]
-            assert (root, archive) == (entry["root"], entry.get("archive"))
+            assert (root, archive) == (entry["root"], entry.get("archive", one))
         assert set(job.params.sources) == {*task["train"], *tests}
         assert_says(job.params.duplicates, plan.config["duplicates"])
         assert job.params.group_by_patient == task.get("group_by_patient", True)

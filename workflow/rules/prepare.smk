@@ -213,7 +213,7 @@ rule find_duplicates:
         train=train_sets,
         tests=task_tests,
         sources=lambda wildcards: {
-            name: [settings.datasets[name].root, settings.datasets[name].archive]
+            name: [settings.datasets[name].root, plan.archives(settings)[name]]
             for name in [*train_sets(wildcards), *task_tests(wildcards)]
         },
         duplicates=dump(settings.duplicates),
@@ -264,8 +264,7 @@ rule make_folds:
     params:
         attributes=lambda wildcards: {
             name: dump(settings.attributes[name])
-            for name in sorted(settings.tasks[wildcards.task].tests)
-            if len(settings.attributes[name].group_names) == 2
+            for name in plan.strata(settings, wildcards.task)
         },
         # one value: Snakemake compares the values without their names, so a swap would go unseen
         split={"folds": settings.folds, "seed": settings.seed},

@@ -39,7 +39,8 @@ class Dataset(Model):
     archive: str | None = Field(
         None,
         description="Data sets of one archive share the ids of images, patients and lesions, as "
-        "the ISIC years do; default: the data set alone.",
+        "the ISIC years do; default: the data set alone, with others that read the same folder "
+        "and table. Equal ids of different archives mean nothing.",
     )
     skin_tone: Literal["manifest", "ita"] = Field(
         "manifest",
@@ -147,6 +148,13 @@ class Duplicates(Model):
         "last",
         description="Which copy stays, in the order of the task's `train` list: the newest "
         "release has the richest metadata.",
+    )
+    leaks: Literal["exclude", "refuse", "allow"] = Field(
+        "exclude",
+        description="What happens to training images that a test set has too, or whose patient or "
+        "lesion it has (ids of one archive): the training pool loses them, the run is refused, or "
+        "they stay. The number is in the log, in data_check and in the report. Images that a test "
+        "set holds twice are listed in cohorts/<task>.duplicates.parquet and stay.",
     )
 
 

@@ -88,9 +88,7 @@ class Rows:
         table = pd.concat([read_table(path, required, optional) for path in paths])
         frame = clean_cells(table, untouched, claimed or {})
         beside = table.rename(columns=written)
-        return cls(
-            pd.concat([frame, beside], axis="columns"), key, " and ".join(map(str, paths))
-        )
+        return cls(pd.concat([frame, beside], axis="columns"), key, " and ".join(map(str, paths)))
 
     def join(
         self,
@@ -179,7 +177,9 @@ class Rows:
         self._sources["age"] = column
         years = parse_ages(text)
         impossible = years.notna() & ~years.between(0, MAX_AGE)
-        self.note(self._given(column) & years.isna(), "age is not given as a number; recorded as unknown")
+        self.note(
+            self._given(column) & years.isna(), "age is not given as a number; recorded as unknown"
+        )
         self.note(impossible, f"age is not within 0 to {MAX_AGE:g} years; recorded as unknown")
         if zero_is_unknown:
             self.note(years == 0, "age 0 stands for unknown; recorded as unknown")
@@ -303,9 +303,7 @@ def value_counts(cells: pd.Series, became: pd.Series) -> list[dict[str, Any]]:
     counts = pairs.groupby(["value", "became"], dropna=False, sort=False).size()
     counts = counts.sort_values(ascending=False, kind="stable")
     for (value, result), count in counts.iloc[:VALUES].items():
-        listed.append(
-            {"value": _shown(value), "became": _shown(result), "count": int(count)}
-        )
+        listed.append({"value": _shown(value), "became": _shown(result), "count": int(count)})
     rest = counts.iloc[VALUES:]
     for result, part in rest.groupby(level="became", dropna=False, sort=False):
         listed.append(
