@@ -32,14 +32,18 @@ def checked_settings():
     slices = dump(settings)
     recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
     for name, task in slices["tasks"].items():
-        kept = {key: task[key] for key in ("train", "tests", "invert_labels")}
+        names = ("train", "tests", "invert_labels", "group_by_patient")
+        kept = {key: task[key] for key in names}
+        sizes = ("min_cell", "min_group")
+        kept["finetuning"] = {key: task["finetuning"][key] for key in sizes}
         blank = {"pretraining": recipe, "positive": "", "negative": ""}
         slices["tasks"][name] = kept | blank
     for name, experiment in slices["experiments"].items():
         panels = [panel | {"methods": None} for panel in experiment["panels"]]
         kept = {key: experiment[key] for key in ("kind", "title")}
         slices["experiments"][name] = kept | {"panels": panels}
-    kept = ("run", "synthetic", "datasets", "attributes", "tasks", "experiments")
+    kept = ("run", "seed", "folds", "synthetic", "datasets", "attributes", "duplicates")
+    kept += ("tasks", "experiments")
     return {key: slices[key] for key in kept} | {
         "backbones": {name: {"architecture": ""} for name in settings.backbones},
         "methods": {},

@@ -50,9 +50,11 @@ class Dataset(Model):
 
     def has_column(self, column: str) -> bool:
         """Whether the manifest can fill this column (known before any file is read)."""
-        if column == "fitzpatrick" and self.skin_tone == "ita":
-            return True
-        return column not in self.lacks
+        return self.measures(column) or column not in self.lacks
+
+    def measures(self, column: str) -> bool:
+        """Whether this column comes from the pixels and not from the data set's own table."""
+        return column == "fitzpatrick" and self.skin_tone == "ita"
 
 
 class Attribute(Model):

@@ -87,8 +87,8 @@ class Cohort(NamedTuple):
 
     frame: the pool after removal: dataset, the manifests' columns, group (str).
     pairs: dataset_a, image_id_a, dataset_b, image_id_b (a is the less preferred of the two, b may
-        be a test image; both are where the kind is `in_test_set`), kind, distance (bits, null where there is no hash), removed ('a', 'b' or
-        'both'), label_a, label_b, labels_disagree.
+        be a test image; both are where the kind is `in_test_set`), kind, distance (bits, null
+        where there is no hash), removed ('a', 'b' or 'both'), label_a, label_b, labels_disagree.
     log: counts of everything that left, by reason.
     """
 

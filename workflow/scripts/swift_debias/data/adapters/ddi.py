@@ -4,8 +4,9 @@ Folder: `ddi_metadata.csv` and `000001.png` ... beside it. Skin types come in pa
 are recorded as their midpoints 1.5, 3.5 and 5.5: the paper groups I-III against IV-VI and does not
 say where 34 goes, so the attribute's groups in the config decide. Neither sex nor age nor patient.
 
-Inclusion rule: every row with an image, but for malignant ones without a disease. `target` says what is class 0: melanoma (default, as for
-the training data: any disease whose name has 'melanoma' in it) or everything malignant.
+Inclusion rule: every row with an image, but for malignant ones without a disease.
+`target` says what is class 0: melanoma (default, as for the training data: any disease whose name
+has 'melanoma' in it) or everything malignant.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Folder: `metadata.csv` and `images/imgs_part_{1,2,3}/*.png`, or the images in one flat folder.
 Clinical photographs taken with phones.
 
-Inclusion rule: every row with one of the six diagnoses and an image. Label 0: MEL. Sex and skin type are known
-for 1,494 of the 2,298 images; the others stay, with null attributes. Lesion numbers are used again
-for other patients, so a lesion's id here carries the patient's.
+Inclusion rule: every row with one of the six diagnoses and an image. Label 0: MEL. Sex and
+skin type are known for 1,494 of the 2,298 images; the others stay, with null attributes. Lesion
+numbers are used again for other patients, so a lesion's id here carries the patient's.
 """
 
 from __future__ import annotations
