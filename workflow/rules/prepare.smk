@@ -42,6 +42,7 @@ def checked_settings():
         panels = [panel | {"methods": None} for panel in experiment["panels"]]
         kept = {key: experiment[key] for key in ("kind", "title")}
         slices["experiments"][name] = kept | {"panels": panels}
+    slices["duplicates"] = {key: slices["duplicates"][key] for key in ("keep", "leaks")}
     kept = ("run", "seed", "folds", "synthetic", "datasets", "attributes", "duplicates")
     kept += ("tasks", "experiments")
     return {key: slices[key] for key in kept} | {
