@@ -689,22 +689,29 @@ def test_table_from_parquet_is_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.key("label_column.positive")
-def test_table_takes_every_other_value_as_negative_by_default(tmp_path: Path) -> None:
+def test_table_takes_every_other_value_as_negative_where_it_is_told_to(tmp_path: Path) -> None:
     root = fill(tmp_path / "d", {"own.csv": OWN}, OWN_IMAGES)
-    options = {**OWN_OPTIONS, "label": {"column": "label", "positive": ["malignant"]}, "only": {}}
+    label = {"column": "label", "positive": ["malignant"]}
+    options = {**OWN_OPTIONS, "label": label | {"rest_is_negative": True}, "only": {}}
     assert column(read("table", root, **options), "label") == {"a": 1, "b": 0, "c": 0, "d": 0}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": {"column": "label", "positive": ["Bening"]}}, r"no row has Bening.*'benign'"),
+        (
+            {"label": {"column": "label", "positive": ["Bening"], "negative": ["x"]}},
+            r"no row has Bening.*'benign'",
+        ),
         (
             {"label": {"column": "label", "positive": ["benign"], "negative": ["cancer"]}},
             r"label\.negative: no row has cancer",
         ),
         ({"only": {"site": ["nroth"]}}, r"only\.site: no row has nroth.*'north', 'south'"),
-        ({"label": {"column": "lable", "positive": ["x"]}}, r"no column 'lable'; .*'label'"),
+        (
+            {"label": {"column": "lable", "positive": ["x"], "negative": ["y"]}},
+            r"no column 'lable'; .*'label'",
+        ),
         ({"attributes": {"label": {"column": "sex"}}}, "'label' is a column of the manifest"),
         ({"image_folder": "../elsewhere"}, "image_folder.*below the root"),
         ({"table": "other.csv"}, r"other\.csv: no such file"),
@@ -728,7 +735,7 @@ def test_table_with_ids_skin_types_and_paths_that_leave_the_folder(tmp_path: Pat
     root = fill(tmp_path / "d", {"own.csv": table}, ("deep/a.png", "e.png"))
     fill(tmp_path, {}, ("b.png",))
     options = {"table": "own.csv", "path": "file", "image_id": "name"}
-    options |= {"label": {"column": "label", "positive": ["benign"]}}
+    options |= {"label": {"column": "label", "positive": ["benign"], "rest_is_negative": True}}
     result = read("table", root, **options, attributes={"fitzpatrick": {"column": "type"}})
     assert column(result, "label") == {"one": 1, "five": 0}
     assert column(result, "path") == {"one": "deep/a.png", "five": "e.png"}

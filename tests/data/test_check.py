@@ -7,11 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from swift_debias.config import load, schema
 from swift_debias.data import adapters, check
+from swift_debias.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPECTED = check.load_expected(REPOSITORY / "resources" / "expected_counts.yaml")
@@ -30,6 +34,12 @@ ISIC2020 = """image_name,patient_id,sex,age_approx,diagnosis,target
 ISIC_1,IP_1,male,45,nevus,0
 ISIC_2,IP_2,,30,melanoma,1
 """
+# of each sex and label three patients, for two folds of at least one image
+CELLS = [(sex, target) for sex in ("male", "female") for target in (0, 1) for _ in range(3)]
+PEOPLE = ISIC2020 + "".join(
+    f"ISIC_1{n},IP_1{n},{sex},50,nevus,{target}\n" for n, (sex, target) in enumerate(CELLS)
+)
+IMAGES = ["ISIC_1", "ISIC_2", *(f"ISIC_1{n}" for n in range(len(CELLS)))]
 
 
 @pytest.fixture
@@ -39,6 +49,7 @@ def config() -> schema.Settings:
     return load.typed(
         {
             "run": "test",
+            "folds": 2,
             "datasets": {
                 "isic": {"adapter": "isic2020", "root": "data/isic", "skin_tone": "ita"},
                 "ddi": {"adapter": "ddi", "root": "data/ddi"},
@@ -56,6 +67,7 @@ def config() -> schema.Settings:
                     "positive": "benign",
                     "negative": "melanoma",
                     "pretraining": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}},
+                    "finetuning": {"min_cell": 1, "min_group": 2},
                 }
             },
             "backbones": {"net": {"architecture": "small_resnet"}},
@@ -77,9 +89,9 @@ def config() -> schema.Settings:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """All folders complete, but for one image of DDI; no image can be opened: all are empty."""
-    tables = {"isic/train.csv": ISIC2020, "ddi/ddi_metadata.csv": DDI, "atlas/meta/meta.csv": ATLAS}
+    tables = {"isic/train.csv": PEOPLE, "ddi/ddi_metadata.csv": DDI, "atlas/meta/meta.csv": ATLAS}
     images = [
-        *("isic/train/ISIC_1.jpg", "isic/train/ISIC_2.jpg"),
+        *(f"isic/train/{name}.jpg" for name in IMAGES),
         *(f"ddi/00000{n}.png" for n in (1, 2, 3)),
         *(f"atlas/images/A/{n}.jpg" for n in range(1, 5)),
     ]
@@ -105,7 +117,7 @@ def test_a_complete_copy_can_run(config: schema.Settings, project: Path) -> None
     assert ddi.paper_images == 656
     assert atlas.expected["gender"] == {"f": 522, "m": 489}
     # Skin tone of ISIC is measured from the pixels later on, so there is nothing to count yet.
-    assert isic.counts == {"label": {"0": 1, "1": 1}, "gender": {"f": 0, "m": 1, "unknown": 1}}
+    assert isic.counts == {"label": {"0": 7, "1": 7}, "gender": {"f": 6, "m": 7, "unknown": 1}}
     assert not any(view.reasons for view in report.experiments)
     assert json.loads(json.dumps(report.as_json()))["datasets"][1]["origin"]["url"].startswith(
         "http"
@@ -121,7 +133,13 @@ def test_the_text_says_it_all(config: schema.Settings, project: Path) -> None:
         "MISSING  1 images, such as 000004.png",
         "label: 0 1 (expected 21), 1 2 (expected 635)",
         "tone: light 1 (expected 208), dark 1 (expected 207), unknown 1",
-        "training pool of skin: isic\n  2 images, 2 distinct ids",
+        "training pool of skin: isic\n  14 images, 14 distinct ids",
+        "note: tone is measured from the pixels: its groups are counted later",
+        "patients 14, the largest is 'IP_1' with 1 images; 0 images without a patient",
+        "values of label: 'dermatofibroma' -> 1 2; 'melanoma-in-situ' -> 0 1",
+        "values of sex: 'male' -> male 7; 'female' -> female 6; (empty) -> unknown 1",
+        "values of fitzpatrick: '56' -> 5.5 1; '12' -> 1.5 1; '34' -> 3.5 1",
+        "ddi: no image of label 1 in group dark of tone",
         "by_tone: can run",
     ):
         assert part in text
@@ -179,14 +197,15 @@ def test_one_training_set_that_knows_the_attribute_is_enough(
 ) -> None:
     second = project / "data" / "nih"
     second.mkdir()
-    (second / "train.csv").write_text(ISIC2020.replace("male", "").replace("ISIC_", "ISIC_9"))
-    for name in ("ISIC_91", "ISIC_92"):
-        (second / f"{name}.jpg").touch()
+    unknown = PEOPLE.replace("female", "").replace("male", "").replace("ISIC_", "ISIC_9")
+    (second / "train.csv").write_text(unknown)
+    for name in IMAGES:
+        (second / f"{name.replace('ISIC_', 'ISIC_9')}.jpg").touch()
     data = config.model_dump()
     data["datasets"]["nih"] |= {"adapter": "isic2020", "skin_tone": "ita"}
     data["tasks"]["skin"]["train"] = ["isic", "nih"]
     report = check.check(load.typed(data, adapters.options_models()), project, EXPECTED)
-    assert report.datasets[-1].counts["gender"] == {"f": 0, "m": 0, "unknown": 2}
+    assert report.datasets[-1].counts["gender"] == {"f": 0, "m": 0, "unknown": 14}
     assert report.ok
     data["tasks"]["skin"]["train"] = ["nih"]
     report = check.check(load.typed(data, adapters.options_models()), project, EXPECTED)
@@ -205,7 +224,149 @@ def test_an_id_that_two_training_sets_share_counts_once(
     data["datasets"]["nih"] |= {"adapter": "isic2020", "skin_tone": "ita"}
     data["tasks"]["skin"]["train"] = ["isic", "nih"]
     (pool,) = check.check(load.typed(data, adapters.options_models()), project, EXPECTED).pools
-    assert (pool.images, pool.distinct_ids) == (4, 3)
+    assert (pool.images, pool.distinct_ids) == (16, 15)
+
+
+def own_tables(root: Path, **rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    """Entries of tables with columns file, who, dx, sex, and an empty file an image."""
+    entries = {}
+    for name, lines in rows.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{n}.png,{who},{dx},{sex}\n" for n, (who, dx, sex) in enumerate(lines))
+        (root / name / "t.csv").write_text("file,who,dx,sex\n" + text)
+        for n in range(len(lines)):
+            (root / name / f"{n}.png").touch()
+        entries[name] = {
+            "adapter": "table",
+            "root": str(root / name),
+            "table": "t.csv",
+            "path": "file",
+            "patient": "who",
+            "label": {"column": "dx", "positive": ["sick"], "negative": ["well"]},
+            "attributes": {"sex": {"column": "sex"}},
+        }
+    return entries
+
+
+def people(n: int, prefix: str, sexes: tuple[str, str] = ("F", "M")) -> list[tuple[Any, ...]]:
+    """n persons of each sex and diagnosis."""
+    kinds = [(dx, sex) for dx in ("sick", "well") for sex in sexes for _ in range(n)]
+    return [(f"{prefix}{k}", dx, sex) for k, (dx, sex) in enumerate(kinds)]
+
+
+def checked(config: schema.Settings, entries: dict[str, Any], **changes: Any) -> check.CheckReport:
+    """The check of a task that trains on `train` and is tested on `test`, by sex."""
+    data = config.model_dump() | {"datasets": entries} | changes
+    gender = {"column": "sex", "groups": {"f": ["female"], "m": ["male"]}}
+    data |= {
+        "attributes": {"gender": gender},
+        "experiments": {"x": data["experiments"]["by_gender"]},
+    }
+    data["tasks"]["skin"] |= {"train": ["train"], "tests": {"gender": ["test"]}}
+    return check.check(load.typed(data, adapters.options_models()), Path(), EXPECTED)
+
+
+def reasons(report: check.CheckReport) -> str:
+    [experiment] = report.experiments
+    return "; ".join(experiment.reasons)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_each_fold_needs_its_cells(config: schema.Settings, tmp_path: Path, n: int) -> None:
+    """Two folds of at least one image of each label and sex: one person a cell is too few."""
+    report = checked(config, own_tables(tmp_path, train=people(n, "p"), test=people(1, "q")))
+    assert report.ok == (n > 1)
+    if n == 1:
+        assert "label 0 in group f: 1" in reasons(report)
+        assert "label 1 in group m: 1" in reasons(report)
+
+
+def test_a_patient_is_in_one_fold(config: schema.Settings, tmp_path: Path) -> None:
+    """Three images of a cell, all of one woman, are no use to the other fold."""
+    rows = [
+        ("eve" if (dx, sex) == ("sick", "F") else who, dx, sex) for who, dx, sex in people(3, "p")
+    ]
+    report = checked(config, own_tables(tmp_path, train=rows, test=people(1, "q")))
+    assert not report.ok
+    assert "label 1 in group f: 3" in reasons(report)
+    assert "group m" not in reasons(report)
+    assert report.datasets[0].largest_patient == "eve"
+    assert report.datasets[0].largest_patient_images == 3
+
+
+def test_a_misspelt_group_cannot_run(config: schema.Settings, tmp_path: Path) -> None:
+    tables = own_tables(tmp_path, train=people(9, "p", ("W", "M")), test=people(1, "q"))
+    report = checked(config, tables)
+    assert not report.ok
+    assert "label 0 in group f: 0" in reasons(report)
+    assert "values of sex: 'W' -> unknown 18; 'M' -> male 18" in report.as_text()
+
+
+def test_an_unlucky_cut_is_seen_before_it_is_made(config: schema.Settings, tmp_path: Path) -> None:
+    """Enough patients in all, but whole patients do not divide so: make_folds itself is asked."""
+    from swift_debias.data.folds import make_folds
+
+    found = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        who = rng.integers(0, 7, 24)
+        rows = [(f"p{w}", ("sick", "well")[k % 2], "FM"[k // 2 % 2]) for k, w in enumerate(who)]
+        tables = own_tables(tmp_path / f"{seed}", train=rows, test=people(1, "q"))
+        report = checked(config, tables, folds=3)
+        cohort = pd.DataFrame(rows, columns=["cluster", "label", "sex"])
+        cohort = cohort.assign(image_id=[f"{k}.png" for k in range(24)], dataset="train")
+        cohort["label"] = (cohort["label"] == "sick").astype("int8")
+        first = cohort.groupby("cluster")["image_id"].transform("first")
+        cohort["cluster"] = "train/" + first
+        sexes = (cohort["sex"] == "M").astype(int)
+        try:
+            folds = make_folds(cohort, pd.DataFrame({"gender": sexes}), 3, 0)["fold"]
+            fine = pd.crosstab(folds, [cohort["label"], sexes]).to_numpy().all()
+        except UserError:
+            fine = False
+        assert report.ok == bool(fine), (seed, reasons(report))
+        found.add(bool(fine))
+    assert found == {True, False}
+
+
+@pytest.mark.parametrize("leaks", ["exclude", "refuse", "allow"])
+def test_patients_of_a_test_set_are_counted(
+    config: schema.Settings, tmp_path: Path, leaks: str
+) -> None:
+    rows, other = people(9, "p"), [("p0", "well", "F"), (" p1 ", "sick", "M"), ("NA", "well", "M")]
+    rows += [("NA", "well", "M")] * 4  # unknown patients are nobody's
+    tables = own_tables(tmp_path, train=rows, test=other)
+    for entry in tables.values():
+        entry["archive"] = "hospital"
+        entry["image_id"] = "file"
+    (tmp_path / "test" / "t.csv").write_text(
+        "file,who,dx,sex\n"
+        + "".join(f"t{n}.png,{a},{b},{c}\n" for n, (a, b, c) in enumerate(other))
+    )
+    for n in range(3):
+        (tmp_path / "test" / f"t{n}.png").touch()
+    report = checked(config, tables, duplicates={"leaks": leaks})
+    assert report.ok == (leaks != "refuse")
+    if leaks == "refuse":
+        assert "2 training images" in reasons(report)
+        return
+    [pool] = report.pools
+    assert (pool.leaks["images"], pool.leaks["patients"]) == (2, 2)
+    assert pool.images_left == {"exclude": 38, "allow": 40}[leaks]
+    assert {"exclude": "excluded", "allow": "kept"}[leaks] in report.as_text()
+    assert report.datasets[0].images_without_patient == 4
+
+
+def test_a_configured_value_that_no_image_has_is_noted(
+    config: schema.Settings, tmp_path: Path
+) -> None:
+    tables = own_tables(tmp_path, train=people(3, "p"), test=people(1, "q"))
+    for entry in tables.values():
+        entry["label"]["positive"] = ["sick", "ill"]
+        entry["attributes"]["gender"] = {"column": "sex"}
+    report = checked(config, tables)
+    assert report.ok
+    assert report.datasets[0].notes["values of label.positive that no row has"] == 1
 
 
 def test_folders_that_the_run_draws_are_not_missed(config: schema.Settings, tmp_path: Path) -> None:

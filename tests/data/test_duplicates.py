@@ -282,6 +282,71 @@ def test_unreadable_images_are_left_out_and_counted() -> None:
     assert cohort.log["unreadable"] == {"a": 1}
 
 
+def test_patients_of_a_test_set_leave_the_pool() -> None:
+    """Of one archive only, lesions too, and by the rule that the config names."""
+    train = [
+        source(
+            "a",
+            ["1", "2", "3", "4", "5"],
+            "h",
+            patient_id=["p", "q", None, "r", None],
+            lesion_id=[None, None, "l", None, None],
+            listed=[("1", "5")],  # a copy of a picture whose patient leaked goes with it
+        )
+    ]
+    tests = [source("t", ["8", "9"], "h", patient_id=["p", None], lesion_id=["x", "l"])]
+    cohort = find_duplicates(train, tests, Duplicates())
+    assert kept(cohort) == ["a/2", "a/4"]
+    assert cohort.log["removed"] == {"test_patient": 3}
+    assert cohort.log["leaks_exclude"] == {
+        "images": 3,
+        "of_them_in_a_test_set": 0,
+        "of_them_of_a_patient_or_lesion_in_a_test_set": 3,
+        "patients": 1,
+    }
+    leaks = cohort.pairs[cohort.pairs["kind"] == "test_patient"]
+    assert leaks[["image_id_a", "image_id_b", "removed"]].to_numpy().tolist() == [
+        ["1", "8", "a"],
+        ["3", "9", "a"],
+    ]
+    elsewhere = [source("t", ["8"], "other", patient_id=["p"])]
+    assert len(find_duplicates(train, elsewhere, Duplicates()).frame) == 4  # 1 and 5 are a picture
+
+
+@pytest.mark.key("duplicates.leaks")
+def test_leaks_are_excluded_refused_or_allowed() -> None:
+    train = [source("a", ["1", "2", "3"], "h", patient_id=["p", "q", "r"], sha256=["x", "y", "z"])]
+    tests = [source("t", ["8", "9"], "h", patient_id=["p", "s"], sha256=["v", "y"])]
+    assert kept(find_duplicates(train, tests, Duplicates(leaks="exclude"))) == ["a/3"]
+    cohort = find_duplicates(train, tests, Duplicates(leaks="allow"))
+    assert kept(cohort) == ["a/1", "a/2", "a/3"]
+    assert cohort.log["leaks_allow"]["images"] == 2
+    assert set(cohort.pairs["removed"]) == {""}
+    with pytest.raises(UserError, match=r"2 training images .*a/2 and t/9|a/1 and t/8"):
+        find_duplicates(train, tests, Duplicates(leaks="refuse"))
+    assert len(find_duplicates(train, [], Duplicates(leaks="refuse")).frame) == 3
+
+
+def test_images_that_a_test_set_has_twice_are_listed_and_stay() -> None:
+    test = source(
+        "t",
+        ["1", "2", "3", "4"],
+        sha256=["x", "x", "y", "z"],
+        hashes=[None, None, BASE, flipped(BASE, 3)],
+        label=[0, 1, 1, 1],
+    )
+    other = source("u", ["5"], sha256=["x"])  # in another test set: another population
+    cohort = find_duplicates([source("a", ["9"])], [test, other], Duplicates(radius=5))
+    pairs = cohort.pairs[["image_id_a", "image_id_b", "kind", "labels_disagree", "removed"]]
+    assert pairs.to_numpy().tolist() == [
+        ["1", "2", "in_test_set", True, ""],
+        ["3", "4", "in_test_set", False, ""],
+    ]
+    assert cohort.log["pairs_in_a_test_set"] == {"t": 2}
+    assert cohort.log["pairs_in_a_test_set_with_different_labels"] == {"t": 1}
+    assert cohort.log["pairs_with_different_labels"] == 0
+
+
 def test_refusals() -> None:
     one = source("a", ["1"], sha256=["s"])
     with pytest.raises(UserError, match="training pool and in a test set"):
@@ -324,7 +389,9 @@ def populations(draw: st.DrawFn) -> tuple[list[Source], list[Source], Duplicates
         )
     cut = draw(st.integers(1, len(sources)))
     keep = draw(st.sampled_from(["last", "first"]))
-    return sources[:cut], sources[cut:], Duplicates(radius=draw(st.integers(0, 12)), keep=keep)
+    leaks = draw(st.sampled_from(["exclude", "exclude", "allow", "refuse"]))
+    options = Duplicates(radius=draw(st.integers(0, 12)), keep=keep, leaks=leaks)
+    return sources[:cut], sources[cut:], options
 
 
 def naive_links(sources: Sequence[Source], n_train: int, radius: int) -> tuple[list, dict]:
@@ -375,17 +442,36 @@ def test_the_rules_hold_on_any_population(population) -> None:
     train, tests, options = population
     rows, links = naive_links([*train, *tests], len(train), options.radius)
     n = sum(row["source"] < len(train) for row in rows)
+    people = {
+        (a, b)
+        for a, b in itertools.combinations(range(len(rows)), 2)
+        if rows[a]["archive"] == rows[b]["archive"]
+        and any(
+            not pd.isna(rows[a][key]) and rows[a][key] == rows[b][key]
+            for key in ("patient_id", "lesion_id")
+        )
+    }
+    twins = {
+        (a, b) for a, b in links if a >= n and rows[a]["source"] == rows[b]["source"]
+    }  # within a test set
+    found = {a for a, b in {*links, *people} if a < n <= b}
+    exact = [pair for pair, kind in links.items() if pair[1] < n and kind == "exact"]
+    picture = closure(n, exact)
+    affected = sum(picture[row] in {picture[a] for a in found} for row in range(n))
     try:
         cohort = find_duplicates(train, tests, options)
     except UserError as error:
-        assert "no training image is left" in str(error)
+        refused = options.leaks == "refuse" and bool(found)
+        assert ("refuses that" if refused else "no training image is left") in str(error)
+        if refused:
+            assert str(error).startswith(f"{affected} training images")
+            return
         stays = set()
     else:
         names = {f"d{row['source']}/{row['image_id']}": i for i, row in enumerate(rows)}
         stays = {names[name] for name in kept(cohort)}
     inner = {pair: kind for pair, kind in links.items() if pair[1] < n}
-    leaks = {a for a, b in links if a < n <= b}
-    picture = closure(n, [pair for pair, kind in inner.items() if kind == "exact"])
+    leaks = found if options.leaks == "exclude" else set()
     leaked = {picture[a] for a in leaks}
     rank = (lambda row: row) if options.keep == "last" else (lambda row: -row)
     copies = {p: [row for row in range(n) if picture[row] == p] for p in set(picture)}
@@ -408,29 +494,29 @@ def test_the_rules_hold_on_any_population(population) -> None:
         )
     if not stays:
         return
+    assert cohort.log[f"leaks_{options.leaks}"]["images"] == affected
     # Groups: the components of all evidence, patients and lesions.
-    edges = list(inner)
-    for key in ("patient_id", "lesion_id"):
-        edges += [
-            (a, b)
-            for a, b in itertools.combinations(range(n), 2)
-            if not pd.isna(rows[a][key])
-            and (rows[a]["archive"], rows[a][key]) == (rows[b]["archive"], rows[b][key])
-        ]
-    component = closure(n, edges)
+    component = closure(n, [*inner, *(pair for pair in people if pair[1] < n)])
     group = cohort.frame["cluster"].tolist()
     expected = [component[row] for row in sorted(stays)]
     pairs = set(zip(group, expected, strict=True))
     assert len(pairs) == len(set(group)) == len(set(expected))
     # The list of pairs holds true evidence only, and explains every image that left.
-    named = {
-        (names[f"{a}/{b}"], names.get(f"{c}/{d}"))
-        for a, b, c, d in cohort.pairs[
-            ["dataset_a", "image_id_a", "dataset_b", "image_id_b"]
-        ].itertuples(index=False)
+    ends = ["dataset_a", "image_id_a", "dataset_b", "image_id_b", "kind"]
+    kinds = {
+        (names[f"{a}/{b}"], names[f"{c}/{d}"]): kind
+        for a, b, c, d, kind in cohort.pairs[ends].itertuples(index=False)
     }
-    true = {tuple(sorted(pair)) for pair in links}
+    named = {pair for pair, kind in kinds.items() if kind != "in_test_set"}
+    across = {pair for pair in people if pair[0] < n <= pair[1]}
+    true = {tuple(sorted(pair)) for pair in {*links, *across}}
     assert all(tuple(sorted(pair)) in true for pair in named)
+    listed = {min(pair) for pair in named if max(pair) >= n}
+    assert {picture[row] for row in listed} == {picture[row] for row in found}
+    # Images that a test set has twice: all are listed, as a chain where they are equal.
+    double = {tuple(sorted(pair)) for pair in set(kinds) - named}
+    assert double <= twins
+    assert closure(len(rows), list(double)) == closure(len(rows), list(twins))
     assert set(range(n)) - stays <= {row for pair in named for row in pair}
     assert sum(cohort.log["removed"].values()) == n - len(stays)
 

@@ -292,7 +292,11 @@ def test_real_images_of_pad_ufes_20_by_both_adapters(tmp_path: Path) -> None:
                 "path": "img_id",
                 "image_folder": "images",
                 "patient": "patient_id",
-                "label": {"column": "diagnostic", "positive": ["BCC", "ACK", "NEV", "SEK", "SCC"]},
+                "label": {
+                    "column": "diagnostic",
+                    "positive": ["BCC", "ACK", "NEV", "SEK", "SCC"],
+                    "negative": ["MEL"],
+                },
                 "attributes": {
                     "sex": {"column": "gender"},
                     "age": {"column": "age", "kind": "number"},
@@ -319,7 +323,11 @@ def test_real_images_of_nih() -> None:
         "path": "file",
         "image_folder": "images",
         "patient": "Patient ID",
-        "label": {"column": "Finding Labels", "positive": ["No Finding"]},
+        "label": {
+            "column": "Finding Labels",
+            "positive": ["No Finding"],
+            "rest_is_negative": True,
+        },
         "attributes": {
             "sex": {"column": "Patient Gender"},
             "age": {"column": "Patient Age", "kind": "number"},

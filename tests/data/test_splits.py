@@ -83,14 +83,25 @@ def test_pools_that_cannot_be_cut_are_refused() -> None:
     with pytest.raises(UserError, match="5 folds need as many groups of images, there are 1"):
         make_folds(cohort.assign(cluster="x"), attributes, 5, 0)
     one_class = cohort.assign(label=np.int8(1))
-    with pytest.raises(UserError, match="lacks images of one label"):
+    with pytest.raises(UserError, match=r"5 folds need .* with label 0, there are 0"):
         make_folds(one_class, attributes, 5, 0)
     rare = one_class.assign(label=(np.arange(600) > 2).astype(np.int8))  # three of label 0
-    with pytest.raises(UserError, match="lacks images of one label"):
+    with pytest.raises(UserError, match=r"5 folds need .* with label 0, there are 3"):
         make_folds(rare, attributes, 5, 0)
     few = cohort.head(4).assign(cluster=list("abcd"), label=np.int8([0, 0, 1, 1]))
-    with pytest.raises(UserError, match="cannot be cut into 3 folds"):
+    with pytest.raises(
+        UserError, match=r"3 folds need .* label 0, there are 2; 3 folds .* label 1"
+    ):
         make_folds(few, pd.DataFrame({"sex": [0, 1, 0, 1]}), 3, 0)
+    # enough patients with each label, and yet the cut leaves a fold without one of them
+    rng = np.random.default_rng(185)
+    k = int(rng.integers(5, 9))
+    unlucky = cohort.head(40).assign(
+        cluster=[f"c{one}" for one in rng.integers(0, k, 40)],
+        label=(rng.random(40) < 0.85).astype(np.int8),
+    )
+    with pytest.raises(UserError, match="lacks images of one label"):
+        make_folds(unlucky, pd.DataFrame({"sex": np.zeros(40, int)}), 4, 0)
 
 
 # --- the balanced part ----------------------------------------------------------------------------
@@ -138,7 +149,7 @@ def test_balance_draws_evenly_and_by_the_generator() -> None:
 
 def test_balance_refuses_small_cells_with_the_counts() -> None:
     labels, groups = arrays([9, 30, 50, 40], 3, 0)
-    with pytest.raises(UserError, match=r"label 0 in group 0: 9, .*label 1 in group 1: 40"):
+    with pytest.raises(UserError, match=r"but has label 0 in group 0: 9\. Use"):
         _external.balance(labels, groups, np.random.default_rng(0), min_cell=10)
     with pytest.raises(UserError, match="label 1 in group 1: 0"):
         _external.balance(np.zeros(9, int), np.zeros(9, int), np.random.default_rng(0), min_cell=1)

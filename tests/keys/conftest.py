@@ -64,7 +64,7 @@ def configuration() -> dict[str, Any]:
                 "image_folder": "images",
                 "image_id": "id",
                 "patient": "who",
-                "label": {"column": "finding", "positive": ["1"]},
+                "label": {"column": "finding", "positive": ["1"], "negative": ["0"]},
                 "attributes": {
                     "sex": {"column": "gender"},
                     "age": {"column": "years"},

@@ -13,6 +13,7 @@ from PIL import Image
 from swift_debias.config.schema import Synthetic
 from swift_debias.data import adapters
 from swift_debias.data.synthetic import population
+from swift_debias.errors import UserError
 
 # --- a table --------------------------------------------------------------------------------------
 
@@ -38,6 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path, **changes: Any) -> pd.DataFrame:
     label = {"column": "finding", "positive": ["y"]} | changes.pop("label", {})
+    label |= {} if "negative" in label else {"rest_is_negative": True}
     options = {"adapter": "table", "root": str(root), "table": "first.csv", "path": "file"}
     made = adapters.make_options({**options, "label": label, **changes})
     return adapters.read(made, Path()).frame
@@ -63,6 +65,46 @@ def test_the_label_of_a_table(root: Path) -> None:
     found = read(root, label={"negative": ["z"]})
     assert found["image_id"].tolist() == ["b.png", "c.png", "d.png"]
     assert found["label"].tolist() == [1, 1, 0]
+
+
+@pytest.mark.key("label_column.rest_is_negative", "label_column.unknown")
+def test_what_the_rest_is(root: Path) -> None:
+    named = read(root, label={"positive": ["y"], "negative": ["x"]})
+    assert named["label"].tolist() == [0, 1, 1]  # z is left out
+    rest = read(root, label={"positive": ["y"], "rest_is_negative": True})
+    assert rest["label"].tolist() == [0, 1, 1, 0]
+    rest = read(root, label={"positive": ["y"], "rest_is_negative": True, "unknown": ["z"]})
+    assert rest["image_id"].tolist() == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.key("label_column.separator")
+def test_several_findings_in_a_cell(root: Path) -> None:
+    table = pd.read_csv(root / "first.csv")
+    table["finding"] = ["x|w", "y", "w | y", "x|y"]
+    table.to_csv(root / "first.csv", index=False)
+    label = {"positive": ["y"], "negative": ["x"], "separator": "|"}
+    found = read(root, label=label)  # the last is of both classes
+    assert dict(zip(found["image_id"], found["label"], strict=True)) == {
+        "a.png": 0,
+        "b.png": 1,
+        "c.png": 1,
+    }
+    rest = {"positive": ["y"], "rest_is_negative": True}
+    assert read(root, label=rest | {"separator": "|"})["label"].tolist() == [0, 1, 1, 1]
+    with pytest.raises(UserError, match=r"several findings in a cell, as 'w \| y' in 2 rows"):
+        read(root, label=rest)
+
+
+@pytest.mark.key("attribute_column.known")
+def test_a_word_for_unknown_may_be_a_value(root: Path) -> None:
+    table = pd.read_csv(root / "first.csv").assign(device=["none", "tube", "NA", "?"])
+    table.to_csv(root / "first.csv", index=False)
+    for known, expected in (
+        ((), [None, "tube", None, None]),
+        (("None",), ["none", "tube", None, None]),
+    ):
+        frame = read(root, attributes={"device": {"column": "device", "known": known}})
+        assert [None if pd.isna(v) else v for v in frame["device"]] == expected
 
 
 # --- the made-up population -----------------------------------------------------------------------

@@ -31,7 +31,7 @@ def write_table(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
         "root": folder.name,
         "table": "table.csv",
         "path": "file",
-        "label": {"column": "finding", "positive": ["benign"]},
+        "label": {"column": "finding", "positive": ["benign"], "negative": ["melanoma"]},
         "attributes": {"sex": {"column": "gender"}},
     }
 

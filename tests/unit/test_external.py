@@ -76,8 +76,9 @@ def test_the_pair_has_the_highest_and_the_lowest_auc(aucs: tuple[float, ...]) ->
     samples = planted([row for group, auc in enumerate(aucs) for row in group_rows(group, auc)])
     expected = sorted((aucs.index(0.9), aucs.index(0.4)))
     assert pair_of(samples, 3, min_group=20) == tuple(expected)
-    counts = dict.fromkeys(range(3), 20)
-    assert best_and_worst_group(dict(enumerate(aucs)), counts, 20) == tuple(expected)
+    labels, groups = np.tile([0, 1], 30), np.repeat(range(3), 20)
+    found = best_and_worst_group(dict(enumerate(aucs)), labels, groups, Finetuning())
+    assert found == tuple(expected)
 
 
 def test_small_groups_and_groups_of_one_class_take_no_part() -> None:
@@ -89,8 +90,12 @@ def test_small_groups_and_groups_of_one_class_take_no_part() -> None:
         assert pair_of(samples, 5, min_group) == expected, min_group
     with pytest.raises(UserError, match=r"fewer than two of the 5 groups .* at least 21 ext"):
         pair_of(samples, 5, 21)
-    with pytest.raises(UserError, match=r"lower finetuning\.min_group or merge groups"):
-        best_and_worst_group({0: 0.7, 1: float("nan")}, {0: 20, 1: 30}, 20)
+    labels, groups = np.tile([0, 1], 25), np.repeat([0, 1], [20, 30])
+    with pytest.raises(UserError, match=r"lower finetuning\.min_group and .*merge groups"):
+        best_and_worst_group({0: 0.7, 1: float("nan")}, labels, groups, Finetuning())
+    few = Finetuning(min_cell=11)  # group 0 has 10 of each label: it could not be balanced
+    with pytest.raises(UserError, match="11 of each label"):
+        best_and_worst_group({0: 0.7, 1: 0.8}, labels, groups, few)
 
 
 def many(
@@ -140,8 +145,8 @@ def test_the_pair_is_recoded_in_the_order_of_its_groups(
 def test_min_cell_and_min_group_of_many_groups() -> None:
     external, *_ = many([0.4, 0.7, 0.9], min_cell=10)  # the smallest cell has 10
     assert len(external.balanced) == 40
-    with pytest.raises(UserError, match="at least 11 images of each label in each group"):
-        many([0.4, 0.7, 0.9], min_cell=11)
+    _, _, said = many([0.4, 0.7, 0.9], min_cell=11)  # group 0 could not be balanced
+    assert "AUC: (1, 2)" in said[0]
     _, _, said = many([0.4, 0.7, 0.9], min_group=21)  # group 0 has 20 samples
     assert "AUC: (1, 2)" in said[0]
 

@@ -326,7 +326,7 @@ def test_pools(plan: Plan) -> None:
             assert files(job, f"{kind}_images") == plan.caches(names)[1]
         for one, (root, archive) in job.params.sources.items():
             entry = plan.config["datasets"][one]
-            assert (root, archive) == (entry["root"], entry.get("archive"))
+            assert (root, archive) == (entry["root"], entry.get("archive", one))
         assert set(job.params.sources) == {*task["train"], *tests}
         assert_says(job.params.duplicates, plan.config["duplicates"])
         assert job.params.group_by_patient == task.get("group_by_patient", True)
@@ -751,11 +751,20 @@ def test_check_data_depends_on_data_alone(plan: Plan) -> None:
     given = job.params.settings
     assert_says(given["datasets"], plan.config["datasets"])
     assert_says(given["attributes"], plan.config["attributes"])
+    assert given["folds"] == plan.config["folds"]
+    assert given["duplicates"] == {
+        "keep": plan.config["duplicates"].get("keep", "last"),
+        "leaks": "exclude",
+    }
     for name, task in plan.config["tasks"].items():
         assert plain(given["tasks"][name]["train"]) == task["train"]
         assert plain(given["tasks"][name]["tests"]) == task["tests"]
         assert given["tasks"][name]["invert_labels"] == task.get("invert_labels", False)
         assert given["tasks"][name]["pretraining"]["epochs"] == 1  # whatever the config says
+        assert given["tasks"][name]["group_by_patient"] == task.get("group_by_patient", True)
+        written = task.get("finetuning", {})
+        sizes = {"min_cell": written.get("min_cell", 10), "min_group": written.get("min_group", 20)}
+        assert given["tasks"][name]["finetuning"] == sizes
     for name, view in plan.config["experiments"].items():
         panels = [{k: v for k, v in panel.items() if k != "methods"} for panel in view["panels"]]
         assert_says(given["experiments"][name]["title"], view["title"])

@@ -32,14 +32,19 @@ def checked_settings():
     slices = dump(settings)
     recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
     for name, task in slices["tasks"].items():
-        kept = {key: task[key] for key in ("train", "tests", "invert_labels")}
+        names = ("train", "tests", "invert_labels", "group_by_patient")
+        kept = {key: task[key] for key in names}
+        sizes = ("min_cell", "min_group")
+        kept["finetuning"] = {key: task["finetuning"][key] for key in sizes}
         blank = {"pretraining": recipe, "positive": "", "negative": ""}
         slices["tasks"][name] = kept | blank
     for name, experiment in slices["experiments"].items():
         panels = [panel | {"methods": None} for panel in experiment["panels"]]
         kept = {key: experiment[key] for key in ("kind", "title")}
         slices["experiments"][name] = kept | {"panels": panels}
-    kept = ("run", "synthetic", "datasets", "attributes", "tasks", "experiments")
+    slices["duplicates"] = {key: slices["duplicates"][key] for key in ("keep", "leaks")}
+    kept = ("run", "seed", "folds", "synthetic", "datasets", "attributes", "duplicates")
+    kept += ("tasks", "experiments")
     return {key: slices[key] for key in kept} | {
         "backbones": {name: {"architecture": "none"} for name in settings.backbones},
         "methods": {},
@@ -213,7 +218,7 @@ rule find_duplicates:
         train=train_sets,
         tests=task_tests,
         sources=lambda wildcards: {
-            name: [settings.datasets[name].root, settings.datasets[name].archive]
+            name: [settings.datasets[name].root, plan.archives(settings)[name]]
             for name in [*train_sets(wildcards), *task_tests(wildcards)]
         },
         duplicates=dump(settings.duplicates),
@@ -264,8 +269,7 @@ rule make_folds:
     params:
         attributes=lambda wildcards: {
             name: dump(settings.attributes[name])
-            for name in sorted(settings.tasks[wildcards.task].tests)
-            if len(settings.attributes[name].group_names) == 2
+            for name in plan.strata(settings, wildcards.task)
         },
         # one value: Snakemake compares the values without their names, so a swap would go unseen
         split={"folds": settings.folds, "seed": settings.seed},

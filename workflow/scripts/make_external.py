@@ -29,6 +29,7 @@ with logged(snakemake):
             len(attribute.group_names),
             params.min_cell,
             np.random.default_rng(seed),
+            attribute.group_names,
         )
         with atomic_path(path) as partial:
             external.frame.to_parquet(partial, index=False)

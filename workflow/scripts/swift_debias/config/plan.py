@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .schema import Experiment, Method, Settings
+from .schema import Dataset, Experiment, Method, Settings
 
 Setup: TypeAlias = tuple[str, str, str]  # (task, backbone, attribute)
 
@@ -41,6 +42,38 @@ def used_datasets(settings: Settings) -> tuple[str, ...]:
     for task, _, attribute in setups(settings):
         used |= {*settings.tasks[task].train, *settings.tasks[task].tests[attribute]}
     return tuple(name for name in settings.datasets if name in used)
+
+
+def archives(settings: Settings) -> dict[str, str]:
+    """Data set -> its archive, within which ids of images, patients and lesions are compared.
+
+    The one that its entry names; where it names none, that of an entry with the same adapter,
+    folder and table; else the data set is an archive of its own.
+    """
+
+    def source(options: Dataset) -> tuple[str, str, str]:
+        return (
+            options.adapter,
+            posixpath.normpath(options.root),
+            posixpath.normpath(getattr(options, "table", "")),
+        )
+
+    found: dict[tuple[str, str, str], str] = {}
+    for options in settings.datasets.values():
+        if options.archive is not None:
+            found.setdefault(source(options), options.archive)
+    for name, options in settings.datasets.items():
+        found.setdefault(source(options), name)
+    return {n: o.archive or found[source(o)] for n, o in settings.datasets.items()}
+
+
+def strata(settings: Settings, task: str) -> tuple[str, ...]:
+    """Attributes of a task by which its folds are stratified: those of two groups."""
+    return tuple(
+        name
+        for name in sorted(settings.tasks[task].tests)
+        if len(settings.attributes[name].group_names) == 2
+    )
 
 
 # The paper's methods -> the algorithm of each. Most are called like their algorithm.

@@ -79,7 +79,8 @@ class Dataset(Model):
     archive: Line | None = Field(
         None,
         description="Data sets of one archive share the ids of images, patients and lesions, as "
-        "the ISIC years do; default: the data set alone.",
+        "the ISIC years do; default: the data set alone, with others that read the same folder "
+        "and table. Equal ids of different archives mean nothing.",
     )
     skin_tone: Literal["manifest", "ita"] = Field(
         "manifest",
@@ -89,9 +90,13 @@ class Dataset(Model):
 
     def has_column(self, column: str) -> bool:
         """Whether the manifest can fill this column (known before any file is read)."""
-        if column == "fitzpatrick" and self.skin_tone == "ita":
+        if self.measures(column):
             return True
         return column in SHARED_COLUMNS and column not in self.lacks
+
+    def measures(self, column: str) -> bool:
+        """Whether this column comes from the pixels and not from the data set's own table."""
+        return column == "fitzpatrick" and self.skin_tone == "ita"
 
 
 def repeated(values: Iterable[Any]) -> Any:
@@ -224,6 +229,13 @@ class Duplicates(Model):
         "last",
         description="Which copy stays, in the order of the task's `train` list: the newest "
         "release has the richest metadata.",
+    )
+    leaks: Literal["exclude", "refuse", "allow"] = Field(
+        "exclude",
+        description="What happens to training images that a test set has too, or whose patient or "
+        "lesion it has (ids of one archive): the training pool loses them, the run is refused, or "
+        "they stay. The number is in the log, in data_check and in the report. Images that a test "
+        "set holds twice are listed in cohorts/<task>.duplicates.parquet and stay.",
     )
 
 

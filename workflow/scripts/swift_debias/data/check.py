@@ -8,7 +8,7 @@ nor an adapter, so that the Snakefile can call it while it is parsed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .manifest import ManifestResult
+    from .pool_check import PoolOutlook
 
 Counts = dict[str, dict[str, int]]
 """Label or attribute -> group -> images."""
 
 UNKNOWN = "unknown"
+MOST_VALUES = 15  # of a column, in the text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,11 @@ class DatasetCheck:
     expected: Counts = dataclasses.field(default_factory=dict)
     expected_source: str = ""
     paper_images: int | None = None
+    values: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    patients: int = 0
+    images_without_patient: int = 0
+    largest_patient: str | None = None
+    largest_patient_images: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +98,10 @@ class PoolCheck:
     expected_without_listed: int | None
     paper_images: int | None
     note: str
+    leaks_rule: str = ""
+    leaks: dict[str, int] = dataclasses.field(default_factory=dict)
+    images_left: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +120,7 @@ class CheckReport:
     datasets: tuple[DatasetCheck, ...]
     pools: tuple[PoolCheck, ...]
     experiments: tuple[ExperimentCheck, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -129,6 +141,8 @@ class CheckReport:
                 f"cannot run: {'; '.join(experiment.reasons)}" if experiment.reasons else "can run"
             )
             lines.append(f"{experiment.name}: {verdict}")
+        if self.notes:
+            blocks.append("\n".join(["notes", *(f"  {note}" for note in self.notes)]))
         return "\n\n".join([*blocks, "\n".join(["experiments", *(f"  {line}" for line in lines)])])
 
 
@@ -168,20 +182,90 @@ def check(config: schema.Settings, project: Path, expected: Mapping[str, Any]) -
         expected: what `load_expected` returns.
     """
     datasets: dict[str, DatasetCheck] = {}
-    ids: dict[str, pd.Series] = {}
+    manifests: dict[str, pd.DataFrame] = {}
     for name in plan.used_datasets(config):
         datasets[name], result = _check_dataset(name, config, project, expected)
         if result is not None:
-            ids[name] = result.frame["image_id"]
+            manifests[name] = result.frame
     used_tasks = dict.fromkeys(task for task, _, _ in plan.setups(config))
+    outlooks = {task: _outlook(task, config, manifests, project) for task in used_tasks}
     return CheckReport(
         datasets=tuple(datasets.values()),
-        pools=tuple(_check_pool(task, config, ids, expected) for task in used_tasks),
+        pools=tuple(
+            _check_pool(task, config, manifests, expected, outlook)
+            for task, outlook in outlooks.items()
+        ),
         experiments=tuple(
-            ExperimentCheck(name, experiment.title, tuple(_reasons(experiment, config, datasets)))
+            ExperimentCheck(
+                name, experiment.title, tuple(_reasons(experiment, config, datasets, outlooks))
+            )
             for name, experiment in config.experiments.items()
         ),
+        notes=(*_unused_values(config, manifests), *_empty_cells(config, manifests)),
     )
+
+
+def _outlook(
+    task: str, config: schema.Settings, manifests: Mapping[str, pd.DataFrame], project: Path
+) -> PoolOutlook | None:
+    """What the rules will say of a task's pool; None where a data set of it is not there."""
+    from .pool_check import outlook
+
+    tests = {
+        dataset
+        for owner, _, attribute in plan.setups(config)
+        if owner == task
+        for dataset in config.tasks[task].tests[attribute]
+    }
+    needed = {*config.tasks[task].train, *tests}
+    if not all(name in manifests and len(manifests[name]) for name in needed):
+        return None
+    return outlook(task, config, manifests, sorted(tests), project)
+
+
+def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """Values of the groups that no data set has: misspelt, or not in these data."""
+    from .values import canonical
+
+    for name in dict.fromkeys(attribute for _, _, attribute in plan.setups(config)):
+        attribute = config.attributes[name]
+        present: set[Any] = set()
+        for dataset, frame in manifests.items():
+            if _is_read(config.datasets[dataset], attribute.column) and attribute.column in frame:
+                present |= {canonical(value) for value in frame[attribute.column].dropna().unique()}
+            elif config.datasets[dataset].measures(attribute.column):
+                present |= {float(skin_type) for skin_type in range(1, 7)}
+        for group, values in (attribute.groups or {}).items():
+            absent = [str(value) for value in values if canonical(value) not in present]
+            if absent and manifests:
+                yield f"attributes.{name}.groups.{group}: no image has {', '.join(absent)}"
+
+
+def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """Groups of test sets that lack a label: what the metrics will have no value for."""
+    from .groups import group_index
+
+    seen = {
+        (attribute, dataset): config.tasks[task].invert_labels
+        for task, _, attribute in plan.setups(config)
+        for dataset in config.tasks[task].tests[attribute]
+    }
+    for (name, dataset), inverted in seen.items():
+        attribute, frame = config.attributes[name], manifests.get(dataset)
+        if frame is None or frame.empty or attribute.column not in frame:
+            continue
+        if not _is_read(config.datasets[dataset], attribute.column):
+            continue
+        index = group_index(frame[attribute.column], attribute)
+        labels = frame["label"].to_numpy()
+        for number, group in enumerate(attribute.group_names):
+            for label in (0, 1):
+                stored = 1 - label if inverted else label
+                if not ((index == number) & (labels == stored)).any():
+                    yield (
+                        f"{dataset}: no image of label {label} in group {group} of {name}; what "
+                        "needs it (AUC, rates, EOdds of this group) will have no value"
+                    )
 
 
 def _check_dataset(
@@ -208,6 +292,7 @@ def _check_dataset(
     except errors.UserError as error:
         columns = error.missing if isinstance(error, ColumnError) else ()
         return dataclasses.replace(report, error=str(error), columns_missing=columns), None
+    of_patients = result.frame["patient_id"].value_counts()
     rules = {rule["rule"]: rule for rule in result.log["rules"]}
     missing = rules.pop(NO_FILE)
     report = dataclasses.replace(
@@ -219,6 +304,11 @@ def _check_dataset(
         left_out={rule: entry["removed"] for rule, entry in rules.items() if entry["removed"]},
         notes={note["note"]: note["count"] for note in result.log["notes"]},
         counts=_counts(name, config, dict(result.frame.items())),
+        values=result.log["values"],
+        patients=len(of_patients),
+        images_without_patient=int(result.frame["patient_id"].isna().sum()),
+        largest_patient=str(of_patients.index[0]) if len(of_patients) else None,
+        largest_patient_images=int(of_patients.max()) if len(of_patients) else 0,
     )
     return report, result
 
@@ -283,21 +373,21 @@ def _attributes_of(name: str, config: schema.Settings) -> list[str]:
 
 def _is_read(options: schema.Dataset, column: str) -> bool:
     """Whether a manifest column comes from the data set's own table and not from its pixels."""
-    measured = column == "fitzpatrick" and options.skin_tone == "ita"
-    return options.has_column(column) and not measured
+    return options.has_column(column) and not options.measures(column)
 
 
 def _check_pool(
     task: str,
     config: schema.Settings,
-    ids: Mapping[str, pd.Series],
+    manifests: Mapping[str, pd.DataFrame],
     expected: Mapping[str, Any],
+    outlook: PoolOutlook | None,
 ) -> PoolCheck:
     train = config.tasks[task].train
     adapters = sorted(config.datasets[name].adapter for name in train)
     pools: list[dict[str, Any]] = expected["pools"]
     known = next((pool for pool in pools if sorted(pool["adapters"]) == adapters), {})
-    present = [ids[name] for name in train if name in ids]
+    present = [manifests[name]["image_id"] for name in train if name in manifests]
     return PoolCheck(
         task=task,
         datasets=train,
@@ -307,11 +397,18 @@ def _check_pool(
         expected_without_listed=known.get("distinct_ids_without_listed"),
         paper_images=known.get("paper"),
         note=known.get("note", ""),
+        leaks_rule=config.duplicates.leaks,
+        leaks=dict(outlook.leaks) if outlook else {},
+        images_left=outlook.images if outlook and not outlook.problems else None,
+        notes=outlook.notes if outlook else (),
     )
 
 
 def _reasons(
-    experiment: schema.Experiment, config: schema.Settings, datasets: Mapping[str, DatasetCheck]
+    experiment: schema.Experiment,
+    config: schema.Settings,
+    datasets: Mapping[str, DatasetCheck],
+    outlooks: Mapping[str, PoolOutlook | None],
 ) -> list[str]:
     """Why an experiment cannot run; empty where it can."""
     reasons: dict[str, None] = {}
@@ -325,6 +422,11 @@ def _reasons(
             usable = [datasets[name] for name in names if not problems[name]]
             if usable and not any(_knows(data, panel.attribute) for data in usable):
                 reasons[f"{' + '.join(names)}: no image has a known {panel.attribute}"] = None
+        if not reasons and (outlook := outlooks[panel.task]) is not None:
+            pool = f"training pool of {panel.task}"
+            reasons.update({f"{pool}: {text}": None for text in outlook.problems})
+            for text in outlook.by_attribute.get(panel.attribute, ()):
+                reasons[f"{pool}, {panel.attribute}: {text}"] = None
     return list(reasons)
 
 
@@ -358,6 +460,12 @@ def _dataset_text(data: DatasetCheck) -> str:
     if data.images_missing:
         examples = ", ".join(data.missing_examples)
         lines.append(f"  MISSING  {data.images_missing:,} images, such as {examples}")
+    if data.patients:
+        lines.append(
+            f"  patients {data.patients:,}, the largest is {data.largest_patient!r} with "
+            f"{data.largest_patient_images:,} images; {data.images_without_patient:,} images "
+            "without a patient, each counted as one"
+        )
     lines += [f"  left out {number:,}: {rule}" for rule, number in data.left_out.items()]
     lines += [f"  note     {number:,}: {note}" for note, number in data.notes.items()]
     for name, groups in data.counts.items():
@@ -367,7 +475,21 @@ def _dataset_text(data: DatasetCheck) -> str:
             for group, number in groups.items()
         ]
         lines.append(f"  {name}: {', '.join(cells)}")
+    lines += [
+        f"  values of {name}: {_values_text(entries)}" for name, entries in data.values.items()
+    ]
     return "\n".join(lines)
+
+
+def _values_text(entries: Sequence[Mapping[str, Any]]) -> str:
+    """What each value became, and how often; the whole list is in the JSON file."""
+    shown = [
+        f"{'(empty)' if one['value'] is None else repr(one['value'])} -> "
+        f"{UNKNOWN if one['became'] is None else one['became']} {one['count']:,}"
+        for one in entries[:MOST_VALUES]
+    ]
+    more = len(entries) - len(shown)
+    return "; ".join([*shown, *([f"{more} more in data_check.json"] if more else [])])
 
 
 def _pool_text(pool: PoolCheck) -> str:
@@ -382,4 +504,15 @@ def _pool_text(pool: PoolCheck) -> str:
         )
     if pool.paper_images is not None:
         lines.append(f"  paper: {pool.paper_images:,}. {pool.note}")
+    if pool.leaks.get("images"):
+        done = {"exclude": "excluded", "allow": "kept", "refuse": "refused"}[pool.leaks_rule]
+        lines.append(
+            f"  {pool.leaks['images']:,} images are of a test set too "
+            f"({pool.leaks['of_them_in_a_test_set']:,}) or of a patient or lesion of one "
+            f"({pool.leaks['of_them_of_a_patient_or_lesion_in_a_test_set']:,}; "
+            f"{pool.leaks['patients']:,} patients): {done} (duplicates.leaks)"
+        )
+    if pool.images_left is not None and pool.images_left < pool.images:
+        lines.append(f"  {pool.images_left:,} images stay, as far as ids tell")
+    lines += [f"  note: {note}" for note in pool.notes]
     return "\n".join(lines)

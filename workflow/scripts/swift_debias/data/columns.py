@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from ..config.base import explain
 from ..config.schema import Attribute
 from ..errors import UserError
-from .groups import canonical, group_index
+from .groups import group_index
+from .values import canonical, is_missing, plain
 
 MOST_GROUPS = 20  # a column with more values is no grouping
 
@@ -24,8 +25,12 @@ def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
         wanted = positive if isinstance(positive, list | tuple | set) else [positive]
         known = {canonical(value) for value in wanted}
         labels = values.map(lambda value: canonical(value) in known)
-        if values.isna().any():
-            raise UserError(f"{int(values.isna().sum())} labels are empty; take those rows out")
+        missing = values.map(is_missing) & ~labels
+        if missing.any():
+            raise UserError(
+                f"{int(missing.sum())} labels are empty or say 'not known' "
+                f"({_some(values[missing])}); take those rows out"
+            )
         if not labels.any():
             raise UserError(f"no label is {positive!r}; there are {_some(values)}")
         return labels.to_numpy(np.int8)
@@ -46,7 +51,8 @@ def group_column(
 
     Args:
         values: a column.
-        groups: name -> its values; default: a group for each value.
+        groups: name -> its values; default: a group for each value but those that say
+            'not known' (`values.MISSING`).
         cuts: of numbers, instead of groups; a value on a cut is above it.
     """
     column = str(values.name or "group")
@@ -59,9 +65,8 @@ def group_column(
     if groups is None:
         shown: dict[Any, str] = {}
         for value in values.dropna().unique():
-            if (key := canonical(value)) is not None:
-                whole = isinstance(value, float | np.floating) and float(value).is_integer()
-                shown.setdefault(key, str(int(value)) if whole else str(value).strip())
+            if not is_missing(value) and (key := canonical(value)) is not None:
+                shown.setdefault(key, plain(value))
         ordered = sorted(shown, key=lambda key: (isinstance(key, str), key))
         groups = {shown[key]: [key] for key in ordered}
     if len(groups) < 2:

@@ -3,14 +3,16 @@
 Two images are linked when they have the same id in one archive (`same_id`), the same bytes
 (`same_bytes`), when the archive's own list pairs them (`listed`), or when their PDQ hashes differ
 in at most `radius` of 256 bits (`same_pixels`). A link between a training and a test image is a
-`test_leak`. A mirrored or turned copy is not linked, nor is one that was cropped by more than
-about a hundredth.
+`test_leak`; a training image of a patient or lesion that a test set has too is a `test_patient`.
+A mirrored or turned copy is not linked, nor is one that was cropped by more than about a hundredth.
 
 Which copy stays:
 
 1. Equal id, equal bytes, a listed pair and an equal hash are transitive: such images are one
    picture, and its last (or first, `keep`) copy in the order of the pool stands for it.
-2. A picture that is linked to any test image leaves the pool with all its copies.
+2. A picture that is linked to any test image leaves the pool with all its copies: the pool loses
+   it, never the test set, whose numbers others compare with. `leaks: refuse` ends here with an
+   error, and `leaks: allow` keeps such pictures; they are counted and listed all the same.
 3. Likeness (a distance above 0) is not transitive. Pictures are taken from the most to the least
    preferred; one leaves if it is linked to a picture that stays. So every image that leaves has a
    copy that stays or a test image, and a chain of look-alikes loses no more than it must.
@@ -18,9 +20,14 @@ Which copy stays:
 Labels have no say in this: copies whose labels disagree are listed as such, and the copy that
 stays keeps its own label.
 
+Test sets are searched as well, each by itself (`in_test_set`): what is found is listed and counted,
+with those whose labels disagree, and stays. A published test set is evaluated as it was published.
+
 What must stay in one fold (`cluster`) are the connected components of all links, and of equal
 patients and lesions, removed images included. Ids of images, patients and lesions are compared
-within an archive only: data sets that share ids (the ISIC years do) name the same archive.
+within an archive only: data sets that share ids (the ISIC years do) name the same archive, and two
+entries of one folder and table are one without saying so (`config.plan.archives`). An id that is
+not known equals no other: each such image is a patient of its own.
 
 Longer than other files: who is whose duplicate, and which copy stays, is one decision.
 """
@@ -42,7 +49,10 @@ from scipy.sparse.csgraph import connected_components
 from ..config.schema import Duplicates
 from ..errors import UserError
 
-KINDS = ("test_leak", "same_id", "same_bytes", "listed", "same_pixels")  # a pair's first that holds
+LEAKS = ("test_leak", "test_patient")
+TWINS = "in_test_set"
+# a pair has the first that holds
+KINDS = (*LEAKS, "same_id", "same_bytes", "listed", "same_pixels", TWINS)
 ISIC_2020_LIST = "ISIC_2020_Training_Duplicates.csv"
 SEARCH_BLOCK = 8192  # hashes compared at a time with all before them
 MAX_PAIRS = 20_000_000  # look-alikes; more means blank images or an absurd radius
@@ -77,8 +87,8 @@ class Cohort(NamedTuple):
 
     frame: the pool after removal: dataset, the manifests' columns, group (str).
     pairs: dataset_a, image_id_a, dataset_b, image_id_b (a is the less preferred of the two, b may
-        be a test image), kind, distance (bits, null where there is no hash), removed ('a', 'b' or
-        'both'), label_a, label_b, labels_disagree.
+        be a test image; both are where the kind is `in_test_set`), kind, distance (bits, null
+        where there is no hash), removed ('a', 'b' or 'both'), label_a, label_b, labels_disagree.
     log: counts of everything that left, by reason.
     """
 
@@ -121,8 +131,8 @@ def find_duplicates(
         group_by_patient: let patients and lesions bind images into one group.
 
     Raises:
-        UserError: nothing is left, a data set is both train and test, or a cache belongs to
-            another manifest.
+        UserError: nothing is left, a data set is both train and test, a cache belongs to another
+            manifest, or leaks are to be refused and there are some.
     """
     both = {source.dataset for source in train} & {source.dataset for source in tests}
     if both:
@@ -131,28 +141,38 @@ def find_duplicates(
     if not rows.n_train:
         raise UserError(f"no readable training image: {rows.unreadable}")
     listed, absent = _listed_links(rows, train)
-    links = _all_links(rows, listed, options)
-    winner = _decide(rows.n_train, links, options.keep)
+    links, twins = _all_links(rows, listed, options)
+    picture = _pictures(rows.n_train, links)
+    leaks = _count_leaks(rows, links, picture)
+    if options.leaks == "refuse" and leaks["images"]:
+        raise UserError(_leak_message(rows, links, leaks))
+    winner = _decide(picture, links, options)
     pool = rows.frame.iloc[: rows.n_train]
     stays = winner == np.arange(rows.n_train)
     frame, filled = _fill(pool, winner, options.keep)
     frame.insert(len(frame.columns), "cluster", _groups(rows, links, group_by_patient))
     frame = frame[stays].reset_index(drop=True)
     pairs = _pairs(rows, links, stays, options.keep)
+    double = _pairs(rows, twins, stays, options.keep)
     log = {
         "images": _by_dataset(pool),
         "unreadable": rows.unreadable,
-        "removed": _reasons(links, winner),
+        "removed": _reasons(links, winner, picture),
+        f"leaks_{options.leaks}": leaks,
         "kept": _by_dataset(frame),
         "clusters": int(frame["cluster"].nunique()),
         "pairs": pairs["kind"].value_counts(sort=False).sort_index().to_dict(),
         "pairs_with_different_labels": int(pairs["labels_disagree"].sum()),
         "values_filled_from_removed_copies": filled,
         "listed_pairs_not_in_the_pool": absent,
+        "pairs_in_a_test_set": _by_dataset(double, "dataset_a"),
+        "pairs_in_a_test_set_with_different_labels": _by_dataset(
+            double[double["labels_disagree"]], "dataset_a"
+        ),
     }
     if frame.empty:
         raise UserError(f"no training image is left after the removal of duplicates: {log}")
-    return Cohort(frame, pairs, log)
+    return Cohort(frame, pd.concat([pairs, double], ignore_index=True), log)
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -211,26 +231,40 @@ def _check_match(source: Source) -> None:
 # --- links ----------------------------------------------------------------------------------------
 
 
-def _all_links(rows: _Rows, listed: pd.DataFrame, options: Duplicates) -> pd.DataFrame:
+def _all_links(
+    rows: _Rows, listed: pd.DataFrame, options: Duplicates
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row a linked pair: a < b (positions), kind, distance (float, NaN without two hashes).
 
     Of images that are all equal only a chain is listed, and the link of each to one test image.
+
+    Returns:
+        (links of training images, links within a test set).
     """
     n_train = rows.n_train
     usable = np.flatnonzero(rows.hashed & (rows.quality >= options.min_quality))
     unique, codes = np.unique(rows.hashes[usable], axis=0, return_inverse=True)
     picture = np.full(len(rows.frame), -1)
     picture[usable] = codes
+    near = near_pairs(unique, options.radius)[:2]
     links = pd.concat(
         [
             _equal(_codes(rows.image), n_train).assign(kind="same_id"),
             _equal(_codes(rows.sha256), n_train).assign(kind="same_bytes"),
             listed.assign(kind="listed"),
             _equal(picture, n_train).assign(kind="same_pixels"),
-            _alike(unique, picture, n_train, options.radius).assign(kind="same_pixels"),
+            _alike(near, picture, n_train).assign(kind="same_pixels"),
         ]
     )
     links.loc[links["b"] >= n_train, "kind"] = "test_leak"
+    people = pd.concat([_equal(_codes(ids), n_train) for ids in (rows.patient, rows.lesion)])
+    people = people[people["b"] >= n_train].assign(kind="test_patient")
+    links = _ordered(pd.concat([links, people]), rows)
+    return links, _ordered(_twins(near, picture, rows).assign(kind=TWINS), rows)
+
+
+def _ordered(links: pd.DataFrame, rows: _Rows) -> pd.DataFrame:
+    """Links in order, one a pair, with the distance of their hashes."""
     links["kind"] = pd.Categorical(links["kind"], KINDS, ordered=True)
     links = links.sort_values(["a", "b", "kind"]).drop_duplicates(["a", "b"], ignore_index=True)
     a, b = links["a"].to_numpy(), links["b"].to_numpy()
@@ -272,16 +306,40 @@ def _first(codes: np.ndarray, n_codes: int) -> np.ndarray:
     return positions
 
 
-def _alike(unique: np.ndarray, picture: np.ndarray, n_train: int, radius: int) -> pd.DataFrame:
+def _alike(
+    pairs_near: tuple[np.ndarray, np.ndarray], picture: np.ndarray, n_train: int
+) -> pd.DataFrame:
     """Links between different hashes within the radius, each by its first training or test row."""
-    near, other, _ = near_pairs(unique, radius)
-    train = _first(picture[:n_train], len(unique))
-    test = _first(picture[n_train:], len(unique))
+    near, other = pairs_near
+    n_codes = picture.max(initial=-1) + 1
+    train = _first(picture[:n_train], n_codes)
+    test = _first(picture[n_train:], n_codes)
     test[test >= 0] += n_train
     ends = [(train, train), (train, test), (test, train)]
     pairs = np.concatenate([np.stack([one[near], two[other]], axis=1) for one, two in ends])
     pairs = np.sort(pairs[(pairs >= 0).all(axis=1)], axis=1)
     return pd.DataFrame(pairs, columns=["a", "b"])
+
+
+def _twins(
+    pairs_near: tuple[np.ndarray, np.ndarray], picture: np.ndarray, rows: _Rows
+) -> pd.DataFrame:
+    """Links within each test set: equal bytes, equal hashes, and hashes within the radius."""
+    near, other = pairs_near
+    n_codes = picture.max(initial=-1) + 1
+    of_bytes = _codes(rows.sha256)
+    dataset = rows.frame["dataset"].to_numpy()
+    found = [pd.DataFrame({"a": [], "b": []}, dtype="int64")]
+    for name in dict.fromkeys(dataset[rows.n_train :]):
+        own = rows.n_train + np.flatnonzero(dataset[rows.n_train :] == name)
+        for codes in (of_bytes, picture):
+            chain = _equal(codes[own], len(own))
+            found.append(pd.DataFrame({"a": own[chain["a"]], "b": own[chain["b"]]}))
+        first = _first(picture[own], n_codes)
+        ends = np.stack([first[near], first[other]], axis=1)
+        ends = np.sort(own[ends[(ends >= 0).all(axis=1)]], axis=1)
+        found.append(pd.DataFrame(ends, columns=["a", "b"]))
+    return pd.concat(found, ignore_index=True)
 
 
 def near_pairs(hashes: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -336,17 +394,28 @@ def _listed_links(rows: _Rows, train: Sequence[Source]) -> tuple[pd.DataFrame, i
 # --- which copy stays -----------------------------------------------------------------------------
 
 
-def _decide(n_train: int, links: pd.DataFrame, keep: str) -> np.ndarray:
-    """For each training row the row that stays for it: itself, a copy, or -1 for a test leak."""
-    inner = links[links["kind"] != "test_leak"]
+def _split(links: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The transitive links between training rows, and those of mere likeness."""
+    inner = links[~links["kind"].isin(LEAKS)]
     alike = (inner["kind"] == "same_pixels") & (inner["distance"] > 0)
-    picture = _components(n_train, inner[~alike])
+    return inner[~alike], inner[alike]
+
+
+def _pictures(n_train: int, links: pd.DataFrame) -> np.ndarray:
+    """The picture of each training row, rule 1 of the module's text; int64 (n_train,)."""
+    return _components(n_train, _split(links)[0])
+
+
+def _decide(picture: np.ndarray, links: pd.DataFrame, options: Duplicates) -> np.ndarray:
+    """For each training row the row that stays for it: itself, a copy, or -1 for a test leak."""
+    keep, n_train = options.keep, len(picture)
     preference = np.arange(n_train) if keep == "last" else -np.arange(n_train)
     order = np.argsort(preference)
     keeper = np.empty(picture.max() + 1, np.int64)
     keeper[picture[order]] = order  # the last written is the most preferred
-    leaks = links.loc[links["kind"] == "test_leak", "a"]
-    near = inner[alike]
+    excluded = LEAKS if options.leaks == "exclude" else ()
+    leaks = links.loc[links["kind"].isin(excluded), "a"]
+    near = _split(links)[1]
     winner = _exclude(
         preference[keeper],
         picture[leaks],
@@ -392,7 +461,7 @@ def _components(n: int, links: pd.DataFrame) -> np.ndarray:
 def _groups(rows: _Rows, links: pd.DataFrame, group_by_patient: bool) -> np.ndarray:
     """Name of each training row's group: the first image of its connected component, str (N,)."""
     n_train = rows.n_train
-    bonds = [links[links["kind"] != "test_leak"]]
+    bonds = [links[~links["kind"].isin(LEAKS)]]
     if group_by_patient:
         ids = (rows.patient, rows.lesion)
         bonds += [_equal(_codes(one.iloc[:n_train]), n_train) for one in ids]
@@ -425,7 +494,7 @@ def _fill(pool: pd.DataFrame, winner: np.ndarray, keep: str) -> tuple[pd.DataFra
 
 def _pairs(rows: _Rows, links: pd.DataFrame, stays: np.ndarray, keep: str) -> pd.DataFrame:
     """The links under the images' names; see `Cohort`."""
-    leak = (links["kind"] == "test_leak").to_numpy()
+    leak = links["kind"].isin(LEAKS).to_numpy()
     a, b = links["a"].to_numpy(), links["b"].to_numpy()
     if keep == "first":
         a, b = np.where(leak, a, b), np.where(leak, b, a)
@@ -447,15 +516,44 @@ def _pairs(rows: _Rows, links: pd.DataFrame, stays: np.ndarray, keep: str) -> pd
     return frame[[*columns, "label_a", "label_b", "labels_disagree"]]
 
 
-def _reasons(links: pd.DataFrame, winner: np.ndarray) -> dict[str, int]:
-    """Removed images by reason: a test leak, or the first kind of the links that they have."""
-    inner = links[links["kind"] != "test_leak"]
+def _count_leaks(rows: _Rows, links: pd.DataFrame, picture: np.ndarray) -> dict[str, int]:
+    """Training images that a test set has too, or whose patient or lesion it has, with copies."""
+    rows_of = {kind: links.loc[links["kind"] == kind, "a"] for kind in LEAKS}
+    leaked = {kind: np.isin(picture, picture[found]) for kind, found in rows_of.items()}
+    return {
+        "images": int((leaked["test_leak"] | leaked["test_patient"]).sum()),
+        "of_them_in_a_test_set": int(leaked["test_leak"].sum()),
+        "of_them_of_a_patient_or_lesion_in_a_test_set": int(leaked["test_patient"].sum()),
+        "patients": int(rows.patient.iloc[rows_of["test_patient"]].nunique()),
+    }
+
+
+def _leak_message(rows: _Rows, links: pd.DataFrame, leaks: dict[str, int]) -> str:
+    """What is refused, in one line."""
+    first = links[links["kind"].isin(LEAKS)].iloc[0]
+    one, other = (rows.frame.iloc[first[end]] for end in "ab")
+    return (
+        f"{leaks['images']} training images are in a test set "
+        f"({leaks['of_them_in_a_test_set']}), or their patient or lesion is "
+        f"({leaks['of_them_of_a_patient_or_lesion_in_a_test_set']}): {one['dataset']}/"
+        f"{one['image_id']} and {other['dataset']}/{other['image_id']}, for example. "
+        "duplicates.leaks refuses that; say exclude to take them out of the training pool"
+    )
+
+
+def _reasons(links: pd.DataFrame, winner: np.ndarray, picture: np.ndarray) -> dict[str, int]:
+    """Removed images by reason: a leak, or the first kind of the links that they have."""
+    inner = links[~links["kind"].isin(LEAKS)]
     long = pd.concat([inner[[end, "kind"]].set_axis(["row", "kind"], axis=1) for end in "ab"])
     left = (winner[long["row"]] >= 0) & (winner[long["row"]] != long["row"])
     first = long[left].sort_values("kind").drop_duplicates("row")["kind"]
-    counts = first.value_counts().to_dict() | {"test_leak": int((winner < 0).sum())}
-    return {kind: int(counts[kind]) for kind in KINDS if counts[kind]}
+    leaked = np.isin(picture, picture[links.loc[links["kind"] == "test_leak", "a"]])
+    counts = first.value_counts().to_dict() | {
+        "test_leak": int(((winner < 0) & leaked).sum()),
+        "test_patient": int(((winner < 0) & ~leaked).sum()),
+    }
+    return {kind: int(counts[kind]) for kind in KINDS if counts.get(kind)}
 
 
-def _by_dataset(frame: pd.DataFrame) -> dict[str, int]:
-    return {str(name): int(n) for name, n in frame["dataset"].value_counts(sort=False).items()}
+def _by_dataset(frame: pd.DataFrame, column: str = "dataset") -> dict[str, int]:
+    return {str(name): int(n) for name, n in frame[column].value_counts(sort=False).items()}

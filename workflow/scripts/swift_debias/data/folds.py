@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
+from . import demands
 
 SIZE_COLUMNS = ["set", "fold", "attribute", "group", "label", "n", "paper", "difference"]
 
@@ -33,14 +34,14 @@ def make_folds(
         image_id, dataset, fold (int16, 0 to folds - 1), in the order of the cohort.
 
     Raises:
-        UserError: fewer groups than folds, or a fold without one of the labels.
+        UserError: fewer groups than folds (see `demands`), or a fold without one of the labels.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import
 
     groups = pd.factorize(cohort["cluster"])[0]
-    n_groups = len(np.unique(groups))
-    if n_groups < folds:
-        raise UserError(f"{folds} folds need as many groups of images, there are {n_groups}")
+    problems = demands.fold_problems(cohort["label"].to_numpy(), groups, folds)
+    if problems:
+        raise UserError("; ".join(problems) + ": take fewer folds")
     strata = attributes.set_axis(cohort.index, axis=0).set_axis(range(attributes.shape[1]), axis=1)
     strata = strata.assign(label=cohort["label"])  # an attribute may be called so too
     stratum = strata.groupby(list(strata), sort=False).ngroup().to_numpy()

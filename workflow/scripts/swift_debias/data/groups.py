@@ -10,24 +10,7 @@ import pandas as pd
 
 from ..config.schema import Attribute, stored_column
 from ..errors import UserError
-
-
-def canonical(value: Any) -> str | float | None:
-    """A value in the form in which it is compared: numbers as numbers, words without case.
-
-    So 1, '1' and '1.0' are equal, 'True' and true are, and ' Female ' and 'female' are.
-    """
-    if pd.isna(value):
-        return None
-    text = str(value).strip().casefold()
-    if text in ("", "nan"):
-        return None
-    if text in ("true", "false"):
-        return float(text == "true")
-    try:
-        return float(text.replace("_", "x"))  # Python alone reads '1_000' as a number
-    except ValueError:
-        return text
+from .values import canonical, is_missing, number
 
 
 def matches(series: pd.Series, values: Iterable[Any]) -> pd.Series:
@@ -57,8 +40,9 @@ def group_index(series: pd.Series, attribute: Attribute) -> np.ndarray:
         UserError: a value stands in two groups, or text is to be cut.
     """
     if attribute.cuts is not None:
-        numbers = pd.to_numeric(series, errors="coerce").to_numpy("float64", na_value=np.nan)
-        unreadable = series[series.notna() & np.isnan(numbers)]
+        known = series.mask(series.map(is_missing))
+        numbers = known.map(number, "ignore").astype("float64").to_numpy()
+        unreadable = known[known.notna() & np.isnan(numbers)]
         if len(unreadable):
             raise UserError(
                 f"attribute on column {attribute.column!r}: cuts need numbers, "
@@ -67,9 +51,9 @@ def group_index(series: pd.Series, attribute: Attribute) -> np.ndarray:
         index = np.searchsorted(attribute.cuts, numbers, side="right")
         return np.where(np.isnan(numbers), -1, index).astype(np.int16)
     groups: dict[str | float | None, int] = {}
-    for number, (name, values) in enumerate((attribute.groups or {}).items()):
+    for place, (name, values) in enumerate((attribute.groups or {}).items()):
         for value in values:
-            if groups.setdefault(canonical(value), number) != number:
+            if groups.setdefault(canonical(value), place) != place:
                 raise UserError(
                     f"attribute on column {attribute.column!r}: {value!r} is in two groups, "
                     f"one is {name!r}"

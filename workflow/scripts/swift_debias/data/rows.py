@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from .groups import matches
 from .manifest import COLUMNS, MAX_AGE, ManifestResult, typed
 from .raw_files import Folder
 from .raw_tables import Column, read_table
+from .values import canonical, is_missing, number, plain
 
 EXAMPLES = 10  # ids named in the log for each rule
+VALUES = 60  # values of a column that the log lists; the rest is counted together
 
 
 NO_FILE = "no image file"
@@ -35,7 +37,8 @@ class Rows:
     """A table on its way to a manifest; what leaves it is counted with a reason.
 
     An adapter adds the manifest's columns to `frame`, drops what its inclusion rule leaves out,
-    and ends with `result`.
+    and ends with `result`. The cells that it finds are cleaned (`clean_cells`); what was written is
+    kept beside them, for the log's table of values.
     """
 
     def __init__(self, frame: pd.DataFrame, key: str, source: str) -> None:
@@ -54,9 +57,12 @@ class Rows:
         self._read = len(frame)
         self._rules: list[dict[str, Any]] = []
         self._notes: list[dict[str, Any]] = []
+        self._values: dict[str, list[dict[str, Any]]] = {}
+        self._sources: dict[str, str] = {}  # attribute -> column that it was read from
+        cells = [name for name in self.frame if not _is_written(name)]
         self.drop(self.frame[key].isna(), f"no {key}")
-        self.drop(self.frame.duplicated(), "repeated row")
-        refuse_contradictions(self.frame, key, source)
+        self.drop(self.frame.duplicated(cells), "repeated row")
+        refuse_contradictions(self.frame[cells], key, source)
 
     @classmethod
     def read(
@@ -65,11 +71,24 @@ class Rows:
         key: str,
         required: Sequence[Column],
         optional: Sequence[Column] = (),
+        *,
+        untouched: Collection[str] = (),
+        claimed: Mapping[str, Iterable[Any]] | None = None,
     ) -> Rows:
-        """Rows of one table, or of several of the same columns."""
+        """Rows of one table, or of several of the same columns.
+
+        Args:
+            paths: the tables.
+            key: column that identifies a row.
+            required, optional: columns, see `read_table`.
+            untouched: columns of paths, which are not cleaned.
+            claimed: column -> words that are values there, although they usually say 'not known'.
+        """
         paths = [paths] if isinstance(paths, Path) else paths
-        frames = [read_table(path, required, optional) for path in paths]
-        return cls(pd.concat(frames), key, " and ".join(str(path) for path in paths))
+        table = pd.concat([read_table(path, required, optional) for path in paths])
+        frame = clean_cells(table, untouched, claimed or {})
+        beside = table.rename(columns=written)
+        return cls(pd.concat([frame, beside], axis="columns"), key, " and ".join(map(str, paths)))
 
     def join(
         self,
@@ -87,13 +106,18 @@ class Rows:
         if path is None:
             names = [column if isinstance(column, str) else column[0] for column in required]
             added = [name for name in names if name != on]
-            self.frame[added] = pd.DataFrame(np.nan, self.frame.index, added, dtype="str")
+            both = [*added, *map(written, added)]
+            self.frame[both] = pd.DataFrame(np.nan, self.frame.index, both, dtype="str")
             self.note(self.frame[on].notna(), f"no table gives {', '.join(added)}; unknown")
             return
-        other = read_table(path, required).drop_duplicates()
-        other = other[other[on].notna()]
+        table = read_table(path, required)
+        other = clean_cells(table)
+        kept = other[on].notna() & ~other.duplicated()
+        other = other[kept]
         refuse_contradictions(other, on, str(path))
         self.note(~self.frame[on].isin(other[on]), f"no row in {path.name}")
+        beside = table[kept].drop(columns=on).rename(columns=written)
+        other = pd.concat([other, beside], axis="columns")
         self.frame = self.frame.merge(other, how="left", on=on, validate="many_to_one")
 
     def drop(self, mask: pd.Series, rule: str) -> None:
@@ -105,6 +129,21 @@ class Rows:
         """Count rows that stay but that the reader should know of."""
         if mask.any():
             self._notes.append({"note": text, **self._count(mask, "count")})
+
+    def tell(self, text: str, examples: Sequence[str]) -> None:
+        """Note something that concerns no single row."""
+        self._notes.append({"note": text, "count": len(examples), "examples": list(examples)})
+
+    def show_values(self, name: str, column: str, became: pd.Series) -> None:
+        """Log what each value of a column became, and how often.
+
+        Args:
+            name: what it became: 'label', or an attribute.
+            column: of the table.
+            became: what each row's value became; null where it is unknown.
+        """
+        cells = self.frame.get(written(column), self.frame[column])
+        self._values[name] = value_counts(cells, became)
 
     def keep_one_diagnosis(self, classes: Sequence[str]) -> None:
         """Keep rows of which exactly one class column is 1; its name is the diagnosis."""
@@ -135,9 +174,12 @@ class Rows:
     def ages(self, column: str, *, zero_is_unknown: bool = False) -> pd.Series:
         """Ages in years, float64; the unreadable and those outside 0 to 120 are null and noted."""
         text = self.frame[column]
+        self._sources["age"] = column
         years = parse_ages(text)
         impossible = years.notna() & ~years.between(0, MAX_AGE)
-        self.note(text.notna() & years.isna(), "age is not given as a number; recorded as unknown")
+        self.note(
+            self._given(column) & years.isna(), "age is not given as a number; recorded as unknown"
+        )
         self.note(impossible, f"age is not within 0 to {MAX_AGE:g} years; recorded as unknown")
         if zero_is_unknown:
             self.note(years == 0, "age 0 stands for unknown; recorded as unknown")
@@ -146,17 +188,32 @@ class Rows:
 
     def sexes(self, column: str) -> pd.Series:
         """'female', 'male' or null, str; other words are null and noted."""
-        text = self.frame[column]
-        sexes = text.str.strip().str.lower().map(_SEXES).astype("str")
-        self.note(text.notna() & sexes.isna(), "sex is neither female nor male; unknown")
+        self._sources["sex"] = column
+        words = self.frame[column].map(lambda cell: plain(cell).casefold(), "ignore")
+        sexes = words.map(_SEXES).astype("str")
+        self.note(self._given(column) & sexes.isna(), "sex is neither female nor male; unknown")
         return sexes
 
     def skin_types(self, column: str) -> pd.Series:
         """Fitzpatrick types, float64; what is no number from 1 to 6 is null and noted."""
-        types = pd.to_numeric(self.frame[column], errors="coerce").astype("float64")
+        self._sources["fitzpatrick"] = column
+        types = self.numbers(column)
         known = types.between(1, 6)
-        self.note(self.frame[column].notna() & ~known, "skin type is not 1 to 6; unknown")
+        self.note(self._given(column) & ~known, "skin type is not 1 to 6; unknown")
         return types.where(known)
+
+    def numbers(self, column: str) -> pd.Series:
+        """Finite numbers, float64; null where a cell holds none."""
+        return self.frame[column].map(number, "ignore").astype("float64")
+
+    def _given(self, column: str) -> pd.Series:
+        """Rows where something was written, a word for 'not known' included; bool."""
+        return self.frame.get(written(column), self.frame[column]).notna()
+
+    def attribute(self, name: str, column: str, values: pd.Series) -> None:
+        """Take a user's attribute into the table of values, under the column it was read from."""
+        self.frame[name] = values
+        self._sources[name] = column
 
     def result(
         self, folder: Folder, extra: Mapping[str, pa.DataType] | None = None
@@ -169,6 +226,14 @@ class Rows:
         """
         self.key = "image_id"
         self.drop(self.frame["path"].isna(), NO_FILE)
+        for name in ("patient_id", "lesion_id"):
+            if name in self.frame:
+                self.frame[name] = clean_column(self.frame[name])
+        if "label" not in self._values:  # of the table itself it is shown before rows are left out
+            classes = self.frame["label"].astype("str")
+            self._values["label"] = value_counts(self.frame["diagnosis"], classes)
+        for name, column in self._sources.items():
+            self.show_values(name, column, self.frame[name])
         for text, paths in folder.notes():
             if paths:
                 self._notes.append(
@@ -179,6 +244,7 @@ class Rows:
             "rows_kept": len(self.frame),
             "rules": self._rules,
             "notes": self._notes,
+            "values": self._values,
         }
         return ManifestResult(typed(self.frame, {**COLUMNS, **(extra or {})}), log)
 
@@ -188,9 +254,87 @@ class Rows:
         return {name: int(mask.sum()), "examples": examples}
 
 
+def clean_cells(
+    frame: pd.DataFrame,
+    untouched: Collection[str] = (),
+    claimed: Mapping[str, Iterable[Any]] | None = None,
+) -> pd.DataFrame:
+    """The cells of a table in their plain form, null where a word says 'not known'.
+
+    Args:
+        frame: columns of text.
+        untouched: columns that stay as they are written, such as paths of files.
+        claimed: column -> words that are values there, although they usually say 'not known'.
+    """
+    claimed = claimed or {}
+    return pd.DataFrame(
+        {
+            name: column if name in untouched else clean_column(column, claimed.get(str(name), ()))
+            for name, column in frame.items()
+        },
+        index=frame.index,
+    )
+
+
+def clean_column(column: pd.Series, claimed: Iterable[Any] = ()) -> pd.Series:
+    """A column's cells in their plain form; see `clean_cells`."""
+    words = {canonical(word) for word in claimed}
+    plain_of = {
+        cell: None if is_missing(cell) and canonical(cell) not in words else plain(cell)
+        for cell in column.dropna().unique()
+    }
+    return column.map(plain_of).astype("str")
+
+
+def value_counts(cells: pd.Series, became: pd.Series) -> list[dict[str, Any]]:
+    """What each value became, and how often: value, became (null: unknown), count.
+
+    The most frequent come first. Numbers that stayed numbers, and what is behind the first
+    `VALUES`, are counted together.
+    """
+    pairs = pd.DataFrame({"value": cells.to_numpy(), "became": became.to_numpy()})
+    listed: list[dict[str, Any]] = []
+    if became.dtype == "float64" and pairs["became"].nunique() > EXAMPLES:
+        read = pairs["became"].notna()
+        low, high = pairs["became"].min(), pairs["became"].max()
+        text = f"{low:g} to {high:g}"
+        listed.append({"value": "numbers", "became": text, "count": int(read.sum())})
+        pairs = pairs[~read]
+    counts = pairs.groupby(["value", "became"], dropna=False, sort=False).size()
+    counts = counts.sort_values(ascending=False, kind="stable")
+    for (value, result), count in counts.iloc[:VALUES].items():
+        listed.append({"value": _shown(value), "became": _shown(result), "count": int(count)})
+    rest = counts.iloc[VALUES:]
+    for result, part in rest.groupby(level="became", dropna=False, sort=False):
+        listed.append(
+            {
+                "value": f"{len(part)} other values",
+                "became": _shown(result),
+                "count": int(part.sum()),
+            }
+        )
+    return listed
+
+
+def _shown(value: Any) -> str | None:
+    """A value in the log: text, null where it is null."""
+    if pd.isna(value):
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def written(column: Any) -> str:
+    """Name of the column that keeps what was written; no header of a table can hold a null byte."""
+    return f"\0written: {column}"
+
+
+def _is_written(column: Any) -> bool:
+    return str(column).startswith(written(""))
+
+
 def parse_ages(text: pd.Series) -> pd.Series:
     """Years from '58', '58.0', or NIH's '058Y', '011M', '003D'; null where none of these."""
-    parts = text.str.strip().str.upper().str.extract(r"^(-?\d+(?:\.\d+)?)([YMWD]?)$")
+    parts = text.str.strip().str.upper().str.extract(r"^(-?[0-9]+(?:\.[0-9]+)?)([YMWD]?)$")
     days = parts[1].replace("", "Y").map(_DAYS).astype("float64")
     return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / _DAYS["Y"]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..config.schema import Finetuning
+from ..data import demands
 from ..errors import UserError
 from ..seeds import derive_seed
 
@@ -36,6 +37,7 @@ def make_external(
     n_groups: int,
     min_cell: int,
     rng: np.random.Generator,
+    names: Sequence[str] | None = None,
 ) -> External:
     """The external set of a fold for one attribute.
 
@@ -49,6 +51,7 @@ def make_external(
         n_groups: groups that the attribute has.
         min_cell: fewest images of a label in a group.
         rng: draws the balanced part.
+        names: of the groups, for messages.
 
     Raises:
         UserError: see `balance`.
@@ -57,7 +60,7 @@ def make_external(
     known = inside & (attributes >= 0)
     labels, groups = cohort["label"].to_numpy()[known], attributes[known]
     cells = _cells(labels, groups, range(n_groups))
-    balanced = balance_large(labels, groups, n_groups, min_cell, rng)
+    balanced = balance_large(labels, groups, n_groups, min_cell, rng, names)
     frame = pd.DataFrame(
         {
             "image_id": cohort["image_id"].to_numpy()[known],
@@ -86,17 +89,21 @@ def make_external(
 
 
 def balance_large(
-    labels: np.ndarray, groups: np.ndarray, n_groups: int, min_cell: int, rng: np.random.Generator
+    labels: np.ndarray,
+    groups: np.ndarray,
+    n_groups: int,
+    min_cell: int,
+    rng: np.random.Generator,
+    names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """`balance` over the groups that are large enough; two groups that are too small are refused.
 
     Arguments as in `make_external`. Without two large groups among many nothing is chosen.
     """
-    cells = _cells(labels, groups, range(n_groups))
-    large = [g for g in range(n_groups) if min(len(cells[y, g]) for y in (0, 1)) >= min_cell]
+    large = demands.large_groups(labels, groups, n_groups, min_cell)
     if n_groups > 2 and len(large) < 2:
         return np.zeros(len(labels), bool)
-    return balance(labels, groups, rng, min_cell, range(2) if n_groups == 2 else large)
+    return balance(labels, groups, rng, min_cell, range(2) if n_groups == 2 else large, names)
 
 
 def balance(
@@ -105,6 +112,7 @@ def balance(
     rng: np.random.Generator,
     min_cell: int,
     among: Sequence[int] = (0, 1),
+    names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Choose a group-balanced part: of each label as many images of every group.
 
@@ -118,6 +126,7 @@ def balance(
         rng: draws.
         min_cell: fewest images of a label in a group.
         among: the groups that are balanced; images of others are not chosen.
+        names: of all groups, for messages; default: their indices.
 
     Returns:
         bool (N,).
@@ -126,14 +135,10 @@ def balance(
         UserError: a cell has fewer than `min_cell` images; gives the counts.
     """
     cells = _cells(labels, groups, among)
-    if min(map(len, cells.values())) < min_cell:
-        counts = ", ".join(
-            f"label {label} in group {group}: {len(cell)}" for (label, group), cell in cells.items()
-        )
-        raise UserError(
-            f"an external set needs at least {min_cell} images of each label in each group "
-            f"(finetuning.min_cell), but has {counts}. Use fewer folds, more data or other groups"
-        )
+    called = {group: str(group) if names is None else names[group] for group in among}
+    short = demands.short_cells(labels, groups, called, min_cell)
+    if short:
+        raise UserError(demands.few_images(short, min_cell))
     mask = np.zeros(len(labels), bool)
     for label in (0, 1):
         n = min(len(cells[label, group]) for group in among)
@@ -221,18 +226,17 @@ def _balanced(
 
 
 def best_and_worst_group(
-    aucs: Mapping[int, float], counts: Mapping[int, int], min_group: int
+    aucs: Mapping[int, float], labels: np.ndarray, groups: np.ndarray, finetuning: Finetuning
 ) -> tuple[int, int]:
     """The groups with the highest and the lowest AUC, lower index first [paper, Section 5.1.3].
 
-    Groups with fewer than `min_group` samples or with one class only (AUC is NaN) do not take part.
+    Groups with fewer than `min_group` samples, or than `min_cell` of a label, do not take part: two
+    that are chosen can be balanced.
     """
-    usable = {g: auc for g, auc in aucs.items() if counts[g] >= min_group and not np.isnan(auc)}
-    if len(usable) < 2:
-        raise UserError(
-            f"fewer than two of the {len(aucs)} groups have both classes and at least {min_group} "
-            "external samples: lower finetuning.min_group or merge groups of the attribute"
-        )
+    large = demands.comparable_groups(labels, groups, len(aucs), finetuning)
+    usable = {g: aucs[g] for g in large if not np.isnan(aucs[g])}
+    if problem := demands.too_few_groups(len(usable), len(aucs), finetuning):
+        raise UserError(problem)
     best, worst = max(usable, key=usable.__getitem__), min(usable, key=usable.__getitem__)
     return min(best, worst), max(best, worst)
 

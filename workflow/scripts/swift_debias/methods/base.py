@@ -197,18 +197,19 @@ def external_set(
     from ..learning.inference import auc, predict
     from ..learning.samples import ExternalSet
 
+    labels, indices = (
+        values.cpu().numpy().astype(np.int64) for values in (samples.labels, samples.attributes)
+    )
     pair = None
     if groups > 2:
         logits = predict(classifier, samples)
         members = {group: samples.attributes == group for group in range(groups)}
         pair = best_and_worst_group(
             {group: auc(logits[rows], samples.labels[rows]) for group, rows in members.items()},
-            {group: int(rows.sum()) for group, rows in members.items()},
-            finetuning.min_group,
+            labels,
+            indices,
+            finetuning,
         )
-    labels, indices = (
-        values.cpu().numpy().astype(np.int64) for values in (samples.labels, samples.attributes)
-    )
     chosen = choose_rows(labels, indices, balanced, pair, fraction, finetuning, seed)
     info(chosen.note)
     if pair is not None:

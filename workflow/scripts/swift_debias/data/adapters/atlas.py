@@ -59,7 +59,7 @@ def read(options: Options, project: Path) -> ManifestResult:
     frame["path"] = paths[column]
     rows.drop(frame["diagnosis"].isna(), "no diagnosis")
     frame = rows.frame
-    frame["label"] = (~frame["diagnosis"].str.startswith("melanoma")).astype("int8")
+    frame["label"] = (~frame["diagnosis"].str.casefold().str.startswith("melanoma")).astype("int8")
     frame["image_id"] = frame[column]
     frame["lesion_id"] = frame["case_num"]
     frame["sex"] = rows.sexes("sex")

@@ -4,8 +4,9 @@ Folder: `ddi_metadata.csv` and `000001.png` ... beside it. Skin types come in pa
 are recorded as their midpoints 1.5, 3.5 and 5.5: the paper groups I-III against IV-VI and does not
 say where 34 goes, so the attribute's groups in the config decide. Neither sex nor age nor patient.
 
-Inclusion rule: every row with an image. `target` says what is class 0: melanoma (default, as for
-the training data: any disease whose name has 'melanoma' in it) or everything malignant.
+Inclusion rule: every row with an image, but for malignant ones without a disease.
+`target` says what is class 0: melanoma (default, as for the training data: any disease whose name
+has 'melanoma' in it) or everything malignant.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ def read(options: Options, project: Path) -> ManifestResult:
     malignant = groups.matches(rows.frame["malignant"], (True,))
     benign = groups.matches(rows.frame["malignant"], (False,))
     rows.drop(~malignant & ~benign, "malignant is neither true nor false")
+    if options.target == "melanoma":
+        unnamed = rows.frame["disease"].isna() & groups.matches(rows.frame["malignant"], (True,))
+        rows.drop(unnamed, "malignant, but no disease is named")
     frame = rows.frame
     if options.target == "melanoma":
         disease = frame["disease"].str.contains("melanoma", case=False, na=False)
@@ -62,7 +66,8 @@ def read(options: Options, project: Path) -> ManifestResult:
     frame["label"] = (~disease).astype("int8")
     frame["diagnosis"] = frame["disease"].fillna("unknown")
     frame["image_id"] = frame["DDI_file"]
-    frame["fitzpatrick"] = frame["skin_tone"].map(MIDPOINTS).astype("float64")
+    tones = frame["skin_tone"].map(MIDPOINTS).astype("float64")
+    rows.attribute("fitzpatrick", "skin_tone", tones)
     unknown = frame["fitzpatrick"].isna()
     rows.note(unknown, "skin tone is none of 12, 34, 56; recorded as unknown")
     return rows.result(folder)

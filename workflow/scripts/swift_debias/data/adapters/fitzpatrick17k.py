@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 MELANOMA = ("melanoma", "superficial spreading melanoma ssm", "malignant melanoma")
+PARTITIONS = ("malignant", "benign", "non-neoplastic")
 
 TITLE = "Fitzpatrick-17k"
 
@@ -62,8 +63,11 @@ def read(options: Options, project: Path) -> ManifestResult:
     frame = rows.frame
     frame["path"] = folder.find(frame["md5hash"]).fillna(folder.find(frame["url_alphanum"]))
     rows.drop(frame["label"].isna(), "no label")
+    if options.target != "melanoma":
+        strange = ~groups.matches(rows.frame["three_partition_label"], PARTITIONS)
+        rows.drop(strange, f"three_partition_label is none of {', '.join(PARTITIONS)}")
     if options.target == "malignant_neoplastic":
-        other = rows.frame["three_partition_label"] == "non-neoplastic"
+        other = groups.matches(rows.frame["three_partition_label"], ("non-neoplastic",))
         rows.drop(other, "non-neoplastic (options.target)")
     frame = rows.frame
     wrong = frame["qc"].str.startswith("3").eq(True)

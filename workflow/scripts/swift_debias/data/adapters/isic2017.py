@@ -3,7 +3,7 @@
 Folder: `ISIC-2017_Training_Data/` (images, `*_superpixels.png`, the metadata CSV) and the ground
 truth CSV inside or beside it. No patient or lesion ids were released.
 
-Inclusion rule: every row of the ground truth that has an image. Label 0: melanoma.
+Inclusion rule: every row of the ground truth that says 0 or 1 and has an image. Label 0: melanoma.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def read(options: Options, project: Path) -> ManifestResult:
         on="image_id",
         required=("image_id", "age_approximate", "sex"),
     )
+    frame = rows.frame
+    rows.drop(~groups.matches(frame["melanoma"], (0, 1)), "melanoma is neither 0 nor 1")
     frame = rows.frame
     melanoma = groups.matches(frame["melanoma"], (1,))
     keratosis = groups.matches(frame["seborrheic_keratosis"], (1,))

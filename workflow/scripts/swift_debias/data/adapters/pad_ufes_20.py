@@ -3,9 +3,9 @@
 Folder: `metadata.csv` and `images/imgs_part_{1,2,3}/*.png`, or the images in one flat folder.
 Clinical photographs taken with phones.
 
-Inclusion rule: every row with a diagnosis and an image. Label 0: MEL. Sex and skin type are known
-for 1,494 of the 2,298 images; the others stay, with null attributes. Lesion numbers are used again
-for other patients, so a lesion's id here carries the patient's.
+Inclusion rule: every row with one of the six diagnoses and an image. Label 0: MEL. Sex and
+skin type are known for 1,494 of the 2,298 images; the others stay, with null attributes. Lesion
+numbers are used again for other patients, so a lesion's id here carries the patient's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..manifest import ManifestResult
 
 
+DIAGNOSES = ("BCC", "ACK", "NEV", "SEK", "SCC", "MEL")
+
 TITLE = "PAD-UFES-20"
 
 
@@ -30,7 +32,7 @@ class Options(Dataset):
 
 def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of PAD-UFES-20."""
-    from .. import raw_files
+    from .. import groups, raw_files
     from ..rows import Rows
 
     folder = raw_files.scan_dataset(options, project)
@@ -49,8 +51,10 @@ def read(options: Options, project: Path) -> ManifestResult:
     )
     rows.frame["path"] = folder.find(rows.frame["img_id"])
     rows.drop(rows.frame["diagnostic"].isna(), "no diagnosis")
+    strange = ~groups.matches(rows.frame["diagnostic"], DIAGNOSES)
+    rows.drop(strange, f"diagnosis is none of {', '.join(DIAGNOSES)}")
     frame = rows.frame
-    frame["label"] = (frame["diagnostic"] != "MEL").astype("int8")
+    frame["label"] = (~groups.matches(frame["diagnostic"], ("MEL",))).astype("int8")
     frame["diagnosis"] = frame["diagnostic"]
     frame["image_id"] = frame["img_id"]
     frame["lesion_id"] = frame["patient_id"] + "_" + frame["lesion_id"]

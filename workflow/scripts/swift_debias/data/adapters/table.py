@@ -14,10 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...config.base import File, Line, Model, Text
 from ...config.schema import Dataset
+from ..values import canonical
 
 if TYPE_CHECKING:
     from ..manifest import ManifestResult
@@ -26,13 +27,58 @@ TITLE = "A table"
 
 
 class LabelColumn(Model):
-    """The label of a user's table: which values are the positive and the negative class."""
+    """The label of a user's table: which values are the positive and the negative class.
+
+    A row whose value is in neither class is left out and counted, and so is one whose cell is
+    empty or says 'not known' in any of the words of `data/values.py` (NA, unknown, '-' ...).
+    """
 
     column: Line
     positive: tuple[Text, ...] = Field(min_length=1, description="Values of class 1.")
     negative: tuple[Text, ...] | None = Field(
-        None, description="Values of class 0; default: every other value. Others are left out."
+        None,
+        min_length=1,
+        description="Values of class 0; needed unless `rest_is_negative`. Rows of other values "
+        "are left out.",
     )
+    rest_is_negative: bool = Field(
+        False, description="Every value that is neither positive nor unknown is of class 0."
+    )
+    unknown: tuple[Text, ...] = Field(
+        (),
+        description="Further values that mean 'not known', such as -1; their rows are left out.",
+    )
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between several findings in one cell, such as '|'. A row is of "
+        "the class that one of its findings has; of both classes it is left out, unless "
+        "`rest_is_negative`: then one positive finding makes it positive. Without it, cells that "
+        "hold a class's value among others are refused, or left out.",
+    )
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> LabelColumn:
+        if (self.negative is None) != self.rest_is_negative:
+            raise ValueError(
+                "say which values are class 0: `negative: [...]`, or `rest_is_negative: true` "
+                "where every other value is"
+                if self.negative is None
+                else "either negative: or rest_is_negative:, not both"
+            )
+        owner: dict[str | float | None, str] = {}
+        for key in ("positive", "negative", "unknown"):
+            for value in getattr(self, key) or ():
+                if owner.setdefault(canonical(value), key) != key:
+                    raise ValueError(
+                        f"{value!r} stands in both {owner[canonical(value)]} and {key}"
+                    )
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All values that the config names."""
+        return (*self.positive, *(self.negative or ()), *self.unknown)
 
 
 class AttributeColumn(Model):
@@ -40,7 +86,21 @@ class AttributeColumn(Model):
 
     column: Line
     kind: Literal["category", "number"] = "category"
-    unknown: tuple[Text, ...] = Field((), description="Values that mean 'not known'.")
+    unknown: tuple[Text, ...] = Field(
+        (),
+        description="Further values that mean 'not known'; the usual words (NA, unknown ...) do.",
+    )
+    known: tuple[Text, ...] = Field(
+        (), description="Words that are values here although they usually mean 'not known': none."
+    )
+
+    @model_validator(mode="after")
+    def _known_or_unknown(self) -> AttributeColumn:
+        unknown = {canonical(value) for value in self.unknown}
+        for value in self.known:
+            if canonical(value) in unknown:
+                raise ValueError(f"{value!r} stands in both known and unknown")
+        return self
 
 
 class Options(Dataset):

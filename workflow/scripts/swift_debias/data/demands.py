@@ -1,0 +1,147 @@
+"""What the rules demand of the data.
+
+Each demand is decided here and nowhere else: by the rule that has it, and by `check` before
+anything is computed. The check asks whether any cut into folds could do; the rule, with one fold
+and without clusters, whether this one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..config.schema import Finetuning
+
+
+def fold_problems(labels: np.ndarray, clusters: np.ndarray, folds: int) -> list[str]:
+    """Why a pool cannot be cut into folds of whole clusters that have both labels.
+
+    Args:
+        labels: int (N,), 0 or 1.
+        clusters: (N,), what must stay in one fold: a patient's images, copies of a picture.
+        folds: how many.
+    """
+    present = len(np.unique(clusters))
+    if present < folds:
+        return [f"{folds} folds need as many groups of images, there are {present}"]
+    found = []
+    for label in (0, 1):
+        with_label = len(np.unique(clusters[labels == label]))
+        if with_label < folds:
+            found.append(
+                f"{folds} folds need as many groups of images (patients, copies) with label "
+                f"{label}, there are {with_label}"
+            )
+    return found
+
+
+def short_cells(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    among: Mapping[int, str],
+    least: int,
+    folds: int = 1,
+    clusters: np.ndarray | None = None,
+) -> list[str]:
+    """Cells (label, group) that cannot have so many images in each fold, with their counts.
+
+    A cluster is in one fold, so what it has beyond `least` helps no other fold.
+
+    Args:
+        labels: int (N,), 0 or 1.
+        groups: int (N,), group index.
+        among: the groups that matter: index -> name.
+        least: fewest images of a cell in a fold.
+        folds: how many folds.
+        clusters: (N,), what stays in one fold; None: each image alone.
+    """
+    found = []
+    for label in (0, 1):
+        for group, name in among.items():
+            cell = (labels == label) & (groups == group)
+            if clusters is None:
+                usable = int(cell.sum())
+            else:
+                sizes = np.unique(clusters[cell], return_counts=True)[1]
+                usable = int(np.minimum(sizes, least).sum())
+            if usable < folds * least:
+                found.append(f"label {label} in group {name}: {int(cell.sum())}")
+    return found
+
+
+def external_problems(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    finetuning: Finetuning,
+    folds: int = 1,
+    clusters: np.ndarray | None = None,
+) -> list[str]:
+    """Why methods cannot work on the external sets of an attribute; see `short_cells`.
+
+    Two groups are balanced, so both are needed; of more, two are compared.
+    """
+    if len(names) == 2:
+        least = finetuning.min_cell
+        short = short_cells(labels, groups, dict(enumerate(names)), least, folds, clusters)
+        return [few_images(short, least, folds)] if short else []
+    usable = comparable_groups(labels, groups, len(names), finetuning, folds, clusters)
+    problem = too_few_groups(len(usable), len(names), finetuning)
+    return [problem] if problem else []
+
+
+def few_images(short: Sequence[str], min_cell: int, folds: int = 1) -> str:
+    """What to say of cells that `short_cells` found."""
+    if folds == 1:
+        return (
+            f"an external set needs at least {min_cell} images of each label in each group "
+            f"(finetuning.min_cell), but has {', '.join(short)}. "
+            "Use fewer folds, more data or other groups"
+        )
+    return (
+        f"each of {folds} folds needs at least {min_cell} images of each label in each group, "
+        f"a patient's in one fold (finetuning.min_cell), but in all there are "
+        f"{', '.join(short)}. Use fewer folds, more data or other groups"
+    )
+
+
+def large_groups(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    n_groups: int,
+    min_cell: int,
+    folds: int = 1,
+    clusters: np.ndarray | None = None,
+) -> list[int]:
+    """Groups that have enough images of both labels; see `short_cells`."""
+    return [
+        group
+        for group in range(n_groups)
+        if not short_cells(labels, groups, {group: ""}, min_cell, folds, clusters)
+    ]
+
+
+def comparable_groups(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    n_groups: int,
+    finetuning: Finetuning,
+    folds: int = 1,
+    clusters: np.ndarray | None = None,
+) -> list[int]:
+    """Groups of many of which two may be compared: large ones of at least `min_group` images."""
+    large = large_groups(labels, groups, n_groups, finetuning.min_cell, folds, clusters)
+    enough = finetuning.min_group * folds
+    return [group for group in large if int((groups == group).sum()) >= enough]
+
+
+def too_few_groups(usable: int, groups: int, finetuning: Finetuning) -> str:
+    """Why no two of an attribute's groups can be compared; empty where two can."""
+    if usable >= 2:
+        return ""
+    return (
+        f"fewer than two of the {groups} groups have both classes and at least "
+        f"{finetuning.min_group} external samples, {finetuning.min_cell} of each label: lower "
+        "finetuning.min_group and min_cell, use fewer folds, or merge groups of the attribute"
+    )

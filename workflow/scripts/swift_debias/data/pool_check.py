@@ -1,0 +1,163 @@
+"""Can a task's training pool be cut as the rules will cut it? Asked before any image is decoded.
+
+The pool is what rule `find_duplicates` makes of the tables alone: equal ids, listed pairs, patients
+and lesions; what only pixels show is not known yet. Each demand is the rules' own (`demands`,
+`make_folds`). Small pools are cut as they will be, so that an unlucky fold is seen as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..config import plan, schema
+from ..errors import UserError
+from . import demands, duplicates
+from .folds import make_folds
+from .groups import group_index
+
+CUT = 20_000  # images; a larger pool is counted and not cut, which would take long
+
+
+class PoolOutlook(NamedTuple):
+    """What the rules will say of a task's training pool.
+
+    images: that stay. leaks: counts of training images that a test set has too, or whose patient.
+    largest: images of the largest cluster (a patient, say). problems: why nothing of the task can
+    run; by_attribute: why nothing of an attribute can. notes: what a reader should know.
+    """
+
+    images: int = 0
+    leaks: Mapping[str, int] = {}
+    largest: int = 0
+    problems: tuple[str, ...] = ()
+    by_attribute: Mapping[str, tuple[str, ...]] = {}
+    notes: tuple[str, ...] = ()
+
+
+def outlook(
+    name: str,
+    config: schema.Settings,
+    manifests: Mapping[str, pd.DataFrame],
+    tests: Sequence[str],
+    project: Path,
+) -> PoolOutlook:
+    """What the rules will say of a task.
+
+    Args:
+        name: of the task.
+        config: the settings.
+        manifests: data set -> manifest; all of the task's.
+        tests: test sets that some experiment needs.
+        project: the folder that relative roots start from.
+    """
+    task = config.tasks[name]
+    archives = plan.archives(config)
+
+    def source(dataset: str) -> duplicates.Source:
+        rows = manifests[dataset]
+        if task.invert_labels:
+            rows = rows.assign(label=1 - rows["label"])
+        listed = duplicates.read_listed(project / config.datasets[dataset].root)
+        return duplicates.Source(dataset, rows, _no_pixels(rows), archives[dataset], listed)
+
+    try:
+        cohort = duplicates.find_duplicates(
+            [source(dataset) for dataset in task.train],
+            [source(dataset) for dataset in tests],
+            config.duplicates,
+            task.group_by_patient,
+        )
+    except UserError as error:
+        return PoolOutlook(problems=(str(error),))
+    frame = cohort.frame
+    labels, clusters = frame["label"].to_numpy(), pd.factorize(frame["cluster"])[0]
+    sizes = np.bincount(clusters)
+    found = PoolOutlook(
+        images=len(frame),
+        leaks=cohort.log[f"leaks_{config.duplicates.leaks}"],
+        largest=int(sizes.max()),
+        problems=tuple(demands.fold_problems(labels, clusters, config.folds)),
+    )
+    notes = []
+    if sizes.max() > len(frame) / config.folds:
+        notes.append(
+            f"{int(sizes.max()):,} images are bound together (one patient, say) and fill more than "
+            f"one of {config.folds} folds"
+        )
+    measured = {
+        attribute
+        for attribute in task.tests
+        if any(
+            config.datasets[dataset].measures(config.attributes[attribute].column)
+            for dataset in task.train
+        )
+    }
+    groups = {
+        attribute: group_index(frame[config.attributes[attribute].column], spec)
+        for attribute, spec in config.attributes.items()
+        if attribute in task.tests and attribute not in measured
+    }
+    used = [a for owner, _, a in plan.setups(config) if owner == name]
+    by_attribute = {}
+    for attribute in dict.fromkeys(used):
+        if attribute in measured:
+            notes.append(f"{attribute} is measured from the pixels: its groups are counted later")
+            continue
+        spec = config.attributes[attribute]
+        problems = demands.external_problems(
+            labels, groups[attribute], spec.group_names, task.finetuning, config.folds, clusters
+        )
+        by_attribute[attribute] = tuple(problems)
+    found = found._replace(by_attribute=by_attribute, notes=tuple(notes))
+    certain = {*plan.strata(config, name)} <= groups.keys()
+    if found.problems or not certain or len(frame) > CUT:
+        return found
+    return _cut(found, name, config, frame, groups)
+
+
+def _cut(
+    found: PoolOutlook,
+    name: str,
+    config: schema.Settings,
+    frame: pd.DataFrame,
+    groups: Mapping[str, np.ndarray],
+) -> PoolOutlook:
+    """Cut the pool as rule `make_folds` will, and ask of each fold what `make_external` will."""
+    strata = pd.DataFrame({a: groups[a] for a in plan.strata(config, name)}, index=frame.index)
+    try:
+        folds = make_folds(frame, strata, config.folds, config.seed)["fold"].to_numpy()
+    except UserError as error:
+        return found._replace(problems=(" ".join(str(error).split()),))
+    by_attribute = dict(found.by_attribute)
+    for attribute in found.by_attribute:
+        for fold in range(config.folds):
+            if by_attribute[attribute]:
+                break
+            inside = folds == fold
+            problems = demands.external_problems(
+                frame["label"].to_numpy()[inside],
+                groups[attribute][inside],
+                config.attributes[attribute].group_names,
+                config.tasks[name].finetuning,
+            )
+            by_attribute[attribute] = tuple(f"fold {fold}: {text}" for text in problems)
+    return found._replace(by_attribute=by_attribute)
+
+
+def _no_pixels(rows: pd.DataFrame) -> pd.DataFrame:
+    """The index of an image cache that has not looked at any image."""
+    nothing = pd.Series([None] * len(rows), dtype="object")
+    return pd.DataFrame(
+        {
+            "image_id": rows["image_id"].to_numpy(),
+            "sha256": nothing,
+            "phash": nothing,
+            "phash_quality": 0,
+            "error": nothing,
+        }
+    )

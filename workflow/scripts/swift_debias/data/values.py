@@ -1,0 +1,75 @@
+"""What a cell of a table says: one way to read it, and one list of words for 'not known'.
+
+Labels, groups, ids and codes all go through here. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+# In lower case. A config may claim a word for a value: `positive: [none]` makes 'none' a value.
+MISSING = frozenset(
+    (
+        *("", "-", "--", "---", ".", "?", "??", "???"),
+        *("na", "n/a", "n.a.", "n.a", "#n/a", "#na", "<na>", "nan", "-nan", "1.#qnan", "nat"),
+        *("none", "null", "nil", "void", "empty", "missing", "undefined", "unspecified"),
+        *("unknown", "unkown", "unk", "not available", "not applicable", "not known"),
+        *("not recorded", "not reported", "not specified", "no data", "no value"),
+    )
+)
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_INVISIBLE = "\ufeff\u200b\u200e\u200f"  # byte order mark, zero-width space, marks of direction
+
+
+def plain(value: Any) -> str:
+    """A cell's text: composed Unicode (NFC), trimmed, a whole number without '.0'.
+
+    Spreadsheets and pandas turn the id 56 into 56.0, and leave spaces behind. What is null is ''.
+    """
+    text = "" if _is_null(value) else unicodedata.normalize("NFC", str(value))
+    previous = None
+    while text != previous:  # spaces may stand on either side of an invisible mark
+        previous, text = text, text.strip().strip(_INVISIBLE)
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else text
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell says that its value is not known."""
+    return plain(value).casefold() in MISSING
+
+
+def number(value: Any) -> float | None:
+    """The finite number that a cell holds, in digits; None where it holds none.
+
+    Python and pandas alone read 'inf', 'nan', '1_000' and digits of other scripts as numbers.
+    """
+    text = plain(value)
+    if not _NUMBER.fullmatch(text):
+        return None
+    found = float(text)
+    return None if found in (float("inf"), float("-inf")) else found
+
+
+def canonical(value: Any) -> str | float | None:
+    """A value in the form in which it is compared: numbers as numbers, words without case.
+
+    So 1, '1' and '1.0' are equal, 'True' and true are, and ' Female ' and 'female' are. Words for
+    'not known' are words here, for a config may name one; None is what has no text at all.
+    """
+    text = plain(value).casefold()
+    if text in ("", "nan", "<na>", "nat"):
+        return None
+    if text in ("true", "false"):
+        return float(text == "true")
+    found = number(text)
+    return text if found is None else found
+
+
+def _is_null(value: Any) -> bool:
+    """None, and the nulls of numpy and pandas."""
+    return value is None or (not isinstance(value, str) and str(value) in ("nan", "<NA>", "NaT"))
