@@ -8,7 +8,7 @@ from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    result = adapters.read(adapters.make_options(params.dataset), Path())
+    result = adapters.read(adapters.make_options(params.dataset | params.places), Path())
     if params.invert_labels:
         result.frame["label"] = 1 - result.frame["label"]
     with atomic_path(snakemake.output.manifest) as frame, atomic_path(snakemake.output.log) as log:

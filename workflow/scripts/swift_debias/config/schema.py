@@ -33,6 +33,10 @@ class Dataset(Model):
     """
 
     lacks: ClassVar[tuple[str, ...]] = ()  # manifest columns that its source does not have
+    # names of the tables that its adapter reads, '*' allowed: an edit of one reruns what uses it
+    tables: ClassVar[tuple[str, ...]] = ("*.csv", "*.tsv", "*.tab", "*.txt", "*.parquet", "*.pq")
+    tables_beside: ClassVar[bool] = False  # they may also lie next to the root
+    places: ClassVar[tuple[str, ...]] = ("root",)  # keys that only say where: a move reruns nothing
 
     adapter: str = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
     root: str = Field(description="Folder, as unpacked from the official archives.")
@@ -46,6 +50,10 @@ class Dataset(Model):
         description="Where the skin type comes from: the data set's own annotation, or the "
         "individual typology angle of the image (ISIC has no annotation) [paper].",
     )
+
+    def named_tables(self) -> dict[str, str]:
+        """Key -> table that the config names, a path relative to the project."""
+        return {}
 
     def has_column(self, column: str) -> bool:
         """Whether the manifest can fill this column (known before any file is read)."""

@@ -28,6 +28,7 @@ class Options(Dataset):
     """Options of CheXpert: none of its own."""
 
     lacks = ("fitzpatrick",)
+    tables = ("train.csv", "valid.csv")
 
     adapter: Literal["chexpert"]
 

@@ -36,6 +36,8 @@ class Options(Dataset):
     """Options of MIMIC-CXR-JPG."""
 
     lacks = ("fitzpatrick",)
+    places = ("root", "patients")
+    tables = ("mimic-cxr-2.*.csv", *PATIENTS)
 
     adapter: Literal["mimic_cxr"]
     patients: str | None = Field(
@@ -45,6 +47,10 @@ class Options(Dataset):
     labeler: Literal["chexpert", "negbio"] = Field(
         "chexpert", description="Which label file; the paper does not say [ours]."
     )
+
+    def named_tables(self) -> dict[str, str]:
+        """MIMIC-IV's patients, where the config says where they are."""
+        return {"patients": self.patients} if self.patients else {}
 
 
 def read(options: Options, project: Path) -> ManifestResult:

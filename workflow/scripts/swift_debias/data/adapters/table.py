@@ -46,6 +46,8 @@ class AttributeColumn(Model):
 class Options(Dataset):
     """Anybody's own data: a CSV or Parquet file with one row an image."""
 
+    tables = ()
+
     adapter: Literal["table"]
     table: str = Field(description="CSV or Parquet file, relative to root.")
     path: str = Field(description="Column of the image's path, relative to `image_folder`.")
@@ -61,6 +63,10 @@ class Options(Dataset):
         {}, description="Keep only rows whose column has one of these values."
     )
     citation: str = Field("", description="Licence and citation, shown in the report.")
+
+    def named_tables(self) -> dict[str, str]:
+        """The table."""
+        return {"table": f"{self.root}/{self.table}"}
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
