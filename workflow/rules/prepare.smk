@@ -166,6 +166,7 @@ rule check_data:
     params:
         settings=checked_settings(),
         data=lambda wildcards: {name: files_of(name) for name in DATASETS},
+        seen={name: folder("seen", dataset=name) for name in DATASETS},
         code=code_id(
             "check_data.py",
             *(

@@ -7,12 +7,19 @@ def own_baseline(wildcards):
     return path.format(fold=wildcards.fold) if path else []
 
 
+def own_weights(wildcards):
+    """Weights of a user's own that the training starts from."""
+    weights = settings.backbones[wildcards.backbone].weights
+    return [] if weights in (None, "imagenet") else weights
+
+
 rule train_baseline:
     input:
         unpack(pool_images),
         cohort=rules.find_duplicates.output.cohort,
         folds=rules.make_folds.output,
         own=own_baseline,
+        weights=own_weights,
     output:
         model=folder("baseline_model"),
         history=folder("baseline_history"),
@@ -31,6 +38,7 @@ rule train_baseline:
         runtime=minutes(30, training_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
         task=task_slice("pretraining", "augmentation"),
         normalization=normalization,
         compute=dump(settings.compute),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,6 +28,21 @@ def _as_text(value: Any) -> Any:
 
 # A value of a table: 1 and "1" are the same there, and people write either.
 Text: TypeAlias = Annotated[str, BeforeValidator(_as_text)]
+
+
+def _expanded(path: str) -> str:
+    """A path with `~` and `$NAME` replaced, as a shell would."""
+    found = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
+    unset = re.search(r"\$\{?[A-Za-z_]\w*\}?", found)
+    if unset:
+        raise ValueError(f"the environment variable {unset[0]} is not set")
+    if found.startswith("~"):
+        raise ValueError(f"there is no home folder {found.split('/')[0]}")
+    return found
+
+
+# A file or folder outside of the project: ~ is the home folder, $NAME an environment variable.
+Place: TypeAlias = Annotated[str, AfterValidator(_expanded)]
 
 
 class Model(BaseModel):

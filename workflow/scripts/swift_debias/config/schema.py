@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from ..errors import nearest
-from .base import Model, Text
+from .base import Model, Place, Text
 
 
 class Dataset(Model):
@@ -39,7 +39,9 @@ class Dataset(Model):
     places: ClassVar[tuple[str, ...]] = ("root",)  # keys that only say where: a move reruns nothing
 
     adapter: str = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
-    root: str = Field(description="Folder, as unpacked from the official archives.")
+    root: Place = Field(
+        description="Folder, as unpacked from the official archives; `~` and `$NAME` may be in it."
+    )
     archive: str | None = Field(
         None,
         description="Data sets of one archive share the ids of images, patients and lesions, as "
@@ -276,10 +278,10 @@ class Backbone(Model):
         description="resnet50, efficientnet_b3, densenet121; small_resnet, small_densenet; or "
         "'package.module:function' that returns an extractor with an attribute `out_features`."
     )
-    weights: str | None = Field(
+    weights: Place | None = Field(
         None, description="'imagenet', a .safetensors file of the extractor, or null."
     )
-    baseline: str | None = Field(
+    baseline: Place | None = Field(
         None,
         description="A .safetensors file of a whole trained classifier, '{fold}' allowed: it is "
         "debiased as it is, and nothing is pre-trained.",

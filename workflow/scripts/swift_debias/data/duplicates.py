@@ -87,7 +87,7 @@ class Cohort(NamedTuple):
     log: dict[str, Any]
 
 
-def read_listed(root: Path, beside: bool = False) -> list[tuple[str, str]]:
+def read_listed(root: Path, beside: bool = True) -> list[tuple[str, str]]:
     """The pairs of ISIC 2020's own list of duplicates; [] where a folder does not have it.
 
     Args:

@@ -81,14 +81,14 @@ def look(options: Dataset, project: Path) -> Look:
     is_table = listing.matcher((*options.tables, listing.PAIRS))
     images: dict[str, tuple[int, int]] = {}
     tables: dict[str, Path] = {}
-    for path, entry, why_not in listing.walk(root):
+    for name, entry, why_not in listing.walk(root):
         if why_not:
             continue
-        if listing.is_image(entry.name):
+        if listing.is_image(name):
             stat = entry.stat()
-            images[path] = (stat.st_size, stat.st_mtime_ns)
+            images[name] = (stat.st_size, stat.st_mtime_ns)
         elif is_table(entry.name):
-            tables[path] = root / path
+            tables[name] = root / name
     if options.tables_beside:
         near = (path for path in listing.beside(root) if is_table(path.name))
         tables |= {os.path.relpath(path, root): path for path in near}

@@ -61,7 +61,11 @@ def is_image(name: str) -> bool:
 def beside(root: Path) -> list[Path]:
     """Files next to a folder, and those in a sibling folder of their own name (ISIC's archives)."""
     found: list[Path] = []
-    for path in sorted(root.parent.iterdir()):
+    try:
+        near = sorted(root.parent.iterdir())
+    except OSError:  # the folder alone is ours to read
+        return found
+    for path in near:
         if path.is_file():
             found.append(path)
         elif path != root and (inside := path / f"{path.name}.csv").is_file():

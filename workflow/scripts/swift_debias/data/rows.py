@@ -168,13 +168,17 @@ class Rows:
             extra: type of further columns to keep.
         """
         self.key = "image_id"
-        self.drop(self.frame["path"].isna(), NO_FILE)
+        without = self.frame["path"].isna()
+        self.drop(without, NO_FILE)
+        if without.any():
+            self._rules[-1]["found"] = folder.hints()
         for text, paths in folder.notes():
             if paths:
                 self._notes.append(
                     {"note": text, "count": len(paths), "examples": paths[:EXAMPLES]}
                 )
         log = {
+            "tables": folder.tables,
             "rows_read": self._read,
             "rows_kept": len(self.frame),
             "rules": self._rules,

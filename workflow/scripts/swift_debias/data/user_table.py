@@ -22,7 +22,11 @@ RESERVED = ("image_id", "path", "label", "diagnosis", "patient_id")
 def read(options: Options, project: Path) -> manifest.ManifestResult:
     """Manifest of a user's table."""
     folder = raw_files.scan_dataset(options, project)
-    rows = _read_rows(options, folder.root / options.table)
+    path = folder.root / options.table
+    if not path.is_file():
+        raise folder.no_table(f"{options.table!r} (key `table`)", options.table)
+    folder.was_read(path)
+    rows = _read_rows(options, path)
     _find_images(rows, options, folder)
     for column, values in options.only.items():
         wanted = _matching(rows, column, values, f"only.{column}")
@@ -84,7 +88,9 @@ def _find_images(rows: Rows, options: Options, folder: raw_files.Folder) -> None
     rows.frame["path"] = found
     rows.frame["unsafe"] = unsafe
     other = found.notna() & (found != wanted)
-    rows.note(other, "found under another image extension or letter case")
+    odd = given.str.contains(r"\\|^\s|\s$").eq(True)
+    rows.note(other & odd, "found with backslashes or outer spaces of the path overlooked")
+    rows.note(other & ~odd, "found under another image extension or letter case")
 
 
 def _add_label(rows: Rows, label: LabelColumn) -> None:

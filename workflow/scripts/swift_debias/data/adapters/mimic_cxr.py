@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from ...config.base import Place
 from ...config.schema import Dataset
 from ...errors import UserError
 
@@ -40,7 +41,7 @@ class Options(Dataset):
     tables = ("mimic-cxr-2.*.csv", *PATIENTS)
 
     adapter: Literal["mimic_cxr"]
-    patients: str | None = Field(
+    patients: Place | None = Field(
         None,
         description="MIMIC-IV patients.csv.gz (sex and age); default: looked for under root.",
     )
@@ -103,6 +104,7 @@ def read(options: Options, project: Path) -> ManifestResult:
 def _patients(options: Options, project: Path, folder: raw_files.Folder) -> Path:
     """MIMIC-IV's patients table: where the options say, or anywhere under the root."""
     if options.patients is not None:
+        folder.was_read(project / options.patients)
         return project / options.patients
     path = folder.optional_table(*PATIENTS)
     if path is None:
