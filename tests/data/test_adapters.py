@@ -714,7 +714,7 @@ def test_table_takes_every_other_value_as_negative_where_it_is_told_to(tmp_path:
         ),
         ({"attributes": {"label": {"column": "sex"}}}, "'label' is a column of the manifest"),
         ({"image_folder": "../elsewhere"}, "image_folder.*below the root"),
-        ({"table": "other.csv"}, r"other\.csv: no such file"),
+        ({"table": "other.csv"}, r"no file 'other\.csv' .key `table`.*did you mean '\w+\.csv'"),
     ],
 )
 def test_table_explains_mistakes(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -79,7 +79,10 @@ def read(tmp_path: Path, spoil: Spoil) -> manifest.ManifestResult:
 
 # What is malformed -> the error that says so.
 ERRORS: dict[str, tuple[Spoil, str]] = {
-    "no table": (remove_table, r"t\.csv: no such file"),
+    "no table": (
+        remove_table,
+        r"no file 't\.csv' .key `table`. in .*; the folder holds 3 \.jpg",
+    ),
     "empty file": (put(""), r"t\.csv: is empty"),
     "only blank lines": (put("\n\n\n"), r"t\.csv: is empty"),
     "only a header": (put(HEADER + "\n"), r"t\.csv: has no rows"),

@@ -53,7 +53,7 @@ def test_build_manifest(run: Callable[..., str], tmp_path: Path, invert: bool) -
     said = run(
         "build_manifest.py",
         output={"manifest": "manifests/mine.parquet", "log": "manifests/mine.log.json"},
-        params={"dataset": settings, "invert_labels": invert},
+        params={"dataset": settings, "places": {}, "invert_labels": invert},
         wildcards={"dataset": "mine"},
     )
     found = pd.read_parquet(tmp_path / "manifests/mine.parquet")
@@ -62,7 +62,7 @@ def test_build_manifest(run: Callable[..., str], tmp_path: Path, invert: bool) -
     assert found["sex"].tolist()[:2] == ["female", "male"] and found["sex"].isna().tolist()[2]
     log = json.loads((tmp_path / "manifests/mine.log.json").read_text())
     assert (log["rows_read"], log["rows_kept"]) == (4, 3)
-    assert "4 rows read, 3 images kept" in said
+    assert "4 rows read, 3 images kept" in said and "tables: table.csv\n" in said
     assert "label is none of the classes' values: 1" in said
 
 
@@ -74,7 +74,7 @@ def test_build_manifest_shows_a_users_mistake_without_a_traceback(
         run(
             "build_manifest.py",
             output={"manifest": "mine.parquet", "log": "mine.log.json"},
-            params={"dataset": settings, "invert_labels": False},
+            params={"dataset": settings, "places": {}, "invert_labels": False},
             wildcards={"dataset": "mine"},
         )
     assert end.value.code == 1
@@ -218,7 +218,7 @@ def test_check_data(run: Callable[..., str], tmp_path: Path) -> None:
     job: dict[str, Any] = {
         "input": {"raw": [], "expected": expected},
         "output": {"json": "data_check.json", "text": "data_check.txt"},
-        "params": {"settings": settings},
+        "params": {"settings": settings, "seen": {"train": "seen.gz", "test": "seen.gz"}},
     }
     said = run("check_data.py", **job)
     found = json.loads((tmp_path / "data_check.json").read_text())
@@ -272,10 +272,11 @@ def test_find_duplicates(run: Callable[..., str], tmp_path: Path) -> None:
                 "train": ["old", "new"],
                 "tests": ["test"],
                 "sources": {
-                    "old": ["roots/old", "isic"],
-                    "new": ["roots/new", "isic"],
-                    "test": ["roots/test", None],
+                    "old": ["isic", False],
+                    "new": ["isic", True],
+                    "test": [None, False],
                 },
+                "roots": {name: f"roots/{name}" for name in ("old", "new", "test")},
                 "duplicates": duplicates,
                 "group_by_patient": by_patient,
             },

@@ -13,6 +13,11 @@ from swift_debias import cli
 from swift_debias.run import what_changed
 
 
+def unknown(old: str, new: str) -> list[str]:
+    """Nothing is known of what changed in the files of a data set."""
+    return []
+
+
 def test_values_are_told_by_their_key() -> None:
     old = {"lr": 1, "gone": [1], "deep": {"a": 1, "same": 0}}
     new = {"lr": 2, "deep": {"a": "x" * 90, "same": 0}, "more": None}
@@ -32,14 +37,34 @@ def test_params_are_paired_with_what_they_were() -> None:
     """Snakemake gives the old values without names: the likeliest of the same type is taken."""
     old = {"3", "{'epochs': 22, 'lr': 0.1}", "'abc'", "[1]"}
     new = {"{'epochs': 23, 'lr': 0.1}": "task", "4": "seed", "'abd'": "code"}
-    assert list(what_changed.changed_params(old, set(new), new)) == [
+    assert list(what_changed.changed_params(old, set(new), new, unknown)) == [
         "the code that it runs has changed",
         "seed: 3 -> 4",
         "task.epochs: 22 -> 23",
         "no longer used: [1]",
     ]
-    assert list(what_changed.changed_params(set(), {"7"}, {"7": "folds"})) == ["folds is new"]
-    assert list(what_changed.changed_params({"1"}, {"2"}, {})) == ["param: 1 -> 2"]
+    assert list(what_changed.changed_params(set(), {"7"}, {"7": "folds"}, unknown)) == [
+        "folds is new"
+    ]
+    assert list(what_changed.changed_params({"1"}, {"2"}, {}, unknown)) == ["param: 1 -> 2"]
+
+
+def test_changed_files_are_told_by_name() -> None:
+    """Of one data set, of several by name, and where nothing is known of them."""
+    known = {("'files 1'", "'files 2'"): ["1 table edited: t.csv", "1 image removed: a.png"]}
+
+    def explain(old: str, new: str) -> list[str]:
+        return known.get((repr(old), repr(new)), [])
+
+    one = what_changed.changed_params({"'files 1'"}, {"'files 2'"}, {"'files 2'": "data"}, explain)
+    said = "1 table edited: t.csv; 1 image removed: a.png"
+    assert list(one) == [f"the files have changed: {said}"]
+    old = "{'a': 'files 1', 'b': 'files 1', 'c': 'files 0'}"
+    new = "{'a': 'files 2', 'b': 'files 1', 'c': 'files 3'}"
+    assert list(what_changed.changed_params({old}, {new}, {new: "data"}, explain)) == [
+        f"the files of a have changed: {said}",
+        "the files of c have changed",
+    ]
 
 
 def test_long_lists_are_cut() -> None:
@@ -58,7 +83,7 @@ def test_reasons_in_plain_words() -> None:
     job = SimpleNamespace(params={"seed": 4})
 
     def told(**changes: Any) -> list[str]:
-        return list(what_changed.reasons(reason(**changes), job))
+        return list(what_changed.reasons(reason(**changes), job, unknown))
 
     assert told() == []
     assert told(forced=True, missing_output=["x"]) == ["asked for", "not made yet"]
@@ -108,7 +133,7 @@ def test_the_profiles_configuration_is_taken_unless_another_is_named(
 ) -> None:
     asked = []
 
-    def planned(configfiles: list[Path], targets: set[str]) -> list[dict[str, Any]]:
+    def planned(configfiles: list[Path], targets: set[str], _: Any) -> list[dict[str, Any]]:
         asked.append((configfiles, targets))
         return [{"rule": "table", "wildcards": {"table": "t"}, "reasons": ["r"]}]
 

@@ -91,6 +91,12 @@ def code_id(script, *modules):
     return identity.code_id(SCRIPTS, script, *modules)
 
 
+def module_of(backbone):
+    """Identity of the user's module that makes a network; empty where the network is ours."""
+    folders = [Path(name or ".").resolve() for name in sys.path]
+    return identity.module_id(settings.backbones[backbone].architecture, *folders)
+
+
 def dump(model):
     """A slice of the settings as plain, ordered values: what Snakemake compares between runs."""
     return model.model_dump(mode="json")

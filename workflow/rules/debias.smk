@@ -79,6 +79,7 @@ rule debias:
     params:
         method=lambda wildcards: recipe(wildcards.method),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         normalization=normalization,
         groups=groups_of,

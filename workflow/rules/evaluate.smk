@@ -37,6 +37,7 @@ rule predict:
         methods=setup_methods,
         folds=FOLDS,
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         normalization=normalization,
         datasets=attribute_tests,

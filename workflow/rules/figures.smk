@@ -164,6 +164,7 @@ rule figure_arrays:
         groups=lambda wildcards: len(
             settings.attributes[first_block(wildcards)["attribute"]].group_names
         ),
+        module=lambda wildcards: module_of(first_block(wildcards)["backbone"]),
         backbone=lambda wildcards: dump(
             settings.backbones[first_block(wildcards)["backbone"]]
         ),

@@ -23,6 +23,7 @@ rule importance:
         runtime=minutes(30, importance_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
         finetuning=lambda wildcards: dump(settings.tasks[wildcards.task].finetuning),
         batch_size=lambda wildcards: settings.tasks[
             wildcards.task

@@ -1,6 +1,8 @@
 # Raw folders -> manifests -> image caches -> cohorts -> folds -> external sets.
 
-from swift_debias.data import check
+import functools
+
+from swift_debias.data import check, fingerprint, listing
 
 
 def task_of(dataset):
@@ -25,6 +27,38 @@ def tests_of(task):
 def raw_folder(wildcards):
     """The demo draws its raw folders; elsewhere they are there, and far too large to track."""
     return folder("raw", dataset=wildcards.dataset) if settings.synthetic else []
+
+
+@functools.cache
+def files_of(dataset):
+    """The fingerprint of a data set's files, as a param: they are too many to be inputs.
+
+    Jobs on other machines do not look: Snakemake compares params in its main process only. The
+    folders that the demo draws are inputs.
+    """
+    if settings.synthetic or not workflow.is_main_process:
+        return ""
+    made = [Path(folder(name, dataset=dataset)) for name in ("manifest", "image_index")]
+    return fingerprint.fingerprint(
+        dataset,
+        settings.datasets[dataset],
+        Path(),
+        Path(folder("seen", dataset=dataset)),
+        lambda: fingerprint.cached_digests(*made),
+        remember=not workflow.dryrun,
+    )
+
+
+def contents(dataset):
+    """What a data set's entry in the config says, but not where its files lie."""
+    options = settings.datasets[dataset]
+    return {key: v for key, v in dump(options).items() if key not in options.places}
+
+
+def places(dataset):
+    """Where a data set's files lie."""
+    options = settings.datasets[dataset]
+    return {key: v for key, v in dump(options).items() if key in options.places}
 
 
 def checked_settings():
@@ -54,6 +88,11 @@ def checked_settings():
 def task_tests(wildcards):
     """All test sets of a task."""
     return tests_of(wildcards.task)
+
+
+def task_sets(wildcards):
+    """All data sets of a task."""
+    return unique([*train_sets(wildcards), *task_tests(wildcards)])
 
 
 def used_attributes(wildcards):
@@ -131,6 +170,8 @@ rule check_data:
         "../../envs/data.yaml"
     params:
         settings=checked_settings(),
+        data=lambda wildcards: {name: files_of(name) for name in DATASETS},
+        seen={name: folder("seen", dataset=name) for name in DATASETS},
         code=code_id(
             "check_data.py",
             *(
@@ -155,7 +196,10 @@ rule build_manifest:
     conda:
         "../../envs/data.yaml"
     params:
-        dataset=lambda wildcards: dump(settings.datasets[wildcards.dataset]),
+        dataset=lambda wildcards: contents(wildcards.dataset),
+        # a function that takes `output` is not compared between runs: a moved folder reruns nothing
+        places=lambda wildcards, output: places(wildcards.dataset),
+        data=lambda wildcards: files_of(wildcards.dataset),
         invert_labels=lambda wildcards: settings.tasks[
             task_of(wildcards.dataset)
         ].invert_labels,
@@ -186,7 +230,8 @@ rule cache_images:
         mem_mb=memory(1000 + 1000 * DECODERS),
         runtime=minutes(30, per_input=60),
     params:
-        root=lambda wildcards: settings.datasets[wildcards.dataset].root,
+        root=lambda wildcards, output: settings.datasets[wildcards.dataset].root,
+        data=lambda wildcards: files_of(wildcards.dataset),
         images=lambda wildcards: settings.tasks[
             task_of(wildcards.dataset)
         ].images.model_dump(mode="json", exclude={"mean", "std"}),
@@ -218,8 +263,17 @@ rule find_duplicates:
         train=train_sets,
         tests=task_tests,
         sources=lambda wildcards: {
-            name: [settings.datasets[name].root, plan.archives(settings)[name]]
-            for name in [*train_sets(wildcards), *task_tests(wildcards)]
+            name: [
+                plan.archives(settings)[name],
+                listing.PAIRS in settings.datasets[name].tables,
+            ]
+            for name in task_sets(wildcards)
+        },
+        roots=lambda wildcards, output: {
+            name: settings.datasets[name].root for name in task_sets(wildcards)
+        },
+        data=lambda wildcards: {
+            name: files_of(name) for name in task_sets(wildcards)
         },
         duplicates=dump(settings.duplicates),
         group_by_patient=lambda wildcards: settings.tasks[

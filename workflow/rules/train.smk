@@ -14,6 +14,12 @@ def own_weights(wildcards):
     return [] if path in (None, "imagenet") else path
 
 
+def own_weights(wildcards):
+    """Weights of a user's own that the training starts from."""
+    weights = settings.backbones[wildcards.backbone].weights
+    return [] if weights in (None, "imagenet") else weights
+
+
 rule train_baseline:
     input:
         unpack(pool_images),
@@ -40,6 +46,7 @@ rule train_baseline:
         runtime=minutes(30, training_passes),
     params:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
         task=task_slice("pretraining", "augmentation"),
         normalization=normalization,
         compute=dump(settings.compute),

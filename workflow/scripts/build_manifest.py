@@ -8,11 +8,12 @@ from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    result = adapters.read(adapters.make_options(params.dataset), Path())
+    result = adapters.read(adapters.make_options(params.dataset | params.places), Path())
     if params.invert_labels:
         result.frame["label"] = 1 - result.frame["label"]
     with atomic_path(snakemake.output.manifest) as frame, atomic_path(snakemake.output.log) as log:
         manifest.write(result, snakemake.wildcards.dataset, frame, log)
+    print(f"tables: {', '.join(result.log['tables'])}")
     print(f"{result.log['rows_read']} rows read, {len(result.frame)} images kept")
     for rule in result.log["rules"]:
         print(f"  {rule['rule']}: {rule['removed']}")

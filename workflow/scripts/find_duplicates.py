@@ -16,14 +16,14 @@ with logged(snakemake):
         """The data sets as the search wants them."""
         found = []
         for name, rows, index in zip(names, manifests, indexes, strict=True):
-            root, archive = params.sources[name]
+            archive, lists_pairs = params.sources[name]
             found.append(
                 duplicates.Source(
                     name,
                     manifest.read(Path(rows)),
                     image_cache.read_index(Path(index)),
                     archive,
-                    duplicates.read_listed(Path(root)),
+                    duplicates.read_listed(Path(params.roots[name]), beside=lists_pairs),
                 )
             )
         return found

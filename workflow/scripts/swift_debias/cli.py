@@ -231,9 +231,10 @@ def _schema(options: argparse.Namespace) -> None:
 
 def _what_changed(options: argparse.Namespace) -> None:
     """Say what a change of the configuration or the code reruns, and why, before it runs."""
+    from .data import fingerprint
     from .run import what_changed
 
-    what_changed.run(options)
+    what_changed.run(options, fingerprint.explain)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -119,6 +119,21 @@ class Module:
     """Marks a key that names `package.module:function`; it is looked for, and not imported."""
 
 
+def _expanded(path: str) -> str:
+    """A path with `~` and `$NAME` replaced, as a shell would."""
+    found = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111
+    unset = re.search(r"\$\{?[A-Za-z_]\w*\}?", found)
+    if unset:
+        raise ValueError(f"the environment variable {unset[0]} is not set")
+    if found.startswith("~"):
+        raise ValueError(f"there is no home folder {found.split('/')[0]}")
+    return found
+
+
+# A file or folder outside of the project: ~ is the home folder, $NAME an environment variable.
+Place: TypeAlias = Annotated[Line, AfterValidator(_expanded)]
+
+
 class Model(BaseModel):
     """Strict base of every settings model: frozen, and unknown keys are refused.
 

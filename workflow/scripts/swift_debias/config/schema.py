@@ -37,6 +37,7 @@ from .base import (
     Module,
     NotNegative,
     Number,
+    Place,
     Positive,
     Share,
     Text,
@@ -73,9 +74,15 @@ class Dataset(Model):
     """
 
     lacks: ClassVar[tuple[str, ...]] = ()  # manifest columns that its source does not have
+    # names of the tables that its adapter reads, '*' allowed: an edit of one reruns what uses it
+    tables: ClassVar[tuple[str, ...]] = ("*.csv", "*.tsv", "*.tab", "*.txt", "*.parquet", "*.pq")
+    tables_beside: ClassVar[bool] = False  # they may also lie next to the root
+    places: ClassVar[tuple[str, ...]] = ("root",)  # keys that only say where: a move reruns nothing
 
     adapter: Line = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
-    root: Line = Field(description="Folder, as unpacked from the official archives.")
+    root: Place = Field(
+        description="Folder, as unpacked from the official archives; `~` and `$NAME` may be in it."
+    )
     archive: Line | None = Field(
         None,
         description="Data sets of one archive share the ids of images, patients and lesions, as "
@@ -87,6 +94,10 @@ class Dataset(Model):
         description="Where the skin type comes from: the data set's own annotation, or the "
         "individual typology angle of the image (ISIC has no annotation) [paper].",
     )
+
+    def named_tables(self) -> dict[str, str]:
+        """Key -> table that the config names, a path relative to the project."""
+        return {}
 
     def has_column(self, column: str) -> bool:
         """Whether the manifest can fill this column (known before any file is read)."""
@@ -367,10 +378,10 @@ class Backbone(Model):
         description="resnet50, efficientnet_b3, densenet121; small_resnet, small_densenet; or "
         "'package.module:function' that returns an extractor with an attribute `out_features`."
     )
-    weights: Annotated[Line, File(words=("imagenet",))] | None = Field(
+    weights: Annotated[Place, File(words=("imagenet",))] | None = Field(
         None, description="'imagenet', a .safetensors file of the extractor, or null."
     )
-    baseline: Annotated[Line, File(placeholders=("task", "backbone", "fold"))] | None = Field(
+    baseline: Annotated[Place, File(placeholders=("task", "backbone", "fold"))] | None = Field(
         None,
         description="A .safetensors file of a whole trained classifier: it is debiased as it is, "
         "and nothing is pre-trained. '{fold}', '{task}' and '{backbone}' are filled in.",

@@ -69,7 +69,10 @@ INDEX = pa.schema(
 
 
 class _Record(NamedTuple):
-    """A line of the index on its way through the journal; crc is of the pixels in the array."""
+    """A line of the index on its way through the journal.
+
+    crc: of the pixels in the array. stamp: size and time of change of the file that was read.
+    """
 
     row: int
     sha256: str | None
@@ -79,6 +82,7 @@ class _Record(NamedTuple):
     height: int | None
     error: str | None
     crc: int
+    stamp: str
 
 
 def build_cache(
@@ -116,7 +120,7 @@ def build_cache(
     shape = (len(manifest), options.size, options.size, options.channels)
     paths = [root / path for path in manifest["path"]]
     with no_pillow_limit(), ThreadPoolExecutor(workers) as pool:
-        pixels, done = _resume(partial, shape, journal, pool)
+        pixels, done = _resume(partial, shape, journal, pool, paths)
 
         def cache_one(row: int) -> _Record:
             return _cache_one(row, paths[row], pixels, options)
@@ -136,18 +140,28 @@ def build_cache(
 
 def _cache_one(row: int, path: Path, pixels: np.ndarray, options: Images) -> _Record:
     """Decode one file into its row of the array."""
-    digest = None
+    digest, stamp = None, _stamp(path)
     try:
         data = _read(path)
         digest = hashlib.sha256(data).hexdigest()
         image = decode(data, options)
     except UnreadableError as error:
         pixels[row] = 0
-        return _Record(row, digest, None, None, None, None, str(error), zlib.crc32(pixels[row]))
+        crc = zlib.crc32(pixels[row])
+        return _Record(row, digest, None, None, None, None, str(error), crc, stamp)
     pixels[row] = image.pixels
     crc = zlib.crc32(pixels[row])
     size = (image.width, image.height)
-    return _Record(row, digest, image.phash.hex(), image.quality, *size, None, crc)
+    return _Record(row, digest, image.phash.hex(), image.quality, *size, None, crc, stamp)
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of change; empty where there is no file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _read(path: Path) -> bytes:
@@ -160,12 +174,16 @@ def _read(path: Path) -> bytes:
 
 
 def _resume(
-    partial: Path, shape: tuple[int, ...], journal: _Journal, pool: ThreadPoolExecutor
+    partial: Path,
+    shape: tuple[int, ...],
+    journal: _Journal,
+    pool: ThreadPoolExecutor,
+    paths: Sequence[Path],
 ) -> tuple[np.memmap, dict[int, _Record]]:
     """The array to write to, and the rows in it that an earlier job finished.
 
-    A row counts as finished where its pixels have the checksum that the journal noted; broken
-    files are tried again, for they may have been replaced.
+    A row counts as finished where its pixels have the checksum that the journal noted and its file
+    is as it was; broken files are tried again.
     """
     records = journal.read() if partial.exists() else []
     if not records:
@@ -176,10 +194,12 @@ def _resume(
                 os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
         return pixels, {}
     pixels = np.load(partial, mmap_mode="r+")
-    intact = pool.map(
-        lambda record: record.error is None and zlib.crc32(pixels[record.row]) == record.crc,
-        records,
-    )
+
+    def is_intact(record: _Record) -> bool:
+        same_file = record.error is None and record.stamp == _stamp(paths[record.row])
+        return same_file and zlib.crc32(pixels[record.row]) == record.crc
+
+    intact = pool.map(is_intact, records)
     good = [record for record, is_good in zip(records, intact, strict=True) if is_good]
     journal.start(good)
     return pixels, {record.row: record for record in good}
@@ -265,6 +285,7 @@ def _key(manifest: pd.DataFrame, options: Images) -> str:
     """What a partial cache's pixels depend on, besides the files."""
     parts = (
         PIL.__version__,
+        _Record._fields,
         [FILTER.name, CACHE_GAP, HASH_SIZE, HASH_GAP, BACKGROUND],
         [options.size, options.channels, options.max_pixels],
         manifest[["image_id", "path"]].to_numpy().tolist(),

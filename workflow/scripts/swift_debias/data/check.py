@@ -75,6 +75,9 @@ class DatasetCheck:
     missing_examples: tuple[str, ...] = ()
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: dict[str, int] = dataclasses.field(default_factory=dict)
+    tables: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
     counts: Counts = dataclasses.field(default_factory=dict)
     expected: Counts = dataclasses.field(default_factory=dict)
     expected_source: str = ""
@@ -173,18 +176,25 @@ def missing_folders(
     return tuple(missing)
 
 
-def check(config: schema.Settings, project: Path, expected: Mapping[str, Any]) -> CheckReport:
+def check(
+    config: schema.Settings,
+    project: Path,
+    expected: Mapping[str, Any],
+    changed: Mapping[str, Sequence[str]] | None = None,
+) -> CheckReport:
     """Look at every data set that an experiment needs.
 
     Args:
         config: the settings.
         project: the folder that relative roots start from.
         expected: what `load_expected` returns.
+        changed: data set -> what changed in its files since an earlier run.
     """
     datasets: dict[str, DatasetCheck] = {}
     manifests: dict[str, pd.DataFrame] = {}
     for name in plan.used_datasets(config):
-        datasets[name], result = _check_dataset(name, config, project, expected)
+        found, result = _check_dataset(name, config, project, expected)
+        datasets[name] = dataclasses.replace(found, changed=tuple((changed or {}).get(name, ())))
         if result is not None:
             manifests[name] = result.frame
     used_tasks = dict.fromkeys(task for task, _, _ in plan.setups(config))
@@ -303,6 +313,8 @@ def _check_dataset(
         missing_examples=tuple(missing["examples"]),
         left_out={rule: entry["removed"] for rule, entry in rules.items() if entry["removed"]},
         notes={note["note"]: note["count"] for note in result.log["notes"]},
+        tables=tuple(result.log["tables"]),
+        hints=tuple(missing.get("found", ())),
         counts=_counts(name, config, dict(result.frame.items())),
         values=result.log["values"],
         patients=len(of_patients),
@@ -450,16 +462,19 @@ def _dataset_text(data: DatasetCheck) -> str:
         f"{data.name}: {origin.title}",
         f"  page     {origin.url} ({origin.licence})",
         f"  folder   {data.folder}",
+        *(f"  changed  since an earlier run: {said}" for said in data.changed),
     ]
     if not data.found:
         return "\n".join([*lines, f"  NOT FOUND; it holds {origin.folder}"])
     if data.error is not None:
         return "\n".join([*lines, f"  CANNOT BE READ: {data.error}"])
+    lines += [f"  read     {table}" for table in data.tables]
     paper = "" if data.paper_images is None else f" (paper: {data.paper_images:,})"
     lines.append(f"  rows     {data.rows_read:,}, images found {data.images_found:,}{paper}")
     if data.images_missing:
         examples = ", ".join(data.missing_examples)
         lines.append(f"  MISSING  {data.images_missing:,} images, such as {examples}")
+        lines += [f"           {hint}" for hint in data.hints]
     if data.patients:
         lines.append(
             f"  patients {data.patients:,}, the largest is {data.largest_patient!r} with "

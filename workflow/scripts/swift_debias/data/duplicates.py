@@ -48,12 +48,12 @@ from scipy.sparse.csgraph import connected_components
 
 from ..config.schema import Duplicates
 from ..errors import UserError
+from . import listing
 
 LEAKS = ("test_leak", "test_patient")
 TWINS = "in_test_set"
 # a pair has the first that holds
 KINDS = (*LEAKS, "same_id", "same_bytes", "listed", "same_pixels", TWINS)
-ISIC_2020_LIST = "ISIC_2020_Training_Duplicates.csv"
 SEARCH_BLOCK = 8192  # hashes compared at a time with all before them
 MAX_PAIRS = 20_000_000  # look-alikes; more means blank images or an absurd radius
 
@@ -97,18 +97,22 @@ class Cohort(NamedTuple):
     log: dict[str, Any]
 
 
-def read_listed(root: Path) -> list[tuple[str, str]]:
+def read_listed(root: Path, beside: bool = True) -> list[tuple[str, str]]:
     """The pairs of ISIC 2020's own list of duplicates; [] where a folder does not have it.
 
     Args:
         root: a data set's folder; the list lies there or in a folder below.
+        beside: look next to the root too, as for the other tables of ISIC 2020.
 
     Raises:
         UserError: the file has other columns.
     """
-    found = [*root.glob(ISIC_2020_LIST), *sorted(root.glob(f"*/{ISIC_2020_LIST}"))]
+    found = [*root.glob(listing.PAIRS), *sorted(root.glob(f"*/{listing.PAIRS}"))]
+    if beside and not found:
+        found = [path for path in listing.beside(root.resolve()) if path.name == listing.PAIRS]
     if not found:
         return []
+    print(f"listed duplicates: {found[0]}")
     frame = pd.read_csv(found[0], dtype="str")
     columns = ["image_name_1", "image_name_2"]
     if not set(columns) <= set(frame):

@@ -125,7 +125,10 @@ def write(result: ManifestResult, dataset: str, frame_path: Path, log_path: Path
             for rule in log["rules"]
             if rule["removed"]
         )
-        raise UserError(f"{dataset}: none of {log['rows_read']} rows is left. Left out: {rules}")
+        found = [f"; {hint}" for rule in log["rules"] for hint in rule.get("found", ())]
+        raise UserError(
+            f"{dataset}: none of {log['rows_read']} rows is left. Left out: {rules}{''.join(found)}"
+        )
     validate(frame, dataset)
     types = dict(COLUMNS)
     for name in frame.columns.difference(list(COLUMNS), sort=False):

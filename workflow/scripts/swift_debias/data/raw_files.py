@@ -5,7 +5,7 @@ Whatever cannot be used is either an error that says what to do, or appears in t
 
 from __future__ import annotations
 
-import fnmatch
+import filecmp
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,25 +14,24 @@ from pathlib import Path
 import pandas as pd
 
 from ..config.schema import Dataset
-from ..errors import UserError, nearest
+from ..errors import UserError
+from . import hints, listing
+from .hints import loosened
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
-
+_BESIDE = 1_000_000  # beside the root is farther than any folder below it
 
 FILES_WITHOUT_ROW = "image files without a row in the table"
 
 
 class Folder:
-    """What lies under a data set's root: listed once, never opened.
-
-    Symbolic links to folders are not followed, and links to files count only where their target
-    lies under the root: so no path of a manifest can leave the root, and no loop can hang us.
+    """What lies under a data set's root: listed once, images never opened.
 
     Attributes:
         root: the folder, with links resolved.
         images: paths of image files relative to the root, sorted.
         others: the other files, in the same form.
         skipped: why something was not listed -> relative paths.
+        tables: the tables that were given out, in the same form.
     """
 
     def __init__(
@@ -42,14 +41,17 @@ class Folder:
         self.images = images
         self.others = others
         self.skipped = skipped
+        self.tables: list[str] = []
+        self._passed_over: list[str] = []
+        self._missed: list[str] = []
         self._ambiguous: list[str] = []
         self._claimed: set[str] = set()
 
     def find(self, keys: pd.Series, parts: int | None = 1) -> pd.Series:
         """Paths of the images that keys name.
 
-        An exact match wins. Where there is none, letter case and an image extension are
-        overlooked, on either side: unpackers, converters and spreadsheets change both.
+        An exact match wins. Where there is none, what unpackers, converters and spreadsheets
+        change is overlooked: letter case, an image extension, backslashes, outer spaces.
 
         Args:
             keys: names or paths, str.
@@ -67,10 +69,11 @@ class Folder:
         if found.isna().any():
             taken = set(found.dropna())
             rest = [path for path in self.images if path not in taken]
-            still = tails.where(found.isna()).map(_loosened, "ignore")
-            alike = self._lookup(still, rest, lambda path: _loosened(tail(path)))
-            found = found.fillna(alike)
+            still = keys.where(found.isna()).map(lambda key: tail(loosened(key)), "ignore")
+            similar = self._lookup(still, rest, lambda path: tail(loosened(path)))
+            found = found.fillna(similar)
         self._claimed.update(found.dropna())
+        self._missed += keys[found.isna()].dropna().tolist()
         return found
 
     def table(self, *names: str, beside: bool = False) -> Path:
@@ -82,36 +85,83 @@ class Folder:
             beside: look next to the root too (archives of labels are often unpacked there).
 
         Raises:
-            UserError: none is there; names the nearest file.
+            UserError: none is there, or several are and none is to be preferred.
         """
         path = self.optional_table(*names, beside=beside)
         if path is not None:
             return path
-        where = f"in {self.root}" + (" or beside it" if beside else "")
-        present = [posixpath.basename(path) for path in self.others]
-        near = nearest(names[0], present) if present else "; the folder holds no table at all"
-        links = sum(len(paths) for paths in self.skipped.values())
-        hint = f"; {links} symbolic links or special files were not followed" if links else ""
-        raise UserError(f"no file {' or '.join(map(repr, names))} {where}{near}{hint}")
+        raise self.no_table(" or ".join(map(repr, names)), names[0], beside)
 
     def optional_table(self, *names: str, beside: bool = False) -> Path | None:
-        """Like `table`, but None where the file is not there."""
-        below = sorted(self.others, key=lambda path: (path.count("/"), path))
-        candidates = [self.root / path for path in below]
+        """Like `table`, but None where the file is not there.
+
+        Of several that have the name the one nearest to the root is taken, packed ones last.
+        """
+        candidates = [(path.count("/"), self.root / path) for path in self.others]
         if beside:
-            candidates += _beside(self.root)
+            candidates += [(_BESIDE, path) for path in listing.beside(self.root)]
+        every = listing.matcher(names)
+        fitting = [(depth, path) for depth, path in candidates if every(path.name)]
         for name in names:
-            for path in candidates:
-                if _has_name(path.name, name):
-                    return path
+            fits = listing.matcher((name,))
+            ranked = sorted(
+                (depth, path.suffix.lower() == ".gz", path)
+                for depth, path in fitting
+                if fits(path.name)
+            )
+            if ranked:
+                chosen = self._choose(name, ranked)
+                self._passed_over += [self._name(p) for _, p in fitting if p != chosen]
+                self.was_read(chosen)
+                return chosen
         return None
+
+    def no_table(self, what: str, name: str, beside: bool = False) -> UserError:
+        """The error where a table is not there: what was looked for, where, and what is there."""
+        where = f"in {self.root}" + (" or beside it" if beside else "")
+        near = hints.alike(name, [posixpath.basename(path) for path in self.others])
+        there = f"; the folder holds {hints.contents([*self.others, *self.images])}"
+        links = "".join(f"; {hint}" for hint in hints.not_followed(self.skipped))
+        return UserError(f"no file {what} {where}{near}{there}{links}")
+
+    def was_read(self, path: Path) -> None:
+        """Record a table for the log."""
+        self.tables = [*dict.fromkeys([*self.tables, self._name(path)])]
+
+    def hints(self) -> list[str]:
+        """Why images were not found: what is there instead."""
+        return hints.of_images(self._missed, self.images, self.others, self.skipped)
 
     def notes(self) -> Iterator[tuple[str, list[str]]]:
         """Facts about the folder for the log: (note, paths)."""
         for reason, paths in sorted(self.skipped.items()):
             yield reason, sorted(paths)
         yield "several files of the same name; the first is used", sorted(set(self._ambiguous))
+        unread = set(self._passed_over) - set(self.tables)
+        yield "tables that fit as well and were not read", sorted(unread)
         yield FILES_WITHOUT_ROW, [path for path in self.images if path not in self._claimed]
+
+    def _choose(self, name: str, ranked: list[tuple[int, bool, Path]]) -> Path:
+        """The first; where others are ranked alike, they must hold the same bytes.
+
+        Raises:
+            UserError: they do not.
+        """
+        first = ranked[0]
+        rivals = [path for depth, packed, path in ranked[1:] if (depth, packed) == first[:2]]
+        if any(not filecmp.cmp(first[2], path, shallow=False) for path in rivals):
+            names = ", ".join(self._name(path) for path in (first[2], *rivals))
+            raise UserError(
+                f"{self.root}: several files could be {name!r} and they differ: {names}; "
+                "keep one of them there"
+            )
+        return first[2]
+
+    def _name(self, path: Path) -> str:
+        """A table's path from the root, also of one beside it; of one elsewhere the name."""
+        if path.is_relative_to(self.root.parent):
+            return Path(os.path.relpath(path, self.root)).as_posix()
+        return path.name
 
     def _lookup(
         self, keys: pd.Series, paths: Iterable[str], key_of: Callable[[str], str]
@@ -149,65 +199,16 @@ def scan(root: Path, ignore: str = "") -> Folder:
     images: list[str] = []
     others: list[str] = []
     skipped: dict[str, list[str]] = {}
-    folders = [""]
-    while folders:
-        prefix = folders.pop()
-        try:
-            entries = list(os.scandir(real / prefix))
-        except OSError as error:
-            raise UserError(f"{real / prefix}: cannot be listed: {error.strerror}") from error
-        for entry in entries:
-            name = entry.name
-            if name.startswith(".") or name == "__MACOSX":
-                continue
-            path = prefix + name
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(path + "/")
-                continue
-            reason = _why_skipped(entry, real)
-            if reason:
-                skipped.setdefault(reason, []).append(path)
-            elif os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
-                others.append(path)
-            elif not (ignore and name.endswith(ignore)):
-                images.append(path)
+    for path, _, why_not in listing.walk(real):
+        if why_not:
+            skipped.setdefault(why_not, []).append(path)
+        elif not listing.is_image(path):
+            others.append(path)
+        elif not (ignore and path.endswith(ignore)):
+            images.append(path)
     return Folder(real, sorted(images), sorted(others), skipped)
 
 
 def scan_dataset(options: Dataset, project: Path, ignore: str = "") -> Folder:
     """`scan` of a data set's root, which may be relative to the project's folder."""
     return scan(project / options.root, ignore)
-
-
-def _why_skipped(entry: os.DirEntry[str], root: Path) -> str:
-    """Reason not to list a directory entry; empty where it is a plain file."""
-    if not entry.is_symlink():
-        return "" if entry.is_file(follow_symlinks=False) else "not a regular file"
-    try:
-        target = Path(entry.path).resolve(strict=True)
-    except (OSError, RuntimeError):
-        return "symbolic link that is broken or loops"
-    if not target.is_relative_to(root):
-        return "symbolic link that leaves the data set's folder (not followed)"
-    return "" if target.is_file() else "symbolic link to a folder (not followed)"
-
-
-def _beside(root: Path) -> list[Path]:
-    """Files next to a folder, and those in a sibling folder of their own name (ISIC's archives)."""
-    found: list[Path] = []
-    for path in sorted(root.parent.iterdir()):
-        if path.is_file():
-            found.append(path)
-        elif path != root and (inside := path / f"{path.name}.csv").is_file():
-            found.append(inside)
-    return found
-
-
-def _has_name(name: str, pattern: str) -> bool:
-    name, pattern = name.lower(), pattern.lower()
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, pattern + ".gz")
-
-
-def _loosened(path: str) -> str:
-    stem, suffix = posixpath.splitext(path.lower())
-    return stem if suffix in IMAGE_SUFFIXES else path.lower()

@@ -1,4 +1,4 @@
-"""Tables as people save them, read as text: CSV and Parquet, other encodings refused."""
+"""Tables as people save them, read as text: CSV and Parquet; other encodings and forms refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError, nearest
+
+PARQUET = (".parquet", ".pq")
+# What people call a table and is no text: how its file begins -> what it is.
+_OTHER_FORMS = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89HDF": "an HDF5 file",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"(\xb5/\xfd": "packed with zstd",
+}
 
 
 class ColumnError(UserError):
@@ -38,6 +50,7 @@ def read_table(
     """Columns of a CSV or Parquet file as text; an empty cell is null, nothing else is.
 
     CSV: UTF-8 with or without a byte order mark, commas ('.tab' and '.tsv': tabs), '.gz' allowed.
+    Parquet: '.parquet', '.pq', or any name where the file begins as Parquet does.
     Other encodings are refused rather than guessed, since a wrong guess corrupts ids in silence.
 
     Args:
@@ -54,13 +67,33 @@ def read_table(
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if path.suffix == ".parquet":
+    if path.suffix.lower() in PARQUET or _starts_with(path, b"PAR1"):
         frame = _read_parquet(path, required, optional)
     else:
+        _refuse_other_forms(path)
         frame = _read_csv(path, required, optional)
     if frame.empty:
         raise UserError(f"{path}: has no rows")
     return frame
+
+
+def _refuse_other_forms(path: Path) -> None:
+    """Name what is no text at all.
+
+    Raises:
+        UserError: it is a workbook, an archive or a database.
+    """
+    for start, what in _OTHER_FORMS.items():
+        if _starts_with(path, start):
+            raise UserError(f"{path}: is {what}, which is not read; save the table as 'CSV UTF-8'")
+
+
+def _starts_with(path: Path, start: bytes) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(start)) == start
+    except OSError:
+        return False  # whoever reads the whole file says so
 
 
 def _read_csv(path: Path, required: Sequence[Column], optional: Sequence[Column]) -> pd.DataFrame:
@@ -182,14 +215,15 @@ def _with_optional(
 
 
 def _open_text(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
+    if _starts_with(path, b"\x1f\x8b") or path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
 
 def _bad_line(path: Path) -> int:
     """Number of the first line that is not UTF-8."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+    packed = _starts_with(path, b"\x1f\x8b")
+    with gzip.open(path) if packed else path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode("utf-8")

@@ -225,7 +225,10 @@ class Rows:
             extra: type of further columns to keep.
         """
         self.key = "image_id"
-        self.drop(self.frame["path"].isna(), NO_FILE)
+        without = self.frame["path"].isna()
+        self.drop(without, NO_FILE)
+        if without.any():
+            self._rules[-1]["found"] = folder.hints()
         for name in ("patient_id", "lesion_id"):
             if name in self.frame:
                 self.frame[name] = clean_column(self.frame[name])
@@ -240,6 +243,7 @@ class Rows:
                     {"note": text, "count": len(paths), "examples": paths[:EXAMPLES]}
                 )
         log = {
+            "tables": folder.tables,
             "rows_read": self._read,
             "rows_kept": len(self.frame),
             "rules": self._rules,

@@ -26,7 +26,11 @@ _BETWEEN = re.compile(r"[|;,/+&\n]|[\[\](){}'\"]")
 def read(options: Options, project: Path) -> manifest.ManifestResult:
     """Manifest of a user's table."""
     folder = raw_files.scan_dataset(options, project)
-    rows = _read_rows(options, folder.root / options.table)
+    path = folder.root / options.table
+    if not path.is_file():
+        raise folder.no_table(f"{options.table!r} (key `table`)", options.table)
+    folder.was_read(path)
+    rows = _read_rows(options, path)
     _find_images(rows, options, folder)
     for column, values in options.only.items():
         wanted = _matching(rows, column, rows.frame[_raw(column)], values, f"only.{column}")
@@ -40,7 +44,7 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
     extra = {}
     for name, attribute in options.attributes.items():
         column = stored_column(name)
-        _add_attribute(rows, column, attribute)
+        _add_attribute(rows, name, attribute)
         if column not in manifest.COLUMNS:
             extra[column] = pa.float64() if attribute.kind == "number" else pa.string()
     return rows.result(folder, extra)
@@ -94,7 +98,9 @@ def _find_images(rows: Rows, options: Options, folder: raw_files.Folder) -> None
     rows.frame["path"] = found
     rows.frame["unsafe"] = unsafe
     other = found.notna() & (found != wanted)
-    rows.note(other, "found under another image extension or letter case")
+    odd = given.str.contains(r"\\|^\s|\s$").eq(True)
+    rows.note(other & odd, "found with backslashes or outer spaces of the path overlooked")
+    rows.note(other & ~odd, "found under another image extension or letter case")
 
 
 def _add_label(rows: Rows, label: LabelColumn) -> None:
@@ -224,6 +230,7 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
         rows, attribute.column, cells, attribute.unknown, f"attributes.{name}.unknown",
         required=False,
     )  # fmt: skip
+    name = stored_column(name)
     rows.frame[name] = known = cells.mask(unknown)
     rows.frame[written(name)] = given = rows.frame[written(column)].mask(unknown)
     values: Any = known

@@ -51,6 +51,30 @@ def code_id(scripts: Path, script: str, *modules: str) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+@functools.cache
+def module_id(architecture: str, *folders: Path) -> str:
+    """A hash of the user's module in `package.module:function`; empty where there is none.
+
+    Args:
+        architecture: as the config names it.
+        folders: where Python looks for modules, in order.
+    """
+    module, colon, _ = architecture.partition(":")
+    if not colon:
+        return ""
+    for folder in folders:
+        file = _file(folder, module)
+        if file is None:
+            continue
+        try:
+            if "site-packages" in folder.parts:  # installed: what it imports is not the user's own
+                return _parse(file, folder)[0][:16]
+            return code_id(folder, str(file.relative_to(folder)))
+        except (OSError, ValueError, SyntaxError):  # told by whoever imports it
+            return "cannot be read"
+    return "not found"
+
+
 def _file(scripts: Path, module: str) -> Path | None:
     """The file of a local module, or None if it is not local."""
     base = scripts.joinpath(*module.split("."))

@@ -24,6 +24,10 @@ class File(NamedTuple):
 
 FILES: dict[str, File] = {
     "raw": File("raw/{dataset}", "Raw folder of the demo, drawn by rule synthesize."),
+    "seen": File(
+        "data/{dataset}.seen.json.gz",
+        "Names, sizes and times of the raw files at the last start: whether they have changed.",
+    ),
     "check_json": File("data_check.json", "What is in the raw folders beside what should be."),
     "check_text": File("data_check.txt", "The same for people."),
     "manifest": File("manifests/{dataset}.parquet", "One row an included image."),

@@ -16,7 +16,7 @@ import difflib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,17 @@ from ..errors import UserError
 SNAKEFILE = Path("Snakefile")  # in the folder of the project
 TRIGGERS = ("mtime", "params", "input")  # as in every profile
 LONGEST = 60  # characters of a value that are shown
+Explain = Callable[[str, str], list[str]]
+"""Old and new fingerprint of a data set's files -> what changed; [] where that is not known."""
+
 SHOWN = 8  # changed keys or files of a reason that are shown
 
 
-def planned(configfiles: list[Path], targets: set[str]) -> list[dict[str, Any]]:
+def planned(configfiles: list[Path], targets: set[str], explain: Explain) -> list[dict[str, Any]]:
     """Every job that would run, in the order of the road, with its reasons.
 
-    A job without reasons only follows another one: Snakemake looks no further then.
+    A job without reasons only follows another one: Snakemake looks no further then. `explain` says
+    what is different in a data set's files.
     """
     try:
         from snakemake.api import SnakemakeApi
@@ -70,14 +74,14 @@ def planned(configfiles: list[Path], targets: set[str]) -> list[dict[str, Any]]:
             {
                 "rule": job.rule.name,
                 "wildcards": dict(job.wildcards_dict),
-                "reasons": list(reasons(dag.reason(job), job)),
+                "reasons": list(reasons(dag.reason(job), job, explain)),
             }
             for job in dag.needrun_jobs(exclude_finished=False)
         ]
     return sorted(jobs, key=lambda job: (road.index(job["rule"]), [*job["wildcards"].values()]))
 
 
-def reasons(reason: Any, job: Any) -> Iterator[str]:
+def reasons(reason: Any, job: Any, explain: Explain) -> Iterator[str]:
     """The job's own reasons, in plain words."""
     if reason.forced:
         yield "asked for"
@@ -92,7 +96,7 @@ def reasons(reason: Any, job: Any) -> Iterator[str]:
     if reason.params_changed:
         change = reason.params_changed
         named = {repr(value): name for name, value in job.params.items()}
-        yield from changed_params(change.only_old, change.only_new, named)
+        yield from changed_params(change.only_old, change.only_new, named, explain)
 
 
 def listed(files: Any) -> str:
@@ -102,7 +106,9 @@ def listed(files: Any) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def changed_params(old: set[str], new: set[str], named: dict[str, str]) -> Iterator[str]:
+def changed_params(
+    old: set[str], new: set[str], named: dict[str, str], explain: Explain
+) -> Iterator[str]:
     """Which param changed from what to what; Snakemake keeps the old values without their names."""
     left = sorted(old)
     for text in sorted(new, key=lambda text: named.get(text, text)):
@@ -114,10 +120,23 @@ def changed_params(old: set[str], new: set[str], named: dict[str, str]) -> Itera
             yield "the code that it runs has changed"
         elif best is None:
             yield f"{name} is new"
+        elif name == "data":
+            yield from changed_data(literal(best), literal(text), explain)
         else:
             yield from differences(name, literal(best), literal(text))
     for text in left:
         yield f"no longer used: {short(literal(text))}"
+
+
+def changed_data(old: Any, new: Any, explain: Explain) -> Iterator[str]:
+    """What is different in the files of a data set, or of several by name."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        old, new = {"": old}, {"": new}
+    for name in new:
+        if old.get(name) != new[name]:
+            said = explain(str(old.get(name)), str(new[name]))
+            where = f" of {name}" if name else ""
+            yield f"the files{where} have changed" + f": {'; '.join(said)}" * bool(said)
 
 
 def literal(text: str) -> Any:
@@ -189,8 +208,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("targets", nargs="*", help="default: everything")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print what would run."""
+def run(options: argparse.Namespace, explain: Explain) -> None:
+    """Print what would run; `explain` says what is different in a data set's files."""
     configfiles = options.configfile or []
     if options.profile and not configfiles:
         file = options.profile / "config.yaml"
@@ -202,5 +221,5 @@ def run(options: argparse.Namespace) -> None:
         if not path.is_file():
             raise UserError(f"no file {path}")
         strict_yaml.read(path)  # Snakemake's own message is a traceback
-    jobs = planned([path.resolve() for path in configfiles], set(options.targets))
+    jobs = planned([path.resolve() for path in configfiles], set(options.targets), explain)
     sys.stdout.write(json.dumps(jobs, indent=1) + "\n" if options.json else told(jobs))

@@ -34,6 +34,7 @@ class Options(Dataset):
     """Options of the Interactive Atlas of Dermoscopy (derm7pt)."""
 
     lacks = ("age", "fitzpatrick")
+    tables = ("meta.csv", *(f"{split}_indexes.csv" for split in SPLITS))
 
     adapter: Literal["atlas"]
     image: Literal["dermoscopic", "clinical"] = Field(

@@ -31,6 +31,7 @@ class Options(Dataset):
     """Options of DDI."""
 
     lacks = ("sex", "age")
+    tables = ("ddi_metadata.csv",)
 
     adapter: Literal["ddi"]
     target: Literal["melanoma", "malignant"] = Field(

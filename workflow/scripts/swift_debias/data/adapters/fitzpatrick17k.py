@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..manifest import ManifestResult
 
 
+TABLES = ("fitzpatrick17k.csv", "fitzpatrick17k*.csv")
 MELANOMA = ("melanoma", "superficial spreading melanoma ssm", "malignant melanoma")
 PARTITIONS = ("malignant", "benign", "non-neoplastic")
 
@@ -33,6 +34,7 @@ class Options(Dataset):
     """Options of Fitzpatrick-17k."""
 
     lacks = ("sex", "age")
+    tables = TABLES
 
     adapter: Literal["fitzpatrick17k"]
     target: Literal["melanoma", "malignant", "malignant_neoplastic"] = Field(
@@ -50,7 +52,7 @@ def read(options: Options, project: Path) -> ManifestResult:
 
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
-        folder.table("fitzpatrick17k*.csv"),
+        folder.table(*TABLES),
         key="md5hash",
         required=(
             "md5hash",

@@ -27,6 +27,8 @@ class Options(Dataset):
     """Options of ISIC 2017: none of its own."""
 
     lacks = ("fitzpatrick",)
+    tables = (TRUTH, METADATA)
+    tables_beside = True
 
     adapter: Literal["isic2017"]
 

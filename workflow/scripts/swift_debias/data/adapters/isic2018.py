@@ -31,6 +31,8 @@ class Options(Dataset):
     """Options of ISIC 2018: none of its own."""
 
     lacks = ("fitzpatrick",)
+    tables = (TRUTH, LESIONS, *HAM10000)
+    tables_beside = True
 
     adapter: Literal["isic2018"]
 

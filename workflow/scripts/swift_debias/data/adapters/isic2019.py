@@ -29,6 +29,8 @@ class Options(Dataset):
     """Options of ISIC 2019: none of its own."""
 
     lacks = ("fitzpatrick",)
+    tables = (TRUTH, METADATA)
+    tables_beside = True
 
     adapter: Literal["isic2019"]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ...config.schema import Dataset
+from ..listing import PAIRS
 
 if TYPE_CHECKING:
     from ..manifest import ManifestResult
@@ -29,6 +30,8 @@ class Options(Dataset):
     """Options of ISIC 2020: none of its own."""
 
     lacks = ("fitzpatrick",)
+    tables = (*TRUTH, KAGGLE, PAIRS)
+    tables_beside = True
 
     adapter: Literal["isic2020"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ...config.base import File, Line
+from ...config.base import File, Place
 from ...config.schema import Dataset
 from ...errors import UserError
 
@@ -37,15 +37,21 @@ class Options(Dataset):
     """Options of MIMIC-CXR-JPG."""
 
     lacks = ("fitzpatrick",)
+    places = ("root", "patients")
+    tables = ("mimic-cxr-2.*.csv", *PATIENTS)
 
     adapter: Literal["mimic_cxr"]
-    patients: Annotated[Line, File()] | None = Field(
+    patients: Annotated[Place, File()] | None = Field(
         None,
         description="MIMIC-IV patients.csv.gz (sex and age); default: looked for under root.",
     )
     labeler: Literal["chexpert", "negbio"] = Field(
         "chexpert", description="Which label file; the paper does not say [ours]."
     )
+
+    def named_tables(self) -> dict[str, str]:
+        """MIMIC-IV's patients, where the config says where they are."""
+        return {"patients": self.patients} if self.patients else {}
 
 
 def read(options: Options, project: Path) -> ManifestResult:
@@ -98,6 +104,7 @@ def read(options: Options, project: Path) -> ManifestResult:
 def _patients(options: Options, project: Path, folder: raw_files.Folder) -> Path:
     """MIMIC-IV's patients table: where the options say, or anywhere under the root."""
     if options.patients is not None:
+        folder.was_read(project / options.patients)
         return project / options.patients
     path = folder.optional_table(*PATIENTS)
     if path is None:

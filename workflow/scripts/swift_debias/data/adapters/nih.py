@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..manifest import ManifestResult
 
 
+TRUTH = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 SPLITS = {"train_val_list.txt": "train_val", "test_list.txt": "test"}
 
 TITLE = "NIH ChestX-ray14"
@@ -32,6 +33,7 @@ class Options(Dataset):
     """Options of NIH ChestX-ray14: none of its own."""
 
     lacks = ("fitzpatrick",)
+    tables = (*TRUTH, *SPLITS)
 
     adapter: Literal["nih"]
 
@@ -43,7 +45,7 @@ def read(options: Options, project: Path) -> ManifestResult:
 
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
-        folder.table("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"),
+        folder.table(*TRUTH),
         key="Image Index",
         required=(
             "Image Index",

@@ -27,6 +27,8 @@ TITLE = "PAD-UFES-20"
 class Options(Dataset):
     """Options of PAD-UFES-20: none of its own."""
 
+    tables = ("metadata.csv",)
+
     adapter: Literal["pad_ufes_20"]
 
 

@@ -106,6 +106,8 @@ class AttributeColumn(Model):
 class Options(Dataset):
     """Anybody's own data: a CSV or Parquet file with one row an image."""
 
+    tables = ()
+
     adapter: Literal["table"]
     table: Annotated[Line, File(below="root")] = Field(
         description="CSV or Parquet file, relative to root."
@@ -123,6 +125,10 @@ class Options(Dataset):
         {}, description="Keep only rows whose column has one of these values."
     )
     citation: Text = Field("", description="Licence and citation, shown in the report.")
+
+    def named_tables(self) -> dict[str, str]:
+        """The table."""
+        return {"table": f"{self.root}/{self.table}"}
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
