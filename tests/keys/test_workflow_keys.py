@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from swift_debias.config.schema import Backbone
+from swift_debias.files import write_arrays, write_parquet
 from swift_debias.learning import networks
 
 Make = Callable[..., Path]
@@ -263,7 +264,7 @@ def planted() -> pd.DataFrame:
     return both.assign(n=20, reason=None)
 
 
-GIVEN = {"metrics.parquet": lambda path: planted().to_parquet(path, index=False)}
+GIVEN = {"metrics.parquet": lambda path: write_parquet(planted(), path)}
 KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 PANEL = {"task": "skin", "backbone": "net", "attribute": "sex"}
 EXPERIMENT = {
@@ -406,7 +407,7 @@ def test_figures_name_the_classes(make: Make, monkeypatch: pytest.MonkeyPatch) -
         for fold in (0, 1):
             path = folder / f"baseline/fold{fold}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            scores.to_parquet(path, index=False)
+            write_parquet(scores, path)
 
     chosen = scores.iloc[[0, 1, 2, 3]]
     arrays = {
@@ -419,7 +420,7 @@ def test_figures_name_the_classes(make: Make, monkeypatch: pytest.MonkeyPatch) -
     }
     given = {
         "predictions/skin/net/sex": write_scores,
-        "figures/arrays/shown.npz": lambda path: np.savez(path, **arrays),
+        "figures/arrays/shown.npz": lambda path: write_arrays(path, arrays),
     }
     figure = EXPERIMENT | {"kind": "figure", "plot": "bias", "methods": ["baseline"]}
     for positive, negative in (("benign", "melanoma"), ("finding", "none")):
