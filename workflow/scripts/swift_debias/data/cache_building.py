@@ -24,8 +24,10 @@ No torch here.
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
+import math
 import os
 import sys
 import zlib
@@ -240,12 +242,13 @@ def _open_partial(partial: Path, shape: tuple[int, ...]) -> np.memmap | None:
     """The array of an earlier job; None where there is none, or where it is damaged."""
     if not partial.exists():
         return None
-    try:
-        pixels = np.load(partial, mmap_mode="r+")
-    except Exception:  # of a damaged header, in many types
-        pixels = None
-    if isinstance(pixels, np.memmap) and pixels.shape == shape and pixels.dtype == np.uint8:
-        return pixels
+    header = io.BytesIO()
+    layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, layout)
+    with partial.open("rb") as file:
+        begins_right = file.read(header.tell()) == header.getvalue()
+    if begins_right and partial.stat().st_size == header.tell() + math.prod(shape):
+        return np.load(partial, mmap_mode="r+")
     print(f"{partial} is damaged: the cache begins anew", file=sys.stderr)
     return None
 

@@ -112,6 +112,7 @@ def _decode(data: bytes, options: Images, bits: int | None) -> Decoded:
     with Image.open(io.BytesIO(data), formats=FORMATS) as file:
         image: Image.Image = file
         width, height = image.size
+        deep = _sixteen_bits_a_colour(file)  # Pillow forgets it when it loads the pixels
         if width * height > options.max_pixels:
             raise UnreadableError(f"{width} x {height} pixels, more than images.max_pixels")
         if getattr(file, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a phone's JPEG
@@ -120,7 +121,6 @@ def _decode(data: bytes, options: Images, bits: int | None) -> Decoded:
             raise UnreadableError("CMYK JPEG without Adobe marker: its inks may be inverted")
         if image.getexif().get(_ORIENTATION) in _SWAPPED:
             width, height = height, width
-        deep = _sixteen_bits_a_colour(file)
         file.draft(None, (2 * options.size, 2 * options.size))
         ImageOps.exif_transpose(image, in_place=True)
         needed = None

@@ -64,7 +64,10 @@ class CachedImages:
         ):
             frame = read_index(parquet)[["image_id", "row", "error", "crc"]]
             if len(frame) != len(array):
-                raise UserError(f"{npy} has {len(array)} images, but {parquet} has {len(frame)}")
+                raise UserError(
+                    f"{npy} has {len(array)} images, but {parquet} has {len(frame)}: delete both "
+                    "and run again"
+                )
             frame.insert(0, "dataset", npy.stem)
             frame["row"] += start
             frames.append(frame)
