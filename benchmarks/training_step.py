@@ -23,6 +23,7 @@ import io
 import statistics
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuning, Optimizer
 from swift_debias.data.image_cache import CachedImages
+from swift_debias.files import write_parquet
 from swift_debias.learning import devices, inference, loop
 from swift_debias.learning.context import Context, autocast, set_trainable
 from swift_debias.learning.networks import build
@@ -70,7 +72,8 @@ def write_cache(folder: Path, n: int, size: int) -> CachedImages:
         block[:] = rng.integers(0, 256, block.shape, dtype=np.uint8)
     pixels.flush()
     index = pd.DataFrame({"image_id": [str(i) for i in range(n)], "row": np.arange(n)})
-    index.assign(error=None).to_parquet(folder / "cache.parquet")
+    index["crc"] = [zlib.crc32(image.tobytes()) for image in pixels]
+    write_parquet(index.assign(error=None), folder / "cache.parquet")
     return CachedImages([(folder / "cache.npy", folder / "cache.parquet")])
 
 

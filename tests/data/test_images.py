@@ -333,7 +333,7 @@ def interrupted(tmp_path: Path, monkeypatch) -> tuple[Path, list[str], list[byte
         cache(tmp_path, names, progress=stop_after(2))
     decoded: list[bytes] = []
     real = decode
-    recorded = lambda data, options: (decoded.append(data), real(data, options))[1]  # noqa: E731
+    recorded = lambda data, *more: (decoded.append(data), real(data, *more))[1]  # noqa: E731
     monkeypatch.setattr(cache_building, "decode", recorded)
     return tmp_path, names, decoded
 

@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import load_file
 
 from swift_debias.config.schema import Backbone
+from swift_debias.files import write_arrays, write_parquet
 from swift_debias.learning import networks
 
 Make = Callable[..., Path]
@@ -272,7 +273,7 @@ def planted() -> pd.DataFrame:
     return both.assign(n=20, reason=None)
 
 
-GIVEN = {"metrics.parquet": lambda path: planted().to_parquet(path, index=False)}
+GIVEN = {"metrics.parquet": lambda path: write_parquet(planted(), path)}
 KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 PANEL = {"task": "skin", "backbone": "net", "attribute": "sex"}
 EXPERIMENT = {
@@ -416,7 +417,7 @@ def test_figures_name_the_classes(make: Make, monkeypatch: pytest.MonkeyPatch) -
         for fold in (0, 1):
             path = folder / f"baseline/fold{fold}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            scores.to_parquet(path, index=False)
+            write_parquet(scores, path)
 
     chosen = scores.iloc[[0, 1, 2, 3]]
     arrays = {
@@ -429,7 +430,7 @@ def test_figures_name_the_classes(make: Make, monkeypatch: pytest.MonkeyPatch) -
     }
     given = {
         "predictions/skin/net/sex": write_scores,
-        "figures/arrays/shown.npz": lambda path: np.savez(path, **arrays),
+        "figures/arrays/shown.npz": lambda path: write_arrays(path, arrays),
     }
     figure = EXPERIMENT | {"kind": "figure", "plot": "bias", "methods": ["baseline"]}
     for positive, negative in (("benign", "melanoma"), ("finding", "none")):

@@ -1,13 +1,12 @@
 """Prepared files for a script, and an oracle for what it computes from them.
 
-The files are written with plain pandas and numpy; the passes through a network are plain torch. Of
-the library only the architecture of the network is used.
+The passes through a network are plain torch. Of the library only the architecture of the network is
+used, and what gives a file its digest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from tests.written import write_cache
 from torch import Tensor, nn
+
+from swift_debias import files
+from swift_debias.learning import tensor_files
 
 SIZE = 12  # pixels a side
 BACKBONE = {"architecture": "small_resnet", "options": {"width": 8}, "dropout": 0.0}
@@ -37,13 +40,13 @@ def seed_of(*parts: object) -> int:
 
 def write_json(path: Path, data: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data))
+    files.write_json(path, data)
     return path
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(path, index=False)
+    files.write_parquet(frame, path)
     return path
 
 
@@ -98,17 +101,16 @@ def write_data_set(
     images = images.astype(np.uint8)
     images[list(broken)] = 0
     errors = ["damaged" if row in broken else None for row in range(n)]
-    index = pd.DataFrame({"row": range(n), "image_id": frame["image_id"], "error": errors})
-    pixels = folder / "images" / f"{name}.npy"
-    pixels.parent.mkdir(parents=True, exist_ok=True)
-    np.save(pixels, images)
+    pixels, index = write_cache(
+        folder / "images" / f"{name}.npy", list(frame["image_id"]), images, errors
+    )
     return DataSet(
         name,
         frame,
         images,
         write_parquet(folder / "manifests" / f"{name}.parquet", frame),
         pixels,
-        write_parquet(folder / "images" / f"{name}.parquet", index),
+        index,
     )
 
 
@@ -150,7 +152,7 @@ def write_model(path: Path, seed: int) -> Path:
         if name.endswith("running_var"):
             value.copy_(torch.rand(value.shape, generator=rng) + 0.5)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    tensor_files.write(path, state)
     return path
 
 

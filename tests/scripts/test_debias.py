@@ -24,7 +24,9 @@ from prepared import (
     seed_of,
     squared_gradients,
 )
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from swift_debias.learning import tensor_files
 
 FOLDS = [0, 1]
 RECIPE = {
@@ -109,7 +111,7 @@ def write_importances(folder: Path) -> list[Path]:
     for fold in FOLDS:
         values = {f"minibatch.full.bias/weight{i}": torch.tensor([fold + i / 10]) for i in (1, 2)}
         paths.append(folder / f"importance{fold}.safetensors")
-        save_file(values, paths[-1])
+        tensor_files.write(paths[-1], values)
     return paths
 
 
@@ -162,7 +164,7 @@ def test_a_method_is_handed_its_folds_files_and_its_own_settings(
             "weight1": torch.tensor([fold + 0.1]),
             "weight2": torch.tensor([fold + 0.2]),
         }
-        assert context.name == f"net sex mine fold {fold}"
+        assert context.name == f"mine skin net sex fold {fold}"
         assert history(tmp_path, fold)["strength"].tolist() == [3.5]
         assert cost(tmp_path, fold)["images_seen"] == 2 * len(cell.external[fold])
         assert cost(tmp_path, fold)["parameters_changed"] == 0

@@ -38,7 +38,10 @@ from results_world import (
     write_costs,
     write_predictions,
 )
-from safetensors.torch import save_file
+from tests.written import write_cache
+
+from swift_debias.files import write_arrays, write_text
+from swift_debias.learning import tensor_files
 
 SWIFT = {"algorithm": "swift", "estimator": "minibatch", "normalization": "minmax"}
 SWIFT |= {"percentile": 99.0, "threshold": "mean"}
@@ -109,7 +112,7 @@ def test_activation_maps_add_up_to_each_methods_logit(
     inputs = {"predictions": ["."], "models": models, **caches([one])}
     # larger than elsewhere: 12 pixels leave a single position after four stages
     images = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
-    np.save(one.pixels, images)
+    write_cache(one.pixels, list(one.frame["image_id"]), images)
     found = arrays(run, tmp_path, input=inputs, plot="cam")
     assert found["methods"].tolist() == ["swift", "baseline"]
     assert len(found["image_id"]) == 4  # the median of each class and group
@@ -145,7 +148,7 @@ def write_importances(folder: Path, fold: int, seed: int) -> dict[str, torch.Ten
     }
     path = folder / f"importance/{PLACE}/fold{fold}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(found, path)
+    tensor_files.write(path, found)
     return found
 
 
@@ -309,7 +312,7 @@ def test_a_figure_of_images_names_the_classes(
         "group": group,
         "score": np.linspace(0.1, 0.9, 6),
     }
-    np.savez(tmp_path / "arrays.npz", **shown)
+    write_arrays(tmp_path / "arrays.npz", shown)
     inputs = {"predictions": [f"predictions/{PLACE}"], "arrays": ["arrays.npz"]}
     block = {**BLOCK, "methods": ["swift"], "datasets": ["atlas"]}
     job = {"plot": "bias", "blocks": [block]}
@@ -372,7 +375,7 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (7, 5), "red" if name == "b" else "blue").save(path)
     for name, text in {"table1": "Table one", "verdict": "The verdict", "cost": "Costs"}.items():
-        (tmp_path / f"{name}.html").write_text(f"<html><body><p>{text} here</p></body></html>")
+        write_text(tmp_path / f"{name}.html", f"<html><body><p>{text} here</p></body></html>\n")
     stage = tmp_path / "results/mine/benchmarks/evaluate/a.tsv"
     stage.parent.mkdir(parents=True)
     stage.write_text("s\tmax_rss\n3.5\t100\n")

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from prepared import MANIFEST, DataSet, seed_of, write_data_set, write_json, write_parquet
+from tests.written import write_cache
 
 TONE = {"column": "fitzpatrick", "groups": {"light": [1, 2, 3], "dark": [4, 5, 6]}}
 SEX = {"column": "sex", "groups": {"female": ["female"], "male": ["male"]}}
@@ -133,7 +134,8 @@ def test_annotate_skin_tone(run: Callable[..., str], tmp_path: Path) -> None:
     one = write_data_set(tmp_path, "mine", {"label": [0] * 5}, broken=[4])
     pixels = np.empty((5, 64, 64, 3), np.uint8)
     pixels[:] = np.array(skins, np.uint8)[:, None, None]
-    np.save(one.pixels, pixels)
+    broken = [None] * 4 + ["damaged"]
+    write_cache(one.pixels, list(one.frame["image_id"]), pixels, broken)
 
     def measure(**options: Any) -> pd.DataFrame:
         run(
@@ -154,7 +156,7 @@ def test_annotate_skin_tone(run: Callable[..., str], tmp_path: Path) -> None:
         assert row.fitzpatrick == 1 + sum(angle <= bound for bound in bounds)
     assert found["fitzpatrick"].nunique() >= 3
     pixels[1, ::4] = 20  # hair all over the second picture
-    np.save(one.pixels, pixels)
+    write_cache(one.pixels, list(one.frame["image_id"]), pixels, broken)
     with_hair, without = measure(size=64, remove_hair=False), measure(size=64, remove_hair=True)
     assert with_hair["ita"][1] < found["ita"][1] - 5
     assert without["ita"][1] == pytest.approx(found["ita"][1], abs=0.5)

@@ -7,7 +7,6 @@ variants of SWiFT. The predictions are drawn; metrics are computed from them by 
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pandas as pd
 
 from swift_debias.evaluation import metrics
 from swift_debias.evaluation.cells import Block
+from swift_debias.files import write_json, write_parquet
 
 FOLDS = 3
 TEN = (
@@ -130,7 +130,7 @@ def make_run(folder: Path, seed: int = 0) -> None:
 
 def _parquet(frame: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(path, index=False)
+    write_parquet(frame, path)
 
 
 def _write_cost(path: Path, rng: np.random.Generator, method: str) -> None:
@@ -139,7 +139,7 @@ def _write_cost(path: Path, rng: np.random.Generator, method: str) -> None:
     cost = {"seconds": seconds, "peak_memory_mb": rng.uniform(800, 3000)}
     cost |= {"images_seen": int(seconds * 900), "parameters_changed": int(rng.integers(2, 10**7))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(cost | {"parameters": 10**7, "device": "cpu"}))
+    write_json(path, cost | {"parameters": 10**7, "device": "cpu"})
 
 
 def _mask_summary(rng: np.random.Generator) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.written import write_cache
 from torch import nn
 
 import swift_debias as sd
@@ -526,18 +527,17 @@ def test_groups_of_arrays(values: list[Any], names: Any, expected: list[int]) ->
 
 def test_images_from_a_run(tmp_path: Path, images: sd.ImageSet) -> None:
     """The external set with its balanced part, and a test set, from the run's own files."""
+    from swift_debias.files import write_parquet
     from swift_debias.run import layout
 
     def write(name: str, data: Any, **keys: Any) -> None:
         path = tmp_path / layout.path(name, **keys)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, data) if isinstance(data, np.ndarray) else data.to_parquet(path)
+        write_parquet(data, path)
 
     pixels = images.source.gather(images.rows[:6])
     ids = [f"i{n}" for n in range(6)]
-    index = pd.DataFrame({"row": range(6), "image_id": ids, "error": [None] * 6})
-    write("pixels", pixels, dataset="pad")
-    write("image_index", index, dataset="pad")
+    write_cache(tmp_path / layout.path("pixels", dataset="pad"), ids, pixels)
     rows = pd.DataFrame({"dataset": "pad", "image_id": ids, "patient_id": list("aabbcc")})
     write("cohort", rows, task="t")
     labels, groups = [0, 1, 0, 1, 0, 1], [0, 0, 1, 1, -1, 0]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.written import write_cache
 from torch import Tensor, nn
 
 from swift_debias.config.schema import Backbone
@@ -187,10 +188,7 @@ def test_ties_are_broken_by_the_id_not_by_the_order_of_rows() -> None:
 def cache(tmp_path: Path) -> CachedImages:
     frame = scored()
     pixels = np.random.default_rng(0).integers(0, 256, (len(frame), 32, 32, 3), np.uint8)
-    np.save(tmp_path / "ddi.npy", pixels)
-    index = pd.DataFrame({"image_id": frame["image_id"], "row": range(len(frame)), "error": None})
-    index.to_parquet(tmp_path / "ddi.parquet")
-    return CachedImages([(tmp_path / "ddi.npy", tmp_path / "ddi.parquet")])
+    return CachedImages([write_cache(tmp_path / "ddi.npy", list(frame["image_id"]), pixels)])
 
 
 def test_evidence_of_several_methods_on_the_same_images(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from test_methods import VARIANTS
+from tests.written import write_cache
 from torch import Tensor, nn
 
 from swift_debias import methods
@@ -229,10 +229,7 @@ def test_images_read_ahead_are_those_in_memory(tmp_path: Path, device: torch.dev
     """Memory-mapped, read by a thread and sent from pinned memory, in random views."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (300, 32, 32, 3), dtype=np.uint8)
-    np.save(tmp_path / "cache.npy", pixels)
-    index = pd.DataFrame({"image_id": [str(i) for i in range(300)], "row": np.arange(300)})
-    index.assign(error=None).to_parquet(tmp_path / "cache.parquet")
-    images = CachedImages([(tmp_path / "cache.npy", tmp_path / "cache.parquet")])
+    images = CachedImages([write_cache(tmp_path / "cache.npy", [*map(str, range(300))], pixels)])
     rows, zeros = rng.permutation(300), np.zeros(300)
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(300, generator=generator)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from swift_debias.config.schema import Compute
+from swift_debias.errors import UserError
 from swift_debias.learning import devices
 
 CODE = "import sys, pathlib; from swift_debias.learning import devices; sys.stdout.write("
@@ -59,13 +60,61 @@ def test_a_card_that_a_scheduler_chose_is_kept(
 
 
 def test_one_of_several_cards_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     devices.take_card()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     devices.take_card()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+
+
+@pytest.mark.parametrize("runtime", [True, False])
+def test_locks_lie_in_a_folder_of_this_user_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runtime: bool
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path if runtime else tmp_path / "absent"))
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = devices.lock_folder()
+    assert folder == devices.lock_folder() == tmp_path / f"swift-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(UserError, match="not a folder of this user alone"):
+        devices.lock_folder()
+    folder.rmdir()
+    folder.symlink_to(tmp_path / "elsewhere")  # planted
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    with pytest.raises(UserError, match="not a folder of this user alone"):
+        devices.lock_folder()
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (tmp_path / "card-0-job-1.lock").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        devices.free_card(["0"], tmp_path)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("given", devices.GIVEN)
+def test_a_job_with_a_gpu_that_torch_does_not_see_stops(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in devices.GIVEN:
+        monkeypatch.delenv(name, raising=False)
+    assert devices.choose("auto") == "cpu"  # none was given
+    with pytest.raises(UserError, match="device: cuda is set, but torch"):
+        devices.choose("cuda")
+    for none in devices.NO_CARD:
+        monkeypatch.setenv(given, none)
+        assert devices.choose("auto") == "cpu"
+    monkeypatch.setenv(given, "0")
+    with pytest.raises(UserError, match=rf"given a GPU \({given}=0\).*device: cpu"):
+        devices.choose("auto")
+    assert devices.choose("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.choose("auto") == devices.choose("cuda") == "cuda"
 
 
 def test_cpu_takes_none(monkeypatch: pytest.MonkeyPatch) -> None:

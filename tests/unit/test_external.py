@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.written import write_cache
 from torch import Tensor, nn
 
 from swift_debias.config.schema import Finetuning
 from swift_debias.errors import UserError
+from swift_debias.files import write_parquet
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods._external import best_and_worst_group
@@ -225,10 +227,7 @@ def test_read_external_gives_the_rows_of_the_file(tmp_path: Path) -> None:
     ids = [f"i{row}" for row in range(5)]
     pairs = []
     for name, part in (("one", slice(0, 2)), ("two", slice(2, 5))):
-        np.save(tmp_path / f"{name}.npy", pixels[part])
-        index = pd.DataFrame({"image_id": ids[part], "row": range(len(ids[part])), "error": None})
-        index.to_parquet(tmp_path / f"{name}.parquet")
-        pairs.append((tmp_path / f"{name}.npy", tmp_path / f"{name}.parquet"))
+        pairs.append(write_cache(tmp_path / f"{name}.npy", ids[part], pixels[part]))
     rows = pd.DataFrame(
         {
             "dataset": ["two", "one", "two"],
@@ -238,7 +237,7 @@ def test_read_external_gives_the_rows_of_the_file(tmp_path: Path) -> None:
             "balanced": [False, True, True],
         }
     )
-    rows.to_parquet(tmp_path / "fold0.parquet")
+    write_parquet(rows, tmp_path / "fold0.parquet")
     cpu = torch.device("cpu")
     for resident in ("on", "off"):
         samples, balanced = read_external(

@@ -10,6 +10,7 @@ import pytest
 
 from swift_debias.config.schema import Attribute
 from swift_debias.data.labelled import read_labelled, with_skin_tone
+from swift_debias.files import write_parquet
 
 LIGHT = Attribute(column="fitzpatrick", groups={"light": (1, 2, 3), "dark": (4, 5, 6)})
 
@@ -21,18 +22,17 @@ def write(folder: Path, name: str, columns: dict[str, list[Any]], errors: dict[i
     patients = [f"{name}{place // 2}" for place in range(n - 1)] + [None]
     rows = pd.DataFrame({"image_id": ids, "patient_id": patients, **columns})
     rows = rows.astype({"patient_id": "str", "label": "int8"})
-    rows.to_parquet(folder / f"{name}.manifest")
+    write_parquet(rows, folder / f"{name}.manifest")
     error = [errors.get(place) for place in range(n)]
-    pd.DataFrame({"row": range(n), "image_id": ids, "error": error}).to_parquet(
-        folder / f"{name}.index"
-    )
+    index = pd.DataFrame({"row": range(n), "image_id": ids, "error": error})
+    write_parquet(index, folder / f"{name}.index")
     return folder / f"{name}.manifest"
 
 
 def tones(folder: Path, name: str, values: dict[str, float | None]) -> Path:
     path = folder / f"{name}.parquet"
     frame = pd.DataFrame({"image_id": list(values), "ita": 0.0, "fitzpatrick": values.values()})
-    frame.astype({"fitzpatrick": float}).to_parquet(path)
+    write_parquet(frame.astype({"fitzpatrick": float}), path)
     return path
 
 

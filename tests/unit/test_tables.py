@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +15,7 @@ import sklearn.metrics as sk
 from swift_debias.errors import UserError
 from swift_debias.evaluation import metrics, words
 from swift_debias.evaluation.cells import KEYS, Block, lookup
+from swift_debias.files import read_parquet, write_json, write_parquet
 from swift_debias.report import data_tables, render, tables
 from swift_debias.report.costs import COSTS, PRETRAINING, cost_table, read_costs, stage_times
 from swift_debias.report.published import published_lookup, read_published
@@ -57,8 +57,8 @@ def scored(predictions: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) 
         keys |= {"method": method, "fold": fold}
         parts.append(metrics.score(part, 2).assign(**keys))
     path = tmp_path_factory.mktemp("metrics") / "metrics.parquet"
-    pd.concat(parts, ignore_index=True).to_parquet(path)
-    return pd.read_parquet(path)
+    write_parquet(pd.concat(parts, ignore_index=True), path)
+    return read_parquet(path)
 
 
 def block(*methods: str, names: tuple[str, ...] = ("auc", "spd", "eodds")) -> Block:
@@ -363,7 +363,7 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     for name, cost in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({**cost, "peak_memory_mb": 1234.5, "parameters_changed": 7}))
+        write_json(path, {**cost, "peak_memory_mb": 1234.5, "parameters_changed": 7})
     costs = read_costs(tmp_path.rglob("cost.json"))
     table = cost_table(costs, TITLES, synthetic=True)
     rows = markdown_rows(render.markdown(table))
@@ -373,7 +373,7 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     assert rows["SWiFT"][1].startswith("1,23")
     assert read_html(render.html(table)).rows[-1][0] == "SWiFT"
 
-    (tmp_path / "debiased/skin/net/sex/swift/fold1/cost.json").write_text("{}")
+    write_json(tmp_path / "debiased/skin/net/sex/swift/fold1/cost.json", {})
     table = cost_table(read_costs(tmp_path.rglob("cost.json")), TITLES, True)
     assert any("not recorded" in note for note in table.notes)
 

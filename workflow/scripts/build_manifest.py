@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from swift_debias.data import adapters, manifest
-from swift_debias.files import atomic_path
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -11,8 +10,12 @@ with logged(snakemake):
     result = adapters.read(adapters.make_options(params.dataset | params.places), Path())
     if params.invert_labels:
         result.frame["label"] = 1 - result.frame["label"]
-    with atomic_path(snakemake.output.manifest) as frame, atomic_path(snakemake.output.log) as log:
-        manifest.write(result, snakemake.wildcards.dataset, frame, log)
+    manifest.write(
+        result,
+        snakemake.wildcards.dataset,
+        Path(snakemake.output.manifest),
+        Path(snakemake.output.log),
+    )
     print(f"tables: {', '.join(result.log['tables'])}")
     print(f"{result.log['rows_read']} rows read, {len(result.frame)} images kept")
     for rule in result.log["rules"]:

@@ -8,11 +8,13 @@ from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    cache_building.build_cache(
-        manifest.read(Path(snakemake.input.manifest)),
+    rows = manifest.read(Path(snakemake.input.manifest))
+    index = cache_building.build_cache(
+        rows,
         Path(params.root),
         Path(snakemake.output.pixels),
         Path(snakemake.output.index),
         Images(**params.images),
         workers=snakemake.threads,
     )
+    print("\n".join(cache_building.summary(index, rows["path"].tolist())))

@@ -3,17 +3,16 @@
 import pandas as pd
 
 from swift_debias.evaluation import cells, fold_tests
-from swift_debias.files import atomic_path
+from swift_debias.files import read_parquet, write_parquet
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    metrics = pd.read_parquet(str(snakemake.input.metrics))
+    metrics = read_parquet(str(snakemake.input.metrics))
     frames = [
         fold_tests.compare(
             name, [cells.Block(**block) for block in blocks], metrics, params.baseline
         )
         for name, blocks in params.tables.items()
     ]
-    with atomic_path(snakemake.output[0]) as partial:
-        pd.concat(frames, ignore_index=True).to_parquet(partial, index=False)
+    write_parquet(pd.concat(frames, ignore_index=True), snakemake.output[0])

@@ -16,7 +16,7 @@ from swift_debias.config.schema import (
 )
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
-from swift_debias.files import atomic_path, write_json
+from swift_debias.files import write_json, write_parquet
 from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, networks
 from swift_debias.learning.checkpoints import Checkpoints
@@ -63,11 +63,10 @@ with logged(snakemake):
                 Path(params.checkpoints) / f"fold{fold}", job, compute.checkpoint_seconds
             ),
             log=sys.stderr,
-            name=f"{backbone} {attribute} {method} fold {fold}",
+            name=f"{method} {task} {backbone} {attribute} fold {fold}",
         )
         networks.save(outcome.classifier, Path(outputs.models[fold]))
-        with atomic_path(outputs.history[fold]) as partial:
-            pd.DataFrame(outcome.history).to_parquet(partial)
+        write_parquet(pd.DataFrame(outcome.history), outputs.history[fold])
         write_json(outputs.costs[fold], outcome.cost)
 
     for fold in params.folds:

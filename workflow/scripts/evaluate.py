@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 
 from swift_debias.evaluation import metrics
-from swift_debias.files import atomic_path
+from swift_debias.files import read_parquet, write_parquet
 from swift_debias.run import layout
 from swift_debias.run.job import logged
 
@@ -16,8 +16,7 @@ with logged(snakemake):
     for method, fold in itertools.product(params.methods, params.folds):
         keys = layout.keys("setup_predictions", snakemake.input[0])
         keys |= {"method": method, "fold": fold}
-        predictions = pd.read_parquet(run / layout.path("predictions", **keys))
+        predictions = read_parquet(run / layout.path("predictions", **keys))
         frame = metrics.score(predictions, groups=len(params.groups), min_group=params.min_group)
         frames.append(frame.assign(**keys)[[*keys, *frame.columns]])
-    with atomic_path(snakemake.output[0]) as partial:
-        pd.concat(frames, ignore_index=True).to_parquet(partial, index=False)
+    write_parquet(pd.concat(frames, ignore_index=True), snakemake.output[0])

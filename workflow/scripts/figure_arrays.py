@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from swift_debias.files import atomic_path
+from swift_debias.files import write_arrays
 from swift_debias.report import figures
 from swift_debias.report.figures._arrays import Given
 from swift_debias.run.job import logged
@@ -26,6 +24,5 @@ with logged(snakemake):
         **{name: [Path(p) for p in snakemake.input.get(name, [])] for name in FILES},
     )
     arrays = figures.load(params.plot).arrays(given)
-    with atomic_path(snakemake.output[0]) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_arrays(snakemake.output[0], arrays)
     print({name: array.shape for name, array in arrays.items()})

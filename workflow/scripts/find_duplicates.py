@@ -6,7 +6,7 @@ import pandas as pd
 
 from swift_debias.config.schema import Duplicates
 from swift_debias.data import duplicates, image_cache, manifest
-from swift_debias.files import atomic_path, write_json
+from swift_debias.files import write_json, write_parquet
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -34,12 +34,8 @@ with logged(snakemake):
         Duplicates(**params.duplicates),
         params.group_by_patient,
     )
-    with (
-        atomic_path(snakemake.output.cohort) as frame,
-        atomic_path(snakemake.output.duplicates) as pairs,
-    ):
-        cohort.frame.to_parquet(frame, index=False)
-        cohort.pairs.to_parquet(pairs, index=False)
+    write_parquet(cohort.frame, snakemake.output.cohort)
+    write_parquet(cohort.pairs, snakemake.output.duplicates)
     write_json(snakemake.output.log, cohort.log)
     with pd.option_context("display.width", 160):
         print(pd.Series(cohort.log).to_string())

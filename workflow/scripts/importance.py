@@ -7,7 +7,7 @@ import pandas as pd
 from swift_debias.config.schema import Backbone, Compute, Finetuning
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
-from swift_debias.files import atomic_path
+from swift_debias.files import write_parquet
 from swift_debias.importance import masks, store
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, networks
@@ -49,5 +49,4 @@ with logged(snakemake):
         mask = masks.soft_mask(
             importance["minibatch.balanced.bias"], importance["minibatch.balanced.prediction"]
         )
-        with atomic_path(outputs.summary[fold]) as partial:
-            pd.DataFrame(masks.summary(mask)).to_parquet(partial)
+        write_parquet(pd.DataFrame(masks.summary(mask)), outputs.summary[fold])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from swift_debias.evaluation import bootstrap
-from swift_debias.files import atomic_path
+from swift_debias.files import write_parquet
 from swift_debias.run import layout, results
 from swift_debias.run.job import logged
 
@@ -19,5 +19,4 @@ with logged(snakemake):
         min_group=params.min_group,
         baseline=params.baseline,
     )
-    with atomic_path(snakemake.output[0]) as partial:
-        found.assign(**keys)[[*keys, *found.columns]].to_parquet(partial, index=False)
+    write_parquet(found.assign(**keys)[[*keys, *found.columns]], snakemake.output[0])

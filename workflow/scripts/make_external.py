@@ -3,12 +3,11 @@
 import json
 
 import numpy as np
-import pandas as pd
 
 from swift_debias.config.schema import Attribute
 from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import KEYS, with_skin_tone
-from swift_debias.files import atomic_path
+from swift_debias.files import read_parquet, write_parquet
 from swift_debias.methods import _external
 from swift_debias.run.job import logged
 from swift_debias.seeds import external_seed
@@ -16,9 +15,9 @@ from swift_debias.seeds import external_seed
 with logged(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
     attribute = Attribute(**params.attribute)
-    cohort = pd.read_parquet(snakemake.input.cohort)
+    cohort = read_parquet(snakemake.input.cohort)
     cohort = with_skin_tone(cohort, snakemake.input.skin_tone)
-    cohort = cohort.merge(pd.read_parquet(str(snakemake.input.folds)), on=KEYS)
+    cohort = cohort.merge(read_parquet(str(snakemake.input.folds)), on=KEYS)
     groups = groups_in(cohort, attribute)
     for fold, path in enumerate(snakemake.output):
         seed = external_seed(params.seed, wildcards.task, wildcards.attribute, fold)
@@ -31,6 +30,5 @@ with logged(snakemake):
             np.random.default_rng(seed),
             attribute.group_names,
         )
-        with atomic_path(path) as partial:
-            external.frame.to_parquet(partial, index=False)
+        write_parquet(external.frame, path)
         print(json.dumps(external.log, indent=1))

@@ -6,18 +6,17 @@ from swift_debias.config.schema import Attribute
 from swift_debias.data.folds import make_folds
 from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import with_skin_tone
-from swift_debias.files import atomic_path
+from swift_debias.files import read_parquet, write_parquet
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    cohort = pd.read_parquet(snakemake.input.cohort)
+    cohort = read_parquet(snakemake.input.cohort)
     cohort = with_skin_tone(cohort, snakemake.input.skin_tone)
     groups = {
         name: groups_in(cohort, Attribute(**attribute))
         for name, attribute in params.attributes.items()
     }
     folds = make_folds(cohort, pd.DataFrame(groups), **params.split)
-    with atomic_path(snakemake.output[0]) as partial:
-        folds.to_parquet(partial, index=False)
+    write_parquet(folds, snakemake.output[0])
     print(folds.groupby("fold").size().to_string())

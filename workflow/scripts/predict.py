@@ -6,7 +6,8 @@ from swift_debias.config.schema import Attribute, Backbone, Compute
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import read_labelled
 from swift_debias.data.normalization import Normalization
-from swift_debias.files import atomic_path
+from swift_debias.errors import of_job
+from swift_debias.files import write_parquet
 from swift_debias.learning import devices, inference, networks
 from swift_debias.learning.samples import make_samples
 from swift_debias.run import layout
@@ -36,11 +37,12 @@ with logged(snakemake):
     run = layout.run_folder("setup_predictions", snakemake.output[0])
     for model in snakemake.input.models:
         classifier = devices.place(networks.load(Path(model), backbone), device, compute)
-        scores = inference.predict(classifier, samples).double().sigmoid().cpu().numpy()
+        with of_job(model):
+            logits = inference.predict(classifier, samples)
+        scores = logits.double().sigmoid().cpu().numpy()
         predictions = tests.assign(score=scores.astype("float32"))
         # the keys of its model: scores cannot be filed under another method or fold
         output = run / layout.path("predictions", **layout.keys("model", model))
         output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(output) as partial:
-            predictions.to_parquet(partial, index=False)
+        write_parquet(predictions, output)
         print(f"{model}: {len(predictions)} images scored")

@@ -1,13 +1,11 @@
 """One self-contained page with everything that a reader asks for."""
 
-import json
 from pathlib import Path
 
-import pandas as pd
-
-from swift_debias.files import write_text
+from swift_debias.files import read_json, read_parquet, write_text
 from swift_debias.report import costs, data_tables, html, statistics_tables
 from swift_debias.report.html import Section, Shown, grid
+from swift_debias.run import results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -16,14 +14,12 @@ with logged(snakemake):
 
     def logs(paths: list[str]) -> dict:
         """Name of the data set or task -> its log."""
-        return {
-            Path(p).name.removesuffix(".log.json"): json.loads(Path(p).read_text()) for p in paths
-        }
+        return {Path(p).name.removesuffix(".log.json"): read_json(p) for p in paths}
 
-    metrics = pd.read_parquet(given.metrics)
+    metrics = read_parquet(str(given.metrics))
     read, pooled = logs(given.manifest_logs), logs(given.cohort_logs)
-    manifests = {Path(path).stem: pd.read_parquet(path) for path in given.manifests}
-    check = json.loads(Path(given.check).read_text())
+    manifests = {Path(path).stem: read_parquet(path) for path in given.manifests}
+    check = read_json(str(given.check))
     data = [
         grid(data_tables.checked_data(check), "checked", "Folders"),
         grid(data_tables.data_sizes(manifests, read), "sizes", "Images in use"),
@@ -42,8 +38,8 @@ with logged(snakemake):
             "Metrics without a value, or with less",
         ),
     ]
-    compared = statistics_tables.fold_tests(pd.read_parquet(given.statistics), params.titles)
-    intervals = pd.concat(map(pd.read_parquet, given.intervals), ignore_index=True)
+    compared = statistics_tables.fold_tests(read_parquet(str(given.statistics)), params.titles)
+    intervals = results.joined(given.intervals)
     intervals = statistics_tables.bootstrap_intervals(intervals, params.titles, params.metrics)
     tests = [
         grid(compared, "tests", "Over folds: paired differences"),

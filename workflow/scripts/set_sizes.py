@@ -2,23 +2,22 @@
 
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 from swift_debias.config.schema import Attribute
 from swift_debias.data.folds import sizes as count_images
 from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import with_skin_tone
-from swift_debias.files import atomic_path, write_text
+from swift_debias.files import atomic_path, read_parquet, write_text
 from swift_debias.report.render import frame_markdown
 from swift_debias.run import layout
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    cohort = pd.read_parquet(snakemake.input.cohort)
+    cohort = read_parquet(snakemake.input.cohort)
     cohort = with_skin_tone(cohort, snakemake.input.skin_tone)
-    folds = pd.read_parquet(snakemake.input.folds)
+    folds = read_parquet(snakemake.input.folds)
     known = yaml.safe_load(Path(snakemake.input.expected).read_text())["pools"]
     # the paper's numbers belong to its own pool of data sets, and not to made-up ones
     pool = next((p for p in known if p["adapters"] == params.adapters), None)
@@ -34,7 +33,7 @@ with logged(snakemake):
             for path in snakemake.input.external
             if layout.keys("external", path)["attribute"] == name
         ]
-        external[name] = [pd.read_parquet(path) for path in paths]
+        external[name] = [read_parquet(path) for path in paths]
     sizes = count_images(cohort, folds, groups, external, published)
     with atomic_path(snakemake.output.csv) as partial:
         sizes.to_csv(partial, index=False)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from swift_debias.files import write_text
+from swift_debias.files import read_text, write_text
 from swift_debias.report import render
 from swift_debias.report.costs import read_costs, stage_times
 from swift_debias.run.job import logged
 
 with logged(snakemake):
-    texts = [Path(path).read_text(encoding="utf-8") for path in snakemake.input.tables]
+    texts = [read_text(path) for path in snakemake.input.tables]
     costs = read_costs(map(Path, snakemake.input.costs))
     stages = stage_times(Path(snakemake.params.run) / "benchmarks")
     lines = [

@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from swift_debias.evaluation import cells
+from swift_debias.files import read_parquet
 from swift_debias.report import render, tables
 from swift_debias.report.published import published_lookup, read_published
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    ours = cells.lookup(pd.read_parquet(str(snakemake.input.metrics)))
+    ours = cells.lookup(read_parquet(str(snakemake.input.metrics)))
     published = read_published(Path(snakemake.input.published))
     table = tables.assemble(
         snakemake.wildcards.table,

@@ -9,7 +9,7 @@ import pandas as pd
 from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuning, Pretraining
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
-from swift_debias.files import atomic_path, write_json
+from swift_debias.files import read_parquet, write_json, write_parquet
 from swift_debias.learning import checkpoints, devices, loop, networks, sources
 from swift_debias.learning.context import Context
 from swift_debias.learning.cost import Cost
@@ -25,8 +25,8 @@ with logged(snakemake):
     device = devices.prepare_device(compute)
     seed = derive_seed(params.seed, "baseline", wildcards.task, wildcards.backbone, wildcards.fold)
 
-    pool = pd.read_parquet(snakemake.input.cohort, columns=["dataset", "image_id", "label"])
-    pool = pool.merge(pd.read_parquet(str(snakemake.input.folds)), on=["dataset", "image_id"])
+    pool = read_parquet(snakemake.input.cohort, columns=["dataset", "image_id", "label"])
+    pool = pool.merge(read_parquet(str(snakemake.input.folds)), on=["dataset", "image_id"])
     held_out = pool.fold == int(wildcards.fold)
     images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
 
@@ -61,7 +61,7 @@ with logged(snakemake):
     )
     own = str(snakemake.input.own) if backbone.baseline else None
     if own is not None:
-        classifier = networks.load(Path(own), backbone)
+        classifier = networks.load(Path(own), backbone, own=True)
     else:
         classifier = devices.place(networks.build(backbone, seed), device, compute)
     source = sources.source(backbone, own)  # now: a training takes hours, and files change
@@ -70,7 +70,6 @@ with logged(snakemake):
         loop.pretrain(classifier, train, validation, recipe, context)
     write_json(snakemake.output.source, source)
     networks.save(classifier, Path(snakemake.output.model))
-    with atomic_path(snakemake.output.history) as partial:
-        pd.DataFrame(context.history).to_parquet(partial)
+    write_parquet(pd.DataFrame(context.history), snakemake.output.history)
     write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
     context.checkpoints.clear()

@@ -302,11 +302,9 @@ def _training(settings: Any) -> Training:
 def _device(name: str) -> torch.device:
     import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    elif name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device='cuda', but torch sees no GPU")
-    return torch.device(name)
+    from .learning.devices import choose
+
+    return torch.device(choose(name))
 
 
 def _samples(images: ImageSet, device: torch.device) -> Samples:

@@ -240,10 +240,12 @@ def _what_changed(options: argparse.Namespace) -> None:
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
+    from .files import read_parquet
+
     if not path.is_file():
         raise UserError(f"no file {path}")
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return read_parquet(path, own=True) if path.suffix == ".parquet" else pd.read_csv(path)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 

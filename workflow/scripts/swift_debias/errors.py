@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -11,6 +12,22 @@ class UserError(Exception):
 
     Scripts print it without a traceback.
     """
+
+
+class NotFiniteError(UserError):
+    """Numbers of a network that are infinite or none at all: it has diverged.
+
+    Raised where they are met; the job that meets them adds which it is (`of_job`).
+    """
+
+
+@contextlib.contextmanager
+def of_job(name: str) -> Iterator[None]:
+    """Put a job's name (method, task, fold) before what is said of numbers that are not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{name}: {error}" if name else str(error)) from None
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -195,6 +195,17 @@ class Images(Model):
     max_pixels: Count = Field(
         120_000_000, description="Images with more pixels are refused unread (decompression bombs)."
     )
+    max_bytes: Count = Field(
+        1_000_000_000, description="Files with more bytes are refused unread."
+    )
+    bits: Integer | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="Bits a pixel of films stored with 16 bits, e.g. 12. null: what PNG files say "
+        "of it themselves (sBIT), else the fewest bits that hold the brightest pixel of the data "
+        "set's 16-bit images, so that all are scaled alike.",
+    )
     mean: tuple[Number, ...] = Field(
         IMAGENET_MEAN,
         min_length=1,

@@ -14,6 +14,9 @@ The index beside the array (Parquet, row i = row i of the manifest and of the ar
     phash_quality  int16   0 (flat) to 100, or null
     width, height  int32   of the upright picture in the file, in pixels, or null
     error          str     why the image cannot be used (its pixels are zeros), or null
+    crc            int64   CRC-32 of its pixels in the array, looked at when it is read
+    bits           int8    of 16-bit grey: how many bits its levels need, or null
+    contrast       int16   brightest minus darkest pixel in the array
 
 No torch here.
 """
@@ -21,22 +24,26 @@ No torch here.
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import json
+import math
 import os
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import PIL
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..config.schema import Images
 from ..errors import UserError
+from ..files import read_parquet, write_parquet
 from .decode import (
     BACKGROUND,
     CACHE_GAP,
@@ -46,6 +53,7 @@ from .decode import (
     UnreadableError,
     decode,
     no_pillow_limit,
+    read_bytes,
 )
 
 BLOCK = 512  # images between two entries of the journal
@@ -64,14 +72,19 @@ INDEX = pa.schema(
         "width": pa.int32(),
         "height": pa.int32(),
         "error": pa.string(),
+        "crc": pa.int64(),
+        "bits": pa.int8(),
+        "contrast": pa.int16(),
     }
 )
+FLAT = 8  # levels of 256: with less contrast a picture shows next to nothing
 
 
 class _Record(NamedTuple):
     """A line of the index on its way through the journal.
 
     crc: of the pixels in the array. stamp: size and time of change of the file that was read.
+    scaled: bits that became white.
     """
 
     row: int
@@ -83,6 +96,9 @@ class _Record(NamedTuple):
     error: str | None
     crc: int
     stamp: str
+    bits: int | None
+    contrast: int
+    scaled: int | None
 
 
 def build_cache(
@@ -100,6 +116,9 @@ def build_cache(
     continues where it was, and after a failure only broken files are read again. Threads share the
     work (Pillow decodes without the interpreter's lock); the files written do not depend on their
     number. Memory: one decoded image a worker.
+
+    16-bit grey pictures whose depth nobody declares are scaled by the brightest of the data set:
+    those that were decoded with fewer bits are decoded again at the end.
 
     Args:
         manifest: columns image_id and path.
@@ -122,37 +141,54 @@ def build_cache(
     with no_pillow_limit(), ThreadPoolExecutor(workers) as pool:
         pixels, done = _resume(partial, shape, journal, pool, paths)
 
-        def cache_one(row: int) -> _Record:
-            return _cache_one(row, paths[row], pixels, options)
+        def cache(rows: Sequence[int], bits: int | None = None) -> None:
+            for start in range(0, len(rows), BLOCK):
+                block = rows[start : start + BLOCK]
+                records = list(
+                    pool.map(lambda row: _cache_one(row, paths[row], pixels, options, bits), block)
+                )
+                journal.append(records)
+                done.update((record.row, record) for record in records)
+                if progress is not None:
+                    progress(len(done), len(paths))
 
-        todo = [row for row in range(len(paths)) if row not in done]
-        for start in range(0, len(todo), BLOCK):
-            block = todo[start : start + BLOCK]
-            records = list(pool.map(cache_one, block))
-            journal.append(records)
-            done.update((record.row, record) for record in records)
-            if progress is not None:
-                progress(len(done), len(paths))
+        cache([row for row in range(len(paths)) if row not in done])
+        deep = {row: record for row, record in done.items() if record.bits is not None}
+        most = max((record.bits or 0 for record in deep.values()), default=None)
+        cache(sorted(row for row, record in deep.items() if record.scaled != most), most)
         pixels.flush()
     _refuse_broken(manifest, done, options, out_npy.stem)
     return _finish(manifest, done, partial, out_npy, out_parquet, journal)
 
 
-def _cache_one(row: int, path: Path, pixels: np.ndarray, options: Images) -> _Record:
+def _cache_one(
+    row: int, path: Path, pixels: np.ndarray, options: Images, bits: int | None
+) -> _Record:
     """Decode one file into its row of the array."""
     digest, stamp = None, _stamp(path)
     try:
-        data = _read(path)
+        data = read_bytes(path, options)
         digest = hashlib.sha256(data).hexdigest()
-        image = decode(data, options)
+        image = decode(data, options, bits)
     except UnreadableError as error:
         pixels[row] = 0
         crc = zlib.crc32(pixels[row])
-        return _Record(row, digest, None, None, None, None, str(error), crc, stamp)
+        return _Record(row, digest, None, None, None, None, str(error), crc, stamp, None, 0, None)
     pixels[row] = image.pixels
-    crc = zlib.crc32(pixels[row])
-    size = (image.width, image.height)
-    return _Record(row, digest, image.phash.hex(), image.quality, *size, None, crc, stamp)
+    return _Record(
+        row=row,
+        sha256=digest,
+        phash=image.phash.hex(),
+        quality=image.quality,
+        width=image.width,
+        height=image.height,
+        error=None,
+        crc=zlib.crc32(pixels[row]),
+        stamp=stamp,
+        bits=image.bits,
+        contrast=int(pixels[row].max()) - int(pixels[row].min()),
+        scaled=None if image.bits is None else options.bits or bits or image.bits,
+    )
 
 
 def _stamp(path: Path) -> str:
@@ -164,13 +200,30 @@ def _stamp(path: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _read(path: Path) -> bytes:
-    try:
-        if not path.is_file():  # also a loop of links; a pipe would block for ever
-            raise UnreadableError("no such file")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {error.strerror}") from error
+def summary(index: pd.DataFrame, paths: Sequence[str]) -> list[str]:
+    """What is to be known of a cache, for the job's log: broken, deep and flat images.
+
+    Args:
+        index: as `build_cache` returns it.
+        paths: of its images, in the same order.
+    """
+    broken = index.index[index["error"].notna()]
+    lines = [f"{len(index)} images, {len(broken)} of them cannot be used"]
+    lines += [f"  {paths[row]}: {index['error'].iloc[row]}" for row in broken[:NAMED]]
+    lines += [f"  and {len(broken) - NAMED} more"] * (len(broken) > NAMED)
+    bits = index["bits"].dropna()
+    if len(bits):
+        lines.append(
+            f"{len(bits)} images have 16 bits a pixel; the level that became white has "
+            f"{int(bits.max())} bits (images.bits)"
+        )
+    flat = index.index[index["error"].isna() & (index["contrast"] < FLAT)]
+    if len(flat):
+        lines.append(
+            f"{len(flat)} images have almost no contrast (fewer than {FLAT} of 256 levels), such "
+            f"as {paths[flat[0]]}"
+        )
+    return lines
 
 
 def _resume(
@@ -185,24 +238,40 @@ def _resume(
     A row counts as finished where its pixels have the checksum that the journal noted and its file
     is as it was; broken files are tried again.
     """
-    records = journal.read() if partial.exists() else []
-    if not records:
+    pixels = _open_partial(partial, shape)
+    records = [] if pixels is None else journal.read()
+    if pixels is None or not records:
         journal.start([])
         pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
         if hasattr(os, "posix_fallocate"):  # on a full disk an error now, not a crash while writing
             with partial.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
         return pixels, {}
-    pixels = np.load(partial, mmap_mode="r+")
+    held = pixels
 
     def is_intact(record: _Record) -> bool:
         same_file = record.error is None and record.stamp == _stamp(paths[record.row])
-        return same_file and zlib.crc32(pixels[record.row]) == record.crc
+        return same_file and zlib.crc32(held[record.row]) == record.crc
 
     intact = pool.map(is_intact, records)
     good = [record for record, is_good in zip(records, intact, strict=True) if is_good]
     journal.start(good)
     return pixels, {record.row: record for record in good}
+
+
+def _open_partial(partial: Path, shape: tuple[int, ...]) -> np.memmap | None:
+    """The array of an earlier job; None where there is none, or where it is damaged."""
+    if not partial.exists():
+        return None
+    header = io.BytesIO()
+    layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, layout)
+    with partial.open("rb") as file:
+        begins_right = file.read(header.tell()) == header.getvalue()
+    if begins_right and partial.stat().st_size == header.tell() + math.prod(shape):
+        return np.load(partial, mmap_mode="r+")
+    print(f"{partial} is damaged: the cache begins anew", file=sys.stderr)
+    return None
 
 
 def _refuse_broken(
@@ -240,14 +309,15 @@ def _finish(
         "width": [record.width for record in records],
         "height": [record.height for record in records],
         "error": [record.error for record in records],
+        "crc": [record.crc for record in records],
+        "bits": [record.bits for record in records],
+        "contrast": [record.contrast for record in records],
     }
     table = pa.table(columns, schema=INDEX)
-    temporary = out_parquet.with_name(out_parquet.name + ".partial")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(out_parquet)
+    write_parquet(table, out_parquet, compression="zstd")
     partial.replace(out_npy)
     journal.path.unlink()
-    return table.to_pandas()
+    return read_parquet(out_parquet)
 
 
 class _Journal:
@@ -259,26 +329,40 @@ class _Journal:
 
     def start(self, records: Sequence[_Record]) -> None:
         temporary = self.path.with_name(self.path.name + ".partial")
-        temporary.write_text(json.dumps({"key": self.key}) + "\n" + json.dumps(records) + "\n")
+        temporary.write_bytes(_line({"key": self.key}) + _line(records))
         temporary.replace(self.path)
 
     def append(self, records: Sequence[_Record]) -> None:
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(records) + "\n")
+        with self.path.open("ab") as stream:
+            stream.write(_line(records))
 
     def read(self) -> list[_Record]:
-        """The last record of each row; none where the journal belongs to other work."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        entries = []
-        for line in lines:
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:  # the job was killed while it wrote this line
-                break
-        if not entries or entries[0] != {"key": self.key}:
+        """The last record of each row; none where the journal belongs to other work.
+
+        From the first line on that does not fit its checksum nothing counts: the job was killed
+        while it wrote it, or the file is damaged.
+        """
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        whole = list(itertools.takewhile(_is_whole, lines))
+        if not whole or whole[0] != _line({"key": self.key}):
             return []
-        records = [_Record(*fields) for block in entries[1:] for fields in block]
+        blocks = [json.loads(line[CHECKSUM:]) for line in whole[1:]]
+        records = [_Record(*fields) for block in blocks for fields in block]
         return list({record.row: record for record in records}.values())
+
+
+CHECKSUM = 9  # bytes of a line's checksum and the blank after it
+
+
+def _line(content: Any) -> bytes:
+    """A line of the journal: checksum, JSON."""
+    text = json.dumps(content).encode()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is as it was written."""
+    return line == b"%08x %b\n" % (zlib.crc32(line[CHECKSUM:-1]), line[CHECKSUM:-1])
 
 
 def _key(manifest: pd.DataFrame, options: Images) -> str:
@@ -287,7 +371,7 @@ def _key(manifest: pd.DataFrame, options: Images) -> str:
         PIL.__version__,
         _Record._fields,
         [FILTER.name, CACHE_GAP, HASH_SIZE, HASH_GAP, BACKGROUND],
-        [options.size, options.channels, options.max_pixels],
+        [options.size, options.channels, options.max_pixels, options.max_bytes, options.bits],
         manifest[["image_id", "path"]].to_numpy().tolist(),
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Images
 from ..errors import UserError, nearest
+from ..files import read_parquet
 from ..run import layout
 from .columns import drawn_share, group_column, group_values, label_column
 from .image_cache import CachedImages
@@ -333,19 +334,28 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
     Raises:
         UserError: files that cannot be read; names the first.
     """
-    from .decode import UnreadableError, decode, no_pillow_limit
+    from .decode import UnreadableError, decode, no_pillow_limit, read_bytes
 
     pixels = np.empty((len(paths), options.size, options.size, options.channels), np.uint8)
 
-    def read(row: int) -> str | None:
+    needed: dict[int, int] = {}  # row -> bits, of 16-bit grey pictures
+
+    def read(row: int, bits: int | None = None) -> str | None:
         try:
-            pixels[row] = decode(paths[row].read_bytes(), options).pixels
-        except (OSError, UnreadableError) as error:
-            return f"{paths[row]}: {getattr(error, 'strerror', None) or error}"
+            image = decode(read_bytes(paths[row], options), options, bits)
+        except UnreadableError as error:
+            return f"{paths[row]}: {error}"
+        pixels[row] = image.pixels
+        if image.bits is not None:
+            needed[row] = image.bits
         return None
 
     with no_pillow_limit(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         broken = [problem for problem in pool.map(read, range(len(paths))) if problem]
+        if needed and not broken:  # all are scaled alike: see `images.bits`
+            most = max(needed.values())
+            again = [row for row, bits in needed.items() if bits < most]
+            list(pool.map(read, again, [most] * len(again)))
     if broken:
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         listed = "; ".join(broken[:NAMED])
@@ -369,7 +379,7 @@ def _images(size: int, channels: int, mean: Sequence[float], std: Sequence[float
 def _parquet(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"no file {path}: has the run come so far, and are the names right?")
-    return pd.read_parquet(path)
+    return read_parquet(path)
 
 
 def _scalar(value: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..config.schema import Attribute
+from ..files import read_parquet
 from . import image_cache, manifest
 from .groups import groups_in
 
@@ -24,7 +25,7 @@ def with_skin_tone(frame: pd.DataFrame, files: Sequence[str | Path]) -> pd.DataF
     if not files:
         return frame
     measured = pd.concat(
-        pd.read_parquet(path, columns=["image_id", "fitzpatrick"]).assign(dataset=Path(path).stem)
+        read_parquet(path, columns=["image_id", "fitzpatrick"]).assign(dataset=Path(path).stem)
         for path in files
     ).rename(columns={"fitzpatrick": "measured"})
     joined = frame.merge(measured, on=KEYS, how="left", validate="one_to_one")

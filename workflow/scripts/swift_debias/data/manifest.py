@@ -21,7 +21,6 @@ Columns of a manifest (any further columns are the attributes of a user's own ta
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +28,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
 
 from ..errors import UserError
+from ..files import read_parquet, write_json, write_parquet
 
 COLUMNS: dict[str, pa.DataType] = {
     "image_id": pa.string(),
@@ -136,10 +135,10 @@ def write(result: ManifestResult, dataset: str, frame_path: Path, log_path: Path
     schema = pa.schema(list(types.items()))
     table = pa.Table.from_pandas(frame, schema, preserve_index=False)
     # pandas' own metadata names its version: without it the bytes depend on the data alone.
-    pq.write_table(table.replace_schema_metadata(None), frame_path, compression="zstd")
-    log_path.write_text(json.dumps(log, indent=1) + "\n")
+    write_parquet(table.replace_schema_metadata(None), frame_path, compression="zstd")
+    write_json(log_path, log)
 
 
 def read(path: Path) -> pd.DataFrame:
     """A manifest as `write` wrote it."""
-    return pq.read_table(path).to_pandas()
+    return read_parquet(path)

@@ -8,32 +8,36 @@ from typing import TypeAlias
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import UserError, nearest
-from ..files import atomic_path
+from ..files import check
+from ..learning import tensor_files
 
 # objective -> parameter name -> importance, of the parameter's shape
 Importance: TypeAlias = dict[str, dict[str, Tensor]]
 
 
-def save(importance: Importance, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save(importance: Importance, path: Path) -> None:
     """Write one safetensors file, keys "<objective>/<parameter>", whole or not at all."""
     tensors = {
-        f"{objective}/{name}": value.detach().cpu().contiguous()
+        f"{objective}/{name}": value
         for objective, values in importance.items()
         for name, value in values.items()
     }
-    with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata=dict(metadata or {}))
+    tensor_files.write(path, tensors)
 
 
 class Stored(Mapping[str, dict[str, Tensor]]):
     """What `save` wrote. An objective is read when first asked for: a method needs two of many."""
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        """Open the file; tensors will be on the device."""
+        """Open the file; tensors will be on the device.
+
+        Raises:
+            UserError: it is missing or damaged. It is read once for that: a second a gigabyte.
+        """
+        check(path)
         self.path, self.device = path, str(device)
         self.found: Importance = {}
         with safe_open(path, framework="pt") as file:

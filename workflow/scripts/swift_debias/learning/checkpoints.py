@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..errors import UserError
+from . import tensor_files
 from .masked_optimizer import MaskedOptimizer
 
 AnyOptimizer: TypeAlias = torch.optim.Optimizer | MaskedOptimizer
@@ -25,7 +26,8 @@ class Checkpoints:
     """Epoch-end states of a job's training stages, so that a killed job carries on.
 
     A checkpoint is used only if its key equals the job's: the key stands for all the settings, code
-    and inputs of the job. Everything is stored as safetensors with a JSON header.
+    and inputs of the job. Everything is stored as safetensors with a JSON header. One that does not
+    fit its digest is set aside as `<stage>.damaged`, and the stage begins anew.
     """
 
     def __init__(self, folder: Path | None, key: str = "", every_seconds: float = 60.0) -> None:
@@ -51,11 +53,7 @@ class Checkpoints:
                     plain[f"{index}/{name}"] = value
         header = {"key": self.key, "epoch": epoch, "history": history, "plain": plain}
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{stage}.safetensors"
-        partial = path.with_suffix(".partial")
-        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(contiguous, partial, metadata={"state": json.dumps(header)})
-        partial.replace(path)
+        tensor_files.write(self.folder / f"{stage}.safetensors", tensors, json.dumps(header))
         self._last = time.monotonic()
 
     def load(self, stage: str, module: nn.Module, optimizer: AnyOptimizer) -> tuple[int, History]:
@@ -64,10 +62,17 @@ class Checkpoints:
         if path is None or not path.is_file():
             return 0, []
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except Exception:  # a damaged checkpoint is no checkpoint
+            tensors = tensor_files.read(path)
+            header = json.loads(tensor_files.read_note(path) or "")
+        except UserError as error:
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            print(
+                f"{stage}: begins anew, since its checkpoint is damaged; it is kept as {aside} "
+                f"({error})",
+                file=sys.stderr,
+                flush=True,
+            )
             return 0, []
         if header["key"] != self.key:
             return 0, []
@@ -77,18 +82,18 @@ class Checkpoints:
         for name, value in tensors.items():
             kind, _, rest = name.partition("/")
             if kind == "optimizer":
-                index, _, entry = rest.partition("/")
-                state.setdefault(int(index), {})[entry] = value
-        for name, value in header["plain"].items():
-            index, _, entry = name.partition("/")
-            state.setdefault(int(index), {})[entry] = value
+                index, _, key = rest.partition("/")
+                state.setdefault(int(index), {})[key] = value
+        for name, plain in header["plain"].items():
+            index, _, key = name.partition("/")
+            state.setdefault(int(index), {})[key] = plain
         # In the layout of the parameters, as it was: fused optimizers go through memory in order.
         inner = optimizer.optimizer if isinstance(optimizer, MaskedOptimizer) else optimizer
         parameters = [p for group in inner.param_groups for p in group["params"]]
-        for index, entries in state.items():
-            for name, value in entries.items():
-                if isinstance(value, Tensor) and value.shape == parameters[index].shape:
-                    entries[name] = torch.empty_like(parameters[index].detach()).copy_(value)
+        for number, entries in state.items():
+            for name, entry in entries.items():
+                if isinstance(entry, Tensor) and entry.shape == parameters[number].shape:
+                    entries[name] = torch.empty_like(parameters[number].detach()).copy_(entry)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         return header["epoch"], header["history"]

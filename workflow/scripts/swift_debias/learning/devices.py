@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import itertools
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +15,18 @@ from pathlib import Path
 import torch
 
 from ..config.schema import Compute
+from ..errors import UserError
 from .networks import Classifier
+
+GIVEN = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # a job that has a GPU
+NO_CARD = ("", "-1", "NoDevFiles")  # how a scheduler says that it has none
 
 
 def prepare_device(compute: Compute) -> torch.device:
     """Choose the device and set the process up for it: card, threads, precision, determinism."""
-    name = compute.device
-    if name != "cpu":
+    if compute.device != "cpu":
         take_card()
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = choose(compute.device)
     torch.set_num_threads(compute.threads)
     # TF32 for what is not under autocast: the importances and scores, which are fp32 otherwise,
     # must not lose bits, so it stays off; bf16 autocast carries the training on a GPU.
@@ -39,6 +42,29 @@ def prepare_device(compute: Compute) -> torch.device:
             # 9 % of a training step (ResNet-50 at 64 pixels, EfficientNet-B3 at 224).
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device(name)
+
+
+def choose(name: str) -> str:
+    """'cuda' or 'cpu' for a device of the settings.
+
+    Raises:
+        UserError: a GPU was asked for or given to this job, and torch sees none. To train on the
+            CPU then would take days without a word.
+    """
+    if name == "cpu" or torch.cuda.is_available():
+        return "cpu" if name == "cpu" else "cuda"
+    given = next((key for key in GIVEN if os.environ.get(key, "").strip() not in NO_CARD), None)
+    if name == "cuda":
+        reason = "device: cuda is set"
+    elif given is not None:
+        reason = f"this job was given a GPU ({given}={os.environ[given]})"
+    else:
+        return "cpu"
+    built = "is built for the CPU" if torch.version.cuda is None else "finds no working driver"
+    raise UserError(
+        f"{reason}, but torch {torch.__version__} sees none: it {built}. Install a torch that "
+        "fits the GPU, or set device: cpu"
+    )
 
 
 @contextlib.contextmanager
@@ -103,7 +129,30 @@ def take_card() -> None:
     else:
         cards = [card.strip() for card in named.split(",") if card.strip()]
     if len(cards) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = free_card(cards, Path(tempfile.gettempdir()))
+        os.environ["CUDA_VISIBLE_DEVICES"] = free_card(cards, lock_folder())
+
+
+def lock_folder() -> Path:
+    """A folder of this user alone, so that nobody can plant a link where a lock should be.
+
+    XDG_RUNTIME_DIR where there is one, else a folder below the temporary one.
+
+    Raises:
+        UserError: it exists and is somebody else's, open to others, or no folder.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    usable = bool(runtime) and Path(runtime).is_dir() and os.access(runtime, os.W_OK)
+    folder = Path(runtime if usable else tempfile.gettempdir()) / f"swift-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+    if not private or found.st_uid != os.getuid():
+        raise UserError(
+            f"{folder}, where the locks of the GPUs belong, is not a folder of this user alone: "
+            "remove it, or set TMPDIR to another folder"
+        )
+    return folder
 
 
 def free_card(cards: list[str], folder: Path) -> str:
@@ -118,8 +167,9 @@ def free_card(cards: list[str], folder: Path) -> str:
     """
     for place in itertools.count(1):
         for card in cards:
-            name = f"swift-{os.getuid()}-card-{card.replace('/', '-')}-job-{place}.lock"
-            lock = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)  # stays open
+            name = f"card-{card.replace('/', '-')}-job-{place}.lock"
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            lock = os.open(folder / name, flags, 0o600)  # stays open
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

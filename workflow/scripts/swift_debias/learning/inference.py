@@ -8,17 +8,19 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ..errors import NotFiniteError
 from .networks import Classifier
 from .samples import Features, Samples
 
 
 def auc(logits: Tensor, labels: Tensor) -> float:
-    """Area under the ROC curve for the progress log, ties counted half; nan with one class.
+    """Area under the ROC curve for the progress log, ties counted half.
 
-    The pooled ranks of a device tensor; reported metrics use scikit-learn (metrics.py).
+    nan with one class, and of logits that are nan, which have no order. The pooled ranks of a
+    device tensor; reported metrics use scikit-learn (metrics.py).
     """
     positive, negative = logits[labels > 0.5], logits[labels <= 0.5].sort().values
-    if not len(positive) or not len(negative):
+    if not len(positive) or not len(negative) or logits.isnan().any():
         return float("nan")
     below = torch.searchsorted(negative, positive) + torch.searchsorted(
         negative, positive, right=True
@@ -43,9 +45,19 @@ def predict(classifier: Classifier, samples: Samples, batch_size: int = 256) -> 
     """Logits of the whole set, float32 (n,) on the device: eval mode, fp32, no augmentation.
 
     Inside autocast they have its precision.
+
+    Raises:
+        NotFiniteError: a logit is not finite. Thresholds and ranks would make numbers of it.
     """
     with inference(classifier):
-        return torch.cat([classifier(batch.images) for batch in samples.batches(batch_size)])
+        logits = torch.cat([classifier(batch.images) for batch in samples.batches(batch_size)])
+        broken = int((~logits.isfinite()).sum())
+    if broken:
+        raise NotFiniteError(
+            f"the network's scores of {broken} of {len(logits)} images are not finite: its weights "
+            "or the pixels are not as they should be"
+        )
+    return logits
 
 
 def extract_features(

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..config.schema import Pretraining
+from ..errors import of_job
 from ..seeds import derive_seed
 from .augment import draw_views
 from .checkpoints import AnyOptimizer
 from .context import Context, Objective, autocast, make_optimizer, set_trainable
+from .finite import Watch
 from .inference import auc, predict
+from .masked_optimizer import MaskedOptimizer
 from .networks import Classifier
 from .samples import Drawable, Samples
 
@@ -49,6 +52,9 @@ def fit(
         stage: name of this training stage, e.g. "step1"; seeds and checkpoints depend on it.
         epochs: default: the context's.
         watch: called after every epoch; its values join the epoch's row.
+
+    Raises:
+        NotFiniteError: it diverged; names stage, epoch and step (see `finite.Watch`).
     """
     epochs = context.epochs if epochs is None else epochs
     forward: Callable[[Tensor], Tensor] = module
@@ -61,12 +67,16 @@ def fit(
         context.info(f"{stage}: resumed after epoch {done} of {epochs}")
     started, first = time.monotonic(), done
     bar = _progress(f"{context.name} {stage}", epochs * len(samples), done * len(samples))
+    inner = optimizer.optimizer if isinstance(optimizer, MaskedOptimizer) else optimizer
     for epoch in range(done, epochs):
+        watched = Watch(f"{stage} epoch {epoch + 1}", module, inner)
+        name = f"{stage}/{epoch}"
         with torch.random.fork_rng():
-            row = _epoch(forward, samples, objective, optimizer, context, f"{stage}/{epoch}", bar)
+            row = _epoch(forward, samples, objective, optimizer, context, name, bar, watched)
         # speed goes to the log alone, so that a history is the same bytes in every run
         speed = row.pop("images_per_second")
-        row = {"stage": stage, "epoch": epoch + 1} | row | (watch() if watch else {})
+        with watched.scoring():
+            row = {"stage": stage, "epoch": epoch + 1} | row | (watch() if watch else {})
         rows.append(row)
         left = (time.monotonic() - started) / (epoch + 1 - first) * (epochs - epoch - 1)
         context.info(_line(row, epochs, speed, left))
@@ -99,6 +109,7 @@ def _epoch(
     context: Context,
     name: str,
     bar: tqdm[Never],
+    watched: Watch,
 ) -> dict[str, Any]:
     """One pass over the samples; returns its means."""
     started = time.monotonic()
@@ -117,13 +128,13 @@ def _epoch(
         optimizer.zero_grad(set_to_none=True)
         parts[0].backward()
         optimizer.step()
+        watched.step(parts[0])
         sums += torch.stack([part.detach() for part in parts]) * len(index)
         logits_seen.append(logits.detach())
         labels_seen.append(labels)
         bar.update(len(index))
+    watched.check()
     total, prediction, bias = (sums / len(samples)).tolist()
-    if not all(map(_finite, (total, prediction, bias))):
-        raise FloatingPointError(f"{name}: the loss is not finite; lower the learning rate")
     return {
         "loss": total,
         "prediction_loss": prediction,
@@ -154,10 +165,6 @@ def drawn_views(n: int, context: Context, stage: str) -> Tensor:
         _, view = _draw_epoch(n, context, f"{stage}/{epoch}")
         drawn[view, torch.arange(n)] = True
     return drawn
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
 
 
 def _split(order: Tensor, batch_size: int) -> list[Tensor]:
@@ -197,13 +204,14 @@ def pretrain(
             logits = predict(classifier, validation)
         return {"validation_auc": auc(logits.float(), validation.labels)}
 
-    fit(
-        classifier,
-        train,
-        context.objective(train, prediction=1, bias=0),
-        optimizer,
-        context,
-        "pretraining",
-        epochs=recipe.epochs,
-        watch=watch,
-    )
+    with of_job(context.name):
+        fit(
+            classifier,
+            train,
+            context.objective(train, prediction=1, bias=0),
+            optimizer,
+            context,
+            "pretraining",
+            epochs=recipe.epochs,
+            watch=watch,
+        )

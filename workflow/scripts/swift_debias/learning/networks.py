@@ -10,19 +10,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..config.schema import Backbone
-from ..errors import UserError
-from ..files import atomic_path
+from ..errors import UserError, of_job
+from . import tensor_files
+from .finite import refuse_not_finite
 
 UNIT_MASK = "unit_mask"
 
@@ -241,26 +240,62 @@ def build(backbone: Backbone, seed: int) -> Classifier:
 
 def _load_extractor(classifier: Classifier, path: Path) -> None:
     """Extractor weights from a safetensors file, with or without the prefix `extractor.`."""
-    state = {name.removeprefix("extractor."): value for name, value in read_state(path).items()}
-    try:
-        missing, unexpected = classifier.extractor.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit the architecture: {error}") from error
-    if missing:
-        raise UserError(f"{path}: no weights for {len(missing)} tensors, first {missing[:3]}")
-    foreign = [name for name in unexpected if not name.startswith(("head.", "fc.", "classifier."))]
-    if foreign:
-        raise UserError(f"{path}: {len(foreign)} unknown tensors, first {foreign[:3]}")
+    state = {
+        name.removeprefix("extractor."): value for name, value in read_state(path, own=True).items()
+    }
+    heads = ("head.", "fc.", "classifier.")
+    fill(
+        classifier.extractor,
+        {name: value for name, value in state.items() if not name.startswith(heads)},
+        path,
+        "the weights do not fit the architecture",
+    )
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name, on the CPU."""
+def read_state(path: Path, *, own: bool = False) -> dict[str, Tensor]:
+    """The tensors of a network's file by name, on the CPU; every number in them is finite.
+
+    Args:
+        path: a safetensors file.
+        own: a user's, which need not have a digest.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds numbers that are not finite.
+    """
     if not path.is_file():
         raise UserError(f"no weights file {path}")
+    state = tensor_files.read(path, own=own)
+    with of_job(str(path)):
+        refuse_not_finite(state)
+    return state
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, what: str) -> None:
+    """Load a state dictionary that has the module's own names and shapes, and real numbers.
+
+    torch alone would turn integers into weights without a word.
+
+    Args:
+        module: changed in place.
+        state: its weights and buffers by name.
+        path: of the file, for messages.
+        what: the beginning of a message.
+
+    Raises:
+        UserError: names the first tensor that is missing, unknown, or of another shape or kind.
+    """
+    for name, wanted in module.state_dict().items():
+        if wanted.is_floating_point() and name in state and not state[name].is_floating_point():
+            raise UserError(f"{path}: {what}: {name} holds {state[name].dtype}, not real numbers")
     try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises its own, unexported, error type
-        raise UserError(f"{path} is not a safetensors file ({error})") from error
+        missing, foreign = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise UserError(f"{path}: {what}: {lines[min(1, len(lines) - 1)]}") from error
+    if missing:
+        raise UserError(f"{path}: {what}: no weights for {len(missing)} tensors, {missing[:3]}")
+    if foreign:
+        raise UserError(f"{path}: {what}: {len(foreign)} unknown tensors, {foreign[:3]}")
 
 
 def attach_unit_mask(classifier: Classifier, layer: str, mask: Tensor) -> None:
@@ -282,38 +317,38 @@ def attach_unit_mask(classifier: Classifier, layer: str, mask: Tensor) -> None:
         setattr(module, UNIT_MASK, mask)
 
 
-def save(classifier: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write all weights and buffers; the file appears whole or not at all."""
-    state = {
-        name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()
-    }
-    with atomic_path(path) as partial:
-        save_file(state, partial, metadata=metadata)
-
-
-def load(path: Path, backbone: Backbone) -> Classifier:
-    """A classifier as it was saved, pruning masks included, on the CPU and in eval mode.
+def save(classifier: nn.Module, path: Path) -> None:
+    """Write all weights and buffers; the file appears whole or not at all.
 
     Raises:
-        UserError: the file is missing, damaged, or of another architecture.
+        NotFiniteError: one of them is not finite; nothing is written.
     """
-    state = read_state(path)
+    state = classifier.state_dict()
+    with of_job(f"{path} is not written"):
+        refuse_not_finite(state)
+    tensor_files.write(path, state)
+
+
+def load(path: Path, backbone: Backbone, *, own: bool = False) -> Classifier:
+    """A classifier as it was saved, pruning masks included, on the CPU and in eval mode.
+
+    Args:
+        path: its file.
+        backbone: its architecture.
+        own: it is a user's, which need not have a digest.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another architecture, or holds numbers that
+            are not finite.
+    """
+    state = read_state(path, own=own)
     classifier = build(backbone.model_copy(update={"weights": None}), seed=0)
     for name, value in state.items():
         layer, _, last = name.rpartition(".")
-        if last == UNIT_MASK:
-            attach_unit_mask(classifier, layer, torch.ones_like(value))
-    try:
-        classifier.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{path}: not the weights of {backbone.architecture}: {error}") from error
+        if last == UNIT_MASK and layer in dict(classifier.named_modules()):
+            attach_unit_mask(classifier, layer, torch.ones_like(value, dtype=torch.float32))
+    fill(classifier, state, path, f"not the weights of {backbone.architecture}")
     return classifier.eval()
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that was saved beside the weights."""
-    with safe_open(path, framework="numpy") as file:
-        return dict(file.metadata() or {})
 
 
 def changed_parameters(before: dict[str, Tensor], after: Classifier) -> int:
@@ -332,9 +367,9 @@ __all__ = [
     "attach_unit_mask",
     "build",
     "changed_parameters",
+    "fill",
     "import_torchvision",
     "load",
-    "read_metadata",
     "read_state",
     "save",
 ]

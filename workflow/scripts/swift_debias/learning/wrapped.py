@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 
 from ..errors import UserError, nearest
 from .inference import inference
-from .networks import UNIT_MASK, Classifier, attach_unit_mask, read_state
+from .networks import UNIT_MASK, Classifier, attach_unit_mask, fill, read_state
 from .samples import Samples
 
 HEAD = "head.1."  # of a `Classifier`: the names of the last layer's weights
@@ -160,11 +160,7 @@ def load(architecture: str, weights: Path) -> nn.Module:
     model = make()
     if not isinstance(model, nn.Module):
         raise UserError(f"architecture {architecture!r} returns a {type(model).__name__}")
-    try:
-        model.load_state_dict(read_state(weights))
-    except RuntimeError as error:
-        first = str(error).splitlines()[1:2] or [str(error)]
-        raise UserError(f"{weights} does not fit {architecture!r}: {first[0].strip()}") from error
+    fill(model, read_state(weights, own=True), weights, f"does not fit {architecture!r}")
     return model.eval()
 
 

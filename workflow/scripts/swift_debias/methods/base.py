@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
-import pandas as pd
 
 from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining
+from ..errors import of_job
+from ..files import read_parquet
 from . import load, read_importances
 from ._external import best_and_worst_group, choose_rows
 
@@ -85,26 +86,32 @@ def debias(
         stored: () -> importances measured before, on the whole external set; None: measure now.
         checkpoints: where a killed job carries on.
         log: for the progress; default: the standard error.
-        name: of the job, on the progress bar.
+        name: of the job (method, task, fold), on the progress bar and in messages.
+
+    Raises:
+        UserError: the external set cannot be used by this method.
+        NotFiniteError: it diverged, or its network's scores are not finite.
     """
     from ..importance.shared import shared_importance
     from ..learning.checkpoints import Checkpoints
     from ..learning.context import Context
     from ..learning.cost import Cost
+    from ..learning.finite import refuse_not_finite
 
     log = sys.stderr if log is None else log
     method = load(variant.algorithm)
     settings = method.Settings(**variant.settings)
-    external = external_set(
-        classifier,
-        samples,
-        balanced,
-        groups=groups,
-        fraction=variant.external_fraction,
-        finetuning=training.finetuning,
-        seed=set_seed,
-        info=lambda text: print(text, file=log),
-    )
+    with of_job(name or variant.algorithm):
+        external = external_set(
+            classifier,
+            samples,
+            balanced,
+            groups=groups,
+            fraction=variant.external_fraction,
+            finetuning=training.finetuning,
+            seed=set_seed,
+            info=lambda text: print(text, file=log),
+        )
 
     found: list[Mapping[str, dict[str, Tensor]]] = []
 
@@ -138,7 +145,9 @@ def debias(
         name=name,
     )
     cost = Cost(classifier, classifier.device)
-    debiased = method.debias(classifier, external, settings, context)
+    with of_job(name or variant.algorithm):
+        debiased = method.debias(classifier, external, settings, context)
+        refuse_not_finite(debiased.state_dict(), variant.algorithm)
     return Outcome(
         debiased,
         context.history,
@@ -158,7 +167,7 @@ def read_external(
     """The samples of an external set file, and which of them are balanced."""
     from ..learning.samples import make_samples
 
-    rows = pd.read_parquet(path)
+    rows = read_parquet(path)
     samples = make_samples(
         images,
         images.rows(rows.dataset.tolist(), rows.image_id.tolist()),

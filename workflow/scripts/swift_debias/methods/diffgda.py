@@ -92,9 +92,11 @@ class _Descent:
         """One pass over the samples; the best network takes over each iterate that is better."""
         import torch
 
+        from ..learning.finite import Watch
         from ..seeds import derive_seed
 
         started, context, drawn, skipped = time.monotonic(), self.context, 0, 0
+        watched = Watch(f"{STAGE} epoch {epoch}", self.now, self.optimizer)
         generator = torch.Generator().manual_seed(derive_seed(context.seed, f"{STAGE}/{epoch}"))
         order = torch.randperm(len(self.samples), generator=generator)
         batches = order.split(context.batch_size)
@@ -102,9 +104,17 @@ class _Descent:
         due = {len(batches) * k // evaluations for k in range(1, evaluations + 1)}
         for number, index in enumerate(batches, start=1):
             drawn += len(index)
-            skipped += not self.step(index)
-            if number in due and self.record(self.evaluate(), epoch, number):
-                self.best.load_state_dict(self.now.state_dict())
+            gap = self.step(index)
+            if gap is None:
+                skipped += 1
+            else:
+                watched.step(gap)
+            if number in due:
+                watched.check()
+                with watched.scoring():
+                    found = self.evaluate()
+                if self.record(found, epoch, number):
+                    self.best.load_state_dict(self.now.state_dict())
             if self.over:
                 break
         speed = drawn / max(time.monotonic() - started, 1e-9)
@@ -114,13 +124,13 @@ class _Descent:
             f"{skipped} batches skipped for an empty cell  {speed:.0f} images/s  left {left:.0f} s"
         )
 
-    def step(self, index: Tensor) -> bool:
-        """One step on one batch; False, and no step, if it lacks a cell that the proxy needs."""
+    def step(self, index: Tensor) -> Tensor | None:
+        """One step on one batch; its bias, or None, and no step, if it lacks a cell that counts."""
         from ..learning import losses
         from ..learning.context import autocast
 
         if not has_cells(self.labels[index], self.attributes[index], self.settings.proxy):
-            return False
+            return None
         at = index.to(self.samples.device, non_blocking=True)
         labels, attributes = self.samples.labels[at], self.samples.attributes[at]
         with autocast(self.samples.device, self.context.compute):
@@ -129,7 +139,7 @@ class _Descent:
         self.optimizer.zero_grad(set_to_none=True)
         (-gap if self.selection.ascend else gap).backward()
         self.optimizer.step()
-        return True
+        return gap
 
     def evaluate(self) -> Evaluation:
         """The current network on the external set."""

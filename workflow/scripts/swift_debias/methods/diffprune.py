@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from ..config.base import Count, Fraction, Line, Share
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, of_job
 from ._iterate import Proxy, Selection, SelectionSettings, evaluate
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def debias(
         influence = bias_influence(pruned, layer, samples, logits, settings.proxy)
         mask = silence(mask, influence, count, ascend=selection.ascend)
         attach_unit_mask(pruned, layer, mask)
-        logits = predict(pruned, samples)
+        with of_job(f"diffprune step {step}"):
+            logits = predict(pruned, samples)
         now = evaluate(logits, samples.labels, samples.attributes, settings.proxy)
         if selection.offer(now):
             best = mask

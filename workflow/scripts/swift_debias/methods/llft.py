@@ -111,6 +111,7 @@ def _train(linear: nn.Linear, features: Features, settings: Settings, context: C
     import torch
 
     from ..learning import losses
+    from ..learning.finite import Watch
     from ..learning.inference import auc
 
     inputs, labels, attributes = features.values[0], features.labels, features.attributes
@@ -118,6 +119,7 @@ def _train(linear: nn.Linear, features: Features, settings: Settings, context: C
     optimizer = torch.optim.SGD(
         linear.parameters(), lr=settings.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
+    watched = Watch("llft", linear, optimizer)
     for step in range(1, settings.steps + 1):
         logits = linear(inputs).squeeze(-1)
         prediction = losses.weighted_bce(logits, labels, (1.0, 1.0))
@@ -126,7 +128,9 @@ def _train(linear: nn.Linear, features: Features, settings: Settings, context: C
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        watched.step(loss)
         if step % REPORT_EVERY == 0 or step == settings.steps:
+            watched.check()
             row = {
                 "stage": "llft",
                 "step": step,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from ..evaluation.cells import KEYS, Block, lookup
+from ..files import damaged, read_json
 from ..run import layout
 from .tables import Table, assemble
 
@@ -35,7 +35,7 @@ def read_costs(files: Iterable[Path]) -> pd.DataFrame:
         found = layout.keys("cost" if debiased else "baseline_cost", path)
         own = {"attribute": "", "method": PRETRAINING, "dataset": ""} | found
         keys, fold = [own[key] for key in KEYS[:-1]], int(found["fold"])
-        cost = json.loads(path.read_text())
+        cost = read_json(path)
         for name in COSTS:
             value = cost.get(name)
             rows.append((*keys, name, fold, value, 1, "not recorded" if value is None else None))
@@ -85,8 +85,11 @@ def stage_times(folder: Path) -> pd.DataFrame:
     jobs = []
     for path in sorted(folder.rglob("*.tsv")):
         rule = layout.rule_of(path, folder)
-        record = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
-        jobs += [(rule, row.s, row.max_rss) for row in record.itertuples()]
+        try:
+            record = pd.read_csv(path, sep="\t", na_values=["-", "NA"])
+            jobs += [(rule, row.s, row.max_rss) for row in record.itertuples()]
+        except (ValueError, AttributeError):  # Snakemake's own file; it has no digest
+            raise damaged(path, "it is no benchmark of Snakemake's") from None
     frame = pd.DataFrame(jobs, columns=["stage", "s", "max_rss"])
     stages = frame.groupby("stage", as_index=False).agg(
         jobs=("s", "size"), seconds=("s", "sum"), longest=("s", "max"), peak=("max_rss", "max")

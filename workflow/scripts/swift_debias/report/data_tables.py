@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.words import title
+from ..files import read_parquet
 from ..run import layout
 
 
@@ -148,7 +149,7 @@ def external_sizes(files: Iterable[Path]) -> pd.DataFrame:
     """
     rows = []
     for path in files:
-        frame = pd.read_parquet(path, columns=["label", "attribute", "balanced"])
+        frame = read_parquet(path, columns=["label", "attribute", "balanced"])
         cells = frame[frame["balanced"]].groupby(["label", "attribute"]).size()
         rows.append(
             {

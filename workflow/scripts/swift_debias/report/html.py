@@ -11,6 +11,7 @@ import base64
 import importlib.metadata
 import platform
 import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from ..errors import UserError
 from ..evaluation.words import title
+from ..files import damaged, read_text
 from . import render
 
 MANY_ROWS = 15  # longer tables can be filtered
@@ -89,22 +90,36 @@ def grid(frame: pd.DataFrame, name: str, caption: str, decimals: int = 3) -> str
 
 def fragment(path: Path) -> str:
     """The body of one of the run's own HTML files."""
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     start, end = text.find("<body>"), text.rfind("</body>")
     if start < 0 or end < start:
-        raise UserError(f"{path} is not one of this workflow's HTML files; delete it and run again")
+        raise damaged(path, "it is not one of this workflow's HTML files")
     return text[start + len("<body>") : end].strip() + "\n"
 
 
 def image(path: Path, alternative: str) -> str:
     """A PNG inside the page, with its size so that nothing jumps."""
     data = path.read_bytes()
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise UserError(f"{path} is not a PNG file; delete it and run again")
+    if not _is_whole_png(data):
+        raise damaged(path, "it is no whole PNG file")
     width, height = struct.unpack(">II", data[16:24])
     source = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
     size = f'width="{width}" height="{height}"'
     return f'<img src="{source}" {size} alt="{escape(alternative, quote=True)}">'
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether all chunks of a PNG file are there and fit their checksums."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return False
+    place, name = 8, b""
+    while place + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        name, end = data[place + 4 : place + 8], place + 8 + length
+        if data[end : end + 4] != struct.pack(">I", zlib.crc32(data[place + 4 : end])):
+            return False
+        place = end + 4
+    return name == b"IEND" and place == len(data)
 
 
 def software(requirements: Path) -> pd.DataFrame:

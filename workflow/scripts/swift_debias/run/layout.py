@@ -34,7 +34,8 @@ FILES: dict[str, File] = {
     "manifest_log": File("manifests/{dataset}.log.json", "What was left out, rule by rule."),
     "pixels": File("images/{dataset}.npy", "Image cache: uint8 (N, H, W, C)."),
     "image_index": File(
-        "images/{dataset}.parquet", "Row i: hash, size and error of the cache's image i."
+        "images/{dataset}.parquet",
+        "Row i: hashes, size, error, checksum, bits and contrast of the cache's image i.",
     ),
     "skin_tone": File("skin_tone/{dataset}.parquet", "Skin type measured from the pixels."),
     "cohort": File(
@@ -168,6 +169,10 @@ def document(rows: Mapping[str, File] = FILES) -> str:
         "",
         "Everything is below `results/<run>/`, where `run:` of the config names the run. This page",
         "is made from `workflow/scripts/swift_debias/run/layout.py` by `make docs`.",
+        "",
+        "A file that a later job reads carries the SHA-256 of its own bytes in its remarks (of",
+        "images, a checksum each). Changed by hand or by a disk it is refused; delete it and run",
+        "again.",
         "",
         "| file | what it is |",
         "| --- | --- |",

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..files import read_parquet
 from . import layout
+
+
+def joined(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Parquet files of the same columns, one after the other; without files an empty frame."""
+    frames = [read_parquet(path) for path in paths]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def read(name: str, paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -20,7 +27,7 @@ def read(name: str, paths: Iterable[str | Path]) -> pd.DataFrame:
         keys: dict[str, str | int] = dict(layout.keys(name, path))
         if "fold" in keys:
             keys["fold"] = int(keys["fold"])
-        frames.append(pd.read_parquet(path).assign(**keys))
+        frames.append(read_parquet(path).assign(**keys))
     if not frames:
         return pd.DataFrame(columns=layout.key_names(name))
     return pd.concat(frames, ignore_index=True)

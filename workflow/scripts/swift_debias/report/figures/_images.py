@@ -11,6 +11,7 @@ import torch
 from ...config.schema import Backbone, Compute
 from ...data.image_cache import CachedImages, cache_pairs
 from ...data.normalization import IMAGENET, Normalization
+from ...files import read_parquet
 from ...learning import cam, devices, networks
 from ...learning.networks import Classifier
 from ...learning.samples import make_samples
@@ -44,7 +45,7 @@ def chosen_images(
 def first_predictions(given: Given) -> pd.DataFrame:
     """Predictions of the first method and fold on the figure's test set."""
     path = given.predictions[0] / given.methods[0] / f"fold{given.fold}.parquet"
-    predictions = pd.read_parquet(path)
+    predictions = read_parquet(path)
     return predictions[predictions["dataset"] == given.dataset]
 
 

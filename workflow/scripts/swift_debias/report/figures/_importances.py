@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ...errors import UserError
+from ...files import check
 from ...importance import masks
 from ._arrays import Arrays, Key
 
@@ -20,6 +21,7 @@ MOST_RANKED = 200_000  # elements of a network whose ranks are correlated
 
 def read_importance(path: Path, objective: str, prefix: str = "") -> dict[str, Tensor]:
     """The importances of one objective, of the parameters whose names start with `prefix`."""
+    check(path)
     start = f"{objective}/{prefix}"
     with safe_open(path, framework="pt") as file:
         keys = [key for key in file.keys() if key.startswith(start)]  # noqa: SIM118 (no mapping)

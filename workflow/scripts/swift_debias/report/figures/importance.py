@@ -59,11 +59,10 @@ def draw(request: Request, sources: Sources) -> Drawing:
 
 def arrays(given: Given) -> Arrays:
     """Importances and mask of one layer, of the first SWiFT variant and fold."""
-    import pandas as pd
-
+    from ...files import read_parquet
     from ._importances import layer_importance
 
-    layers = pd.read_parquet(given.summaries[0])["layer"]
+    layers = read_parquet(given.summaries[0])["layer"]
     swift = next(iter(given.variants.values()))
     size, layer = given.options.get("size", 64), given.options.get("layer")
     return layer_importance(given.importance[0], list(layers), swift, layer, size)
