@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias.evaluation import cells
+from swift_debias.evaluation import cells, plausibility
 from swift_debias.report import render, tables
 from swift_debias.report.published import published_lookup, read_published
 from swift_debias.run.job import logged
@@ -21,6 +21,7 @@ with logged(snakemake):
         {} if params.synthetic else published_lookup(published),
         params.titles,
         params.synthetic,
+        marks=plausibility.marks(pd.read_parquet(str(snakemake.input.plausibility))),
     )
     render.write(table, Path(snakemake.output[0]).parent)
     print(render.terminal(table))
