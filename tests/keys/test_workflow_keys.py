@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from swift_debias.config.schema import Backbone
+from swift_debias.evaluation import plausibility
 from swift_debias.learning import networks
 
 Make = Callable[..., Path]
@@ -263,7 +264,11 @@ def planted() -> pd.DataFrame:
     return both.assign(n=20, reason=None)
 
 
-GIVEN = {"metrics.parquet": lambda path: planted().to_parquet(path, index=False)}
+NOTHING_IMPLAUSIBLE = pd.DataFrame(columns=plausibility.COLUMNS, dtype="object")
+GIVEN = {
+    "metrics.parquet": lambda path: planted().to_parquet(path, index=False),
+    "plausibility.parquet": lambda path: NOTHING_IMPLAUSIBLE.to_parquet(path, index=False),
+}
 KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 PANEL = {"task": "skin", "backbone": "net", "attribute": "sex"}
 EXPERIMENT = {

@@ -29,6 +29,8 @@ from results_world import (
 )
 from scipy import stats
 
+from swift_debias.evaluation import plausibility
+
 PLACE = "predictions/skin/net/tone"
 
 
@@ -167,10 +169,12 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
     )
     published.to_csv(tmp_path / "published.csv", index=False)
     files = [f"tables/mine.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
+    marked = {**CELL, "method": "llft", "dataset": "ddi", "mark": "collapsed", "text": "why"}
     said = run(
         "table.py",
         input={
             "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
+            "plausibility": write_parquet(tmp_path / "plausible.parquet", pd.DataFrame([marked])),
             "published": tmp_path / "published.csv",
         },
         output=files,
@@ -190,6 +194,9 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
         values = value_of(metrics, method=row.method, dataset=row.dataset, metric=row.metric)
         assert (row.mean, row.std) == pytest.approx((values.mean(), values.std(ddof=1)))
         assert row.n_folds == len(FOLDS)
+    bears = found[found["marks"] == "collapsed"][["method", "dataset", "metric"]]
+    assert bears.apply(tuple, axis=1).tolist() == [("llft", "ddi", m) for m in ("auc", "spd")]
+    assert found["marks"].isna().sum() == len(found) - 2
     beside = found[found["published_mean"].notna()]
     if synthetic:
         assert beside.empty
@@ -286,6 +293,9 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
             "verdict.py",
             input={
                 "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
+                "plausibility": write_parquet(
+                    tmp_path / "plausibility.parquet", pd.DataFrame(columns=plausibility.COLUMNS)
+                ),
                 "published": tmp_path / "published.csv",
                 "claims": tmp_path / "claims.yaml",
                 "costs": list(write_costs(tmp_path).values()),

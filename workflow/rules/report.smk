@@ -234,6 +234,16 @@ rule verdict:
         "../scripts/verdict.py"
 
 
+def hidden_figures():
+    """Figures that are drawn from pixels, where the report is to have none."""
+    return [
+        name
+        for name in FIGURES
+        if not settings.report.images
+        and "pixels" in figures.facts(settings.experiments[name].plot).arrays_need
+    ]
+
+
 rule report:
     input:
         metrics=rules.merge_metrics.output,
@@ -277,6 +287,7 @@ rule report:
             ]
             for name in FIGURES
         },
+        hidden=hidden_figures(),
         metrics=["auc", "spd", "eodds", "auc_min", "auc_gap"],
         synthetic=settings.synthetic is not None,
         code=code_id("report.py"),

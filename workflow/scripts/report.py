@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from swift_debias.files import write_text
-from swift_debias.report import costs, data_tables, html, statistics_tables
+from swift_debias.report import costs, data_tables, html, marks_table, statistics_tables
 from swift_debias.report.html import Section, Shown, grid
 from swift_debias.run.job import logged
 
@@ -50,13 +50,19 @@ with logged(snakemake):
         grid(intervals, "intervals", "Over test images: bootstrap"),
     ]
     pictures = [
-        Shown(Path(png).stem, *params.figures[Path(png).stem], Path(png)) for png in given.figures
+        Shown(name, *params.figures[name], Path(png), hidden=name in params.hidden)
+        for name, png in ((Path(png).stem, png) for png in given.figures)
     ]
     stages = grid(costs.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
     versions = html.software(Path(given.requirements))
     sections = [
         Section("run", "What was run", html.configuration(params.settings, versions)),
         Section("data", "Data", "".join(data)),
+        Section(
+            "plausibility",
+            "What to mind",
+            marks_table.section(pd.read_parquet(given.plausibility), params.titles),
+        ),
         Section("tables", "Tables", html.result_tables(map(Path, given.tables))),
         Section("figures", "Figures", html.figure_gallery(pictures)),
         Section("statistics", "Statistics", "".join(tests)),

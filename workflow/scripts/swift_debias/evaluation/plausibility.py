@@ -241,18 +241,22 @@ def judge(
 def _cases(
     metrics: pd.DataFrame, groups: Mapping[str, Sequence[str]], min_group: Mapping[str, int]
 ) -> Iterator[tuple[tuple[str, ...], Case]]:
-    plain = metrics.astype(dict.fromkeys(KEYS, "object"))
-    for place, part in plain.groupby(CASE, sort=True):
+    values: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    n: dict[tuple[str, ...], dict[str, int]] = {}
+    rows = metrics[[*CASE, "metric", "value", "n"]].itertuples(index=False, name=None)
+    for *place, metric, value, rests_on in rows:
         key = tuple(map(str, place))
+        of_metric = values.setdefault(key, {}).setdefault(str(metric), [])
+        of_metric += [] if pd.isna(value) else [float(value)]
+        n.setdefault(key, {}).setdefault(str(metric), int(rests_on))
+    for key in sorted(values):
         task, _, attribute, *_ = key
-        by_metric = part.groupby("metric", sort=False)
-        values = {str(name): of["value"].dropna().to_numpy(float) for name, of in by_metric}
-        n = {str(name): int(of["n"].iloc[0]) for name, of in by_metric}
-        case = Case(values, n, tuple(groups.get(attribute, ())))
+        arrays = {metric: np.array(of_metric) for metric, of_metric in values[key].items()}
+        case = Case(arrays, n[key], tuple(groups.get(attribute, ())))
         sizes = [case.images(f"[{group}]") for group in range(len(case.groups))]
         left_out = groups_left_out(sizes, min_group.get(task, 0))
         counted = [group for group in range(len(sizes)) if group not in left_out]
-        yield key, Case(values, n, case.groups, counted)
+        yield key, Case(case.values, case.n, case.groups, counted)
 
 
 class Marks(NamedTuple):
