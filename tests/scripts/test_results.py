@@ -71,6 +71,32 @@ def test_evaluate(run: Callable[..., str], tmp_path: Path, min_group: int) -> No
         assert least == pytest.approx(min(compared))
 
 
+def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
+    """Of what rule evaluate writes: SWiFT calls nobody positive, and group c has eight images."""
+    written = write_predictions(tmp_path / PLACE)
+    for fold in FOLDS:
+        low = written["swift", fold].assign(score=0.1)
+        write_parquet(tmp_path / PLACE / f"swift/fold{fold}.parquet", low)
+    names = ["a", "b", "c"]
+    given = {"methods": METHODS, "folds": FOLDS, "groups": names, "min_group": 8}
+    run("evaluate.py", input=[PLACE], output=["metrics/skin.parquet"], params=given)
+    said = run(
+        "plausibility.py",
+        input={"metrics": ["metrics/skin.parquet"]},
+        output=["plausibility.parquet"],
+        params={"groups": {"tone": names}, "min_group": {"skin": 8}, "baseline": "baseline"},
+    )
+    found = pd.read_parquet(tmp_path / "plausibility.parquet")
+    assert list(found.columns) == plausibility.COLUMNS
+    assert "constant decisions" in said
+    constant = found[found["mark"] == "constant decisions"]
+    assert constant[["method", "dataset"]].values.tolist() == [["swift", s] for s in sorted(SETS)]
+    assert (constant["text"] == "every image is decided for class 0 in 3 of 3 folds").all()
+    small = found[found["mark"] == "small group"]
+    assert len(small) == len(METHODS) * len(SETS)
+    assert small["text"].str.contains("group c has 4 images of class 1 and 4 of class 0").all()
+
+
 def test_merge_metrics(run: Callable[..., str], tmp_path: Path) -> None:
     parts = [draw_metrics(), draw_metrics(task="cxr")]
     paths = [write_parquet(tmp_path / f"{i}.parquet", part) for i, part in enumerate(parts)]

@@ -25,9 +25,13 @@ def csv_cell(value: Any) -> Any:
     """A cell that no spreadsheet computes: text that looks like a formula gets a quote before it.
 
     Numbers stay, also where they are text: -0.3 is no formula. Text that has the quote already gets
-    another one, so that taking one away always gives the text.
+    another one, so that taking one away always gives the text. Line breaks are those of the file,
+    since another one would end the row unquoted.
     """
-    if not isinstance(value, str) or not _FORMULA.match(value):
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    if not _FORMULA.match(value):
         return value
     try:
         float(value)
@@ -59,6 +63,7 @@ _LATEX = str.maketrans(
         **{character: f"\\{character}" for character in "&%$#_{}"},
         # braces: after \\ and \midrule these would open an option
         **{character: f"{{{character}}}" for character in "[]*"},
+        "\0": "{}",  # one_line leaves none
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "\\": r"\textbackslash{}",
@@ -76,8 +81,8 @@ _LATEX = str.maketrans(
 
 
 def latex(text: str) -> str:
-    """Text in a LaTeX document."""
-    return one_line(text).translate(_LATEX)
+    """Text in a LaTeX document. Two hyphens stay two: together they would be a dash."""
+    return re.sub("-(?=-)", "-\0", one_line(text)).translate(_LATEX)
 
 
 def mathtext(text: str) -> str:
