@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -13,9 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from swift_debias.config.schema import Backbone
+from swift_debias.evaluation import plausibility
 from swift_debias.files import write_arrays, write_parquet
 from swift_debias.learning import networks
 
@@ -273,7 +277,11 @@ def planted() -> pd.DataFrame:
     return both.assign(n=20, reason=None)
 
 
-GIVEN = {"metrics.parquet": lambda path: write_parquet(planted(), path)}
+NOTHING_IMPLAUSIBLE = pd.DataFrame(columns=plausibility.COLUMNS, dtype="object")
+GIVEN = {
+    "metrics.parquet": lambda path: write_parquet(planted(), path),
+    "plausibility.parquet": lambda path: write_parquet(NOTHING_IMPLAUSIBLE, path),
+}
 KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 PANEL = {"task": "skin", "backbone": "net", "attribute": "sex"}
 EXPERIMENT = {
@@ -385,6 +393,53 @@ def test_kind_and_drawing_of_an_experiment(make: Make) -> None:
     places = pd.read_csv(made).groupby("method")["x"].unique()
     assert places.to_dict() == {"baseline": [0], "fullft": [1]}  # shares of the external set
     assert make("tables/shown.csv", {"experiments.shown": EXPERIMENT}, GIVEN).is_file()
+
+
+@pytest.mark.key("report.images")
+@pytest.mark.parametrize("images", [None, True, False])
+def test_pictures_of_the_report(make: Make, images: bool | None) -> None:
+    """Figures of test images are left out, those of numbers are not; nothing else is asked for."""
+    blue, red = (Image.new("RGB", (9, 9), color) for color in ("blue", "red"))
+    empty = pd.DataFrame(columns=["mark", "method"])
+    page = "<html><body><p>Here</p></body></html>"
+    interval = [*KEYS, "n_images", "value", "low", "high", "reason"]
+    interval += ["difference", "difference_low", "difference_high"]
+    frames = {
+        "statistics.parquet": empty,
+        "intervals/skin/net/sex.parquet": pd.DataFrame(columns=interval),
+        "plausibility.parquet": NOTHING_IMPLAUSIBLE,
+        "metrics.parquet": planted(),
+    }
+    frames |= {
+        f"external/skin/sex/fold{fold}.parquet": pd.DataFrame(
+            {"label": [0], "attribute": [1], "balanced": [True]}
+        )
+        for fold in (0, 1)
+    }
+    columns = ["label", "patient_id", "sex", "age", "fitzpatrick"]
+    sets = ("north", "south", *TESTS)
+    frames |= {f"manifests/{name}.parquet": pd.DataFrame(columns=columns) for name in sets}
+    texts = {f"{name}.html": page for name in ("tables/table1", "tables/cost", "verdict")}
+    texts |= {"data_check.json": json.dumps({"datasets": []}), "cohorts/skin.log.json": "{}"}
+    log = json.dumps({"rows_read": 1, "rules": []})
+    texts |= {f"manifests/{name}.log.json": log for name in sets}
+    given = {name: functools.partial(pd.DataFrame.to_parquet, of) for name, of in frames.items()}
+    given |= {name: lambda path, text=text: path.write_text(text) for name, text in texts.items()}
+    given |= {"figures/cams.png": blue.save, "figures/pareto.png": red.save}
+    pictures = EXPERIMENT | {"kind": "figure", "plot": "cam", "title": "Pictures"}
+    numbers = EXPERIMENT | {"kind": "figure", "plot": "pareto", "title": "Numbers"}
+    changes = {"experiments.cams": pictures, "experiments.pareto": numbers}
+    if images is not None:
+        changes["report.images"] = images
+    made = make("report.html", changes, given)
+    html = made.read_text()
+    shown = {
+        name: base64.b64encode((made.parent / f"figures/{name}.png").read_bytes()).decode() in html
+        for name in ("cams", "pareto")
+    }
+    assert shown == {"cams": images is not False, "pareto": True}
+    assert "Pictures" in html and "Numbers" in html
+    assert ("data/north" in html, "(not shown)" in html) == (False, True)
 
 
 @pytest.mark.key("task.positive", "task.negative")

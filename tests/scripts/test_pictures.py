@@ -348,15 +348,19 @@ def table_text(html: str, caption: str) -> list[list[str]]:
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.S) for row in rows]
 
 
-def test_report(run: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("hidden", [False, True])
+def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     metrics = pd.concat(
         [
             draw_metrics(),
             draw_metrics().assign(metric="n[1]", value=12.0).drop_duplicates(["dataset"]),
         ]
     )
-    log = {"rows_read": 9, "rules": [{"rule": "no image", "removed": 4, "examples": ["x"]}]}
+    ids = ["Anna Schmidt/1.png", "/home/ward7/b.png"]
+    log = {"rows_read": 9, "rules": [{"rule": "no image", "removed": 4, "examples": ids}]}
+    marked = pd.DataFrame([{**CELL, "method": "swift", "dataset": "ddi", "mark": "collapsed"}])
     checked = {"name": "ddi", "origin": {"title": "Origin", "licence": "CC"}, "rows_read": 17}
+    checked |= {"folder": "/mnt/clinic", "missing_examples": ["Bodo Klein.png"]}
     checked |= {"images_found": 16, "images_missing": 1, "counts": {"label": {"0": 3, "1": 13}}}
     manifest = write_data_set(
         tmp_path, "ddi", {"label": [0, 1, 1], "sex": ["female", None, "male"]}
@@ -387,10 +391,17 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
             "check": write_json(tmp_path / "data_check.json", {"datasets": [checked]}),
             "manifests": [manifest.manifest],
             "manifest_logs": [write_json(tmp_path / "manifests/ddi.log.json", log)],
-            "cohort_logs": [write_json(tmp_path / "cohorts/skin.log.json", {"clusters": 77})],
+            "cohort_logs": [
+                write_json(
+                    tmp_path / "cohorts/skin.log.json", {"clusters": 77, "largest": "Dora Weiss"}
+                )
+            ],
             "external": [write_parquet(tmp_path / "external/skin/tone/fold4.parquet", external)],
             "tables": [tmp_path / "table1.html"],
             "figures": [tmp_path / "figures/b.png", tmp_path / "figures/a.png"],
+            "plausibility": write_parquet(
+                tmp_path / "plausibility.parquet", marked.assign(text="it is .51")
+            ),
             "statistics": write_parquet(tmp_path / "statistics.parquet", compared),
             "intervals": [
                 write_parquet(tmp_path / f"i{i}.parquet", interval.iloc[i : i + 1]) for i in (0, 1)
@@ -403,11 +414,13 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
         output=["results/mine/report.html"],
         params={
             "run": "mine",
-            "settings": {"run": "mine", "seed": 41, "folds": 3, "experiments": {}},
+            "settings": {"run": "mine", "seed": 41, "folds": 3, "experiments": {}}
+            | {"datasets": {"ddi": {"root": "data/Gruber", "only": {"name": ["Carl Gross"]}}}},
             "titles": TITLES,
             "groups": {"tone": ["light", "middle", "dark"]},
             "figures": {"a": ["Title of a", "Caption of a"], "b": ["Title of b", "Caption of b"]},
             "metrics": ["auc"],
+            "hidden": ["b"] if hidden else [],
             "synthetic": True,
         },
     )
@@ -424,7 +437,7 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
         ["dark", "0"],
     ]
     assert table_text(html, "External sets")[-1] == ["Skin lesions", "Tone", "4", "5", "4", "1"]
-    assert table_text(html, "Rows of the sources")[-1] == ["DDI", "no image", "4", "x"]
+    assert table_text(html, "Rows of the sources")[-1] == ["DDI", "no image", "4"]
     pool = table_text(html, "Duplicates and test images in the pool")[-1]
     assert pool == ["Skin lesions", "clusters", "", "77"]
     tests = table_text(html, "Over folds: paired differences")[-1]
@@ -436,11 +449,18 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
     inside = {"Tables": "Table one", "Costs": "Costs", "Reproduction verdict": "The verdict"}
     for name, text in inside.items():
         assert f"<p>{text} here</p>" in body[name].partition("</section>")[0]
-    picture = r'<figure id="figure-(\w)">.*?base64,([^"]+)"'
+    picture = r'<figure id="figure-(\w)">(?:(?!</figure>).)*?base64,([^"]+)"'
     text = r"<strong>Title of (\w)\.</strong> Caption of (\w)"
     figures = re.findall(f"{picture}.*?{text}", html, re.S)
-    for (name, data, title, caption), expected in zip(figures, ("b", "a"), strict=True):
+    shown = ("a",) if hidden else ("b", "a")
+    assert ("Shows test images, which this page does not" in html) == hidden
+    for (name, data, title, caption), expected in zip(figures, shown, strict=True):
         assert name == title == caption == expected
         assert base64.b64decode(data) == (tmp_path / f"figures/{name}.png").read_bytes()
     assert ["evaluate", "1", "3.5", "3.5", "100"] in table_text(html, "Stages of the workflow")
     assert ">0.1<" in html  # what is pinned, beside what is there
+    mind = body["What to mind"].partition("</section>")[0]
+    assert "Collapsed (c)" in mind and "(SWiFT 1)" in mind and "it is .51" in mind
+    planted = ["Schmidt", "ward7", "clinic", "Bodo", "Gruber", "Gross", "Dora"]
+    assert [word for word in planted if word in html] == []
+    assert str(tmp_path) not in html

@@ -29,6 +29,8 @@ from results_world import (
 )
 from scipy import stats
 
+from swift_debias.evaluation import plausibility
+
 PLACE = "predictions/skin/net/tone"
 
 
@@ -67,6 +69,32 @@ def test_evaluate(run: Callable[..., str], tmp_path: Path, min_group: int) -> No
         [gap], [least] = (value_of(found, metric=name, **place) for name in ("auc_gap", "auc_min"))
         assert gap == pytest.approx(max(compared) - min(compared))
         assert least == pytest.approx(min(compared))
+
+
+def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
+    """Of what rule evaluate writes: SWiFT calls nobody positive, and group c has eight images."""
+    written = write_predictions(tmp_path / PLACE)
+    for fold in FOLDS:
+        low = written["swift", fold].assign(score=0.1)
+        write_parquet(tmp_path / PLACE / f"swift/fold{fold}.parquet", low)
+    names = ["a", "b", "c"]
+    given = {"methods": METHODS, "folds": FOLDS, "groups": names, "min_group": 8}
+    run("evaluate.py", input=[PLACE], output=["metrics/skin.parquet"], params=given)
+    said = run(
+        "plausibility.py",
+        input={"metrics": ["metrics/skin.parquet"]},
+        output=["plausibility.parquet"],
+        params={"groups": {"tone": names}, "min_group": {"skin": 8}, "baseline": "baseline"},
+    )
+    found = pd.read_parquet(tmp_path / "plausibility.parquet")
+    assert list(found.columns) == plausibility.COLUMNS
+    assert "constant decisions" in said
+    constant = found[found["mark"] == "constant decisions"]
+    assert constant[["method", "dataset"]].values.tolist() == [["swift", s] for s in sorted(SETS)]
+    assert (constant["text"] == "every image is decided for class 0 in 3 of 3 folds").all()
+    small = found[found["mark"] == "small group"]
+    assert len(small) == len(METHODS) * len(SETS)
+    assert small["text"].str.contains("group c has 4 images of class 1 and 4 of class 0").all()
 
 
 def test_merge_metrics(run: Callable[..., str], tmp_path: Path) -> None:
@@ -167,10 +195,12 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
     )
     published.to_csv(tmp_path / "published.csv", index=False)
     files = [f"tables/mine.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
+    marked = {**CELL, "method": "llft", "dataset": "ddi", "mark": "collapsed", "text": "why"}
     said = run(
         "table.py",
         input={
             "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
+            "plausibility": write_parquet(tmp_path / "plausible.parquet", pd.DataFrame([marked])),
             "published": tmp_path / "published.csv",
         },
         output=files,
@@ -190,6 +220,9 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
         values = value_of(metrics, method=row.method, dataset=row.dataset, metric=row.metric)
         assert (row.mean, row.std) == pytest.approx((values.mean(), values.std(ddof=1)))
         assert row.n_folds == len(FOLDS)
+    bears = found[found["marks"] == "collapsed"][["method", "dataset", "metric"]]
+    assert bears.apply(tuple, axis=1).tolist() == [("llft", "ddi", m) for m in ("auc", "spd")]
+    assert found["marks"].isna().sum() == len(found) - 2
     beside = found[found["published_mean"].notna()]
     if synthetic:
         assert beside.empty
@@ -286,6 +319,9 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
             "verdict.py",
             input={
                 "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
+                "plausibility": write_parquet(
+                    tmp_path / "plausibility.parquet", pd.DataFrame(columns=plausibility.COLUMNS)
+                ),
                 "published": tmp_path / "published.csv",
                 "claims": tmp_path / "claims.yaml",
                 "costs": list(write_costs(tmp_path).values()),

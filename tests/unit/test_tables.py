@@ -332,7 +332,8 @@ def test_write_gives_the_same_bytes_twice(scored: pd.DataFrame, tmp_path: Path) 
     assert [path.suffix for path in first] == [".csv", ".md", ".tex", ".html", ".txt"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
-    back = pd.read_csv(first[0])
+    back = pd.read_csv(first[0], dtype={"marks": "object"})
+    back["marks"] = back["marks"].fillna("")
     pd.testing.assert_frame_equal(back, table.cells, check_dtype=False)
 
 
@@ -441,7 +442,7 @@ def test_sizes_and_exclusions(scored: pd.DataFrame, predictions: pd.DataFrame) -
     )
     assert sizes["class 0"] == 1
     assert (sizes["female"], sizes["male"], sizes["age known"]) == (1, 1, 1)
-    assert data_tables.exclusions(logs).values.tolist() == [["DDI", "no image file", 2, "x, y"]]
+    assert data_tables.exclusions(logs).values.tolist() == [["DDI", "no image file", 2]]
 
     groups = data_tables.group_sizes(scored, {"skin_tone": ("light", "dark")})
     fold = predictions[(predictions.method == "baseline") & (predictions.fold == 0)]

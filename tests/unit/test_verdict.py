@@ -15,8 +15,9 @@ from tests.real import PAPER
 
 from swift_debias.config.schema import Method
 from swift_debias.errors import UserError
+from swift_debias.evaluation import plausibility
 from swift_debias.evaluation.cells import KEYS, Block, lookup
-from swift_debias.report import claim_sweeps, claims, published, verdict
+from swift_debias.report import claim_checks, claim_sweeps, claims, published, verdict
 from swift_debias.report.claims import decide, judge
 from swift_debias.report.evidence import Evidence, Scope, Where
 
@@ -78,6 +79,67 @@ def run(metrics: pd.DataFrame, synthetic: bool = False, **kwargs: object) -> ver
 def same() -> verdict.Verdict:
     """A run that got exactly the published numbers."""
     return run(as_metrics(PUBLISHED))
+
+
+# --- what is implausible --------------------------------------------------------------------------
+
+
+def marked(method: str, backbone: str = "resnet50") -> pd.DataFrame:
+    """A method that is collapsed on Fitzpatrick-17k."""
+    row = {"task": "skin", "backbone": backbone, "attribute": "skin_tone", "method": method}
+    return pd.DataFrame([{**row, "dataset": "fitzpatrick17k", "mark": "collapsed", "text": "x"}])
+
+
+def mock_evidence(judged: pd.DataFrame | None = None) -> Evidence:
+    """A run that got the published numbers."""
+    pairs = PUBLISHED[["task", "backbone"]].drop_duplicates().itertuples(index=False, name=None)
+    return Evidence(
+        published=PUBLISHED,
+        cells=lookup(as_metrics(PUBLISHED)),
+        backbones={pair: pair[1] for pair in pairs},
+        sweeps={},
+        titles={},
+        absent="",
+        is_paper=False,
+        marks=plausibility.NO_MARKS if judged is None else plausibility.marks(judged),
+    )
+
+
+def test_a_win_that_is_implausible_does_not_count(same: verdict.Verdict) -> None:
+    """Of every claim that SWiFT wins on Fitzpatrick-17k; elsewhere nothing changes."""
+    found = run(as_metrics(PUBLISHED), judged=marked("swift"))
+    mine, theirs = (
+        one.instances[one.instances["source"] == "ours"].reset_index(drop=True)
+        for one in (found, same)
+    )
+    changed = mine["text"] != theirs["text"]
+    assert changed.sum() >= 4
+    assert mine[changed]["text"].str.contains("is collapsed").all()
+    assert mine[changed]["label"].str.contains("Fitzpatrick").all()
+    won = changed & (theirs["holds"] == True)  # noqa: E712
+    assert won.any()
+    assert not (mine[won]["holds"] == True).any()  # noqa: E712
+    assert (mine[~changed]["holds"].isna() == theirs[~changed]["holds"].isna()).all()
+    paper = [one.instances[one.instances["source"] == "published"] for one in (found, same)]
+    pd.testing.assert_frame_equal(*paper)
+
+
+def test_a_rival_that_is_implausible_is_not_the_best_other(same: verdict.Verdict) -> None:
+    """SPD of Fitzpatrick-17k: SWiFT .092, LLFT .097, FairPrune .101, BMFT .119."""
+    found = run(as_metrics(PUBLISHED), judged=marked("llft"))
+    where = Where(tables=(1,), dataset="fitzpatrick17k", attribute="skin_tone")
+    reduced = claim_checks.Reduction(
+        type="reduction", from_method="best_other", to_method="swift", metric="spd", percent=0,
+        where=where,
+    )  # fmt: skip
+    best = claim_checks.Best(type="best", method="bmft", metrics=("spd",), where=where)
+    evidence = mock_evidence(marked("llft"))
+    for ranked, other in ((mock_evidence(), "llft"), (evidence, "")):
+        [one] = reduced.instances(ranked)
+        assert ("llft" in one.text) == bool(other)
+    [one] = best.instances(dataclasses.replace(evidence))
+    assert "not counted, though better: llft is collapsed" in one.text
+    assert len(found.claims) == len(same.claims)
 
 
 # --- claims on the published tables ---------------------------------------------------------------

@@ -69,9 +69,36 @@ def mask_summaries(wildcards):
     ]
 
 
+rule plausibility:
+    input:
+        metrics=rules.merge_metrics.output,
+    output:
+        folder("plausibility"),
+    log:
+        log_of("plausibility"),
+    benchmark:
+        benchmark_of("plausibility")
+    conda:
+        "../../envs/report.yaml"
+    params:
+        groups={
+            attribute: list(settings.attributes[attribute].group_names)
+            for attribute in unique(attribute for *_, attribute in SETUPS)
+        },
+        min_group={
+            task: settings.tasks[task].finetuning.min_group
+            for task in unique(task for task, *_ in SETUPS)
+        },
+        baseline=BASELINE,
+        code=code_id("plausibility.py"),
+    script:
+        "../scripts/plausibility.py"
+
+
 rule table:
     input:
         metrics=rules.merge_metrics.output,
+        plausibility=rules.plausibility.output,
         published=PUBLISHED,
     output:
         csv=folder("table", format="csv"),
@@ -173,6 +200,7 @@ rule compare:
 rule verdict:
     input:
         metrics=rules.merge_metrics.output,
+        plausibility=rules.plausibility.output,
         published=PUBLISHED,
         claims=CLAIMS,
         costs=debias_costs,
@@ -206,6 +234,16 @@ rule verdict:
         "../scripts/verdict.py"
 
 
+def hidden_figures():
+    """Figures that are drawn from pixels, where the report is to have none."""
+    return [
+        name
+        for name in FIGURES
+        if not settings.report.images
+        and "pixels" in figures.facts(settings.experiments[name].plot).arrays_need
+    ]
+
+
 rule report:
     input:
         metrics=rules.merge_metrics.output,
@@ -222,6 +260,7 @@ rule report:
         ),
         tables=[folder("table", table=name, format="html") for name in TABLES],
         figures=[folder("figure", figure=name, format="png") for name in FIGURES],
+        plausibility=rules.plausibility.output,
         statistics=rules.compare.output,
         intervals=of_setups("intervals"),
         verdict=rules.verdict.output.html,
@@ -253,6 +292,7 @@ rule report:
             ]
             for name in FIGURES
         },
+        hidden=hidden_figures(),
         metrics=["auc", "spd", "eodds", "auc_min", "auc_gap"],
         synthetic=settings.synthetic is not None,
         code=code_id("report.py"),

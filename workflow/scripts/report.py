@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from swift_debias.files import read_json, read_parquet, write_text
-from swift_debias.report import costs, data_tables, html, statistics_tables
+from swift_debias.report import costs, data_tables, html, marks_table, statistics_tables
 from swift_debias.report.html import Section, Shown, grid
 from swift_debias.run import results
 from swift_debias.run.job import logged
@@ -46,7 +46,8 @@ with logged(snakemake):
         grid(intervals, "intervals", "Over test images: bootstrap"),
     ]
     pictures = [
-        Shown(Path(png).stem, *params.figures[Path(png).stem], Path(png)) for png in given.figures
+        Shown(name, *params.figures[name], Path(png), hidden=name in params.hidden)
+        for name, png in ((Path(png).stem, png) for png in given.figures)
     ]
     stages = grid(costs.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
     versions = html.software(Path(given.requirements))
@@ -54,6 +55,11 @@ with logged(snakemake):
     sections = [
         Section("run", "What was run", html.configuration(params.settings, versions) + weights),
         Section("data", "Data", "".join(data)),
+        Section(
+            "plausibility",
+            "What to mind",
+            marks_table.section(read_parquet(given.plausibility), params.titles),
+        ),
         Section("tables", "Tables", html.result_tables(map(Path, given.tables))),
         Section("figures", "Figures", html.figure_gallery(pictures)),
         Section("statistics", "Statistics", "".join(tests)),

@@ -8,7 +8,8 @@ from swift_debias.config.schema import Attribute
 from swift_debias.data.folds import sizes as count_images
 from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import with_skin_tone
-from swift_debias.files import atomic_path, read_parquet, write_text
+from swift_debias.files import read_parquet, write_text
+from swift_debias.report import escaping
 from swift_debias.report.render import frame_markdown
 from swift_debias.run import layout
 from swift_debias.run.job import logged
@@ -35,8 +36,7 @@ with logged(snakemake):
         ]
         external[name] = [read_parquet(path) for path in paths]
     sizes = count_images(cohort, folds, groups, external, published)
-    with atomic_path(snakemake.output.csv) as partial:
-        sizes.to_csv(partial, index=False)
+    write_text(snakemake.output.csv, escaping.csv(sizes, float_format=None))
     notes = [pool["note"]] if published else []
     totals = sizes[(sizes.group == "all") & (sizes.label == "all")]
     write_text(snakemake.output.md, "\n\n".join([frame_markdown(totals, decimals=0), *notes]))

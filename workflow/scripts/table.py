@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from swift_debias.evaluation import cells
+from swift_debias.evaluation import cells, plausibility
 from swift_debias.files import read_parquet
 from swift_debias.report import render, tables
 from swift_debias.report.published import published_lookup, read_published
@@ -20,6 +20,7 @@ with logged(snakemake):
         {} if params.synthetic else published_lookup(published),
         params.titles,
         params.synthetic,
+        marks=plausibility.marks(pd.read_parquet(str(snakemake.input.plausibility))),
     )
     render.write(table, Path(snakemake.output[0]).parent)
     print(render.terminal(table))

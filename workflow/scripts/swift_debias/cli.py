@@ -135,11 +135,11 @@ def _audit(options: argparse.Namespace) -> None:
 def _write_audit(frame: pd.DataFrame, out: Path, options: argparse.Namespace) -> None:
     """The HTML and the CSV file of an audit."""
     from .files import write_text
-    from .report import audit_page
+    from .report import audit_page, escaping
 
     drawn = f"whole patients ({options.patient})" if options.patient else "images"
     facts = {
-        "Table": str(getattr(options, "table", "")),
+        "Table": options.table.name,
         "Sensitive attribute": options.group,
         "Decision for class 1": f"score of at least {getattr(options, 'threshold', 0.5):g}",
         "Intervals": f"1,000 resamples of {drawn} of the same label and group",
@@ -148,7 +148,7 @@ def _write_audit(frame: pd.DataFrame, out: Path, options: argparse.Namespace) ->
     html, csv = (out.with_name(out.name + ending) for ending in (".html", ".csv"))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(html, audit_page.page(frame, heading, facts))
-    write_text(csv, frame.to_csv(index=False))
+    write_text(csv, escaping.csv(frame, float_format=None))
     print(f"{html}\n{csv}")
 
 
@@ -182,6 +182,7 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     from . import api
     from .files import write_json, write_text
     from .learning import networks, wrapped
+    from .report import escaping
 
     sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
     model = wrapped.load(options.architecture, options.model)
@@ -190,7 +191,7 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     estimator.fit(model, external)
     options.out.mkdir(parents=True, exist_ok=True)
     networks.save(estimator.model_, options.out / "model.safetensors")
-    write_text(options.out / "history.csv", estimator.history_.to_csv(index=False))
+    write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))
     write_json(options.out / "cost.json", estimator.cost_)
     for name, scores in (
         ("audit_before", api.predict_proba(model, test, estimator.device)),

@@ -56,6 +56,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`experiments.<name>`", schema.Experiment),
     ("`experiments.<name>.panels[]`", schema.Panel),
     ("`compute`", schema.Compute),
+    ("`report`", schema.Report),
 ]
 
 

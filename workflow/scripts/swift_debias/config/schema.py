@@ -469,6 +469,18 @@ class Compute(Model):
     )
 
 
+class Report(Model):
+    """What report.html holds; docs/sharing.md says what every file of a run contains."""
+
+    images: bool = Field(
+        True,
+        description="Figures that show test images (`bias`, `cam`) are in report.html. Public data "
+        "sets may be shown, and the paper shows them; pictures of your own patients leave the "
+        "house with the page, hence false in own_data.yaml. The figures' own files are made "
+        "either way.",
+    )
+
+
 class Panel(Model):
     """One slice of the results: a network and attribute, and the test sets to show."""
 
@@ -515,6 +527,7 @@ class Settings(Model):
         description="Tables and figures; what they need is computed, once. The name is the file's."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")
+    report: Report = Field(Report(), description="What the report holds.")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Settings:

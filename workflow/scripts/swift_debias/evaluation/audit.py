@@ -22,6 +22,7 @@ import pandas as pd
 from ..errors import UserError
 from .bootstrap import RankedPairs, resample_counts
 from .metrics import ECE_BINS, OF_ROWS, Sample, groups_left_out, of_rows
+from .plausibility import FEW
 
 COLUMNS = ["metric", "value", "low", "high", "n", "reason"]
 # Of everybody and of each group. n: which images a value rests on.
@@ -52,7 +53,6 @@ CRITERIA = {
     "auc_min": "smallest AUC of a group",
     "auc_gap": "difference of the AUC",
 }
-FEW = 10  # images of a label in a group: fewer are pointed out
 
 
 def audit(

@@ -67,8 +67,12 @@ class Better(Model):
         if self.of == "std":
             return Instance(label, a.std < b.std - TIE, b.std - a.std, f"{a.std:.3f}, {b.std:.3f}")
         margin = direction(metric) * (a.mean - b.mean)
-        text = f"{a.mean:.3f} against {b.mean:.3f}"
-        return Instance(label, margin > TIE, margin, text + apart(a, b))
+        text = f"{a.mean:.3f} against {b.mean:.3f}" + apart(a, b)
+        winners = pair[0] if margin > TIE else pair[1]
+        if why := evidence.unranked(scope, winners, metric):
+            # it would have won: a claimed win does not count, and neither does a defeat by it
+            return Instance(label, False if margin > TIE else None, margin, f"{text}, but {why}")
+        return Instance(label, margin > TIE, margin, text)
 
 
 class Best(Model):
@@ -100,11 +104,19 @@ class Best(Model):
         if own is None or len(rivals) < len(others):
             return missing(evidence, label)
         sign = direction(metric)
+        out = [name for name in rivals if evidence.unranked(scope, [name], metric)]
+        ahead = [name for name in out if sign * (rivals.pop(name).mean - own.mean) > TIE]
+        remark = evidence.unranked(scope, ahead, metric)
+        remark = f"; not counted, though better: {remark}" if remark else ""
+        if not rivals:
+            return Instance(label, None, None, f"no other method is ranked{remark}")
         best = max(rivals, key=lambda method: sign * rivals[method].mean)
         margin = sign * (own.mean - rivals[best].mean)
         tie = " (tie)" if abs(margin) <= TIE else ""
         text = f"{own.mean:.3f}, best other {evidence.method(best)} {rivals[best].mean:.3f}{tie}"
-        return Instance(label, margin >= -TIE, margin, text)
+        if why := evidence.unranked(scope, [self.method], metric):
+            return Instance(label, False, margin, f"{text}, but {why}{remark}")
+        return Instance(label, margin >= -TIE, margin, text + remark)
 
 
 class Reduction(Model):
@@ -127,6 +139,8 @@ class Reduction(Model):
         if found is None:
             return missing(evidence, label)
         margin = found.percent - self.percent
+        if why := evidence.unranked(scope, [self.to_method], self.metric):
+            return Instance(label, False, margin, f"{found}, but {why}")
         # the quoted percentage is rounded to one decimal
         return Instance(label, margin >= -0.05, margin, str(found))
 

@@ -13,20 +13,21 @@ import pandas as pd
 from ..evaluation.words import title
 from ..files import read_parquet
 from ..run import layout
+from .sharing import without_paths
 
 
 def exclusions(logs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Every rule that left rows out: data set, rule, removed (rows), examples.
+    """Every rule that left rows out: data set, rule, removed (rows).
 
-    `logs` maps a data set to its manifest log.
+    `logs` maps a data set to its manifest log, which has examples; ids are not for a report.
     """
     rows = [
-        (title(name), rule["rule"], rule["removed"], ", ".join(map(str, rule["examples"])))
+        (title(name), without_paths(rule["rule"]), rule["removed"])
         for name, log in logs.items()
         for rule in log["rules"]
         if rule["removed"]
     ]
-    return pd.DataFrame(rows, columns=["data set", "rule", "removed", "examples"])
+    return pd.DataFrame(rows, columns=["data set", "rule", "removed"])
 
 
 def data_sizes(
@@ -166,7 +167,7 @@ def external_sizes(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def cohort_facts(logs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """What the duplicate search did, a row a number.
+    """What the duplicate search did, a row a number; what is no number may name a patient.
 
     Args:
         logs: task -> cohorts/{task}.log.json.
@@ -178,6 +179,7 @@ def cohort_facts(logs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
             rows += [
                 (title(task), what.replace("_", " "), str(of).replace("_", " "), n)
                 for of, n in parts
+                if isinstance(n, int | float)
             ]
     return pd.DataFrame(rows, columns=["task", "what", "of", "images or pairs"])
 

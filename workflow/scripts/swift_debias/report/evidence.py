@@ -15,6 +15,7 @@ import pandas as pd
 from ..config.base import Model
 from ..evaluation import words
 from ..evaluation.cells import Cell
+from ..evaluation.plausibility import NO_MARKS, Marks
 from ..evaluation.words import HIGHER_IS_BETTER
 
 TIE = 1e-9  # published values have three decimals; this only absorbs binary rounding
@@ -60,6 +61,7 @@ class Evidence:
     titles: display names of the methods.
     absent: why a number may be missing.
     is_paper: these are the published tables themselves.
+    marks: which of the numbers are not to be ranked.
     """
 
     published: pd.DataFrame
@@ -69,6 +71,7 @@ class Evidence:
     titles: Mapping[str, str]
     absent: str
     is_paper: bool
+    marks: Marks = NO_MARKS
 
     def name(self, scope: Scope) -> str:
         """For readers: 'DDI (skin tone, ResNet-50)', with the network that was used."""
@@ -100,15 +103,23 @@ class Evidence:
                 rows = rows[rows[name] == value]
         return rows
 
-    def value(self, scope: Scope, method: str, metric: str) -> Value | None:
-        """Mean and standard deviation over folds, or None."""
+    def key(self, scope: Scope, method: str, metric: str) -> tuple[str, ...]:
+        """The cell of a method's metric."""
         backbone = self.backbones.get((scope.task, scope.backbone))
         dataset = "" if metric == "seconds" else scope.dataset
-        key = (scope.task, backbone or "", scope.attribute, method, dataset, metric)
-        cell = self.cells.get(key)
+        return (scope.task, backbone or "", scope.attribute, method, dataset, metric)
+
+    def value(self, scope: Scope, method: str, metric: str) -> Value | None:
+        """Mean and standard deviation over folds, or None."""
+        cell = self.cells.get(self.key(scope, method, metric))
         if cell is None or np.isnan(cell.mean):
             return None
         return Value(cell.mean, cell.std)
+
+    def unranked(self, scope: Scope, methods: Sequence[str], metric: str) -> str:
+        """Which of the methods are not to be ranked, and why: 'LLFT is collapsed'; '': none."""
+        why = {method: self.marks.remark(self.key(scope, method, metric)) for method in methods}
+        return ", ".join(f"{self.method(name)} is {text}" for name, text in why.items() if text)
 
     def average(self, scope: Scope, methods: Sequence[str], metric: str) -> Value | None:
         """The mean over methods of their values; None where one is missing."""
@@ -120,11 +131,13 @@ class Evidence:
         return Value(float(np.mean(means)), float(np.mean(stds)))
 
     def best_other(self, where: Where, scope: Scope, method: str, metric: str) -> str | None:
-        """The best method beside `method` and the Baseline."""
+        """The best method beside `method` and the Baseline, of those that are ranked."""
         others = [m for m in self.methods(where, scope) if m not in (method, "baseline")]
         values = {m: self.value(scope, m, metric) for m in others}
         known = {
-            m: direction(metric) * value.mean for m, value in values.items() if value is not None
+            m: direction(metric) * value.mean
+            for m, value in values.items()
+            if value is not None and not self.unranked(scope, [m], metric)
         }
         return max(known, key=known.__getitem__) if known else None
 

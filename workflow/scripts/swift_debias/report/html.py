@@ -22,7 +22,7 @@ import yaml
 
 from ..evaluation.words import title
 from ..files import damaged, read_text
-from . import render
+from . import escaping, render, sharing
 
 MANY_ROWS = 15  # longer tables can be filtered
 
@@ -45,6 +45,7 @@ class Shown(NamedTuple):
     title: str
     caption: str
     png: Path
+    hidden: bool = False  # pictures of patients, which the report is to have none of
 
 
 def page(run: str, sections: Sequence[Section], synthetic: bool) -> str:
@@ -140,7 +141,7 @@ def _installed(name: str) -> str:
 
 
 def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
-    """Seed, folds, all settings and software versions."""
+    """Seed, folds, all settings but paths, and software versions."""
     experiments = settings["experiments"].values()
     panels = [(experiment, panel) for experiment in experiments for panel in experiment["panels"]]
     methods = {m for experiment, panel in panels for m in panel["methods"] or experiment["methods"]}
@@ -155,7 +156,7 @@ def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
         "platform": platform.machine(),
     }
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
-    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(sharing.shown(settings), sort_keys=False, allow_unicode=True, width=100)
     return (
         f'<dl class="facts">{items}</dl>\n'
         f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>\n"
@@ -175,10 +176,15 @@ def figure_gallery(figures: Iterable[Shown]) -> str:
         digits = shown.name.removeprefix("figure")
         name = f"Figure {digits}. {shown.title}" if digits.isdigit() else shown.title
         files = ", ".join(f"figures/{shown.name}.{suffix}" for suffix in ("pdf", "png", "csv"))
+        drawing = (
+            "<p>Shows test images, which this page does not (<code>report: images: false</code>); "
+            "it is in the run's folder.</p>"
+            if shown.hidden
+            else '<button type="button" class="zoom" title="Enlarge">'
+            f"{image(shown.png, name)}</button>"
+        )
         parts.append(
-            f'<figure id="figure-{escape(shown.name)}">\n'
-            '<button type="button" class="zoom" title="Enlarge">'
-            f"{image(shown.png, name)}</button>\n"
+            f'<figure id="figure-{escaping.anchor(shown.name)}">\n{drawing}\n'
             f"<figcaption><strong>{escape(name)}.</strong> {escape(shown.caption)} "
             f'<span class="files">{escape(files)}</span></figcaption>\n</figure>\n'
         )

@@ -13,6 +13,7 @@ import pandas as pd
 from ..evaluation.cells import KEYS, Block
 from ..evaluation.words import DECIMALS, HIGHER_IS_BETTER, LOWER_IS_BETTER, arrow, number, title
 from ..files import write_text
+from . import escaping
 from .tables import Table
 
 
@@ -36,23 +37,32 @@ class Entry(NamedTuple):
     std: str  # '' where there is none
     published: str  # '' where there is none
     rank: int  # 1 best, 2 second, 0 neither
+    marks: str = ""  # letters of the checks that concern it: 'c,k'
 
 
 def entries(table: Table, block: Block) -> list[list[Entry]]:
-    """The printed cells of a block: one row a method, one column a (test set, metric)."""
+    """The printed cells of a block: one row a method, one column a (test set, metric).
+
+    A number that is not to be ranked (`plausibility`) leaves its place to the next one.
+    """
     values = table.cells[["mean", "std", "published_mean", "published_std"]].to_numpy(float)
     found = dict(zip(table.cells[KEYS].itertuples(index=False, name=None), values, strict=True))
     columns = []
     for dataset in block.datasets:
         for metric in block.metrics:
-            rows = [found[(*block[:3], method, dataset, metric)] for method in block.methods]
-            places = ranks([row[0] for row in rows], metric) if table.best else [0] * len(rows)
-            column = [_entry(row, metric, rank) for row, rank in zip(rows, places, strict=True)]
+            keys = [(*block[:3], method, dataset, metric) for method in block.methods]
+            ranked = [found[k][0] if table.marks.ranked(k) else float("nan") for k in keys]
+            places = ranks(ranked, metric) if table.best else [0] * len(keys)
+            letters = [",".join(one.letter for one in table.marks.about(key)) for key in keys]
+            column = [
+                _entry(found[key], metric, place, marks)
+                for key, place, marks in zip(keys, places, letters, strict=True)
+            ]
             columns.append(column)
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _entry(values: np.ndarray, metric: str, rank: int) -> Entry:
+def _entry(values: np.ndarray, metric: str, rank: int, marks: str) -> Entry:
     mean, std, published, published_std = values
     beside = f"{number(published, metric)} ± {number(published_std, metric)}"
     return Entry(
@@ -60,6 +70,7 @@ def _entry(values: np.ndarray, metric: str, rank: int) -> Entry:
         "" if np.isnan(std) else number(std, metric),
         "" if np.isnan(published) else beside,
         rank,
+        "" if np.isnan(mean) else marks,
     )
 
 
@@ -73,47 +84,40 @@ def _numbered(table: Table) -> str:
     return f"Table {digits}. {table.title}" if digits.isdigit() else table.title
 
 
+def legend(table: Table) -> list[tuple[str, str]]:
+    """(letter, what it means) of the marks in a table."""
+    return [(one.letter, one.meaning) for one in table.legend]
+
+
 def markdown(table: Table) -> str:
     """The table in GitHub's Markdown, one grid a block."""
-    lines = [f"### {_numbered(table)}", "", table.caption, ""]
+    lines = [f"### {escaping.markdown(_numbered(table))}", "", table.caption, ""]
     for block in table.blocks:
         columns = [
-            f"{title(dataset)} {title(metric)} {arrow(metric)}".strip()
+            escaping.markdown(f"{title(dataset)} {title(metric)} {arrow(metric)}")
             for dataset in block.datasets
             for metric in block.metrics
         ]
-        lines += [f"**{heading(block)}**", "", _pipe(["Method", *columns])]
+        lines += [f"**{escaping.markdown(heading(block))}**", "", _pipe(["Method", *columns])]
         lines.append(_pipe(["---", *["---:"] * len(columns)]))
         for method, row in zip(block.methods, entries(table, block), strict=True):
-            lines.append(_pipe([table.titles.get(method, method), *map(_markdown_cell, row)]))
+            name = escaping.markdown(table.titles.get(method, method))
+            lines.append(_pipe([name, *map(_markdown_cell, row)]))
         lines.append("")
-    lines += [f"- Note: {note}" for note in table.notes]
+    lines += [f"- <sup>{letter}</sup> {meaning}" for letter, meaning in legend(table)]
+    lines += [f"- Note: {escaping.markdown(note)}" for note in table.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _pipe(parts: Sequence[str]) -> str:
-    return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
+    return "| " + " | ".join(parts) + " |"
 
 
 def _markdown_cell(entry: Entry) -> str:
     marks = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
     text = marks[entry.rank].format(entry.mean) + (f" ± {entry.std}" if entry.std else "")
+    text += f" <sup>{entry.marks}</sup>" if entry.marks else ""
     return text + (f" <sub>({entry.published})</sub>" if entry.published else "")
-
-
-_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-        "±": r"$\pm$",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "–": "--",
-        "·": r"$\cdot$",
-    }
-)
 
 
 def latex(table: Table) -> str:
@@ -123,16 +127,22 @@ def latex(table: Table) -> str:
         "% \\usepackage{booktabs,xcolor,graphicx}",
         "\\begin{table*}[t]",
         "\\centering",
-        f"\\caption{{{_tex(table.title)}. {_tex(table.caption)}}}",
-        f"\\label{{tab:{table.name}}}",
+        f"\\caption{{{escaping.latex(table.title)}. {escaping.latex(table.caption)}}}",
+        f"\\label{{tab:{escaping.anchor(table.name)}}}",
         "\\resizebox{\\textwidth}{!}{%",
         f"\\begin{{tabular}}{{l{'c' * width}}}",
         "\\toprule",
     ]
     for place, block in enumerate(table.blocks):
         lines += ["\\midrule"] * (place > 0) + _latex_block(table, block, width)
-    lines += ["\\bottomrule", "\\end{tabular}}", "\\end{table*}"]
-    lines += [f"% note: {note}" for note in table.notes]
+    lines += ["\\bottomrule", "\\end{tabular}}"]
+    raised = [
+        f"\\textsuperscript{{{letter}}}~{escaping.latex(meaning)}"
+        for letter, meaning in legend(table)
+    ]
+    lines += [f"\\par\\smallskip{{\\footnotesize {'; '.join(raised)}.}}"] * bool(raised)
+    lines.append("\\end{table*}")
+    lines += [f"% note: {escaping.one_line(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -140,32 +150,32 @@ def _latex_block(table: Table, block: Block, width: int) -> list[str]:
     span, used = len(block.metrics), len(block.datasets) * len(block.metrics)
     padding = [""] * (width - used)
     starts = [2 + span * i for i in range(len(block.datasets))]
-    spanners = [f"\\multicolumn{{{span}}}{{c}}{{{_tex(title(d))}}}" for d in block.datasets]
-    metrics = [f"{_tex(title(m))} {_tex(arrow(m))}" for m in block.metrics]
+    spanners = [
+        f"\\multicolumn{{{span}}}{{c}}{{{escaping.latex(title(d))}}}" for d in block.datasets
+    ]
+    metrics = [f"{escaping.latex(title(m))} {escaping.latex(arrow(m))}" for m in block.metrics]
     lines = [
-        f"\\multicolumn{{{width + 1}}}{{l}}{{\\textbf{{{_tex(heading(block))}}}}} \\\\",
+        f"\\multicolumn{{{width + 1}}}{{l}}{{\\textbf{{{escaping.latex(heading(block))}}}}} \\\\",
         " & ".join(["", *spanners, *padding]) + " \\\\",
         " ".join(f"\\cmidrule(lr){{{start}-{start + span - 1}}}" for start in starts),
         " & ".join(["Method", *metrics * len(block.datasets), *padding]) + " \\\\",
         "\\midrule",
     ]
     for method, row in zip(block.methods, entries(table, block), strict=True):
-        name = _tex(table.titles.get(method, method))
+        name = escaping.latex(table.titles.get(method, method))
         lines.append(" & ".join([name, *map(_latex_cell, row), *padding]) + " \\\\")
     return lines
 
 
-def _tex(text: str) -> str:
-    return text.translate(_LATEX)
-
-
 def _latex_cell(entry: Entry) -> str:
     marks = {0: "{}", 1: "\\textbf{{{}}}", 2: "\\underline{{{}}}"}
-    text = marks[entry.rank].format(_tex(entry.mean))
+    text = marks[entry.rank].format(escaping.latex(entry.mean))
     if entry.std:
         text += f"{{\\scriptsize$\\,\\pm\\,${entry.std}}}"
+    if entry.marks:
+        text += f"\\textsuperscript{{{entry.marks}}}"
     if entry.published:
-        text += f" {{\\tiny\\color{{gray}}({_tex(entry.published)})}}"
+        text += f" {{\\tiny\\color{{gray}}({escaping.latex(entry.published)})}}"
     return text
 
 
@@ -174,7 +184,7 @@ def html(table: Table) -> str:
     from great_tables import GT
 
     parts = [
-        f'<section class="result-table" id="{escape(table.name)}">',
+        f'<section class="result-table" id="{escaping.anchor(table.name)}">',
         f"<h3>{escape(_numbered(table))}</h3>",
         f"<p>{escape(table.caption)}</p>",
     ]
@@ -183,20 +193,30 @@ def html(table: Table) -> str:
         rows = [[_html_cell(entry) for entry in row] for row in entries(table, block)]
         frame = pd.DataFrame(rows, columns=list(columns))
         frame.insert(0, "Method", [table.titles.get(m, m) for m in block.methods])
-        grid = GT(frame, rowname_col="Method", id=f"{table.name}-{place}")
+        grid = GT(frame, rowname_col="Method", id=f"{escaping.anchor(table.name)}-{place}")
         grid = grid.tab_header(title=heading(block)).tab_stubhead(label="Method")
         for dataset in filter(None, block.datasets):
             spanned = [column for column, (d, _) in columns.items() if d == dataset]
-            grid = grid.tab_spanner(label=title(dataset), columns=spanned)
+            grid = grid.tab_spanner(label=_html_label(title(dataset)), columns=spanned, id=dataset)
         for column, (_, metric) in columns.items():
-            grid = grid.cols_label({column: f"{title(metric)} {arrow(metric)}"})
+            grid = grid.cols_label({column: _html_label(f"{title(metric)} {arrow(metric)}")})
         grid = grid.fmt(escape, columns="Method")  # great_tables 0.22 leaves that to us
         grid = grid.fmt(str, columns=list(columns)).cols_align("center", columns=list(columns))
         parts.append(grid.as_raw_html())
+    if table.legend:
+        items = "; ".join(f"<sup>{letter}</sup> {escape(text)}" for letter, text in legend(table))
+        parts.append(f'<p class="marks">{items}.</p>')
     if table.notes:
         items = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
         parts.append(f"<details><summary>Notes</summary><ul>{items}</ul></details>")
     return "\n".join([*parts, "</section>"]) + "\n"
+
+
+def _html_label(text: str) -> Any:
+    """A heading for great_tables, which would take braces for units, and then escapes nothing."""
+    from great_tables import html as raw
+
+    return raw(escape(text).replace("{", "&#123;"))
 
 
 def _html_cell(entry: Entry) -> str:
@@ -204,6 +224,8 @@ def _html_cell(entry: Entry) -> str:
     text = marks[entry.rank].format(entry.mean)
     if entry.std:
         text += f" ± {entry.std}"
+    if entry.marks:
+        text += f" <sup>{entry.marks}</sup>"
     if entry.published:
         text += f'<br><small style="color:#767676">{entry.published}</small>'
     return text
@@ -223,28 +245,36 @@ def page(name: str, body: str) -> str:
 
 def terminal(table: Table) -> str:
     """The means in plain text, best marked with *, for the end of a run."""
-    lines = [_numbered(table) + (" [synthetic data]" if table.synthetic else "")]
+    numbered = escaping.one_line(_numbered(table))
+    lines = [numbered + (" [synthetic data]" if table.synthetic else "")]
     for block in table.blocks:
-        names = [table.titles.get(method, method) for method in block.methods]
+        names = [escaping.one_line(table.titles.get(m, m)) for m in block.methods]
         first = max(len(name) for name in [*names, "Method"]) + 2
         labels = [title(metric) for metric in block.metrics]
-        wide = max(8, *(len(label) + 2 for label in labels))
-        lines += ["", heading(block)]
-        spanners = [title(d).center(wide * len(labels)) for d in block.datasets]
+        texts = [[_terminal_cell(entry) for entry in row] for row in entries(table, block)]
+        widths = [len(label) + 2 for label in labels]
+        wide = max(8, *widths, *(len(text) + 1 for row in texts for text in row))
+        lines += ["", escaping.one_line(heading(block))]
+        spanners = [escaping.one_line(title(d)).center(wide * len(labels)) for d in block.datasets]
         if any(block.datasets):
             lines.append((" " * first + "".join(spanners)).rstrip())
         header = "".join(label.rjust(wide) for label in labels) * len(block.datasets)
         lines.append("Method".ljust(first) + header)
-        for name, row in zip(names, entries(table, block), strict=True):
-            texts = [("*" if entry.rank == 1 else "") + entry.mean for entry in row]
-            lines.append(name.ljust(first) + "".join(text.rjust(wide) for text in texts))
+        for name, row in zip(names, texts, strict=True):
+            lines.append(name.ljust(first) + "".join(text.rjust(wide) for text in row))
+    lines += [""] * bool(table.legend) + [f"^{letter}: {text}" for letter, text in legend(table)]
     return "\n".join(lines) + "\n"
+
+
+def _terminal_cell(entry: Entry) -> str:
+    best = "*" if entry.rank == 1 else ""
+    return best + entry.mean + (f"^{entry.marks}" if entry.marks else "")
 
 
 def write(table: Table, folder: Path) -> list[Path]:
     """Write `{name}.csv`, `.md`, `.tex`, `.html` and `.txt`; returns their paths."""
     texts = {
-        "csv": table.cells.to_csv(index=False, lineterminator="\n", float_format="%.10g"),
+        "csv": escaping.csv(table.cells),
         "md": markdown(table),
         "tex": latex(table),
         "html": page(table.title, html(table)),
@@ -259,9 +289,15 @@ def write(table: Table, folder: Path) -> list[Path]:
 
 def frame_markdown(frame: pd.DataFrame, decimals: int = 3) -> str:
     """A plain frame as a Markdown grid."""
-    rows = [[_plain(value, decimals) for value in row] for row in frame.itertuples(index=False)]
+    rows = [
+        [escaping.markdown(_plain(value, decimals)) for value in row]
+        for row in frame.itertuples(index=False)
+    ]
     rule = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in frame.dtypes]
-    return "\n".join(map(_pipe, [[str(c) for c in frame.columns], rule, *rows])) + "\n"
+    return (
+        "\n".join(map(_pipe, [[escaping.markdown(str(c)) for c in frame.columns], rule, *rows]))
+        + "\n"
+    )
 
 
 def frame_html(frame: pd.DataFrame, name: str, decimals: int = 3) -> str:
@@ -278,4 +314,5 @@ def _plain(value: Any, decimals: int) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.{decimals}f}"
-    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
+    number = isinstance(value, int | np.integer)
+    return f"{value:,}" if number else escaping.one_line(str(value))

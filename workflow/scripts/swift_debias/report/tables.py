@@ -13,8 +13,10 @@ from itertools import groupby
 import pandas as pd
 
 from ..evaluation.cells import EMPTY, KEYS, Block, Cell
+from ..evaluation.plausibility import CHECKS, NO_MARKS, Check, Marks
 
 CSV_COLUMNS = ["table", *KEYS, "mean", "std", "n_folds", "published_mean", "published_std"]
+CSV_COLUMNS += ["marks"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Table:
     """A table ready to be written.
 
     `cells` has the CSV columns, one row a cell; `notes` says what is missing or left out;
-    `titles` names the methods.
+    `titles` names the methods; `marks` says which cells are not to be taken at their word.
     """
 
     name: str
@@ -33,6 +35,17 @@ class Table:
     titles: Mapping[str, str]
     synthetic: bool = False
     best: bool = True
+    marks: Marks = NO_MARKS
+
+    @property
+    def legend(self) -> tuple[Check, ...]:
+        """The marks that some cell of the table bears, in the order of the checks."""
+        used = {
+            one.mark
+            for key in self.cells[KEYS].itertuples(index=False, name=None)
+            for one in self.marks.about(key)
+        }
+        return tuple(one for mark, one in CHECKS.items() if mark in used)
 
     @property
     def caption(self) -> str:
@@ -42,6 +55,9 @@ class Table:
         parts = [f"Mean ± sample standard deviation over {count} fold{'s' * (count != '1')}."]
         if self.best:
             parts.append("Best in bold, second underlined; equal at the printed precision share.")
+        if self.best and any(not one.ranked for one in self.legend):
+            letters = ", ".join(one.letter for one in self.legend if not one.ranked)
+            parts.append(f"Numbers marked {letters} are neither.")
         if self.synthetic:
             parts.insert(0, "Synthetic data: not comparable with the paper.")
         elif self.cells["published_mean"].notna().any():
@@ -58,6 +74,7 @@ def assemble(
     titles: Mapping[str, str],
     synthetic: bool,
     best: bool = True,
+    marks: Marks = NO_MARKS,
 ) -> Table:
     """A table of the cells of `parts`, ours beside theirs.
 
@@ -70,18 +87,22 @@ def assemble(
         titles: display names of the methods.
         synthetic: the data are made up; the caption says so.
         best: mark the best and the second best.
+        marks: what is implausible (`plausibility.marks`).
     """
     keys = list(dict.fromkeys(key for part in parts for key in part.cell_keys()))
     rows, reasons = [], []
     for key in keys:
         own, other = ours.get(key, EMPTY), theirs.get(key, EMPTY)
-        rows.append((name, *key, own.mean, own.std, own.n_folds, other.mean, other.std))
+        marked = "; ".join(one.mark for one in marks.about(key))
+        values = (own.mean, own.std, own.n_folds, other.mean, other.std)
+        rows.append((name, *key, *values, marked))
         if own.reason:
             folds = f" ({own.n_null} of {own.n_folds + own.n_null} folds)" if own.n_null else ""
             place = " ".join(part for part in (titles.get(key[3], key[3]), *key[4:]) if part)
             reasons.append((f"{'/'.join(key[:3])}: {own.reason}", place + folds))
     frame = pd.DataFrame(rows, columns=CSV_COLUMNS)
-    return Table(name, title, tuple(parts), frame, _merge_reasons(reasons), titles, synthetic, best)
+    notes = _merge_reasons(reasons)
+    return Table(name, title, tuple(parts), frame, notes, titles, synthetic, best, marks)
 
 
 def _merge_reasons(reasons: list[tuple[str, str]], shown: int = 4) -> tuple[str, ...]:

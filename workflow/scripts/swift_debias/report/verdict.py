@@ -18,10 +18,10 @@ import pandas as pd
 
 from ..config.plan import PAPER_METHODS, paper_names
 from ..config.schema import Method
-from ..evaluation import words
+from ..evaluation import plausibility, words
 from ..evaluation.cells import KEYS, Block, Cell, cell, lookup
 from ..files import write_text
-from . import render
+from . import escaping, render, unranked
 from .claims import Claim, judge
 from .evidence import DEFAULT_VARIANT, Evidence, Instance, Value, overlap
 from .published import published_lookup
@@ -37,12 +37,14 @@ class Verdict:
         difference (ours minus published), overlap (of mean ± std), reason.
     claims: id, section, claim, quote, need, holds_published, published, holds_ours, ours, note.
     instances: id, source ('published' or 'ours'), label, holds, margin, text.
+    unranked: columns of the tables whose best number is not to be taken at its word.
     """
 
     cells: pd.DataFrame
     claims: pd.DataFrame
     instances: pd.DataFrame
     synthetic: bool
+    unranked: pd.DataFrame
 
 
 def reach_verdict(
@@ -53,6 +55,7 @@ def reach_verdict(
     methods: Mapping[str, Method],
     epochs_percent: Mapping[str, float],
     synthetic: bool,
+    judged: pd.DataFrame | None = None,
 ) -> Verdict:
     """Compare a run with the paper.
 
@@ -65,6 +68,7 @@ def reach_verdict(
         methods: the run's variants.
         epochs_percent: task -> the default share of epochs of its fine-tuning.
         synthetic: the data are made up: differences to the published numbers mean nothing.
+        judged: what is implausible (`plausibility.judge`); None: nothing was looked at.
     """
     names = paper_names(methods)
     borrowed = {name: f"{name} (this run's)" for name in PAPER_METHODS if name in methods}
@@ -73,6 +77,10 @@ def reach_verdict(
     methods = {names.get(name, name): method for name, method in methods.items()}
     backbones = stand_ins(published, panels)
     cells = lookup(metrics)
+    marks = plausibility.NO_MARKS
+    if judged is not None:
+        as_here = judged.assign(method=judged["method"].map(lambda name: names.get(name, name)))
+        marks = plausibility.marks(as_here)
     titles = {name: method.title or name for name, method in methods.items()}
     paper = Evidence(
         published=published,
@@ -90,6 +98,7 @@ def reach_verdict(
         sweeps=_sweeps(methods, epochs_percent),
         absent="not computed in this run",
         is_paper=False,
+        marks=marks,
     )
     rows: list[tuple[Any, ...]] = []
     instances: list[tuple[Any, ...]] = []
@@ -116,6 +125,7 @@ def reach_verdict(
         pd.DataFrame(rows, columns=CLAIM_COLUMNS, dtype="object"),
         pd.DataFrame(instances, columns=["id", "source", *Instance._fields]),
         synthetic,
+        unranked.would_have_won(panels, cells, marks, names, titles),
     )
 
 
@@ -268,6 +278,7 @@ def summary(verdict: Verdict) -> list[str]:
             f"Of {len(answers)} claims of the paper's text, {yes} hold in {source}, {no} do not, "
             f"{rest} cannot be computed there."
         )
+    lines += unranked.sentences(verdict.unranked)
     compared = int(verdict.cells["difference"].notna().sum())
     overlap = sum(value is True for value in verdict.cells["overlap"])
     lines.append(
@@ -333,7 +344,9 @@ def _plus_minus(mean: float, std: float) -> str:
 
 def _parts(verdict: Verdict) -> list[tuple[str, str, pd.DataFrame]]:
     """(id, heading, frame) of everything shown below the summary."""
+    won = [("unranked", "What would have won", unranked.for_readers(verdict.unranked))]
     return [
+        *(won if len(verdict.unranked) else []),
         ("disagreements", "Where the paper's text and tables disagree", disagreements(verdict)),
         ("claims", "Claims", claim_grid(verdict)),
         ("cell-summary", "Published numbers, in short", cell_summary(verdict)),
@@ -370,10 +383,7 @@ def write(verdict: Verdict, folder: Path) -> list[Path]:
         "verdict_claims.csv": verdict.claims,
         "verdict_instances.csv": verdict.instances,
     }
-    texts = {
-        name: frame.to_csv(index=False, lineterminator="\n", float_format="%.10g")
-        for name, frame in frames.items()
-    }
+    texts = {name: escaping.csv(frame) for name, frame in frames.items()}
     texts["verdict.md"] = markdown(verdict)
     texts["verdict.html"] = render.page("Reproduction verdict", html(verdict))
     folder.mkdir(parents=True, exist_ok=True)

@@ -84,6 +84,9 @@ FILES: dict[str, File] = {
     "metrics": File("metrics.parquet", "All metrics: one tidy table."),
     "intervals": File(f"intervals/{SETUP}.parquet", "Bootstrap intervals over test images."),
     "statistics": File("statistics.parquet", "Paired tests over folds."),
+    "plausibility": File(
+        "plausibility.parquet", "What to mind about a method on a test set: a row a mark."
+    ),
     "table": File("tables/{table}.{format}", "A table as csv, md, tex, html and txt."),
     "figure": File("figures/{figure}.{format}", "A figure as pdf and png, and its data as csv."),
     "arrays": File("figures/arrays/{figure}.npz", "What a figure computes from models or pixels."),

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from ...errors import UserError
 from ...evaluation.cells import KEYS, Block, summarize
 from ...evaluation.words import arrow, title
+from .. import escaping
 from ._style import method_style
 
 
@@ -145,7 +146,8 @@ def heading(block: Block, dataset: str = "") -> str:
 def panel_title(axes: Axes, place: int, text: str, n_panels: int) -> None:
     """A title with a bold letter before it: a, b, ...; none where there is but one panel."""
     letter = rf"$\bf{{{chr(ord('a') + place)}}}$  " if 1 < n_panels <= 26 else ""
-    axes.set_title(letter + text, loc="left")
+    # the letter is mathtext, the text is not
+    axes.set_title(letter + escaping.mathtext(text), loc="left", parse_math=True)
 
 
 def reach(mean: float, std: float, top: float = 1.0) -> list[list[float]]:

@@ -55,6 +55,7 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
     "text.color": INK,
+    "text.parse_math": False,  # names are the user's: a drawing that writes formulas says so
     "axes.labelcolor": INK,
     "image.interpolation": "nearest",
     "figure.dpi": DPI,

@@ -12,7 +12,8 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ...files import atomic_path
+from ...files import atomic_path, write_text
+from .. import escaping
 from ._parts import Drawing, Plot, Request, Sources
 from ._style import DPI, STYLE
 
@@ -50,6 +51,5 @@ def write(plot: Plot, request: Request, sources: Sources, stem: Path) -> list[Pa
             drawing.figure.savefig(partial, format="pdf", metadata={"CreationDate": None})
         with atomic_path(paths[1]) as partial:
             drawing.figure.savefig(partial, format="png", dpi=DPI)
-    with atomic_path(paths[2]) as partial:
-        drawing.data.to_csv(partial, index=False, lineterminator="\n", float_format="%.6g")
+    write_text(paths[2], escaping.csv(drawing.data, float_format="%.6g"))
     return paths

@@ -166,7 +166,8 @@ def _draw_stage(axes: Axes, place: int, stage: Stage) -> None:
             axes.text(x - 0.1, _MIDDLE, "extractor", ha="center", va="center", fontsize=6)
             axes.text(x + 0.23, _MIDDLE, "head", ha="center", va="center", rotation=90, fontsize=6)
     for row, line in enumerate(stage.lines):
-        axes.text(x, -0.36 - 0.25 * row, line, ha="center", va="center", fontsize=6.5)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5}
+        axes.text(x, -0.36 - 0.25 * row, line, parse_math=True, **style)
 
 
 def _mosaic(axes: Axes, x: float) -> None:
@@ -219,4 +220,5 @@ def _mask_arrows(axes: Axes, found: Sequence[Stage]) -> None:
             corners = ([start, start, end], [-1.02, -1.36, -1.36])
             axes.plot(*corners, color=color, linewidth=0.8)
             _arrow(axes, (end, -1.36), (end, -1.02), color=color)
-            axes.text((start + end) / 2, -1.28, "$M$ of the head", ha="center", fontsize=6.5)
+            style: dict[str, Any] = {"ha": "center", "fontsize": 6.5, "parse_math": True}
+            axes.text((start + end) / 2, -1.28, "$M$ of the head", **style)

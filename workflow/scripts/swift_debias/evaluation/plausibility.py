@@ -1,0 +1,289 @@
+"""Is a result plausible? What a reader has to know before a number is compared with another.
+
+A check is one function here, under `@check`: it looks at a `Case`, one method on one test set over
+all folds, and returns a sentence where something is wrong. The decorator gives the mark, its letter
+in tables, what it means, which metrics it concerns, and whether these may still be ranked. All
+other code asks this file, so that a new check is one function.
+
+Everything is read from the tidy metrics; nothing is recomputed. Where a check has to tell a number
+from chance it takes the standard error of one fold's test images, drawn one by one: Hanley and
+McNeil's (1982) of an AUC at 0.5, and the binomial one of balanced accuracy. Folds share the test
+images, so that their mean is at most as uncertain as one fold; several images of one patient make
+it more uncertain than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from statistics import NormalDist
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from .cells import KEYS
+from .metrics import BETWEEN_GROUPS, groups_left_out
+
+CASE = KEYS[:-1]  # a case is a cell without its metric
+COLUMNS = [*CASE, "mark", "text"]
+
+CHANCE = 0.025  # how often a classifier without skill may be marked by chance, one-sided
+FEW = 10  # images of a label in a group: rates of fewer are pointed out
+COLLAPSED = 0.55  # balanced accuracy below which decisions are hardly better than a coin's
+LOST = 0.03  # balanced accuracy that a fairer method may lose against the Baseline
+
+Concern: TypeAlias = Literal["everything", "groups", "gaps"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method on one test set, over all folds.
+
+    Attributes:
+        values: metric -> a value a fold that has one.
+        n: metric -> the rows that it rests on.
+        groups: names of the attribute's groups, in the order of their indices.
+        counted: the groups that count in differences.
+        baseline: the Baseline in its place; None for the Baseline and where there is none.
+    """
+
+    values: Mapping[str, np.ndarray]
+    n: Mapping[str, int]
+    groups: Sequence[str] = ()
+    counted: Sequence[int] = ()
+    baseline: Case | None = None
+
+    def mean(self, metric: str) -> float:
+        """Over the folds that have a value; NaN where none has."""
+        values = self.values.get(metric, np.empty(0))
+        return float(np.mean(values)) if len(values) else float("nan")
+
+    def images(self, suffix: str = "") -> tuple[int, int]:
+        """How many of class 1 and of class 0, of everybody or of a group ('[0]')."""
+        return self.n.get(f"tpr{suffix}", 0), self.n.get(f"fpr{suffix}", 0)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check: see the decorator."""
+
+    mark: str
+    letter: str
+    meaning: str
+    concerns: Concern
+    ranked: bool
+    function: Callable[[Case], str | None] = field(repr=False)
+
+    def about(self, metric: str) -> bool:
+        """Does the mark concern this metric?"""
+        if self.concerns == "everything":
+            return True
+        known = BETWEEN_GROUPS.get(metric)
+        if self.concerns == "gaps":
+            return known is not None and known.better == "lower"
+        return known is not None or "[" in metric
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(
+    letter: str, meaning: str, concerns: Concern = "everything", ranked: bool = False
+) -> Callable[[Callable[[Case], str | None]], Callable[[Case], str | None]]:
+    """Register a check; its mark is the function's name.
+
+    Args:
+        letter: stands raised behind a number in tables.
+        meaning: what the letter means, for the legend.
+        concerns: metrics that bear the mark: all, those of or between groups, or gaps alone.
+        ranked: whether a number with this mark may still be best or second.
+    """
+
+    def register(function: Callable[[Case], str | None]) -> Callable[[Case], str | None]:
+        mark = function.__name__.replace("_", " ")
+        CHECKS[mark] = Check(mark, letter, meaning, concerns, ranked, function)
+        return function
+
+    return register
+
+
+@check("i", "AUC below 0.5 by more than chance: are the classes swapped in this test set?")
+def implausible(case: Case) -> str | None:
+    """Everybody is looked at with the whole error rate, the groups share another one."""
+    looks = [("", "", CHANCE)]
+    looks += [
+        (f"[{group}]", f" of group {name}", CHANCE / len(case.groups))
+        for group, name in enumerate(case.groups)
+    ]
+    for suffix, whose, chance in looks:
+        value, images = case.mean(f"auc{suffix}"), case.images(suffix)
+        if below_chance(value, *images, chance):
+            return (
+                f"AUC{whose} is {value:.3f} with {images[0]} images of class 1 and {images[1]} of "
+                "class 0: is the label or the score turned round?"
+            )
+    return None
+
+
+@check("s", f"fewer than {FEW} images of a class in a group", concerns="groups", ranked=True)
+def small_group(case: Case) -> str | None:
+    """Of the groups that count: a rate of two images is 0, 0.5 or 1."""
+    small = [
+        f"group {case.groups[group]} has {positives} images of class 1 and {negatives} of class 0"
+        for group in case.counted
+        for positives, negatives in [case.images(f"[{group}]")]
+        if min(positives, negatives) < FEW
+    ]
+    return "; ".join(small) or None
+
+
+@check("k", "the same decision for every image: a gap of 0 is no fairness")
+def constant_decisions(case: Case) -> str | None:
+    """In any fold, since that fold's gaps of 0 are part of the mean."""
+    rates = case.values.get("selection_rate", np.empty(0))
+    constant = rates[(rates == 0) | (rates == 1)]
+    if not len(constant):
+        return None
+    classes = " or ".join(f"class {label:.0f}" for label in np.unique(constant))
+    return f"every image is decided for {classes} in {len(constant)} of {len(rates)} folds"
+
+
+@check(
+    "c", f"collapsed: balanced accuracy below {COLLAPSED:g}, or not distinguishable from a coin's"
+)
+def collapsed(case: Case) -> str | None:
+    """Nothing is fair or unfair about decisions that do not depend on the disease."""
+    value = case.mean("balanced_accuracy")
+    if value < COLLAPSED:
+        return f"balanced accuracy is {value:.3f}, below {COLLAPSED:g}"
+    error = balanced_accuracy_error(case.mean("tpr"), case.mean("fpr"), *case.images())
+    low = value - NormalDist().inv_cdf(1 - CHANCE) * error
+    if low <= 0.5:
+        return f"balanced accuracy is {value:.3f} and its 95 % interval starts at {low:.3f}"
+    return None
+
+
+@check("l", f"levelled down: fairer, at more than {LOST:g} of balanced accuracy", concerns="gaps")
+def levelled_down(case: Case) -> str | None:
+    """Fairer than the Baseline since it is worse for everybody."""
+    if case.baseline is None:
+        return None
+    gaps, accuracies = (
+        [one.mean(metric) for one in (case.baseline, case)]
+        for metric in ("eodds", "balanced_accuracy")
+    )
+    if gaps[1] < gaps[0] and accuracies[0] - accuracies[1] > LOST:
+        return (
+            f"EOdds fell from {gaps[0]:.3f} to {gaps[1]:.3f}, and balanced accuracy from "
+            f"{accuracies[0]:.3f} to {accuracies[1]:.3f}"
+        )
+    return None
+
+
+def below_chance(auc: float, positives: int, negatives: int, chance: float = CHANCE) -> bool:
+    """Is an AUC lower than a classifier without skill has by chance?
+
+    The error is Hanley and McNeil's at 0.5, which is that of the Mann-Whitney statistic.
+    """
+    if not positives or not negatives or np.isnan(auc):
+        return False
+    error = sqrt((positives + negatives + 1) / (12 * positives * negatives))
+    return auc < 0.5 - NormalDist().inv_cdf(1 - chance) * error
+
+
+def balanced_accuracy_error(tpr: float, fpr: float, positives: int, negatives: int) -> float:
+    """Standard error of balanced accuracy, of two independent shares.
+
+    Two successes and two failures are added to each (Agresti and Coull, 1998), so that a share of
+    0 or 1 of few images is not certain. NaN where a class is missing.
+    """
+    if not positives or not negatives:
+        return float("nan")
+    shares = [(tpr * positives + 2) / (positives + 4), (fpr * negatives + 2) / (negatives + 4)]
+    variances = [
+        share * (1 - share) / (n + 4)
+        for share, n in zip(shares, (positives, negatives), strict=True)
+    ]
+    return sqrt(sum(variances)) / 2
+
+
+def judge(
+    metrics: pd.DataFrame,
+    groups: Mapping[str, Sequence[str]],
+    min_group: Mapping[str, int],
+    baseline: str | None = "baseline",
+) -> pd.DataFrame:
+    """All checks of every method on every test set.
+
+    Args:
+        metrics: the tidy metrics: KEYS, fold, value, n.
+        groups: attribute -> names of its groups.
+        min_group: task -> fewest images of a group that counts, as `metrics.score` had it.
+        baseline: the variant that is the Baseline; None: there is none.
+
+    Returns:
+        CASE, mark, text: a row a mark.
+    """
+    cases = dict(_cases(metrics, groups, min_group))
+    place = CASE.index("method")
+    rows = []
+    for key, case in cases.items():
+        other = None
+        if baseline is not None and key[place] != baseline:
+            other = cases.get((*key[:place], baseline, *key[place + 1 :]))
+        seen = Case(case.values, case.n, case.groups, case.counted, other)
+        rows += [(*key, one.mark, text) for one in CHECKS.values() if (text := one.function(seen))]
+    return pd.DataFrame(rows, columns=COLUMNS, dtype="object")
+
+
+def _cases(
+    metrics: pd.DataFrame, groups: Mapping[str, Sequence[str]], min_group: Mapping[str, int]
+) -> Iterator[tuple[tuple[str, ...], Case]]:
+    values: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    n: dict[tuple[str, ...], dict[str, int]] = {}
+    rows = metrics[[*CASE, "metric", "value", "n"]].itertuples(index=False, name=None)
+    for *place, metric, value, rests_on in rows:
+        key = tuple(map(str, place))
+        of_metric = values.setdefault(key, {}).setdefault(str(metric), [])
+        of_metric += [] if pd.isna(value) else [float(value)]
+        n.setdefault(key, {}).setdefault(str(metric), int(rests_on))
+    for key in sorted(values):
+        task, _, attribute, *_ = key
+        arrays = {metric: np.array(of_metric) for metric, of_metric in values[key].items()}
+        case = Case(arrays, n[key], tuple(groups.get(attribute, ())))
+        sizes = [case.images(f"[{group}]") for group in range(len(case.groups))]
+        left_out = groups_left_out(sizes, min_group.get(task, 0))
+        counted = [group for group in range(len(sizes)) if group not in left_out]
+        yield key, Case(case.values, case.n, case.groups, counted)
+
+
+class Marks(NamedTuple):
+    """The marks of a run, by case."""
+
+    of: Mapping[tuple[str, ...], tuple[str, ...]]
+
+    def about(self, key: tuple[str, ...]) -> tuple[Check, ...]:
+        """The checks that failed and concern a cell (KEYS)."""
+        found = (CHECKS[mark] for mark in self.of.get(key[:-1], ()))
+        return tuple(one for one in found if one.about(key[-1]))
+
+    def ranked(self, key: tuple[str, ...]) -> bool:
+        """May a cell (KEYS) be the best or second of its column?"""
+        return all(one.ranked for one in self.about(key))
+
+    def remark(self, key: tuple[str, ...]) -> str:
+        """Why a cell (KEYS) is not ranked: 'collapsed, constant decisions'; '' where it is."""
+        return ", ".join(one.mark for one in self.about(key) if not one.ranked)
+
+
+def marks(frame: pd.DataFrame) -> Marks:
+    """The marks of what `judge` found, in the order of the checks."""
+    of: dict[tuple[str, ...], list[str]] = {}
+    for *key, mark in frame[[*CASE, "mark"]].itertuples(index=False, name=None):
+        of.setdefault(tuple(key), []).append(mark)
+    return Marks({key: tuple(found) for key, found in of.items()})
+
+
+NO_MARKS = Marks({})
