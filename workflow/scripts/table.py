@@ -20,7 +20,7 @@ with logged(snakemake):
         {} if params.synthetic else published_lookup(published),
         params.titles,
         params.synthetic,
-        marks=plausibility.marks(pd.read_parquet(str(snakemake.input.plausibility))),
+        marks=plausibility.marks(read_parquet(str(snakemake.input.plausibility))),
     )
     render.write(table, Path(snakemake.output[0]).parent)
     print(render.terminal(table))

@@ -31,7 +31,7 @@ with logged(snakemake):
         {name: Method(**method) for name, method in params.methods.items()},
         params.epochs_percent,
         params.synthetic,
-        pd.read_parquet(str(given.plausibility)),
+        read_parquet(str(given.plausibility)),
     )
     verdict.write(found, Path(snakemake.output.html).parent)
     print("\n".join(verdict.summary(found)))

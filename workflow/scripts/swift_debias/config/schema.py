@@ -195,9 +195,7 @@ class Images(Model):
     max_pixels: Count = Field(
         120_000_000, description="Images with more pixels are refused unread (decompression bombs)."
     )
-    max_bytes: Count = Field(
-        1_000_000_000, description="Files with more bytes are refused unread."
-    )
+    max_bytes: Count = Field(1_000_000_000, description="Files with more bytes are refused unread.")
     bits: Integer | None = Field(
         None,
         ge=9,
@@ -590,6 +588,6 @@ class Settings(Model):
                 for dataset in panel.datasets or ():
                     if dataset not in tests[panel.attribute]:
                         yield (
-                            f"{path}.datasets: {dataset!r} is no test set of attribute {panel.attribute!r}"
-                            f"{nearest(dataset, tests[panel.attribute])}"
+                            f"{path}.datasets: {dataset!r} is no test set of attribute "
+                            f"{panel.attribute!r}{nearest(dataset, tests[panel.attribute])}"
                         )

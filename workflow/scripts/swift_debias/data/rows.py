@@ -306,7 +306,8 @@ def value_counts(cells: pd.Series, became: pd.Series) -> list[dict[str, Any]]:
         pairs = pairs[~read]
     counts = pairs.groupby(["value", "became"], dropna=False, sort=False).size()
     counts = counts.sort_values(ascending=False, kind="stable")
-    for (value, result), count in counts.iloc[:VALUES].items():
+    for pair, count in counts.iloc[:VALUES].items():
+        value, result = pair  # type: ignore[misc]
         listed.append({"value": _shown(value), "became": _shown(result), "count": int(count)})
     rest = counts.iloc[VALUES:]
     for result, part in rest.groupby(level="became", dropna=False, sort=False):
