@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -307,7 +307,7 @@ def value_counts(cells: pd.Series, became: pd.Series) -> list[dict[str, Any]]:
     counts = pairs.groupby(["value", "became"], dropna=False, sort=False).size()
     counts = counts.sort_values(ascending=False, kind="stable")
     for pair, count in counts.iloc[:VALUES].items():
-        value, result = pair  # type: ignore[misc]
+        value, result = cast("tuple[Any, Any]", pair)
         listed.append({"value": _shown(value), "became": _shown(result), "count": int(count)})
     rest = counts.iloc[VALUES:]
     for result, part in rest.groupby(level="became", dropna=False, sort=False):
