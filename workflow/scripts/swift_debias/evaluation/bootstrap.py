@@ -6,49 +6,12 @@ The folds' models are fixed. Images are drawn within label and group, the same f
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from .metrics import groups_left_out
-
-
-class Scores(NamedTuple):
-    """The scores of several models on the same N test images."""
-
-    methods: list[str]
-    folds: list[int]
-    labels: np.ndarray  # (N,) 0 or 1
-    attributes: np.ndarray  # (N,) group index
-    scores: np.ndarray  # (methods, folds, N) float32; NaN where a model is missing
-
-
-def stack(part: pd.DataFrame) -> Scores:
-    """The predictions of one data set as an array; rows of unknown attribute are left out.
-
-    Args:
-        part: columns method, fold, image_id, label, attribute, score.
-
-    Raises:
-        ValueError: two models scored different images.
-    """
-    part = part[part["group"] >= 0]
-    methods = sorted(part["method"].astype(str).unique())
-    folds = sorted(int(fold) for fold in part["fold"].unique())
-    models = [
-        (str(method), int(fold), part[(part["method"] == method) & (part["fold"] == fold)])
-        for method, fold in part[["method", "fold"]].drop_duplicates().itertuples(index=False)
-    ]
-    first = models[0][2]
-    reference = pd.Index(first["image_id"])
-    scores = np.full((len(methods), len(folds), len(first)), np.nan, dtype=np.float32)
-    for method, fold, model in models:
-        order = pd.Index(model["image_id"]).get_indexer(reference)
-        if len(model) != len(reference) or (order < 0).any():
-            raise ValueError(f"{method}, fold {fold}: scored other images than the first model")
-        scores[methods.index(method), folds.index(fold)] = model["score"].to_numpy()[order]
-    return Scores(methods, folds, first["label"].to_numpy(), first["group"].to_numpy(), scores)
+from .stacked import Scores, stack
 
 
 def bootstrap(
@@ -116,7 +79,7 @@ def _bootstrap_values(
     evaluate = _Evaluator(data, groups, threshold, min_group)
     observed = evaluate(np.ones((n, 1)))
     size = max(1, 2**20 // n)  # a chunk of weights fits in cache: 8 MB
-    strata = data.attributes.astype(np.int64) * 2 + data.labels
+    strata = data.groups.astype(np.int64) * 2 + data.labels
     chunks = [
         evaluate(resample_counts(strata, min(size, resamples - start), rng))
         for start in range(0, resamples, size)
@@ -145,7 +108,7 @@ class _Evaluator:
         self.decisions = np.where(np.isnan(scores), np.nan, scores >= threshold)
         # cells[y][g]: indices of the images of label y in group g
         self.cells = [
-            [np.flatnonzero((data.labels == y) & (data.attributes == g)) for g in range(groups)]
+            [np.flatnonzero((data.labels == y) & (data.groups == g)) for g in range(groups)]
             for y in (0, 1)
         ]
         self.sizes = np.array([[len(cell) for cell in row] for row in self.cells])
