@@ -426,8 +426,8 @@ def test_report(run: Callable[..., str], tmp_path: Path) -> None:
     assert pool == ["Skin lesions", "clusters", "", "77"]
     tests = table_text(html, "Over folds: paired differences")[-1]
     assert tests[5:10] == ["SWiFT", "LLFT", "3", "0.250", "+0.100 to +0.400"]
-    bootstrap = table_text(html, "Over test images: bootstrap")
-    assert [row[3] for row in bootstrap[1:]] == ["AUC"]  # ECE is not among the metrics to show
+    intervals = table_text(html, "Over patients and folds: intervals, noise floors")
+    assert [row[3] for row in intervals[1:]] == ["AUC"]  # ECE is not among the metrics to show
     sections = re.findall(r"<h2>(.*?)</h2>", html)
     body = {name: html[html.index(f"<h2>{name}</h2>") :] for name in sections}
     inside = {"Tables": "Table one", "Costs": "Costs", "Reproduction verdict": "The verdict"}

@@ -44,10 +44,10 @@ with logged(snakemake):
     ]
     compared = statistics_tables.fold_tests(pd.read_parquet(given.statistics), params.titles)
     intervals = pd.concat(map(pd.read_parquet, given.intervals), ignore_index=True)
-    intervals = statistics_tables.bootstrap_intervals(intervals, params.titles, params.metrics)
+    intervals = statistics_tables.intervals(intervals, params.titles, params.metrics)
     tests = [
         grid(compared, "tests", "Over folds: paired differences"),
-        grid(intervals, "intervals", "Over test images: bootstrap"),
+        grid(intervals, "intervals", "Over patients and folds: intervals, noise floors"),
     ]
     pictures = [
         Shown(Path(png).stem, *params.figures[Path(png).stem], Path(png)) for png in given.figures

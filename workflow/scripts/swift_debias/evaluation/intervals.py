@@ -34,7 +34,6 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit, stdtrit
 
 from .influence import Part, auc, effective_patients, mean, patient_codes, ratio
 from .metrics import groups_left_out
@@ -81,6 +80,8 @@ class Estimate(NamedTuple):
 
     def bounds(self, level: float = LEVEL, limits: Bounds | None = None) -> Bounds:
         """The interval; on the logit scale between `limits` where they are given."""
+        from scipy.special import expit, logit  # slow to import
+
         variance = self.variance_test + (0.0 if self.models == 1 else self.variance_folds)
         if self.df <= 0 or np.isnan(self.value):
             return (np.nan, np.nan)
@@ -108,6 +109,8 @@ class Estimate(NamedTuple):
         One degree of freedom is too few for Satterthwaite: where the folds dominate, 95 % would
         cover 87 % (Cochran and Cox's rule: 94 to 98 %). From three folds on it covers 92 % or more.
         """
+        from scipy.special import stdtrit
+
         if self.models != 2:
             return float(stdtrit(self.df, p))
         own = stdtrit([self.patients - 1, 1], p)

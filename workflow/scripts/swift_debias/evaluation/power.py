@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import stdtrit
 
 from .intervals import change_of_absolute
 
@@ -33,6 +32,8 @@ def power(
         agreement: correlation of the two methods' decisions.
         level: of the interval.
     """
+    from scipy.special import stdtrit  # slow to import
+
     counts = np.asarray(counts, dtype=np.float64)
     if not (counts > 1).all():
         return 0.0

@@ -73,7 +73,7 @@ FILES: dict[str, File] = {
     ),
     "setup_metrics": File(f"metrics/{SETUP}.parquet", "Metrics of all methods, folds, test sets."),
     "metrics": File("metrics.parquet", "All metrics: one tidy table."),
-    "intervals": File(f"intervals/{SETUP}.parquet", "Bootstrap intervals over test images."),
+    "intervals": File(f"intervals/{SETUP}.parquet", "Intervals and noise floors of all methods."),
     "statistics": File("statistics.parquet", "Paired tests over folds."),
     "table": File("tables/{table}.{format}", "A table as csv, md, tex, html and txt."),
     "figure": File("figures/{figure}.{format}", "A figure as pdf and png, and its data as csv."),
