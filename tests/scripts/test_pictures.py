@@ -374,6 +374,8 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     interval = pd.DataFrame({**CELL, "dataset": ["ddi", "ddi"], "metric": ["auc", "ece"]})
     interval = interval.assign(method="swift", n_images=34, value=0.5, low=0.4, high=0.6)
     interval = interval.assign(difference=0.1, difference_low=0.0, difference_high=0.2, reason=None)
+    interval = interval.assign(n_patients=9, variance_test=0.01, variance_folds=0.01, power=0.5)
+    interval = interval.assign(floor_mean=0.1, floor_95=0.2, below_floor=True)
     for name in ("b", "a"):
         path = tmp_path / f"figures/{name}.png"
         path.parent.mkdir(exist_ok=True)
@@ -442,8 +444,8 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     assert pool == ["Skin lesions", "clusters", "", "77"]
     tests = table_text(html, "Over folds: paired differences")[-1]
     assert tests[5:10] == ["SWiFT", "LLFT", "3", "0.250", "+0.100 to +0.400"]
-    bootstrap = table_text(html, "Over test images: bootstrap")
-    assert [row[3] for row in bootstrap[1:]] == ["AUC"]  # ECE is not among the metrics to show
+    intervals = table_text(html, "Over patients and folds: intervals, noise floors")
+    assert [row[3] for row in intervals[1:]] == ["AUC"]  # ECE is not among the metrics to show
     sections = re.findall(r"<h2>(.*?)</h2>", html)
     body = {name: html[html.index(f"<h2>{name}</h2>") :] for name in sections}
     inside = {"Tables": "Table one", "Costs": "Costs", "Reproduction verdict": "The verdict"}

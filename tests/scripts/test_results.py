@@ -110,7 +110,13 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / PLACE)
 
     def measure(**params: Any) -> pd.DataFrame:
-        given = {"groups": 3, "min_group": 12, "resamples": 60, "seed": 1, "baseline": "baseline"}
+        given = {
+            "groups": 3,
+            "min_group": 12,
+            "permutations": 60,
+            "seed": 1,
+            "baseline": "baseline",
+        }
         run(
             "intervals.py",
             input=[PLACE],
@@ -122,7 +128,7 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
     found = measure()
     for column, value in CELL.items():
         assert (found[column] == value).all()
-    assert set(found["resamples"]) == {60} and set(found["n_folds"]) == {len(FOLDS)}
+    assert set(found["n_folds"]) == {len(FOLDS)}
     rows = found.set_index(["dataset", "method", "metric"]).sort_index()
     for dataset, method in itertools.product(SETS, METHODS):
         means, gaps = {}, {}
@@ -144,7 +150,11 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
             assert row["difference"] == pytest.approx(means[method] - means["baseline"])
     assert found.equals(measure())
     other = measure(seed=2)
-    assert (other["value"] == found["value"]).all() and (other["low"] != found["low"]).any()
+    assert (other["value"] == found["value"]).all() and (other["low"] == found["low"]).all()
+    floors = found["floor_95"].notna()
+    assert floors.any() and (other["floor_95"] != found["floor_95"])[floors].any()
+    fewer = measure(permutations=20)
+    assert (fewer["floor_95"] != found["floor_95"])[floors].any()
     to_another = measure(baseline="llft").set_index(["dataset", "method", "metric"])
     values = rows["value"]
     assert to_another.loc["ddi", "swift", "auc"]["difference"] == pytest.approx(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn import metrics as reference
 
 from swift_debias.errors import UserError
@@ -50,7 +51,7 @@ def test_against_scikit_learn_and_fairlearn(seed: int, groups: int) -> None:
     y, g, p = draw(seed, groups=groups)
     d = (p >= 0.4).astype(int)
     names = [f"g{k}" for k in range(groups)]
-    found = values(audit(y, g, p, names, threshold=0.4, resamples=0))
+    found = values(audit(y, g, p, names, threshold=0.4))
     assert {*SCIKIT, "ece"} == set(RATES)
     for metric, of in SCIKIT.items():
         by_group = [of(y[g == k], d[g == k], p[g == k]) for k in range(groups)]
@@ -80,51 +81,112 @@ def test_the_same_numbers_as_the_workflows_metrics(groups: int) -> None:
     y, g, p = draw(2, groups=groups)
     frame = pd.DataFrame({"dataset": "d", "label": y, "group": g, "score": p})
     theirs = values(score(frame, groups))
-    found = values(audit(y, g, p, [str(k) for k in range(groups)], resamples=0))
+    found = values(audit(y, g, p, [str(k) for k in range(groups)]))
     shared = {name for name in theirs if name in found and not np.isnan(theirs[name])}
     assert {"auc", "ece", "ece[1]", "spd", "eodds", "auc_min", "n_unknown", "n[0]"} <= shared
     for name in shared:
         assert found[name] == pytest.approx(theirs[name]), name
 
 
-def test_intervals_are_those_of_a_plain_bootstrap() -> None:
-    """Resampling within label and group, one metric at a time, by scikit-learn."""
-    y, g, p = draw(1, n=120)
-    frame = audit(y, g, p, ["a", "b"], resamples=2000).set_index("metric")
+def whole_patients(seed: int, n: int = 80) -> tuple[np.ndarray, ...]:
+    """Labels, groups, scores and patients; a patient has one to six similar images."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(1, 7, n)
+    patients = np.repeat(np.arange(n), images)
+    groups, tendency = rng.integers(0, 2, n)[patients], rng.random(n)[patients]
+    labels = (rng.random(len(patients)) < tendency).astype(int)
+    effect = rng.normal(size=n)[patients]
+    logits = labels + 0.4 * groups * labels + effect + rng.normal(size=len(patients)) - 0.4
+    return labels, groups, 1 / (1 + np.exp(-logits)), patients
+
+
+def test_standard_errors_are_those_of_drawing_whole_patients() -> None:
+    """A plain loop that draws patients with replacement and scores the rows by scikit-learn."""
+    y, g, p, patients = whole_patients(1, 300)
+    frame = audit(y, g, p, ["a", "b"], patients).set_index("metric")
     rng = np.random.default_rng(9)
-    cells = [np.flatnonzero((y == label) & (g == group)) for label in (0, 1) for group in (0, 1)]
+    of_patient = [np.flatnonzero(patients == k) for k in range(300)]
+    shown = ["accuracy", "ppv", "f1", "auc", "brier", "tpr[a]", "auc[b]", "selection_rate"]
     drawn = []
-    for _ in range(2000):
-        rows = np.concatenate([rng.choice(cell, len(cell)) for cell in cells])
-        d = p[rows] >= 0.5
-        rate = [d[(g[rows] == k) & (y[rows] == 1)].mean() for k in (0, 1)]
-        drawn.append([np.mean(d == y[rows]), max(rate) - min(rate)])
-    for metric, sample in zip(("accuracy", "eopp"), np.array(drawn).T, strict=True):
-        expected = np.percentile(sample, [2.5, 97.5])
-        np.testing.assert_allclose(frame.loc[metric, ["low", "high"]].astype(float), expected,
-                                   atol=0.02)  # fmt: skip
+    for _ in range(400):
+        rows = np.concatenate([of_patient[k] for k in rng.integers(0, 300, 300)])
+        yes, hit, area = y[rows] == 1, p[rows] >= 0.5, reference.roc_auc_score
+        a, b = (rows[g[rows] == group] for group in (0, 1))
+        right = (yes & hit).sum()
+        drawn.append([
+            np.mean(yes == hit), right / hit.sum(), 2 * right / (hit.sum() + yes.sum()),
+            area(yes, p[rows]), np.mean((p[rows] - yes) ** 2), np.mean(p[a][y[a] == 1] >= 0.5),
+            area(y[b], p[b]), np.mean(hit),
+        ])  # fmt: skip
+    errors = np.std(drawn, axis=0)
+    logit = stats.logistic.ppf
+    for metric, error in zip(shown, errors, strict=True):
+        row = frame.loc[metric]
+        half = (logit(row["high"]) - logit(row["low"])) / 2 * row["value"] * (1 - row["value"])
+        assert half / 1.98 == pytest.approx(error, rel=0.12), metric
 
 
-def test_patients_are_drawn_whole() -> None:
+def test_gaps_ratios_and_worst_groups_are_projections() -> None:
+    y, g, p, patients = whole_patients(2, 200)
+    frame = audit(y, g, p, ["a", "b"], patients).set_index("metric")
+    ends = frame[["low", "high"]].astype(float)
+    middle = frame["value"].astype(float)
+    defined = ends["low"].notna()
+    assert (ends["low"] <= ends["high"])[defined].all()
+    inside = (ends["low"] <= middle + 1e-12) & (middle <= ends["high"] + 1e-12)
+    assert inside[defined].all()
+    assert (ends.loc[[f"{rate}_ratio" for rate in RATES], "high"] <= 1).all()
+    # 0 is inside the difference of two alike groups, and 1 inside their ratio
+    alike = audit(np.r_[y, y], np.r_[0 * y, 0 * y + 1], np.r_[p, p], ["a", "b"],
+                  np.r_[patients, patients + 1000]).set_index("metric")  # fmt: skip
+    for rate in set(RATES) - {"prevalence"}:
+        assert alike.loc[f"{rate}_difference", "low"] == 0, rate
+        assert alike.loc[f"{rate}_ratio", "high"] == 1, rate
+    wide, narrow = (
+        audit(y, g, p, ["a", "b"], patients, level=level).set_index("metric")
+        for level in (0.99, 0.9)
+    )
+    assert (wide["low"] <= narrow["low"])[defined].all()
+    assert (wide["high"] >= narrow["high"])[defined].all()
+
+
+def test_a_rate_of_one_is_not_certain() -> None:
+    y, g, p, patients = whole_patients(3)
+    p = np.where(y == 1, 0.9, p)
+    rows = audit(y, g, p, ["a", "b"], patients).set_index("metric")
+    assert rows.loc["tpr", "value"] == rows.loc["tpr", "high"] == 1
+    assert 0.9 < rows.loc["tpr", "low"] < 1
+    assert rows.loc["eopp", "value"] == rows.loc["eopp", "low"] == 0 < rows.loc["eopp", "high"]
+
+
+def test_copies_of_an_image_add_nothing() -> None:
     """Ten copies of every image, of one patient: as uncertain as the images alone."""
     y, g, p = draw(1, n=80)
-    alone = audit(y, g, p, ["a", "b"], resamples=500).set_index("metric")
+    alone = audit(y, g, p, ["a", "b"]).set_index("metric")
     many = [np.repeat(column, 10) for column in (y, g, p)]
-    patients = np.repeat(np.arange(80), 10)
-    apart = audit(*many, ["a", "b"], resamples=500).set_index("metric")
-    whole = audit(*many, ["a", "b"], patients, resamples=500).set_index("metric")
-    width = {
-        name: frame.loc["auc", "high"] - frame.loc["auc", "low"]
-        for name, frame in (("alone", alone), ("apart", apart), ("whole", whole))
-    }
-    assert width["whole"] == pytest.approx(width["alone"], rel=0.15)
+    apart = audit(*many, ["a", "b"]).set_index("metric")
+    whole = audit(*many, ["a", "b"], np.repeat(np.arange(80), 10)).set_index("metric")
+    ends = ["low", "high"]
+    pd.testing.assert_frame_equal(whole[ends], alone[ends], rtol=1e-6)
+    width = {k: f.loc["auc", "high"] - f.loc["auc", "low"] for k, f in
+             (("alone", alone), ("apart", apart))}  # fmt: skip
     assert width["apart"] < width["alone"] / 2
+
+
+def test_unknown_patients_are_a_person_each() -> None:
+    y, g, p = draw(1, n=80)
+    patients = np.where(np.arange(80) < 40, np.arange(80) // 2, -1).astype(object)
+    patients[40:] = None
+    named = np.r_[np.arange(40) // 2, np.arange(100, 140)]
+    pd.testing.assert_frame_equal(
+        audit(y, g, p, ["a", "b"], patients), audit(y, g, p, ["a", "b"], named)
+    )
 
 
 def test_counts_unknown_groups_and_reasons() -> None:
     y = np.array([0, 1, 1, 1, 0, 1])
     g = np.array([0, 0, 1, 1, -1, 0])
-    frame = audit(y, g, np.array([0.1, 0.2, 0.3, 0.4, 0.9, 0.05]), ["a", "b"], resamples=50)
+    frame = audit(y, g, np.array([0.1, 0.2, 0.3, 0.4, 0.9, 0.05]), ["a", "b"])
     rows = frame.set_index("metric")
     assert rows.loc["n", "value"] == 5 and rows.loc["n_unknown", "value"] == 1
     assert rows.loc["n[a]", "value"] == 3 and rows.loc["n_positive[a]", "value"] == 2
@@ -135,16 +197,16 @@ def test_counts_unknown_groups_and_reasons() -> None:
     assert rows.loc["ppv", "reason"] == "no decision for class 1"
     assert "every decision is the same" in rows.loc["selection_rate", "reason"]
     turned = audit(np.array([1, 1, 0, 0]), np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.8, 0.9]),
-                   ["a", "b"], resamples=0)  # fmt: skip
+                   ["a", "b"])  # fmt: skip
     assert "turned round" in turned.set_index("metric").loc["auc", "reason"]
 
 
 def test_a_group_without_images_is_left_out_and_said() -> None:
     y, g, p = draw(3)
-    rows = audit(y, g, p, ["a", "b", "nobody"], resamples=0).set_index("metric")
+    rows = audit(y, g, p, ["a", "b", "nobody"]).set_index("metric")
     assert rows.loc["spd", "reason"] == "group nobody left out: no sample"
     assert not pd.isna(rows.loc["spd", "value"])
-    one = audit(y, 0 * g, p, ["a", "b"], resamples=0).set_index("metric")
+    one = audit(y, 0 * g, p, ["a", "b"]).set_index("metric")
     assert pd.isna(one.loc["spd", "value"]) and "fewer than two" in one.loc["spd", "reason"]
 
 

@@ -28,8 +28,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from swift_debias.errors import UserError
-from swift_debias.evaluation import bootstrap
 from swift_debias.evaluation.cells import KEYS, Block
+from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.methods.swift import Settings
 from swift_debias.report import figures
 from swift_debias.report.costs import COSTS, read_costs
@@ -109,7 +109,7 @@ def sources(run: Path) -> Sources:
         part = _parts.of_block(predictions, block)
         part = part[part["method"].isin(block.methods)]
         part = part.drop(columns=["task", "backbone", "attribute"])
-        drawn = bootstrap.bootstrap(part, 2, 0, 50)
+        drawn = setup_intervals(part, 2, 0, 50)
         keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
         intervals.append(drawn.assign(**keys))
     return Sources(

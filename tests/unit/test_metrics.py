@@ -277,7 +277,7 @@ def test_best_threshold_against_a_loop() -> None:
 
 
 def test_imports_nothing_heavy() -> None:
-    names = "metrics, fold_tests, bootstrap"
+    names = "metrics, fold_tests, setup_intervals"
     code = (
         f"import sys; from swift_debias.evaluation import {names}; "
         "from swift_debias.report import verdict; "

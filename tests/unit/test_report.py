@@ -224,13 +224,19 @@ def test_intervals_are_written_out_and_empty_where_there_are_none() -> None:
             "method": ["baseline", "swift"],
             **{"value": [0.5, 0.6], "low": [0.45, 0.5], "high": [0.55, 0.7], "n_images": 90},
             **{"difference": [none, 0.1], "difference_low": [none, -0.02]},
-            **{"difference_high": [none, 0.2], "reason": None},
+            **{"difference_high": [none, 0.2], "reason": None, "n_patients": 30, "power": none},
+            **{"variance_test": 0.01, "variance_folds": [none, 0.03]},
+            **{"floor_mean": [none, 0.03], "floor_95": [none, 0.05]},
+            "below_floor": pd.array([None, True], "boolean"),
         }
     )
-    found = statistics_tables.bootstrap_intervals(frame, mock.TITLES, ["auc"])
+    found = statistics_tables.intervals(frame, mock.TITLES, ["auc"])
     assert found["95 % interval"].tolist() == ["0.450 to 0.550", "0.500 to 0.700"]
     assert found["its 95 % interval"].tolist() == ["", "-0.020 to +0.200"]
-    assert statistics_tables.bootstrap_intervals(frame, mock.TITLES, ["spd"]).empty
+    assert found["variance from folds"].tolist() == ["", "75%"]
+    assert found["noise floor (mean, 95 %)"].tolist() == ["", "0.030, 0.050"]
+    assert found["below the floor"].tolist() == ["", "yes"]
+    assert statistics_tables.intervals(frame, mock.TITLES, ["spd"]).empty
 
 
 def test_sizes_of_external_sets(tmp_path: Path) -> None:

@@ -496,7 +496,7 @@ def test_predict_evaluate_and_intervals(plan: Plan) -> None:
                 assert job.params.groups == plan.groups(attribute)
             else:
                 assert job.params.groups == len(plan.groups(attribute))
-                assert job.params.resamples == 1000
+                assert job.params.permutations == 1000
                 assert job.params.baseline == "baseline"
                 assert job.params.seed == plan.config.get("seed", 0)
     [merged] = plan.jobs["merge_metrics"]

@@ -170,7 +170,7 @@ rule intervals:
             settings.attributes[wildcards.attribute].group_names
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
-        resamples=1000,
+        permutations=1000,
         baseline=BASELINE,
         seed=settings.seed,
         code=code_id("intervals.py"),

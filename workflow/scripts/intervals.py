@@ -1,8 +1,8 @@
-"""Bootstrap intervals over test images of all methods of one setup."""
+"""Intervals and noise floors of all methods of one setup."""
 
 from pathlib import Path
 
-from swift_debias.evaluation import bootstrap
+from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.files import write_parquet
 from swift_debias.run import layout, results
 from swift_debias.run.job import logged
@@ -11,11 +11,11 @@ with logged(snakemake):
     params = snakemake.params
     keys = layout.keys("setup_predictions", snakemake.input[0])
     paths = sorted(Path(snakemake.input[0]).glob("*/fold*.parquet"))
-    found = bootstrap.bootstrap(
+    found = setup_intervals(
         results.read("predictions", paths),
         groups=params.groups,
         seed=params.seed,
-        resamples=params.resamples,
+        permutations=params.permutations,
         min_group=params.min_group,
         baseline=params.baseline,
     )

@@ -40,10 +40,10 @@ with logged(snakemake):
     ]
     compared = statistics_tables.fold_tests(read_parquet(str(given.statistics)), params.titles)
     intervals = results.joined(given.intervals)
-    intervals = statistics_tables.bootstrap_intervals(intervals, params.titles, params.metrics)
+    intervals = statistics_tables.intervals(intervals, params.titles, params.metrics)
     tests = [
         grid(compared, "tests", "Over folds: paired differences"),
-        grid(intervals, "intervals", "Over test images: bootstrap"),
+        grid(intervals, "intervals", "Over patients and folds: intervals, noise floors"),
     ]
     pictures = [
         Shown(name, *params.figures[name], Path(png), hidden=name in params.hidden)

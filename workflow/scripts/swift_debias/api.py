@@ -253,17 +253,13 @@ def audit(
     images: ImageSet,
     *,
     threshold: float = 0.5,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Discrimination, fairness and calibration of scores, with bootstrap intervals.
+    """Discrimination, fairness and calibration of scores, with 95 % intervals.
 
     Args:
         scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1.
-        images: their labels, groups and patients (intervals draw whole patients).
+        images: their labels, groups and patients (intervals count patients, not images).
         threshold: a score at or above it is a decision for class 1.
-        resamples: of the bootstrap; 0: no intervals.
-        seed: of the bootstrap.
 
     Returns:
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
@@ -276,8 +272,6 @@ def audit(
         images.group_names,
         images.patients,
         threshold=threshold,
-        resamples=resamples,
-        seed=seed,
     )
 
 

@@ -137,12 +137,12 @@ def _write_audit(frame: pd.DataFrame, out: Path, options: argparse.Namespace) ->
     from .files import write_text
     from .report import audit_page, escaping
 
-    drawn = f"whole patients ({options.patient})" if options.patient else "images"
+    units = f"patients ({options.patient})" if options.patient else "images, as if of a person each"
     facts = {
         "Table": options.table.name,
         "Sensitive attribute": options.group,
         "Decision for class 1": f"score of at least {getattr(options, 'threshold', 0.5):g}",
-        "Intervals": f"1,000 resamples of {drawn} of the same label and group",
+        "Intervals": f"95 %, over {units}",
     }
     heading = f"Audit of {options.table.name} by {options.group}"
     html, csv = (out.with_name(out.name + ending) for ending in (".html", ".csv"))

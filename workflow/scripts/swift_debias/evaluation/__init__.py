@@ -1,1 +1,1 @@
-"""Numbers and their names: metrics, cells of tables, tests over folds, bootstrap."""
+"""Numbers and their names: metrics, cells of tables, tests over folds, intervals, noise floors."""

@@ -3,24 +3,28 @@
 One row a metric. A metric of a group is named `tpr[female]`; over the groups that count,
 `tpr_difference` is largest minus smallest, `tpr_ratio` smallest by largest, and `tpr_worst` the
 value of the group that fares worst. The criteria of the field have their usual names besides
-(`CRITERIA`). Intervals are percentiles of a bootstrap over images within label and group, or over
-whole patients where they are known.
+(`CRITERIA`). Intervals are those of intervals.py for one model: how far another sample of patients
+could be, the model as it is. Images without a patient count as a person each. The interval of a
+worst group and of a gap is a projection of the groups' simultaneous intervals, that of a ratio one
+of the signed differences of the logarithms.
 
-Values and intervals come from one set of formulas on weighted images, in which a resample is a
-weighting; the tests hold them against scikit-learn and fairlearn. A metric that somebody adds to
-metrics.py is here too, without an interval.
+Every rate is a ratio of two sums over images (influence.py); the tests hold the values against
+scikit-learn and fairlearn. A metric that somebody adds to metrics.py is here too, without an
+interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import combinations
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .bootstrap import RankedPairs, resample_counts
+from . import influence, intervals
+from .influence import Part
 from .metrics import ECE_BINS, OF_ROWS, Sample, groups_left_out, of_rows
 from .plausibility import FEW
 
@@ -53,6 +57,8 @@ CRITERIA = {
     "auc_min": "smallest AUC of a group",
     "auc_gap": "difference of the AUC",
 }
+Ends: TypeAlias = tuple[float, float, float]  # value, low, high
+NOTHING: Ends = (np.nan, np.nan, np.nan)
 
 
 def audit(
@@ -63,9 +69,7 @@ def audit(
     patients: np.ndarray | None = None,
     *,
     threshold: float = 0.5,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    level: float = intervals.LEVEL,
     min_group: int = 20,
 ) -> pd.DataFrame:
     """Audit scores.
@@ -75,11 +79,9 @@ def audit(
         groups: int (n,), index into `group_names`; -1: unknown, counted and left out.
         scores: (n,), P(class 1).
         group_names: names of the groups.
-        patients: (n,), whose image each is; null: unknown. Intervals then draw whole patients.
+        patients: (n,), whose image each is; null: a person of its own.
         threshold: a score at or above it is a decision for class 1.
-        resamples: of the bootstrap; 0: no intervals.
         level: coverage of the intervals.
-        seed: of the bootstrap.
         min_group: fewest images of a group that counts in differences, where there are more than
             two groups.
 
@@ -104,36 +106,51 @@ def audit(
         np.asarray(labels)[known].astype(np.int64),
         np.asarray(groups)[known].astype(np.int64),
         scores[known],
+        None if patients is None else np.asarray(patients, object)[known],
         tuple(group_names),
         threshold,
         min_group,
+        level,
     )
     frame = audited.table()
-    if resamples:
-        of_patients = None if patients is None else np.asarray(patients, object)[known]
-        audited.add_intervals(frame, of_patients, resamples, level, np.random.default_rng(seed))
     unknown = [("n_unknown", float((~known).sum()), None, None, len(known), None)]
     rows = pd.DataFrame(unknown, columns=COLUMNS).astype(frame.dtypes.to_dict())
     return pd.concat([frame.iloc[:1], rows, frame.iloc[1:]], ignore_index=True)
 
 
 class _Members:
-    """Some images: their metrics under weights."""
+    """Some images: their rates."""
 
     def __init__(
-        self, labels: np.ndarray, scores: np.ndarray, decided: np.ndarray, rows: np.ndarray
+        self, test: intervals.TestSet, scores: np.ndarray, decided: np.ndarray, rows: np.ndarray
     ) -> None:
-        self.rows, self.labels, self.decided = rows, labels[rows], decided[rows]
-        self.scores = scores[rows]
-        positive = labels[rows] == 1
-        self.pairs = RankedPairs(scores, rows[~positive], rows[positive])
-        # what is summed with the weights: true and false decisions, squared errors
-        y, d = self.labels, self.decided
-        self.parts = np.stack([y * d, (1 - y) * d, y * (1 - d), (1 - y) * (1 - d)]).astype(float)
-        self.errors = (self.scores - y) ** 2
-        bins = np.clip((self.scores * ECE_BINS).astype(np.int64), 0, ECE_BINS - 1)
-        self.calibration = np.zeros((ECE_BINS, len(rows)))
-        self.calibration[bins, np.arange(len(rows))] = y - self.scores
+        y, d, s = test.labels[rows], decided[rows], scores[rows]
+        self.labels, self.decided, self.rows = y, d, rows
+        patients, ones = test.patients[rows], np.ones(len(rows))
+
+        def ratio(above: np.ndarray, below: np.ndarray = ones) -> Part | None:
+            return influence.ratio(above[None].astype(float), below, patients, test.n_patients)
+
+        tpr, tnr = ratio(y * d, y), ratio((1 - y) * (1 - d), 1 - y)
+        positive, negative = rows[y == 1], rows[y == 0]
+        # ECE is |sum of y - score|, summed over bins: linear as long as no bin changes its sign
+        bins = np.clip((s * ECE_BINS).astype(np.int64), 0, ECE_BINS - 1)
+        signs = np.sign(np.bincount(bins, weights=y - s, minlength=ECE_BINS))
+        self.parts: dict[str, Part | None] = {
+            "auc": influence.auc(scores[None], positive, negative, test.patients, test.n_patients),
+            "accuracy": ratio(y == d),
+            "balanced_accuracy": influence.mean([tpr, tnr]) if tpr and tnr else None,
+            "prevalence": ratio(y),
+            "selection_rate": ratio(d),
+            "tpr": tpr,
+            "tnr": tnr,
+            "fpr": ratio((1 - y) * d, 1 - y),
+            "fnr": ratio(y * (1 - d), y),
+            "ppv": ratio(y * d, d),
+            "f1": ratio(2 * y * d, y + d),
+            "ece": ratio(signs[bins] * (y - s)),
+            "brier": ratio((s - y) ** 2),
+        }
 
     @property
     def counts(self) -> dict[str, int]:
@@ -141,29 +158,6 @@ class _Members:
         positive, selected = int(self.labels.sum()), int(self.decided.sum())
         n = len(self.rows)
         return {"all": n, "positive": positive, "negative": n - positive, "selected": selected}
-
-    def values(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Metric -> (R,), for weights (N, R) of all images; NaN where it is not defined."""
-        own = weights[self.rows]
-        tp, fp, fn, tn = self.parts @ own
-        n = tp + fp + fn + tn
-        with np.errstate(invalid="ignore", divide="ignore"):
-            tpr, fpr = tp / (tp + fn), fp / (fp + tn)
-            return {
-                "auc": self.pairs.auc(weights),
-                "accuracy": (tp + tn) / n,
-                "balanced_accuracy": (tpr + 1 - fpr) / 2,
-                "prevalence": (tp + fn) / n,
-                "selection_rate": (tp + fp) / n,
-                "tpr": tpr,
-                "tnr": tn / (fp + tn),
-                "fpr": fpr,
-                "fnr": fn / (tp + fn),
-                "ppv": tp / (tp + fp),
-                "f1": 2 * tp / (2 * tp + fp + fn),
-                "ece": np.abs(self.calibration @ own).sum(axis=0) / n,
-                "brier": self.errors @ own / n,
-            }
 
 
 class _Audited:
@@ -174,53 +168,92 @@ class _Audited:
         labels: np.ndarray,
         groups: np.ndarray,
         scores: np.ndarray,
+        patients: np.ndarray | None,
         names: tuple[str, ...],
         threshold: float,
         min_group: int,
+        level: float,
     ) -> None:
         decided = (scores >= threshold).astype(np.int64)
         self.sample = Sample(labels, groups, scores, decided)
         self.labels, self.groups, self.names, self.threshold = labels, groups, names, threshold
-        rows = [np.flatnonzero(groups == group) for group in range(len(names))]
-        self.everybody = _Members(labels, scores, decided, np.arange(len(labels)))
-        self.members = [_Members(labels, scores, decided, some) for some in rows]
+        self.level = level
+        test = intervals.TestSet.of(labels, groups, patients, len(names), min_group)
+        self.everybody = _Members(test, scores, decided, test.rows())
+        self.members = [_Members(test, scores, decided, test.rows(g)) for g in range(len(names))]
+        self.counted = test.counted
+        by_group = {rate: [self.members[g].parts[rate] for g in test.counted] for rate in RATES}
+        self.rates = intervals.Rates.of(test, self.everybody.parts, by_group)
         sizes = [(m.counts["positive"], m.counts["negative"]) for m in self.members]
-        left_out = groups_left_out(sizes, min_group)
-        self.counted = [group for group in range(len(names)) if group not in left_out]
         named = [
-            reason.replace(f"group {g}", f"group {names[g]}", 1) for g, reason in left_out.items()
+            reason.replace(f"group {g}", f"group {names[g]}", 1)
+            for g, reason in groups_left_out(sizes, min_group).items()
         ]
         self.left_out = "; ".join(named) or None
 
-    def evaluate(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Every metric under weights (N, R), each (R,)."""
-        overall = self.everybody.values(weights)
-        by_group = [members.values(weights) for members in self.members]
-        found = dict(overall)
-        for name, values in zip(self.names, by_group, strict=True):
-            found |= {f"{metric}[{name}]": value for metric, value in values.items()}
-        counted = [by_group[group] for group in self.counted]
-        for metric in RATES if len(counted) > 1 else ():
-            stacked = np.stack([group[metric] for group in counted])
-            low, high = stacked.min(axis=0), stacked.max(axis=0)
-            found[f"{metric}_difference"] = high - low
-            with np.errstate(invalid="ignore", divide="ignore"):
-                found[f"{metric}_ratio"] = low / high
-            if metric in WORST_IS_LOWEST | WORST_IS_HIGHEST:
-                found[f"{metric}_worst"] = low if metric in WORST_IS_LOWEST else high
-        if len(counted) > 1:
-            tpr, fpr = found["tpr_difference"], found["fpr_difference"]
-            found |= {
-                "spd": found["selection_rate_difference"],
-                "demographic_parity_ratio": found["selection_rate_ratio"],
-                "eopp": tpr,
-                "eodds": (tpr + fpr) / 2,
-                "eodds_max": np.maximum(tpr, fpr),
-                "equalized_odds_ratio": np.minimum(found["tpr_ratio"], found["fpr_ratio"]),
-                "auc_min": found["auc_worst"],
-                "auc_gap": found["auc_difference"],
-            }
-        return found
+    def evaluate(self) -> dict[str, Ends]:
+        """Every metric with its interval; NaN where it is not defined."""
+        found = {metric: self._of_part(part) for metric, part in self.everybody.parts.items()}
+        for name, members in zip(self.names, self.members, strict=True):
+            found |= {f"{rate}[{name}]": self._of_part(p) for rate, p in members.parts.items()}
+        if len(self.counted) < 2:
+            return found | dict.fromkeys(CRITERIA, NOTHING)
+        for rate in RATES:
+            found[f"{rate}_difference"] = self._gap((rate,), "mean")
+            found[f"{rate}_ratio"] = self._ratio((rate,))
+            if rate in WORST_IS_LOWEST | WORST_IS_HIGHEST:
+                found[f"{rate}_worst"] = self._worst(rate)
+        return found | {
+            "spd": found["selection_rate_difference"],
+            "demographic_parity_ratio": found["selection_rate_ratio"],
+            "eopp": found["tpr_difference"],
+            "eodds": self._gap(("tpr", "fpr"), "mean"),
+            "eodds_max": self._gap(("tpr", "fpr"), "max"),
+            "equalized_odds_ratio": self._ratio(("tpr", "fpr")),
+            "auc_min": found["auc_worst"],
+            "auc_gap": found["auc_difference"],
+        }
+
+    def _of_part(self, part: Part | None) -> Ends:
+        if part is None:
+            return NOTHING
+        return (part.value, *intervals.estimate(part).bounds(self.level, (0.0, 1.0)))
+
+    def _gap(self, rates: tuple[str, ...], how: str) -> Ends:
+        if not all(self.rates.gaps[rate] for rate in rates):
+            return NOTHING
+        return intervals.gap(self.rates, rates, how, self.level)[:3]
+
+    def _worst(self, rate: str) -> Ends:
+        if None in self.rates.by_group[rate]:
+            return NOTHING
+        return intervals.worst(self.rates, rate, self.level, rate in WORST_IS_HIGHEST)[:3]
+
+    def _ratio(self, rates: tuple[str, ...]) -> Ends:
+        """Smallest by largest rate; of several rates the smallest ratio.
+
+        |log ratio| is the largest over pairs of groups of a difference of logarithms.
+        """
+        values, bounds = [], []
+        for rate in rates:
+            parts = self.rates.by_group[rate]
+            if None in parts or not (most := max(part.value for part in parts if part)):
+                return NOTHING
+            values.append(min(part.value for part in parts if part) / most)
+            if not values[-1]:
+                continue
+            logarithms = [
+                influence.Part(np.log(p.values), p.influence / p.value, p.patients,
+                               p.uniform / p.value**2)
+                for p in parts if p
+            ]  # fmt: skip
+            pairs = list(combinations(logarithms, 2))
+            each = 1 - (1 - self.level) / (len(pairs) * len(rates))
+            bounds += [intervals.absolute(intervals.estimate(b - a).bounds(each)) for a, b in pairs]
+        if not all(values):  # the logarithm is infinite
+            return (min(values), np.nan, np.nan)
+        low, high = (max(ends) for ends in zip(*bounds, strict=True))
+        return (min(values), float(np.exp(-high)), float(np.exp(-low)))
 
     def table(self) -> pd.DataFrame:
         """The values, with what they rest on."""
@@ -236,15 +269,15 @@ class _Audited:
             ]
             rows.append((f"n[{name}]", counts["all"], counts["all"], "; ".join(few) or None))
             rows.append((f"n_positive[{name}]", counts["positive"], counts["all"], None))
-        values = {k: float(v[0]) for k, v in self.evaluate(np.ones((n, 1))).items()}
-        if len(self.counted) < 2:
-            values |= dict.fromkeys(CRITERIA, np.nan)
-        for metric, value in values.items():
+        found = self.evaluate()
+        for metric, (value, _, _) in found.items():
             rows.append((metric, value, *self._rests_on(metric, value)))
         rows += self._added()
         frame = pd.DataFrame(rows, columns=["metric", "value", "n", "reason"])
-        frame = frame.assign(low=np.nan, high=np.nan)[COLUMNS]
-        return frame.astype({"value": "float64", "n": "int64", "reason": "string"})
+        for column, place in (("low", 1), ("high", 2)):
+            frame[column] = [found.get(metric, NOTHING)[place] for metric in frame["metric"]]
+        numbers = dict.fromkeys(("value", "low", "high"), "float64")
+        return frame[COLUMNS].astype(numbers | {"n": "int64", "reason": "string"})
 
     def _added(self) -> list[tuple[str, float, int, str | None]]:
         """The metrics of metrics.py that have no formula here, overall and by group."""
@@ -286,53 +319,3 @@ class _Audited:
         if metric == "selection_rate" and counts["selected"] in (0, counts["all"]):
             return f"every decision is the same at threshold {self.threshold:g}"
         return None
-
-    def add_intervals(
-        self,
-        frame: pd.DataFrame,
-        patients: np.ndarray | None,
-        resamples: int,
-        level: float,
-        rng: np.random.Generator,
-    ) -> None:
-        """Fill `low` and `high`, in place."""
-        units, strata = self._units(patients)
-        size = max(1, 2**20 // len(self.labels))  # a chunk of weights fits in cache: 8 MB
-        chunks = []
-        for start in range(0, resamples, size):
-            counts = resample_counts(strata, min(size, resamples - start), rng)
-            chunks.append(self.evaluate(counts[units]))
-        tails = [50.0 * (1 - level), 50.0 * (1 + level)]
-        columns: dict[str, list[Any]] = {"low": [], "high": [], "reason": []}
-        for metric, value, reason in frame[["metric", "value", "reason"]].itertuples(index=False):
-            low = high = np.nan
-            remarks = [] if pd.isna(reason) else [reason]
-            if metric in chunks[0] and not np.isnan(value):
-                drawn = np.concatenate([chunk[metric] for chunk in chunks])
-                defined = drawn[~np.isnan(drawn)]
-                if len(defined):
-                    low, high = np.percentile(defined, tails)
-                if len(defined) < len(drawn):
-                    gone = len(drawn) - len(defined)
-                    remarks.append(f"undefined in {gone} of {len(drawn)} resamples")
-            columns["low"].append(low)
-            columns["high"].append(high)
-            columns["reason"].append("; ".join(remarks) or None)
-        for name, column in columns.items():
-            frame[name] = pd.Series(column, dtype=frame[name].dtype)
-
-    def _units(self, patients: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """What is drawn: the unit of each image, and the stratum of each unit.
-
-        Images are drawn within label and group; patients among those with the same labels and
-        groups, whatever the number of their images.
-        """
-        cells = 2 * self.groups + self.labels
-        if patients is None:
-            return np.arange(len(cells)), cells
-        units, _ = pd.factorize(patients)
-        unknown = units < 0
-        units[unknown] = units.max() + 1 + np.arange(int(unknown.sum()))
-        of_unit = pd.Series(cells).groupby(units)
-        kinds = of_unit.agg(lambda own: " ".join(map(str, sorted(set(own)))))
-        return units, pd.factorize(kinds)[0]

@@ -53,8 +53,8 @@ def page(frame: pd.DataFrame, heading: str, facts: Mapping[str, str]) -> str:
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     body = (
         f"<h1>{escape(heading)}</h1>\n<dl class='facts'>{listed}</dl>\n"
-        "<p class='lead'>Brackets are 95 % bootstrap intervals: how far another sample of this "
-        "make-up might lie. A difference is the largest value of a group minus the smallest, a "
+        "<p class='lead'>Brackets are 95 % intervals: how far another sample of such patients "
+        "might lie. A difference is the largest value of a group minus the smallest, a "
         "ratio the smallest by the largest; equal treatment is a difference of 0 and a ratio "
         "of 1.</p>\n"
         f"<h2>Images</h2>\n{_counts(rows, groups)}"

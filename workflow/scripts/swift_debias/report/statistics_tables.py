@@ -1,4 +1,4 @@
-"""Tests over folds and bootstrap intervals, as tables of report.html."""
+"""Tests over folds and intervals, as tables of report.html."""
 
 from __future__ import annotations
 
@@ -45,17 +45,15 @@ def _ranges(frame: pd.DataFrame, low: str, high: str, sign: str = "") -> list[st
     ]
 
 
-def bootstrap_intervals(
-    intervals: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[str]
-) -> pd.DataFrame:
-    """Bootstrap intervals over test images for readers (`bootstrap.bootstrap`).
+def intervals(found: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[str]) -> pd.DataFrame:
+    """Intervals over patients and folds for readers (`setup_intervals.setup_intervals`).
 
     Args:
-        intervals: of all cells.
+        found: the intervals of all cells.
         titles: display names of the methods.
         shown: metrics to show.
     """
-    part = intervals[intervals["metric"].isin(shown)]
+    part = found[found["metric"].isin(shown)]
     return pd.DataFrame(
         {
             "attribute": part["attribute"].map(title),
@@ -64,10 +62,28 @@ def bootstrap_intervals(
             "metric": part["metric"].map(title),
             "method": part["method"].map(lambda m: titles.get(m, m)),
             "images": part["n_images"],
+            "patients": part["n_patients"],
             "value": part["value"],
             "95 % interval": _ranges(part, "low", "high"),
             "difference to Baseline": part["difference"].astype(float),
             "its 95 % interval": _ranges(part, "difference_low", "difference_high", sign="+"),
+            "variance from folds": _share_of_folds(part),
+            "noise floor (mean, 95 %)": _floors(part),
+            "below the floor": part["below_floor"].map({True: "yes", False: ""}).fillna(""),
+            "power": part["power"],
             "remark": part["reason"],
         }
     )
+
+
+def _share_of_folds(frame: pd.DataFrame) -> list[str]:
+    """How much of a value's variance comes from the folds: above half, more folds would help."""
+    shares = frame["variance_folds"] / (frame["variance_test"] + frame["variance_folds"])
+    return ["" if np.isnan(share) else f"{share:.0%}" for share in shares]
+
+
+def _floors(frame: pd.DataFrame) -> list[str]:
+    return [
+        "" if np.isnan(mean) else f"{mean:.3f}, {high:.3f}"
+        for mean, high in frame[["floor_mean", "floor_95"]].to_numpy(float)
+    ]

@@ -70,7 +70,7 @@ class Sources:
         costs: as `costs.read_costs` gives them.
         predictions: `run.results.read("predictions", ...)`.
         summaries: `run.results.read("mask_summary", ...)`.
-        intervals: task, backbone, attribute and the columns of `bootstrap.bootstrap`.
+        intervals: task, backbone, attribute and the columns of `setup_intervals`.
         arrays: what script figure_arrays.py computed for this figure.
     """
 

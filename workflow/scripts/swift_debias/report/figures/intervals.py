@@ -1,4 +1,4 @@
-"""Differences to the Baseline with bootstrap intervals."""
+"""Differences to the Baseline with their intervals."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ from ._style import PAGE, method_style
 
 NEEDS: tuple[str, ...] = ("intervals",)
 CAPTION = (
-    "Difference to the Baseline on the same test images, with 95 % intervals of a "
-    "bootstrap over test images, stratified by group and class (the folds' models are "
-    "fixed)."
+    "Difference to the Baseline on the same test images, with 95 % intervals over other "
+    "test patients and other trainings on the same pool."
 )
 
 
 def draw(request: Request, sources: Sources) -> Drawing:
-    """Differences to the Baseline with 95 % bootstrap intervals over test images."""
+    """Differences to the Baseline with 95 % intervals over patients and folds."""
     if sources.intervals.empty:
-        raise UserError(f"{request.name}: there are no bootstrap intervals to draw")
+        raise UserError(f"{request.name}: there are no intervals to draw")
     blocks = [
         block._replace(methods=[m for m in block.methods if m != request.baseline])
         for block in request.blocks
@@ -66,7 +65,7 @@ def _forest(axes: Axes, part: pd.DataFrame, methods: Sequence[str]) -> None:
     for y, method in enumerate(methods):
         if method in values:
             middle, low, high = values[method]
-            # of a skewed metric the interval may lie beside its estimate
+            # of an absolute gap the interval may lie beside its estimate
             axes.plot([low, high], [y, y], color=method_style(method).color, alpha=0.6, zorder=2)
             dot(axes, middle, y, method)
     axes.xaxis.set_major_locator(MaxNLocator(3))

@@ -1,0 +1,54 @@
+"""The predictions of all models of a setup on one test set, as arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class Scores(NamedTuple):
+    """The scores of several models on the same N test images."""
+
+    methods: list[str]
+    folds: list[int]
+    labels: np.ndarray  # (N,) 0 or 1
+    groups: np.ndarray  # (N,) group index
+    patients: np.ndarray  # (N,) whose image it is; null: unknown
+    scores: np.ndarray  # (methods, folds, N) float32; NaN where a model is missing
+
+
+def stack(part: pd.DataFrame) -> Scores:
+    """The predictions of one data set as an array; rows of unknown attribute are left out.
+
+    Args:
+        part: columns method, fold, image_id, label, group, score, and patient_id where it is known.
+
+    Raises:
+        ValueError: two models scored different images.
+    """
+    part = part[part["group"] >= 0]
+    methods = sorted(part["method"].astype(str).unique())
+    folds = sorted(int(fold) for fold in part["fold"].unique())
+    models = [
+        (str(method), int(fold), part[(part["method"] == method) & (part["fold"] == fold)])
+        for method, fold in part[["method", "fold"]].drop_duplicates().itertuples(index=False)
+    ]
+    first = models[0][2]
+    reference = pd.Index(first["image_id"])
+    scores = np.full((len(methods), len(folds), len(first)), np.nan, dtype=np.float32)
+    for method, fold, model in models:
+        order = pd.Index(model["image_id"]).get_indexer(reference)
+        if len(model) != len(reference) or (order < 0).any():
+            raise ValueError(f"{method}, fold {fold}: scored other images than the first model")
+        scores[methods.index(method), folds.index(fold)] = model["score"].to_numpy()[order]
+    patients = first["patient_id"] if "patient_id" in first else pd.Series(None, first.index)
+    return Scores(
+        methods,
+        folds,
+        first["label"].to_numpy(),
+        first["group"].to_numpy(),
+        patients.to_numpy(dtype=object),
+        scores,
+    )
