@@ -22,7 +22,7 @@ from swift_debias.learning import devices, networks
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.methods import base
 from swift_debias.run.job import key, logged
-from swift_debias.seeds import derive_seed, external_seed
+from swift_debias.seeds import debias_seed, external_seed
 
 with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
@@ -56,7 +56,7 @@ with logged(snakemake):
             params.groups,
             Method(**params.method),
             training,
-            seed=derive_seed(params.seed, "debias", backbone, method, task, attribute, fold),
+            seed=debias_seed(params.seed, task, backbone, attribute, fold),
             set_seed=external_seed(params.seed, task, attribute, fold),
             stored=(lambda: Stored(Path(stored[fold]), device)) if stored else None,
             checkpoints=Checkpoints(

@@ -190,6 +190,7 @@ class Synthetic(Model):
 
 
 EoddsKind: TypeAlias = Literal["mean_abs", "signed_mean"]
+BatchNorm: TypeAlias = Literal["train", "eval", "masked"]
 
 
 class Optimizer(Model):
@@ -222,6 +223,13 @@ class Finetuning(Model):
     )
     class_weights: Literal["dataset", "batch"] = Field(
         "dataset", description="Whose counts weigh Eq. 1: the whole set's, or each batch's [code]."
+    )
+    batchnorm: BatchNorm = Field(
+        "train",
+        description="What BatchNorm's running statistics do while an extractor is fine-tuned. "
+        "train: they follow the external set, whatever a mask says, which is domain adaptation "
+        "beside the method [code]; eval: they stay as the Baseline has them; masked: those of a "
+        "channel follow by the share that the mask of its scale allows [ours].",
     )
     min_cell: int = Field(
         10, ge=1, description="Fewest external samples a (label, group) cell may have."
@@ -302,6 +310,9 @@ class Method(BaseModel):
     )
     epochs_percent: float | None = Field(
         None, gt=0, description="Overrides finetuning.epochs_percent (Figure 4)."
+    )
+    batchnorm: BatchNorm | None = Field(
+        None, description="Overrides finetuning.batchnorm (Table 8)."
     )
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
-from . import losses
+from . import batchnorm, losses
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
 from .samples import Drawable
@@ -60,7 +60,8 @@ class Context:
     """Everything a method may use besides the classifier, the external set and its settings.
 
     Attributes:
-        seed: derived from (seed, task, backbone, attribute, method, fold); methods derive from it.
+        seed: derived from (seed, task, backbone, attribute, fold, repeat), so that all methods meet
+            the same draws and their differences are paired; methods derive theirs from it.
         epochs: E, epochs of each fine-tuning step.
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
@@ -98,6 +99,15 @@ class Context:
         dataset = self.finetuning.class_weights == "dataset"
         weights = losses.class_weights(samples.labels) if dataset else None
         return Combined(prediction, bias, weights, self.finetuning.eodds)
+
+    def moving_batchnorm(
+        self, classifier: Classifier, masks: Mapping[str, Tensor] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """While its extractor is trained: BatchNorm's statistics do as `finetuning.batchnorm` says.
+
+        `masks`: parameter name -> mask, where the training has any.
+        """
+        return batchnorm.moving(classifier, self.finetuning.batchnorm, masks)
 
     def info(self, text: str) -> None:
         """A line in the job's log."""

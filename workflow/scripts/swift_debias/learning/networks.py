@@ -307,21 +307,12 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def changed_parameters(before: dict[str, Tensor], after: Classifier) -> int:
-    """How many scalar weights differ from a state dictionary taken earlier (not buffers)."""
-    return sum(
-        int((value.detach().cpu() != before[name].cpu()).sum())
-        for name, value in after.named_parameters()
-    )
-
-
 __all__ = [
     "UNIT_MASK",
     "Classifier",
     "Head",
     "attach_unit_mask",
     "build",
-    "changed_parameters",
     "import_torchvision",
     "load",
     "read_metadata",

@@ -43,6 +43,11 @@ class Training:
         percent = variant.epochs_percent or self.finetuning.epochs_percent
         return max(1, round(self.pretraining.epochs * percent / 100))
 
+    def finetuning_of(self, variant: Method) -> Finetuning:
+        """The task's settings of fine-tuning, with what a variant overrides."""
+        own = {} if variant.batchnorm is None else {"batchnorm": variant.batchnorm}
+        return self.finetuning.model_copy(update=own)
+
 
 class Outcome(NamedTuple):
     """What a method made: the classifier, a row an epoch or step, and what it cost.
@@ -95,13 +100,14 @@ def debias(
     log = sys.stderr if log is None else log
     method = load(variant.algorithm)
     settings = method.Settings(**variant.settings)
+    finetuning = training.finetuning_of(variant)
     external = external_set(
         classifier,
         samples,
         balanced,
         groups=groups,
         fraction=variant.external_fraction,
-        finetuning=training.finetuning,
+        finetuning=finetuning,
         seed=set_seed,
         info=lambda text: print(text, file=log),
     )
@@ -116,7 +122,7 @@ def debias(
             measured = shared_importance(
                 classifier,
                 external,
-                training.finetuning,
+                finetuning,
                 training.pretraining.batch_size,
                 set_seed,
                 read_importances(variant.algorithm, settings),
@@ -129,7 +135,7 @@ def debias(
         epochs=training.epochs(variant),
         batch_size=training.pretraining.batch_size,
         optimizer=training.pretraining.optimizer,
-        finetuning=training.finetuning,
+        finetuning=finetuning,
         augmentation=training.augmentation,
         compute=training.compute,
         importance=importance,

@@ -51,5 +51,6 @@ def debias(
         ]
     )
     objective = context.objective(samples, prediction=weight, bias=1 - weight)
-    fit(classifier, samples, objective, optimizer, context, "fullft")
+    with context.moving_batchnorm(classifier):
+        fit(classifier, samples, objective, optimizer, context, "fullft")
     return classifier
