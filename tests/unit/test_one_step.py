@@ -79,7 +79,9 @@ def make(make_context: Any) -> Any:
 
     def make(optimizer: str = "sgd", **options: Any) -> Context:
         finetuning = {"lr_extractor": LR_EXTRACTOR, "lr_head": LR_HEAD}
-        chosen = {k: options.pop(k) for k in ("eodds", "class_weights", "batchnorm") if k in options}
+        chosen = {
+            k: options.pop(k) for k in ("eodds", "class_weights", "batchnorm") if k in options
+        }
         defaults = {
             "epochs": EPOCHS,
             "batch_size": 64,

@@ -148,9 +148,7 @@ def descent(
     iterates = [start]
     for steps in range(1, STEPS + 1):
         network = double(classifier)
-        loss = [
-            lambda n=network: sign * signed_gap(forward(n, x, batchnorm), y, a, kind)
-        ] * steps
+        loss = [lambda n=network: sign * signed_gap(forward(n, x, batchnorm), y, a, kind)] * steps
         descend(network, loss, {"": SEARCHES["diffgda"]["lr"]}, ADAM)
         iterates.append(network)
     return iterates

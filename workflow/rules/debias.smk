@@ -5,29 +5,67 @@ UNTOUCHED = [
 ]
 
 
-def recipe(method):
-    """Settings of a named variant; its title is for tables and figures only."""
-    return settings.methods[method].model_dump(mode="json", exclude={"title"})
+import hashlib
+import json
+
+# Variants that begin alike share their first step: digest -> the step as a variant of its own. It is
+# a job of its own where at least two methods of the config have it.
+FIRST_OF = {
+    name: hashlib.sha256(json.dumps(dump(first)).encode()).hexdigest()[:12]
+    for name, method in settings.methods.items()
+    if (first := methods.shared_first(method)) is not None
+}
+FIRST_OF = {
+    name: found
+    for name, found in FIRST_OF.items()
+    if list(FIRST_OF.values()).count(found) > 1
+}
+FIRST_STEPS = {
+    found: methods.shared_first(settings.methods[name])
+    for name, found in FIRST_OF.items()
+}
 
 
-def full_settings(method):
+def variant(wildcards):
+    """The variant that a job runs: a named one, or the first step that several share."""
+    first = wildcards.get("first")
+    return FIRST_STEPS[first] if first else settings.methods[wildcards.method]
+
+
+def recipe(wildcards):
+    """Settings of a variant; its title is for tables and figures only."""
+    return variant(wildcards).model_dump(mode="json", exclude={"title"})
+
+
+def first_step_of(wildcards):
+    """Models, histories and costs of the shared first step, fold by fold; or nothing."""
+    if wildcards.method not in FIRST_OF:
+        return {}
+    keys = {key: wildcards[key] for key in ("task", "backbone", "attribute")}
+    keys["first"] = FIRST_OF[wildcards.method]
+    return {
+        name: [folder(name, fold=fold, **keys) for fold in FOLDS]
+        for name in ("first_model", "first_history", "first_cost")
+    }
+
+
+def full_settings(variant):
     """The settings of a variant's algorithm, defaults filled in."""
-    variant = settings.methods[method]
     return methods.load(variant.algorithm).Settings.model_validate(variant.settings)
-
-
-def algorithm(wildcards):
-    """The algorithm of a named variant."""
-    return settings.methods[wildcards.method].algorithm
 
 
 def shared_importance(wildcards):
     """The importances, for the variants that read them."""
-    own = full_settings(wildcards.method)
-    if not methods.read_importances(algorithm(wildcards), own):
+    own = variant(wildcards)
+    if not methods.read_importances(own.algorithm, full_settings(own)):
         return []
     keys = {key: wildcards[key] for key in ("task", "backbone", "attribute")}
     return [folder("importance", fold=fold, **keys) for fold in FOLDS]
+
+
+def debias_code(wildcards):
+    """The code that a variant runs: of its own method only."""
+    return code_id("debias.py", f"swift_debias.methods.{variant(wildcards).algorithm}")
 
 
 rule copy_baseline:
@@ -52,11 +90,54 @@ rule copy_baseline:
 
 
 # One job takes all folds: its fixed cost is its imports, and on a cluster a job should be minutes long.
-rule debias:
+rule first_step:
     input:
         unpack(pool_images),
         models=all_folds("baseline_model"),
         external=external_sets,
+        groups=rules.choose_groups.output,
+        importance=shared_importance,
+    output:
+        models=all_folds("first_model"),
+        history=all_folds("first_history"),
+        costs=all_folds("first_cost"),
+    log:
+        log_of("first_step", "task", "backbone", "attribute", "first"),
+    benchmark:
+        benchmark_of("first_step", "task", "backbone", "attribute", "first")
+    wildcard_constraints:
+        first="|".join(FIRST_STEPS) or "(?!)",
+    conda:
+        "../../envs/torch.yaml"
+    threads: settings.compute.threads
+    resources:
+        gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2.2),
+        runtime=minutes(30, debias_passes),
+    params:
+        method=recipe,
+        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        task=task_slice("pretraining", "augmentation", "finetuning"),
+        normalization=normalization,
+        groups=groups_of,
+        folds=FOLDS,
+        compute=dump(settings.compute),
+        seed=settings.seed,
+        checkpoints=folder("first_checkpoints"),
+        torch=TORCH,
+        code=debias_code,
+    script:
+        "../scripts/debias.py"
+
+
+rule debias:
+    input:
+        unpack(pool_images),
+        unpack(first_step_of),
+        models=all_folds("baseline_model"),
+        external=external_sets,
+        groups=rules.choose_groups.output,
         importance=shared_importance,
     output:
         models=all_folds("model"),
@@ -77,7 +158,7 @@ rule debias:
         mem_mb=memory(6000, per_input=2.2),
         runtime=minutes(30, debias_passes),
     params:
-        method=lambda wildcards: recipe(wildcards.method),
+        method=recipe,
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         normalization=normalization,
@@ -87,8 +168,6 @@ rule debias:
         seed=settings.seed,
         checkpoints=folder("checkpoints"),
         torch=TORCH,
-        code=lambda wildcards: code_id(
-            "debias.py", f"swift_debias.methods.{algorithm(wildcards)}"
-        ),
+        code=debias_code,
     script:
         "../scripts/debias.py"

@@ -53,7 +53,7 @@ def training_passes(wildcards, input):
 
 def debias_passes(wildcards, input):
     """All folds' external sets are the pool once; two steps, and a search over a few settings."""
-    percent = settings.methods[wildcards.method].epochs_percent
+    percent = variant(wildcards).epochs_percent
     percent = percent or settings.tasks[wildcards.task].finetuning.epochs_percent
     return 10 * training_passes(wildcards, input) * percent / 100
 

@@ -17,6 +17,7 @@ rule train_baseline:
         model=folder("baseline_model"),
         history=folder("baseline_history"),
         cost=folder("baseline_cost"),
+        scores=folder("baseline_scores"),
     log:
         log_of("train_baseline", "task", "backbone", "fold"),
     benchmark:

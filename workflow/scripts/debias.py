@@ -1,5 +1,6 @@
 """Debias the Baseline of every fold with one method."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, networks
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.methods import base
+from swift_debias.methods._groups import Choice
 from swift_debias.run.job import key, logged
 from swift_debias.seeds import debias_seed, external_seed
 
@@ -37,9 +39,19 @@ with logged(snakemake):
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     normalization = Normalization.of(**params.normalization)
-    task, backbone, attribute, method = (
-        wildcards[key] for key in ("task", "backbone", "attribute", "method")
-    )
+    choice = Choice.from_json(json.loads(Path(str(inputs.groups)).read_text()))
+    task, backbone, attribute = (wildcards[key] for key in ("task", "backbone", "attribute"))
+    title = wildcards.get("method") or "first step"
+
+    def first_step(fold: int) -> base.First | None:
+        """What the variant's first step left, if it shares one."""
+        if "first_model" not in inputs.keys():  # noqa: SIM118 (a Namedlist is a list)
+            return None
+        return base.First(
+            networks.read_state(Path(inputs.first_model[fold])),
+            pd.read_parquet(inputs.first_history[fold]).to_dict("records"),
+            json.loads(Path(inputs.first_cost[fold]).read_text()),
+        )
 
     def debias(fold: int) -> None:
         """Debias the Baseline of one fold and write its outputs."""
@@ -58,12 +70,14 @@ with logged(snakemake):
             training,
             seed=debias_seed(params.seed, task, backbone, attribute, fold),
             set_seed=external_seed(params.seed, task, attribute, fold),
+            choice=choice,
+            first=first_step(fold),
             stored=(lambda: Stored(Path(stored[fold]), device)) if stored else None,
             checkpoints=Checkpoints(
                 Path(params.checkpoints) / f"fold{fold}", job, compute.checkpoint_seconds
             ),
             log=sys.stderr,
-            name=f"{backbone} {attribute} {method} fold {fold}",
+            name=f"{backbone} {attribute} {title} fold {fold}",
         )
         networks.save(outcome.classifier, Path(outputs.models[fold]))
         with atomic_path(outputs.history[fold]) as partial:

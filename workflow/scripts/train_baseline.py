@@ -10,7 +10,7 @@ from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuni
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
 from swift_debias.files import atomic_path, write_json
-from swift_debias.learning import checkpoints, devices, loop, networks
+from swift_debias.learning import checkpoints, devices, inference, loop, networks
 from swift_debias.learning.context import Context
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.samples import make_samples
@@ -67,7 +67,12 @@ with logged(snakemake):
         cost = Cost(classifier, device)
         loop.pretrain(classifier, train, validation, recipe, context)
     networks.save(classifier, Path(snakemake.output.model))
+    spent = cost.measure(classifier, train.seen[0] + validation.seen[0])
+    write_json(snakemake.output.cost, spent)
+    logits = inference.predict(classifier, validation).double().cpu().numpy()
+    with atomic_path(snakemake.output.scores) as partial:
+        columns = ["dataset", "image_id", "label"]
+        pool.loc[held_out, columns].assign(logit=logits).to_parquet(partial, index=False)
     with atomic_path(snakemake.output.history) as partial:
         pd.DataFrame(context.history).to_parquet(partial)
-    write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
     context.checkpoints.clear()

@@ -69,6 +69,7 @@ class Context:
             parameter name -> tensor.
         masks: a method's masks, for whoever asks afterwards: parameter (or pruned layer) -> mask.
         name: of the job, on the progress bar.
+        unprivileged: () -> the group with the lower AUC, 0 or 1; None: a group has one class only.
     """
 
     seed: int
@@ -84,6 +85,7 @@ class Context:
     history: History = field(default_factory=list)
     masks: dict[str, Tensor] = field(default_factory=dict)
     name: str = ""
+    unprivileged: Callable[[], int | None] = lambda: None
 
     def make_optimizer(
         self, parameters: Iterable[nn.Parameter] | list[dict[str, Any]], lr: float | None = None

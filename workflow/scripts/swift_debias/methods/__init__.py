@@ -7,6 +7,9 @@ A method is a file in this folder with
     IMPORTANCES    which of the shared parameter importances it may read (importance/shared.py)
     debias         (classifier, external set, Settings, Context) -> classifier
     reads          optional: Settings -> which of IMPORTANCES a variant reads; default: all
+    first_half     optional: Settings -> settings of a first half and of the rest, or None. Run one
+                   after the other they give what the whole gives, and variants whose first halves
+                   are equal share the work
     foreign        optional: Settings -> why a network that is no `Classifier` cannot hold what the
                    variant makes (one line), or None; default: it can
 
@@ -22,8 +25,10 @@ import functools
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ..config.base import Model
+from ..config.schema import Method
 from ..errors import UserError, nearest
 
 
@@ -59,3 +64,22 @@ def read_importances(algorithm: str, settings: Model) -> tuple[str, ...]:
     method = load(algorithm)
     reads = getattr(method, "reads", None)
     return reads(settings) if reads else method.IMPORTANCES
+
+
+def first_half(algorithm: str, settings: Any) -> tuple[Any, Any]:
+    """A variant's settings in two halves, to be run one after the other; (None, None): it has none."""
+    halves = getattr(load(algorithm), "first_half", None)
+    return (halves(settings) if halves else None) or (None, None)
+
+
+def shared_first(variant: Method) -> Method | None:
+    """The first half of a variant as a variant of its own, in its only form; None: it has none.
+
+    A part of the external set has importances of its own, which the second half would measure on
+    the wrong network: such a variant is run whole.
+    """
+    first, _ = first_half(variant.algorithm, load(variant.algorithm).Settings(**variant.settings))
+    if first is None or variant.external_fraction < 1:
+        return None
+    common = variant.model_dump(include={"algorithm", "epochs_percent", "batchnorm"})
+    return Method(**common, **first.model_dump())

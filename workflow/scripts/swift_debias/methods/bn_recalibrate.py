@@ -39,7 +39,9 @@ def debias(
 
     layers = list(batchnorm.layers(classifier).values())
     if not layers:
-        raise UserError("bn_recalibrate: the network has no BatchNorm whose statistics it could set")
+        raise UserError(
+            "bn_recalibrate: the network has no BatchNorm whose statistics it could set"
+        )
     momenta = [layer.momentum for layer in layers]
     samples = external.balanced
     classifier.eval()

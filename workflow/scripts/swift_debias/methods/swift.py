@@ -88,6 +88,18 @@ def reads(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in IMPORTANCES if name.startswith(settings.estimator))
 
 
+def first_half(settings: Settings) -> tuple[Settings, Settings] | None:
+    """Step 1, with every setting that is step 2's alone at its default; and step 2."""
+    if not settings.step1 or settings.mask == "hard":  # a hard rate is judged after both steps
+        return None
+    only_2 = ("prediction_weight_2", "reinit", "reinit_bias", "threshold")
+    defaults = {name: Settings.model_fields[name].default for name in only_2}
+    return (
+        settings.model_copy(update={"step2": False, **defaults}),
+        settings.model_copy(update={"step1": False}),
+    )
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:
