@@ -10,31 +10,55 @@ import json
 
 # Variants that begin alike share their first step: digest -> the step as a variant of its own. It is
 # a job of its own where at least two methods of the config have it.
+def first_step(name):
+    """The first step of a method as a variant of its own, and whose search sets which of its keys."""
+    own = methods.shared_first(settings.methods[name])
+    owner, keys = methods.searched(settings.methods, name)
+    return own and (own, owner, methods.first_keys(own, keys))
+
+
 FIRST_OF = {
-    name: hashlib.sha256(json.dumps(dump(first)).encode()).hexdigest()[:12]
-    for name, method in settings.methods.items()
-    if (first := methods.shared_first(method)) is not None
+    name: hashlib.sha256(json.dumps([dump(first[0]), *first[1:]]).encode()).hexdigest()[
+        :12
+    ]
+    for name in settings.methods
+    if (first := first_step(name)) is not None
 }
 FIRST_OF = {
     name: found
     for name, found in FIRST_OF.items()
     if list(FIRST_OF.values()).count(found) > 1
 }
-FIRST_STEPS = {
-    found: methods.shared_first(settings.methods[name])
-    for name, found in FIRST_OF.items()
-}
+FIRST_STEPS = {found: first_step(name) for name, found in FIRST_OF.items()}
+SEARCHED = [
+    name for name, method in settings.methods.items() if isinstance(method.search, dict)
+]
 
 
 def variant(wildcards):
     """The variant that a job runs: a named one, or the first step that several share."""
     first = wildcards.get("first")
-    return FIRST_STEPS[first] if first else settings.methods[wildcards.method]
+    return FIRST_STEPS[first][0] if first else settings.methods[wildcards.method]
 
 
 def recipe(wildcards):
     """Settings of a variant; its title is for tables and figures only."""
-    return variant(wildcards).model_dump(mode="json", exclude={"title"})
+    return variant(wildcards).model_dump(mode="json", exclude={"title", "search"})
+
+
+def set_by_search(wildcards):
+    """Whose search sets a variant, and which of its keys."""
+    first = wildcards.get("first")
+    if first:
+        return FIRST_STEPS[first][1:]
+    return methods.searched(settings.methods, wildcards.method)
+
+
+def search_of(wildcards):
+    """What a search found, for a variant whose settings it sets."""
+    owner, keys = set_by_search(wildcards)
+    names = {key: wildcards[key] for key in ("task", "backbone", "attribute")}
+    return folder("search", method=owner, **names) if keys else []
 
 
 def first_step_of(wildcards):
@@ -89,6 +113,49 @@ rule copy_baseline:
         " && cp {input.cost} {output.cost}) 2> {log}"
 
 
+rule search:
+    input:
+        unpack(pool_images),
+        models=all_folds("baseline_model"),
+        external=external_sets,
+        groups=rules.choose_groups.output,
+        cohort=rules.find_duplicates.output.cohort,
+    output:
+        folder("search"),
+    log:
+        log_of("search", "task", "backbone", "attribute", "method"),
+    benchmark:
+        benchmark_of("search", "task", "backbone", "attribute", "method")
+    wildcard_constraints:
+        method="|".join(SEARCHED) or "(?!)",
+    conda:
+        "../../envs/torch.yaml"
+    threads: settings.compute.threads
+    resources:
+        gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2.2),
+        runtime=minutes(30, search_passes),
+    params:
+        method=lambda wildcards: settings.methods[wildcards.method].model_dump(
+            mode="json", exclude={"title"}
+        ),
+        selection=dump(settings.selection),
+        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        task=task_slice("pretraining", "augmentation", "finetuning"),
+        normalization=normalization,
+        folds=FOLDS,
+        compute=dump(settings.compute),
+        seed=settings.seed,
+        journal=folder("search_journal"),
+        torch=TORCH,
+        code=lambda wildcards: code_id(
+            "search.py", f"swift_debias.methods.{variant(wildcards).algorithm}"
+        ),
+    script:
+        "../scripts/search.py"
+
+
 # One job takes all folds: its fixed cost is its imports, and on a cluster a job should be minutes long.
 rule first_step:
     input:
@@ -97,6 +164,7 @@ rule first_step:
         external=external_sets,
         groups=rules.choose_groups.output,
         importance=shared_importance,
+        search=search_of,
     output:
         models=all_folds("first_model"),
         history=all_folds("first_history"),
@@ -117,6 +185,7 @@ rule first_step:
         runtime=minutes(30, debias_passes),
     params:
         method=recipe,
+        searched=lambda wildcards: list(set_by_search(wildcards)[1]),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         normalization=normalization,
@@ -139,6 +208,7 @@ rule debias:
         external=external_sets,
         groups=rules.choose_groups.output,
         importance=shared_importance,
+        search=search_of,
     output:
         models=all_folds("model"),
         history=all_folds("history"),
@@ -159,6 +229,7 @@ rule debias:
         runtime=minutes(30, debias_passes),
     params:
         method=recipe,
+        searched=lambda wildcards: list(set_by_search(wildcards)[1]),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         normalization=normalization,

@@ -58,6 +58,12 @@ def debias_passes(wildcards, input):
     return 10 * training_passes(wildcards, input) * percent / 100
 
 
+def search_passes(wildcards, input):
+    """Every point of the grid is fitted once, on a part of the external sets."""
+    grid = variant(wildcards).search
+    return debias_passes(wildcards, input) * math.prod(map(len, grid.values()))
+
+
 def importance_passes(wildcards, input):
     """Samples one by one: a few times the cost of a batch."""
     return 10 * images_in(wildcards, input.pixels)

@@ -23,6 +23,7 @@ from swift_debias.learning import devices, networks
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.methods import base
 from swift_debias.methods._groups import Choice
+from swift_debias.methods._trials import with_settings
 from swift_debias.run.job import key, logged
 from swift_debias.seeds import debias_seed, external_seed
 
@@ -42,6 +43,13 @@ with logged(snakemake):
     choice = Choice.from_json(json.loads(Path(str(inputs.groups)).read_text()))
     task, backbone, attribute = (wildcards[key] for key in ("task", "backbone", "attribute"))
     title = wildcards.get("method") or "first step"
+
+    variant, found = Method(**params.method), None
+    if params.searched:
+        found = json.loads(Path(str(inputs.search)).read_text())
+        settings = {name: found["chosen"][name] for name in params.searched}
+        print(f"set by the search: {settings}")
+        variant = with_settings(variant, settings)
 
     def first_step(fold: int) -> base.First | None:
         """What the variant's first step left, if it shares one."""
@@ -66,7 +74,7 @@ with logged(snakemake):
             samples,
             balanced,
             params.groups,
-            Method(**params.method),
+            variant,
             training,
             seed=debias_seed(params.seed, task, backbone, attribute, fold),
             set_seed=external_seed(params.seed, task, attribute, fold),
@@ -82,7 +90,11 @@ with logged(snakemake):
         networks.save(outcome.classifier, Path(outputs.models[fold]))
         with atomic_path(outputs.history[fold]) as partial:
             pd.DataFrame(outcome.history).to_parquet(partial)
-        write_json(outputs.costs[fold], outcome.cost)
+        search_cost = {
+            "search_seconds": found["seconds"] / len(params.folds) if found else 0.0,
+            "search_images_seen": found["images_seen"] // len(params.folds) if found else 0,
+        }
+        write_json(outputs.costs[fold], outcome.cost | search_cost)
 
     for fold in params.folds:
         print(f"fold {fold}")

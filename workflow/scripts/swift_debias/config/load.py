@@ -6,7 +6,8 @@ pandas is imported: this runs whenever the Snakefile is parsed, on login nodes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,56 @@ def load(
             algorithms[method.algorithm].model_validate(method.settings)
         except ValidationError as error:
             problems.append(explain(error, f"methods.{name}."))
+        problems += _search_problems(name, settings, algorithms)
     if problems:
         raise UserError("the configuration is not valid:\n" + "\n".join(problems))
     return settings
+
+
+def _search_problems(
+    name: str, settings: Settings, algorithms: Mapping[str, type[Model]]
+) -> Iterator[str]:
+    """What is wrong with a variant's search."""
+    methods, search, path = settings.methods, settings.methods[name].search, f"methods.{name}"
+    if isinstance(search, str):
+        seen = [name]
+        while isinstance(search, str):
+            if search not in methods:
+                yield f"{path}.search: no method {search!r}{nearest(search, methods)}"
+                return
+            if search in seen:
+                yield f"{path}.search: {search!r} is in the end what it searches itself"
+                return
+            seen.append(search)
+            search = methods[search].search
+        if search is None:
+            yield f"{path}.search: {seen[-1]!r} has no search of its own"
+        return
+    if search is None:
+        return
+    own = algorithms[methods[name].algorithm]
+    shared = ("lr_factor", "epochs_percent", "batchnorm")
+    for key, values in search.items():
+        if key not in own.model_fields and key not in shared:
+            near = nearest(key, [*own.model_fields, *shared])
+            yield f"{path}.search: {methods[name].algorithm} has no setting {key!r}{near}"
+            return
+        for value in values:
+            given = {**methods[name].settings, key: value} if key in own.model_fields else {}
+            try:
+                own.model_validate(given)
+                type(methods[name]).model_validate(
+                    {"algorithm": methods[name].algorithm} | ({key: value} if key in shared else {})
+                )
+            except ValidationError as error:
+                yield explain(error, f"{path}.search.")
+    count = math.prod(len(values) for values in search.values())
+    wanted = settings.selection.trials
+    if wanted is not None and count != wanted:
+        yield (
+            f"{path}.search has {count} points, but selection.trials says {wanted}: all methods "
+            "get the same number"
+        )
 
 
 def typed(raw: Mapping[str, Any], adapters: Mapping[str, type[Dataset]]) -> Settings:
@@ -130,7 +178,11 @@ def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(below, Mapping):
             return below
         own = {key: value for key, value in entry.items() if key != "like"}
-        return _merge({k: v for k, v in below.items() if k != "title"}, own)
+        if below.get("search") is not None:  # what is found for the other holds for this one
+            found = below["search"]
+            own = {"search": found if isinstance(found, str) else str(other)} | own
+        kept = {k: v for k, v in below.items() if k not in ("title", "search")}
+        return _merge(kept, own)
 
     return {name: resolved(name, ()) for name in methods}
 

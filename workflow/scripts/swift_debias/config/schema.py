@@ -290,6 +290,38 @@ class Backbone(Model):
     )
 
 
+class Selection(Model):
+    """How the settings of a method that has a `search` are chosen: one rule for all methods.
+
+    A trial is fitted on a part of every fold's external set and judged on the rest.
+    """
+
+    share: float = Field(
+        0.3, gt=0, lt=1, description="Share of an external set to judge on, by patient."
+    )
+    folds: int = Field(
+        3,
+        ge=2,
+        description="Where a share would leave a (label, group) cell with fewer than min_cell "
+        "images, so many parts take turns.",
+    )
+    rule: Literal["constrained", "dto", "worst_group_auc"] = Field(
+        "constrained",
+        description="constrained: the lowest EOdds among trials that keep the Baseline's AUC, "
+        "within `tolerance`; none: the highest AUC. dto: the smallest distance to AUC 1 and EOdds "
+        "0. worst_group_auc: the highest AUC of the worse group.",
+    )
+    tolerance: float = Field(
+        0.01,
+        ge=0,
+        description="How far a trial's AUC may lie below the Baseline's; one standard error of "
+        "that difference, if it is larger.",
+    )
+    trials: int | None = Field(
+        None, ge=1, description="Every `search` must have so many points; null: any number."
+    )
+
+
 class Method(BaseModel):
     """A named variant: an algorithm (a file of `methods/`) plus the settings that differ.
 
@@ -313,6 +345,16 @@ class Method(BaseModel):
     )
     batchnorm: BatchNorm | None = Field(
         None, description="Overrides finetuning.batchnorm (Table 8)."
+    )
+    lr_factor: float = Field(
+        1.0, gt=0, description="Multiplies finetuning.lr_extractor and finetuning.lr_head."
+    )
+    search: str | dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] | None = Field(
+        None,
+        description="A grid over settings of this variant, key -> values: every point is tried and "
+        "`selection` says which is taken. Or the name of another variant: what is found for that "
+        "one is taken over, except for keys that have another value here. A variant that is `like` "
+        "one with a search takes over what is found for it.",
     )
 
     @property
@@ -387,6 +429,9 @@ class Settings(Model):
     methods: dict[str, Method] = Field(description="Named variants of the debiasing methods.")
     experiments: dict[str, Experiment] = Field(
         description="Tables and figures; what they need is computed, once. The name is the file's."
+    )
+    selection: Selection = Field(
+        Selection(), description="How the settings of methods with a `search` are chosen."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")
 

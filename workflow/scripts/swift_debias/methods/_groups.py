@@ -71,11 +71,13 @@ class Choice(NamedTuple):
         return cls(
             None if pair is None else (pair[0], pair[1]),
             values["unprivileged"],
-            {
-                int(group): GroupAuc(**{k: np.nan if v is None else v for k, v in found.items()})
-                for group, found in values["groups"].items()
-            },
+            {int(group): GroupAuc(**_numbers(found)) for group, found in values["groups"].items()},
         )
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, Any]:
+    """null is nan."""
+    return {key: np.nan if value is None else value for key, value in found.items()}
 
 
 def choose_groups(scores: pd.DataFrame, n_groups: int, min_group: int) -> Choice:

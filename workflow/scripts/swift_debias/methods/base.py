@@ -47,8 +47,14 @@ class Training:
 
     def finetuning_of(self, variant: Method) -> Finetuning:
         """The task's settings of fine-tuning, with what a variant overrides."""
-        own = {} if variant.batchnorm is None else {"batchnorm": variant.batchnorm}
-        return self.finetuning.model_copy(update=own)
+        shared = self.finetuning
+        return shared.model_copy(
+            update={
+                "batchnorm": variant.batchnorm or shared.batchnorm,
+                "lr_extractor": shared.lr_extractor * variant.lr_factor,
+                "lr_head": shared.lr_head * variant.lr_factor,
+            }
+        )
 
 
 class First(NamedTuple):

@@ -29,6 +29,7 @@ IMPORTANCES: tuple[str, ...] = (
     "per_sample.balanced.prediction",
     "per_sample.balanced.bias",
 )
+SECOND_ONLY = ("prediction_weight_2", "reinit", "reinit_bias", "threshold")  # of step 2 alone
 
 
 class Settings(Model):
@@ -92,8 +93,7 @@ def first_half(settings: Settings) -> tuple[Settings, Settings] | None:
     """Step 1, with every setting that is step 2's alone at its default; and step 2."""
     if not settings.step1 or settings.mask == "hard":  # a hard rate is judged after both steps
         return None
-    only_2 = ("prediction_weight_2", "reinit", "reinit_bias", "threshold")
-    defaults = {name: Settings.model_fields[name].default for name in only_2}
+    defaults = {name: Settings.model_fields[name].default for name in SECOND_ONLY}
     return (
         settings.model_copy(update={"step2": False, **defaults}),
         settings.model_copy(update={"step1": False}),

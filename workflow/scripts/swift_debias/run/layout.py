@@ -61,6 +61,10 @@ FILES: dict[str, File] = {
         f"groups/{SETUP}.json",
         "Which two groups are compared and which is unprivileged: one choice for all folds.",
     ),
+    "search": File(
+        f"search/{SETUP}/{{method}}.json",
+        "Every trial of a method's search, and the settings that were chosen.",
+    ),
     "importance": File(
         f"importance/{SETUP}/fold{{fold}}.safetensors", "Diagonal Fisher of every objective."
     ),
@@ -105,6 +109,9 @@ FILES: dict[str, File] = {
     ),
     "checkpoints": File(
         f"checkpoints/{SETUP}/{{method}}", "States of a running debiasing; removed when done."
+    ),
+    "search_journal": File(
+        f"checkpoints/search/{SETUP}/{{method}}", "Scores of a running search's finished trials."
     ),
     "first_checkpoints": File(
         f"checkpoints/first_steps/{SETUP}/{{first}}", "States of a running first step."
