@@ -117,6 +117,43 @@ def descend(
     return seen
 
 
+# --- BatchNorm ------------------------------------------------------------------------------------
+
+
+def forward(
+    network: Classifier, x: Tensor, mode: str, masks: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Logits while the extractor is trained, layer by layer; running statistics move as they do.
+
+    Mode "train": batches are normalized by their own statistics. Else by the running ones, which
+    have moved before ("masked", by the share of the scale's mask) or never move ("eval").
+    """
+    for index, layer in enumerate(network.extractor):
+        if isinstance(layer, nn.BatchNorm2d):
+            flat = x.detach().transpose(0, 1).flatten(1)
+            mean, variance = flat.mean(dim=1), flat.var(dim=1)
+            share = (masks or {}).get(f"extractor.{index}.weight", torch.ones_like(mean)).double()
+            share = {"train": torch.ones_like(mean), "eval": 0 * mean, "masked": share}[mode]
+            moved = (
+                layer.running_mean + 0.1 * share * (mean - layer.running_mean),
+                layer.running_var + 0.1 * share * (variance - layer.running_var),
+            )
+            layer.running_mean.copy_(moved[0])
+            layer.running_var.copy_(moved[1])
+            layer.num_batches_tracked += mode != "eval"
+            biased = flat.var(dim=1, correction=0)
+            if mode == "train":
+                centre, scale = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), correction=0)
+                assert torch.allclose(scale.detach(), biased)
+            else:
+                centre, scale = moved
+            x = (x - centre[:, None, None]) / (scale[:, None, None] + layer.eps).sqrt()
+            x = x * layer.weight[:, None, None] + layer.bias[:, None, None]
+        else:
+            x = layer(x)
+    return network.head(x)
+
+
 # --- masks ----------------------------------------------------------------------------------------
 
 

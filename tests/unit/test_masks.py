@@ -134,14 +134,22 @@ def head() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return {n: torch.ones_like(mask[n]) for n in names}, mask
 
 
-def test_partial_reinitialization_zeroes_what_lies_above_the_mean() -> None:
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("extreme", [0.0, 1.0])
+def test_partial_reinitialization_zeroes_what_lies_above_the_mean(
+    bias: bool, extreme: float
+) -> None:
+    """The bias takes part in the mean, and goes, only where it is asked to."""
     parameters, mask = head()
-    values = np.concatenate([mask["head.1.weight"].numpy().ravel(), mask["head.1.bias"].numpy()])
-    expected = values > values.mean()
-    n = masks.reinitialize(parameters, mask)
-    assert n == expected.sum() and 0 < n < 41
-    np.testing.assert_array_equal(parameters["head.1.weight"][0] == 0, expected[:40])
-    assert bool(parameters["head.1.bias"] == 0) == expected[40]  # the bias element counts, too
+    mask["head.1.bias"].fill_(extreme)
+    values = mask["head.1.weight"].numpy().ravel()
+    judged = np.append(values, extreme) if bias else values
+    n = masks.reinitialize(parameters, mask, bias=bias)
+    expected = values > judged.mean()
+    assert 0 < n < 41
+    np.testing.assert_array_equal(parameters["head.1.weight"][0] == 0, expected)
+    assert bool(parameters["head.1.bias"] == 0) == (bias and extreme == 1)
+    assert n == expected.sum() + (bias and extreme == 1)
 
 
 def test_of_equal_masks_none_lies_above_their_mean() -> None:
@@ -157,9 +165,10 @@ def test_quantile_thresholds_zero_exactly_their_share_also_among_ties(q: float) 
     parameters, mask = head()
     saturated = {name: torch.where(m > 0.3, 1.0, m) for name, m in mask.items()}
     assert sum(int((m == 1).sum()) for m in saturated.values()) > 10
-    assert masks.reinitialize(parameters, saturated, "partial", q) == round((1 - q) * 41)
-    zeroed = torch.cat([p.flatten() for p in parameters.values()]) == 0
-    values = torch.cat([m.flatten() for m in saturated.values()])
+    assert masks.reinitialize(parameters, saturated, "partial", q) == round((1 - q) * 40)
+    zeroed = parameters["head.1.weight"].flatten() == 0
+    values = saturated["head.1.weight"].flatten()
+    assert not (parameters["head.1.bias"] == 0).any()
     assert values[zeroed].min() >= values[~zeroed].max()
 
 

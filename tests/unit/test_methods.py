@@ -19,7 +19,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
 from swift_debias import methods
-from swift_debias.config.schema import Backbone
+from swift_debias.config.schema import Backbone, Finetuning
 from swift_debias.errors import UserError
 from swift_debias.learning import inference, losses, networks
 from swift_debias.learning.checkpoints import Checkpoints
@@ -85,7 +85,8 @@ def biased(trained: Classifier, make_external: Any) -> tuple[Classifier, Externa
 
 def test_registry() -> None:
     assert methods.available() == [
-        "baseline", "bmft", "diffgda", "diffprune", "fairprune", "fullft", "llft", "swift",
+        "baseline", "bmft", "bn_recalibrate", "diffgda", "diffprune", "fairprune", "fullft", "llft",
+        "swift",
     ]  # fmt: skip
     with pytest.raises(UserError, match="'swiftt'; did you mean 'swift'"):
         methods.load("swiftt")
@@ -348,14 +349,17 @@ def test_diffgda_lowers_the_bias_and_keeps_the_accuracy(
     assert "kept the iterate" in context.log.getvalue()
 
 
-def test_diffgda_does_not_move_batchnorm_statistics(
-    biased: tuple[Classifier, ExternalSet], make_context: Any
+@pytest.mark.parametrize("batchnorm", ["train", "eval", "masked"])
+def test_diffgda_moves_batchnorm_statistics_as_it_is_told(
+    batchnorm: Any, biased: tuple[Classifier, ExternalSet], make_context: Any
 ) -> None:
     classifier, external = biased
     before = state_of(classifier)
-    debiased = run("diffgda", classifier, external, make_context(), lr=1e-3)
+    context = make_context(finetuning=Finetuning(batchnorm=batchnorm))
+    debiased = run("diffgda", classifier, external, context, lr=1e-3)
     moved = changed(before, debiased)
-    assert moved == {name for name, _ in classifier.named_parameters()}
+    names = {name for name, _ in classifier.named_parameters()}
+    assert moved == (names if batchnorm == "eval" else {*before})
 
 
 def test_diffgda_returns_the_start_model_if_nothing_qualifies(
@@ -844,17 +848,14 @@ def test_swift_head_zeros_are_where_brute_force_puts_them(
     make_context: Any,
     make_importance: Any,
 ) -> None:
-    """Eq. 9 and 12 in numpy; weight and bias of the head are ranked together."""
+    """Eq. 9 and 12 in numpy; the head's bias is not judged, and goes only with the whole head."""
     classifier, external = biased
     importance = make_importance(classifier, seed=4)
-    values = []
-    for name in ("head.1.weight", "head.1.bias"):
-        bias, prediction = (
-            minmax(importance[f"minibatch.balanced.{kind}"][name].double().numpy().ravel())
-            for kind in ("bias", "prediction")
-        )
-        values.append(np.abs(np.tanh(bias / (prediction + 1e-10))))
-    mask = np.concatenate(values)
+    bias, prediction = (
+        minmax(importance[f"minibatch.balanced.{kind}"]["head.1.weight"].double().numpy().ravel())
+        for kind in ("bias", "prediction")
+    )
+    mask = np.abs(np.tanh(bias / (prediction + 1e-10)))
     if reinit == "partial" and threshold == "mean":
         expected = mask > mask.mean()
     elif reinit == "partial":
@@ -862,13 +863,14 @@ def test_swift_head_zeros_are_where_brute_force_puts_them(
         expected[np.argsort(-mask, kind="stable")[: round((1 - threshold) * len(mask))]] = True
     else:
         expected = np.full(len(mask), reinit == "full")
+    expected = np.append(expected, reinit == "full")
     before = torch.cat([p.detach().flatten() for p in classifier.head.parameters()])
     context = make_context(epochs=0, importance=lambda: importance)
     run("swift", classifier, external, context, reinit=reinit, threshold=threshold)
     after = torch.cat([p.detach().flatten() for p in classifier.head.parameters()])
     assert torch.equal(after == 0, torch.from_numpy(expected))
     assert torch.equal(after[~expected], before[~expected])
-    assert f"{expected.sum()} of {len(mask)} head weights" in context.log.getvalue()
+    assert f"{expected.sum()} of {len(mask) + 1} head weights" in context.log.getvalue()
 
 
 def test_swift_hard_mask_keeps_the_rate_that_is_best_on_the_external_set(

@@ -22,15 +22,17 @@ from plain import (
     eodds,
     expected_masks,
     external_score,
+    forward,
     rate_gaps,
     ratios,
     rows_of,
 )
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from swift_debias import methods
 from swift_debias.config.schema import Augmentation, Finetuning, Optimizer, Pretraining
+from swift_debias.errors import UserError
 from swift_debias.learning import loop
 from swift_debias.learning.context import Context
 from swift_debias.learning.networks import Classifier, Head
@@ -77,7 +79,9 @@ def make(make_context: Any) -> Any:
 
     def make(optimizer: str = "sgd", **options: Any) -> Context:
         finetuning = {"lr_extractor": LR_EXTRACTOR, "lr_head": LR_HEAD}
-        chosen = {k: options.pop(k) for k in ("eodds", "class_weights") if k in options}
+        chosen = {
+            k: options.pop(k) for k in ("eodds", "class_weights", "batchnorm") if k in options
+        }
         defaults = {
             "epochs": EPOCHS,
             "batch_size": 64,
@@ -233,20 +237,31 @@ def swift_in_plain_torch(
 
     if options.get("step1", True):
         network.extractor.train()
+        mode = context.finetuning.batchnorm
+
+        def masked_loss() -> Tensor:
+            z = forward(network, x, mode, masks)
+            bias = eodds(z, y, a, context.finetuning.eodds)
+            return 0.2 * cross_entropy(z, y) + 0.8 * bias
+
         seen["step1"] = descend(
-            network, [lambda: loss(0.2)] * EPOCHS, {"extractor": LR_EXTRACTOR}, context.optimizer,
+            network, [masked_loss] * EPOCHS, {"extractor": LR_EXTRACTOR}, context.optimizer,
             masks, options.get("masked", "update"),
         )  # fmt: skip
     if options.get("step2", True):
         network.extractor.eval()
-        mask = torch.cat([masks["head.1.weight"].flatten(), masks["head.1.bias"]])
+        judged = ["weight", "bias"] if options.get("reinit_bias") else ["weight"]
+        mask = torch.cat([masks[f"head.1.{name}"].flatten() for name in judged])
         zeroed, threshold = mask > mask.mean(), options.get("threshold", "mean")
         if threshold != "mean":
             highest = np.argsort(-mask.numpy(), kind="stable")[: round((1 - threshold) * len(mask))]
             zeroed = torch.isin(torch.arange(len(mask)), torch.from_numpy(highest))
+        width = network.head.linear.in_features
+        if len(judged) == 1:
+            zeroed = torch.cat([zeroed, torch.tensor([False])])
         zeroed = {"none": zeroed & False, "full": zeroed | True}.get(options.get("reinit"), zeroed)
-        network.head.linear.weight.data[0, zeroed[:-1]] = 0
-        network.head.linear.bias.data[zeroed[-1:]] = 0
+        network.head.linear.weight.data[0, zeroed[:width]] = 0
+        network.head.linear.bias.data[zeroed[width:]] = 0
         step = [lambda: loss(0.7)] * EPOCHS
         seen["step2"] = descend(network, step, {"head": LR_HEAD}, context.optimizer)
     return network, seen
@@ -267,6 +282,7 @@ SWIFT: dict[str, dict[str, Any]] = {
     "no_reinit": {"reinit": "none"},
     "full_reinit": {"reinit": "full"},
     "quantile": {"threshold": 0.6},
+    "bias": {"reinit_bias": True},
 }
 
 
@@ -283,6 +299,7 @@ SWIFT: dict[str, dict[str, Any]] = {
     "swift.masked",
     "swift.reinit",
     "swift.threshold",
+    "swift.reinit_bias",
 )
 @both_ways
 @pytest.mark.parametrize("variant", SWIFT)
@@ -313,11 +330,109 @@ def test_swift(
         assert losses(context, step + suffix) == pytest.approx(values, rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.key("finetuning.batchnorm")
+@pytest.mark.parametrize("batchnorm", ["eval", "masked"])
+def test_batchnorm_of_swift(
+    batchnorm: str, classifier: Classifier, external: ExternalSet, make: Any, make_importance: Any
+) -> None:
+    importance = make_importance(classifier)
+    context = make(batchnorm=batchnorm, importance=lambda: importance)
+    before = {n: b.clone() for n, b in classifier.named_buffers()}
+    expected, seen = swift_in_plain_torch(classifier, external.balanced, importance, context, {})
+    found = run("swift", classifier, external, context, **LAMBDAS)
+    assert_agrees(found, expected)
+    for step, values in seen.items():
+        assert losses(context, step) == pytest.approx(values, rel=1e-4, abs=1e-7)
+    for index in (1, 4):  # of a channel without importance to bias the mask is 0
+        frozen = context.masks[f"extractor.{index}.weight"] == 0
+        for kind in ("running_mean", "running_var"):
+            name = f"extractor.{index}.{kind}"
+            same = found.get_buffer(name) == before[name]
+            assert torch.equal(same, frozen | (batchnorm == "eval"))
+
+
+@pytest.mark.key("finetuning.batchnorm")
+@pytest.mark.parametrize("batchnorm", ["eval", "masked"])
+@pytest.mark.parametrize("algorithm", ["fullft", "bmft"])
+def test_batchnorm_of_other_methods(
+    algorithm: str,
+    batchnorm: str,
+    classifier: Classifier,
+    external: ExternalSet,
+    make: Any,
+    make_importance: Any,
+) -> None:
+    """Without masks every channel's statistics move freely; a hard mask frees some."""
+    network, importance = double(classifier), make_importance(classifier)
+    context = make(batchnorm=batchnorm, importance=lambda: importance)
+    x, y, a = rows_of(external.full)
+    masks, options = None, {"balanced": False, "prediction_weight": 0.3}
+    rates, weights = {"extractor": LR_EXTRACTOR, "head": LR_HEAD}, (0.3, 0.7)
+    if algorithm == "bmft":
+        bias, prediction = (
+            {n: v for n, v in importance[f"minibatch.full.{of}"].items() if n.startswith("extr")}
+            for of in ("bias", "prediction")
+        )
+        masks, options = above(ratios(bias, prediction), 50), {}
+        rates, weights = {"extractor": LR_EXTRACTOR}, (0, 1)
+
+    def loss() -> Tensor:
+        z = forward(network, x, batchnorm, masks)
+        return weights[0] * cross_entropy(z, y) + weights[1] * eodds(z, y, a)
+
+    descend(network, [loss] * EPOCHS, rates, OPTIMIZERS["sgd"], masks)
+    found = run(algorithm, classifier, external, context, **options)
+    assert_agrees(found, network, "" if algorithm == "fullft" else "extractor")
+
+
+@pytest.mark.parametrize("batch_size", [64, 7])
+def test_bn_recalibrate(
+    batch_size: int, classifier: Classifier, external: ExternalSet, make: Any
+) -> None:
+    """Statistics are means over the balanced set's batches; weights are as they were."""
+    network, context = double(classifier), make(batch_size=batch_size)
+    parts: list[Tensor] = []
+    handle = classifier.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0]))
+    found = run("bn_recalibrate", classifier, external, context)
+    handle.remove()
+    x, _, _ = rows_of(external.balanced)
+    order = [int((x - row).abs().sum(dim=(1, 2, 3)).argmin()) for part in parts for row in part]
+    assert sorted(order) == list(range(18)) and order != sorted(order)
+    sums: dict[int, list[tuple[Tensor, Tensor]]] = {1: [], 4: []}
+    for part in parts:
+        h = part.double()
+        for index, layer in enumerate(network.extractor):
+            if index in sums:
+                flat = h.transpose(0, 1).flatten(1)
+                mean, variance = flat.mean(dim=1), flat.var(dim=1)
+                sums[index].append((mean.detach(), variance.detach()))
+                centred = (h - mean[:, None, None]) / (
+                    flat.var(dim=1, correction=0)[:, None, None] + layer.eps
+                ).sqrt()
+                h = centred * layer.weight[:, None, None] + layer.bias[:, None, None]
+            else:
+                h = layer(h.clone())
+    for index, seen in sums.items():
+        layer = network.extractor[index]
+        layer.running_mean.copy_(torch.stack([mean for mean, _ in seen]).mean(dim=0))
+        layer.running_var.copy_(torch.stack([variance for _, variance in seen]).mean(dim=0))
+        layer.num_batches_tracked.fill_(len(parts))
+    assert_agrees(found, network)
+    assert not any(part.training for part in found.modules())
+    assert [layer.momentum for layer in (found.extractor[1], found.extractor[4])] == [0.1, 0.1]
+
+
+def test_bn_recalibrate_needs_batchnorm(external: ExternalSet, make: Any) -> None:
+    extractor = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 6))
+    with pytest.raises(UserError, match="the network has no BatchNorm"):
+        run("bn_recalibrate", Classifier(extractor, 6, 0), external, make())
+
+
 def test_swift_searches_the_hard_rate_on_the_balanced_set(
     classifier: Classifier, make_external: Any, make: Any, make_importance: Any, train: Any
 ) -> None:
     """On the full set another rate would be best."""
-    external, importance = make_external(100, 1, correlation=0.2), make_importance(classifier, 4)
+    external, importance = make_external(100, 1, correlation=0.2), make_importance(classifier, 1)
     train(classifier, external.full, steps=12)
     rates, context = (0.1, 0.25, 0.4, 0.6), make(batch_size=128, importance=lambda: importance)
     candidates = [

@@ -18,6 +18,7 @@ from plain import (
     cross_entropy,
     descend,
     double,
+    forward,
     keep,
     measure,
     rows_of,
@@ -63,11 +64,11 @@ def classifier(trained: Classifier) -> Classifier:
 def make(make_context: Any) -> Any:
     """A context whose settings for training are traps."""
 
-    def make(optimizer: str = "sgd", **options: Any) -> Context:
+    def make(optimizer: str = "sgd", batchnorm: Any = "eval", **options: Any) -> Context:
         context = make_context(
             batch_size=128,
             augmentation=Augmentation(),
-            finetuning=Finetuning(lr_extractor=0.5, lr_head=0.6),
+            finetuning=Finetuning(lr_extractor=0.5, lr_head=0.6, batchnorm=batchnorm),
             **options,
         )
         context.optimizer = OPTIMIZERS[optimizer]
@@ -137,15 +138,17 @@ STEPS = 4
 SEARCHES = {"diffgda": {"lr": 1e-2}, "diffprune": {"step_size": 0.1, "max_steps": STEPS}}
 
 
-def descent(classifier: Classifier, samples: Samples, kind: str) -> list[Classifier]:
-    """Iterates of DiffGda: Adam on the signed gap alone, towards zero, in eval mode."""
+def descent(
+    classifier: Classifier, samples: Samples, kind: str, batchnorm: str = "eval"
+) -> list[Classifier]:
+    """Iterates of DiffGda: Adam on the signed gap alone, towards zero, without dropout."""
     x, y, a = rows_of(samples)
     start = double(classifier)
     sign = 1 if measure(start(x), y, a, kind)[1] >= 0 else -1
     iterates = [start]
     for steps in range(1, STEPS + 1):
         network = double(classifier)
-        loss = [lambda n=network: sign * signed_gap(n(x), y, a, kind)] * steps
+        loss = [lambda n=network: sign * signed_gap(forward(n, x, batchnorm), y, a, kind)] * steps
         descend(network, loss, {"": SEARCHES["diffgda"]["lr"]}, ADAM)
         iterates.append(network)
     return iterates
@@ -234,6 +237,28 @@ def test_every_step_of_a_search(
     np.testing.assert_allclose(history, measured[1:], rtol=1e-6, atol=1e-9)
     assert_is_iterate(found, iterates[kept])
     assert kept > 0
+
+
+@pytest.mark.key("finetuning.batchnorm")
+@pytest.mark.parametrize("batchnorm", ["train", "masked"])
+def test_batchnorm_of_diffgda(
+    batchnorm: str, classifier: Classifier, external: ExternalSet, make: Any
+) -> None:
+    """One step; in the other tests statistics stay."""
+    _, expected = descent(classifier, external.full, "eodds", batchnorm)[:2]
+    context = make(epochs=1, batchnorm=batchnorm)
+    found = run(
+        "diffgda", classifier, external, context,
+        min_balanced_accuracy=0, stop_balanced_accuracy=0, **SEARCHES["diffgda"],
+    )  # fmt: skip
+    assert context.history[0]["hard_bias"] != 0
+    if batchnorm == "train":
+        # what a convolution adds before BatchNorm is taken off again: its gradient is rounding, of
+        # which Adam takes the sign
+        for network in (found, expected):
+            network.extractor[3].bias.data.zero_()
+            network.extractor[4].running_mean.zero_()
+    assert_is_iterate(found, expected)
 
 
 @pytest.mark.parametrize("side", [-1e-9, 1e-9])

@@ -622,8 +622,10 @@ def test_cost_counts_what_changed(make_classifier: Any) -> None:
     with torch.no_grad():
         classifier.head.linear.weight[0, :4] += 1
         classifier.extractor[1].running_mean += 1  # a buffer is no weight
+        classifier.extractor[1].running_var[0] += 1
     found = cost.measure(classifier, images_seen=12)
     assert found["parameters_changed"] == 4
+    assert found["buffers_changed"] == 4 + 1
     assert found["parameters"] == 3 * 4 * 9 + 2 * 4 + (4 * 9 + 1) * 6 + 2 * 6 + 6 + 1
     assert found["images_seen"] == 12
     assert found["seconds"] >= 0

@@ -5,29 +5,91 @@ UNTOUCHED = [
 ]
 
 
-def recipe(method):
-    """Settings of a named variant; its title is for tables and figures only."""
-    return settings.methods[method].model_dump(mode="json", exclude={"title"})
+import hashlib
+import json
+
+# Variants that begin alike share their first step: digest -> the step as a variant of its own. It is
+# a job of its own where at least two methods of the config have it.
+def first_step(name):
+    """The first step of a method as a variant of its own, and whose search sets which of its keys."""
+    own = methods.shared_first(settings.methods[name])
+    owner, keys = methods.searched(settings.methods, name)
+    return own and (own, owner, methods.first_keys(own, keys))
 
 
-def full_settings(method):
+FIRST_OF = {
+    name: hashlib.sha256(json.dumps([dump(first[0]), *first[1:]]).encode()).hexdigest()[
+        :12
+    ]
+    for name in settings.methods
+    if (first := first_step(name)) is not None
+}
+FIRST_OF = {
+    name: found
+    for name, found in FIRST_OF.items()
+    if list(FIRST_OF.values()).count(found) > 1
+}
+FIRST_STEPS = {found: first_step(name) for name, found in FIRST_OF.items()}
+SEARCHED = [
+    name for name, method in settings.methods.items() if isinstance(method.search, dict)
+]
+
+
+def variant(wildcards):
+    """The variant that a job runs: a named one, or the first step that several share."""
+    first = wildcards.get("first")
+    return FIRST_STEPS[first][0] if first else settings.methods[wildcards.method]
+
+
+def recipe(wildcards):
+    """Settings of a variant; its title is for tables and figures only."""
+    return variant(wildcards).model_dump(mode="json", exclude={"title", "search"})
+
+
+def set_by_search(wildcards):
+    """Whose search sets a variant, and which of its keys."""
+    first = wildcards.get("first")
+    if first:
+        return FIRST_STEPS[first][1:]
+    return methods.searched(settings.methods, wildcards.method)
+
+
+def search_of(wildcards):
+    """What a search found, for a variant whose settings it sets."""
+    owner, keys = set_by_search(wildcards)
+    names = {key: wildcards[key] for key in ("task", "backbone", "attribute")}
+    return folder("search", method=owner, **names) if keys else []
+
+
+def first_step_of(wildcards):
+    """Models, histories and costs of the shared first step, fold by fold; or nothing."""
+    if wildcards.method not in FIRST_OF:
+        return {}
+    keys = {key: wildcards[key] for key in ("task", "backbone", "attribute")}
+    keys["first"] = FIRST_OF[wildcards.method]
+    return {
+        name: [folder(name, fold=fold, **keys) for fold in FOLDS]
+        for name in ("first_model", "first_history", "first_cost")
+    }
+
+
+def full_settings(variant):
     """The settings of a variant's algorithm, defaults filled in."""
-    variant = settings.methods[method]
     return methods.load(variant.algorithm).Settings.model_validate(variant.settings)
-
-
-def algorithm(wildcards):
-    """The algorithm of a named variant."""
-    return settings.methods[wildcards.method].algorithm
 
 
 def shared_importance(wildcards):
     """The importances, for the variants that read them."""
-    own = full_settings(wildcards.method)
-    if not methods.read_importances(algorithm(wildcards), own):
+    own = variant(wildcards)
+    if not methods.read_importances(own.algorithm, full_settings(own)):
         return []
     keys = {key: wildcards[key] for key in ("task", "backbone", "attribute")}
     return [folder("importance", fold=fold, **keys) for fold in FOLDS]
+
+
+def debias_code(wildcards):
+    """The code that a variant runs: of its own method only."""
+    return code_id("debias.py", f"swift_debias.methods.{variant(wildcards).algorithm}")
 
 
 rule copy_baseline:
@@ -51,13 +113,102 @@ rule copy_baseline:
         " && cp {input.cost:q} {output.cost:q}) 2> {log:q}"
 
 
-# One job takes all folds: its fixed cost is its imports, and on a cluster a job should be minutes long.
-rule debias:
+rule search:
     input:
         unpack(pool_images),
         models=all_folds("baseline_model"),
         external=external_sets,
+        groups=rules.choose_groups.output,
+        cohort=rules.find_duplicates.output.cohort,
+    output:
+        folder("search"),
+    log:
+        log_of("search", "task", "backbone", "attribute", "method"),
+    benchmark:
+        benchmark_of("search", "task", "backbone", "attribute", "method")
+    wildcard_constraints:
+        method="|".join(SEARCHED) or "(?!)",
+    conda:
+        "../../envs/torch.yaml"
+    threads: settings.compute.threads
+    resources:
+        gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2.2),
+        runtime=minutes(30, search_passes),
+    params:
+        method=lambda wildcards: settings.methods[wildcards.method].model_dump(
+            mode="json", exclude={"title"}
+        ),
+        selection=dump(settings.selection),
+        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        task=task_slice("pretraining", "augmentation", "finetuning"),
+        normalization=normalization,
+        folds=FOLDS,
+        compute=dump(settings.compute),
+        seed=settings.seed,
+        journal=folder("search_journal"),
+        torch=TORCH,
+        code=lambda wildcards: code_id(
+            "search.py", f"swift_debias.methods.{variant(wildcards).algorithm}"
+        ),
+    script:
+        "../scripts/search.py"
+
+
+# One job takes all folds: its fixed cost is its imports, and on a cluster a job should be minutes long.
+rule first_step:
+    input:
+        unpack(pool_images),
+        models=all_folds("baseline_model"),
+        external=external_sets,
+        groups=rules.choose_groups.output,
         importance=shared_importance,
+        search=search_of,
+    output:
+        models=all_folds("first_model"),
+        history=all_folds("first_history"),
+        costs=all_folds("first_cost"),
+    log:
+        log_of("first_step", "task", "backbone", "attribute", "first"),
+    benchmark:
+        benchmark_of("first_step", "task", "backbone", "attribute", "first")
+    wildcard_constraints:
+        first="|".join(FIRST_STEPS) or "(?!)",
+    conda:
+        "../../envs/torch.yaml"
+    threads: settings.compute.threads
+    resources:
+        gpu=1,
+        cpus_per_task=settings.compute.threads,
+        mem_mb=memory(6000, per_input=2.2),
+        runtime=minutes(30, debias_passes),
+    params:
+        method=recipe,
+        searched=lambda wildcards: list(set_by_search(wildcards)[1]),
+        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        task=task_slice("pretraining", "augmentation", "finetuning"),
+        normalization=normalization,
+        groups=groups_of,
+        folds=FOLDS,
+        compute=dump(settings.compute),
+        seed=settings.seed,
+        checkpoints=folder("first_checkpoints"),
+        torch=TORCH,
+        code=debias_code,
+    script:
+        "../scripts/debias.py"
+
+
+rule debias:
+    input:
+        unpack(pool_images),
+        unpack(first_step_of),
+        models=all_folds("baseline_model"),
+        external=external_sets,
+        groups=rules.choose_groups.output,
+        importance=shared_importance,
+        search=search_of,
     output:
         models=all_folds("model"),
         history=all_folds("history"),
@@ -77,7 +228,8 @@ rule debias:
         mem_mb=memory(6000, per_input=2.2),
         runtime=minutes(30, debias_passes),
     params:
-        method=lambda wildcards: recipe(wildcards.method),
+        method=recipe,
+        searched=lambda wildcards: list(set_by_search(wildcards)[1]),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         module=lambda wildcards: module_of(wildcards.backbone),
         task=task_slice("pretraining", "augmentation", "finetuning"),
@@ -88,8 +240,6 @@ rule debias:
         seed=settings.seed,
         checkpoints=folder("checkpoints"),
         torch=TORCH,
-        code=lambda wildcards: code_id(
-            "debias.py", f"swift_debias.methods.{algorithm(wildcards)}"
-        ),
+        code=debias_code,
     script:
         "../scripts/debias.py"

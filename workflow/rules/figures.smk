@@ -71,7 +71,8 @@ def variants(name, *kept):
     """Methods of an experiment with these settings of their algorithms, defaults filled in; none: all."""
     found = {}
     for method in sorted({m for block in blocks(name) for m in block["methods"]}):
-        every = dump(full_settings(method)) | recipe(method)
+        own = settings.methods[method]
+        every = dump(full_settings(own)) | own.model_dump(mode="json", exclude={"title"})
         found[method] = {k: v for k, v in every.items() if not kept or k in kept}
     return found
 

@@ -1,4 +1,36 @@
-# How much every weight matters to prediction, to bias and to each group: once for all methods.
+# Which groups are compared, and how much every weight matters to prediction, to bias and to each
+# group: once for all methods.
+
+
+def held_out_scores(wildcards):
+    """What every fold's Baseline says of the images that it was not trained on."""
+    keys = {"task": wildcards.task, "backbone": wildcards.backbone}
+    return [folder("baseline_scores", fold=fold, **keys) for fold in FOLDS]
+
+
+rule choose_groups:
+    input:
+        scores=held_out_scores,
+        external=external_sets,
+        cohort=rules.find_duplicates.output.cohort,
+    output:
+        folder("groups"),
+    log:
+        log_of("choose_groups", "task", "backbone", "attribute"),
+    benchmark:
+        benchmark_of("choose_groups", "task", "backbone", "attribute")
+    conda:
+        "../../envs/report.yaml"
+    params:
+        groups=lambda wildcards: list(
+            settings.attributes[wildcards.attribute].group_names
+        ),
+        finetuning=lambda wildcards: settings.tasks[
+            wildcards.task
+        ].finetuning.model_dump(mode="json", include={"min_group", "min_cell"}),
+        code=code_id("choose_groups.py"),
+    script:
+        "../scripts/choose_groups.py"
 
 
 rule importance:
@@ -6,6 +38,7 @@ rule importance:
         unpack(pool_images),
         models=all_folds("baseline_model"),
         external=external_sets,
+        groups=rules.choose_groups.output,
     output:
         importance=all_folds("importance"),
         summary=all_folds("mask_summary"),

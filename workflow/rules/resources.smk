@@ -53,9 +53,15 @@ def training_passes(wildcards, input):
 
 def debias_passes(wildcards, input):
     """All folds' external sets are the pool once; two steps, and a search over a few settings."""
-    percent = settings.methods[wildcards.method].epochs_percent
+    percent = variant(wildcards).epochs_percent
     percent = percent or settings.tasks[wildcards.task].finetuning.epochs_percent
     return 10 * training_passes(wildcards, input) * percent / 100
+
+
+def search_passes(wildcards, input):
+    """Every point of the grid is fitted once, on a part of the external sets."""
+    grid = variant(wildcards).search
+    return debias_passes(wildcards, input) * math.prod(map(len, grid.values()))
 
 
 def importance_passes(wildcards, input):

@@ -32,6 +32,7 @@ rule train_baseline:
         history=folder("baseline_history"),
         cost=folder("baseline_cost"),
         source=folder("baseline_source"),
+        scores=folder("baseline_scores"),
     log:
         log_of("train_baseline", "task", "backbone", "fold"),
     benchmark:

@@ -16,13 +16,15 @@ from swift_debias.config.schema import (
 )
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
-from swift_debias.files import write_json, write_parquet
+from swift_debias.files import read_json, read_parquet, write_json, write_parquet
 from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, networks
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.methods import base
+from swift_debias.methods._groups import Choice
+from swift_debias.methods._trials import with_settings
 from swift_debias.run.job import key, logged
-from swift_debias.seeds import derive_seed, external_seed
+from swift_debias.seeds import debias_seed, external_seed
 
 with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
@@ -37,9 +39,26 @@ with logged(snakemake):
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     normalization = Normalization.of(**params.normalization)
-    task, backbone, attribute, method = (
-        wildcards[key] for key in ("task", "backbone", "attribute", "method")
-    )
+    choice = Choice.from_json(read_json(str(inputs.groups)))
+    task, backbone, attribute = (wildcards[key] for key in ("task", "backbone", "attribute"))
+    title = wildcards.get("method") or "first step"
+
+    variant, found = Method(**params.method), None
+    if params.searched:
+        found = read_json(str(inputs.search))
+        settings = {name: found["chosen"][name] for name in params.searched}
+        print(f"set by the search: {settings}")
+        variant = with_settings(variant, settings)
+
+    def first_step(fold: int) -> base.First | None:
+        """What the variant's first step left, if it shares one."""
+        if "first_model" not in inputs.keys():  # noqa: SIM118 (a Namedlist is a list)
+            return None
+        return base.First(
+            networks.read_state(Path(inputs.first_model[fold])),
+            read_parquet(inputs.first_history[fold]).to_dict("records"),
+            read_json(inputs.first_cost[fold]),
+        )
 
     def debias(fold: int) -> None:
         """Debias the Baseline of one fold and write its outputs."""
@@ -54,20 +73,26 @@ with logged(snakemake):
             samples,
             balanced,
             params.groups,
-            Method(**params.method),
+            variant,
             training,
-            seed=derive_seed(params.seed, "debias", backbone, method, task, attribute, fold),
+            seed=debias_seed(params.seed, task, backbone, attribute, fold),
             set_seed=external_seed(params.seed, task, attribute, fold),
+            choice=choice,
+            first=first_step(fold),
             stored=(lambda: Stored(Path(stored[fold]), device)) if stored else None,
             checkpoints=Checkpoints(
                 Path(params.checkpoints) / f"fold{fold}", job, compute.checkpoint_seconds
             ),
             log=sys.stderr,
-            name=f"{method} {task} {backbone} {attribute} fold {fold}",
+            name=f"{title} {task} {backbone} {attribute} fold {fold}",
         )
         networks.save(outcome.classifier, Path(outputs.models[fold]))
         write_parquet(pd.DataFrame(outcome.history), outputs.history[fold])
-        write_json(outputs.costs[fold], outcome.cost)
+        search_cost = {
+            "search_seconds": found["seconds"] / len(params.folds) if found else 0.0,
+            "search_images_seen": found["images_seen"] // len(params.folds) if found else 0,
+        }
+        write_json(outputs.costs[fold], outcome.cost | search_cost)
 
     for fold in params.folds:
         print(f"fold {fold}")

@@ -7,10 +7,11 @@ import pandas as pd
 from swift_debias.config.schema import Backbone, Compute, Finetuning
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
-from swift_debias.files import write_parquet
+from swift_debias.files import read_json, write_parquet
 from swift_debias.importance import masks, store
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, networks
+from swift_debias.methods._groups import Choice
 from swift_debias.methods.base import external_set, read_external
 from swift_debias.run.job import logged
 from swift_debias.seeds import external_seed
@@ -23,6 +24,7 @@ with logged(snakemake):
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     normalization = Normalization.of(**params.normalization)
 
+    choice = Choice.from_json(read_json(str(inputs.groups)))
     for fold in params.folds:
         print(f"fold {fold}")
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
@@ -33,10 +35,9 @@ with logged(snakemake):
         # Without the method: the same external set as every method of this setup sees.
         seed = external_seed(params.seed, wildcards.task, wildcards.attribute, fold)
         external = external_set(
-            classifier,
             samples,
             balanced,
-            groups=params.groups,
+            pair=choice.pair,
             fraction=1,
             finetuning=finetuning,
             seed=seed,

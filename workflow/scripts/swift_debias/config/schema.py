@@ -303,6 +303,7 @@ class Synthetic(Model):
 
 
 EoddsKind: TypeAlias = Literal["mean_abs", "signed_mean"]
+BatchNorm: TypeAlias = Literal["train", "eval", "masked"]
 
 
 class Optimizer(Model):
@@ -338,6 +339,13 @@ class Finetuning(Model):
     )
     class_weights: Literal["dataset", "batch"] = Field(
         "dataset", description="Whose counts weigh Eq. 1: the whole set's, or each batch's [code]."
+    )
+    batchnorm: BatchNorm = Field(
+        "train",
+        description="What BatchNorm's running statistics do while an extractor is fine-tuned. "
+        "train: they follow the external set, whatever a mask says, which is domain adaptation "
+        "beside the method [code]; eval: they stay as the Baseline has them; masked: those of a "
+        "channel follow by the share that the mask of its scale allows [ours].",
     )
     min_cell: Count = Field(
         10, description="Fewest external samples a (label, group) cell may have."
@@ -409,6 +417,38 @@ class Backbone(Model):
         return self
 
 
+class Selection(Model):
+    """How the settings of a method that has a `search` are chosen: one rule for all methods.
+
+    A trial is fitted on a part of every fold's external set and judged on the rest.
+    """
+
+    share: Number = Field(
+        0.3, gt=0, lt=1, description="Share of an external set to judge on, by patient."
+    )
+    folds: Integer = Field(
+        3,
+        ge=2,
+        le=100,
+        description="Where a share would leave a (label, group) cell with fewer than min_cell "
+        "images, so many parts take turns.",
+    )
+    rule: Literal["constrained", "dto", "worst_group_auc"] = Field(
+        "constrained",
+        description="constrained: the lowest EOdds among trials that keep the Baseline's AUC, "
+        "within `tolerance`; none: the highest AUC. dto: the smallest distance to AUC 1 and EOdds "
+        "0. worst_group_auc: the highest AUC of the worse group.",
+    )
+    tolerance: Share = Field(
+        0.01,
+        description="How far a trial's AUC may lie below the Baseline's; one standard error of "
+        "that difference, if it is larger.",
+    )
+    trials: Count | None = Field(
+        None, description="Every `search` must have so many points; null: any number."
+    )
+
+
 class Method(BaseModel):
     """A named variant: an algorithm (a file of `methods/`) plus the settings that differ.
 
@@ -429,6 +469,21 @@ class Method(BaseModel):
     )
     epochs_percent: Annotated[Number, Field(gt=0, le=10_000)] | None = Field(
         None, description="Overrides finetuning.epochs_percent (Figure 4)."
+    )
+    batchnorm: BatchNorm | None = Field(
+        None, description="Overrides finetuning.batchnorm (Table 8)."
+    )
+    lr_factor: Positive = Field(
+        1.0, description="Multiplies finetuning.lr_extractor and finetuning.lr_head."
+    )
+    search: (
+        Line | dict[Line, Annotated[tuple[Any, ...], Field(min_length=1, max_length=100)]] | None
+    ) = Field(
+        None,
+        description="A grid over settings of this variant, key -> values: every point is tried and "
+        "`selection` says which is taken. Or the name of another variant: what is found for that "
+        "one is taken over, except for keys that have another value here. A variant that is `like` "
+        "one with a search takes over what is found for it.",
     )
 
     @property
@@ -523,6 +578,9 @@ class Settings(Model):
     methods: Named[Method] = Field(description="Named variants of the debiasing methods.")
     experiments: Named[Experiment] = Field(
         description="Tables and figures; what they need is computed, once. The name is the file's."
+    )
+    selection: Selection = Field(
+        Selection(), description="How the settings of methods with a `search` are chosen."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")
     report: Report = Field(Report(), description="What the report holds.")

@@ -141,7 +141,7 @@ def head_selection(masks: Mapping[str, Tensor], threshold: Literal["mean"] | flo
     """Which elements of the head Eq. 12 sets to zero: those with M > tau, as bool tensors.
 
     Args:
-        masks: parameter name -> mask, of the head's weight and bias: they count alike.
+        masks: parameter name -> mask of what is judged; all elements count alike.
         threshold: "mean": tau is the mean of M over all elements [paper]. A number q in [0, 1]:
             the share 1 - q of the elements with the highest M (Figure 6). Masks saturate at 1, so
             the q-quantile often is 1 itself and nothing lies above it; therefore the elements are
@@ -165,6 +165,7 @@ def reinitialize(
     masks: Mapping[str, Tensor],
     mode: Reinitialization = "partial",
     threshold: Literal["mean"] | float = "mean",
+    bias: bool = False,
 ) -> int:
     """Set elements of the head to zero before step 2, in place; returns how many (Eq. 12, Table 9).
 
@@ -173,18 +174,22 @@ def reinitialize(
         masks: the same names -> mask.
         mode: `partial`: those of `head_selection`; `full`: all; `none`: none.
         threshold: see `head_selection`.
+        bias: `partial` judges the bias too; else it takes no part in tau and stays. Its importance
+            is a tensor of one element, which is never normalized and has no scale to compare.
     """
     if mode == "none":
         return 0
     if mode == "full":
         chosen = {name: torch.ones_like(p, dtype=torch.bool) for name, p in head.items()}
     elif mode == "partial":
-        chosen = head_selection({name: masks[name] for name in head}, threshold)
+        judged = [name for name, p in head.items() if bias or p.dim() > 1]
+        chosen = head_selection({name: masks[name] for name in judged}, threshold)
     else:
         raise ValueError(f"unknown re-initialization {mode!r}")
     with torch.no_grad():
-        for name, parameter in head.items():
-            parameter.masked_fill_(chosen[name].to(parameter.device), 0)
+        for name, selected in chosen.items():
+            parameter = head[name]
+            parameter.masked_fill_(selected.to(parameter.device), 0)
     return sum(int(c.sum()) for c in chosen.values())
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
-from . import losses
+from . import batchnorm, losses
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
 from .samples import Drawable
@@ -60,7 +60,8 @@ class Context:
     """Everything a method may use besides the classifier, the external set and its settings.
 
     Attributes:
-        seed: derived from (seed, task, backbone, attribute, method, fold); methods derive from it.
+        seed: derived from (seed, task, backbone, attribute, fold, repeat), so that all methods meet
+            the same draws and their differences are paired; methods derive theirs from it.
         epochs: E, epochs of each fine-tuning step.
         batch_size: images a batch, as in pre-training.
         optimizer: the task's optimizer; its learning rate is replaced step by step.
@@ -68,6 +69,7 @@ class Context:
             parameter name -> tensor.
         masks: a method's masks, for whoever asks afterwards: parameter (or pruned layer) -> mask.
         name: of the job, on the progress bar.
+        unprivileged: () -> the group with the lower AUC, 0 or 1; None: a group has one class only.
     """
 
     seed: int
@@ -83,6 +85,7 @@ class Context:
     history: History = field(default_factory=list)
     masks: dict[str, Tensor] = field(default_factory=dict)
     name: str = ""
+    unprivileged: Callable[[], int | None] = lambda: None
 
     def make_optimizer(
         self, parameters: Iterable[nn.Parameter] | list[dict[str, Any]], lr: float | None = None
@@ -98,6 +101,15 @@ class Context:
         dataset = self.finetuning.class_weights == "dataset"
         weights = losses.class_weights(samples.labels) if dataset else None
         return Combined(prediction, bias, weights, self.finetuning.eodds)
+
+    def moving_batchnorm(
+        self, classifier: Classifier, masks: Mapping[str, Tensor] | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """While its extractor is trained: BatchNorm's statistics do as `finetuning.batchnorm` says.
+
+        `masks`: parameter name -> mask, where the training has any.
+        """
+        return batchnorm.moving(classifier, self.finetuning.batchnorm, masks)
 
     def info(self, text: str) -> None:
         """A line in the job's log."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .networks import Classifier, changed_parameters
+from .batchnorm import layers
+from .networks import Classifier
 
 
 class Cost:
@@ -17,13 +20,18 @@ class Cost:
     def __init__(self, classifier: Classifier, device: torch.device) -> None:
         self.started, self.device = time.perf_counter(), device
         self.before = {
-            name: value.detach().cpu().clone() for name, value in classifier.named_parameters()
+            name: value.detach().cpu().clone()
+            for name, value in (*classifier.named_parameters(), *_statistics(classifier))
         }
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def measure(self, classifier: Classifier, images_seen: int) -> dict[str, Any]:
-        """Seconds, peak memory (MB), images drawn, weights changed and weights in all."""
+        """Seconds, peak memory (MB), images drawn, what was changed, and weights in all.
+
+        parameters_changed: scalar weights. buffers_changed: scalar statistics of BatchNorm, which
+        no mask governs unless `finetuning.batchnorm` says so.
+        """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
             peak = torch.cuda.max_memory_allocated(self.device) / 2**20
@@ -35,7 +43,19 @@ class Cost:
             "seconds": round(time.perf_counter() - self.started, 3),
             "peak_memory_mb": round(peak, 1),
             "images_seen": images_seen,
-            "parameters_changed": changed_parameters(self.before, classifier),
+            "parameters_changed": self._changed(classifier.named_parameters()),
+            "buffers_changed": self._changed(_statistics(classifier)),
             "parameters": sum(p.numel() for p in classifier.parameters()),
             "device": name,
         }
+
+    def _changed(self, now: Iterable[tuple[str, Tensor]]) -> int:
+        """How many scalars differ from those at the start."""
+        return sum(int((value.detach().cpu() != self.before[name]).sum()) for name, value in now)
+
+
+def _statistics(classifier: Classifier) -> Iterator[tuple[str, Tensor]]:
+    """Running means and variances of BatchNorm, by buffer name."""
+    for name, layer in layers(classifier).items():
+        for kind in ("running_mean", "running_var"):
+            yield f"{name}.{kind}", getattr(layer, kind)

@@ -351,14 +351,6 @@ def load(path: Path, backbone: Backbone, *, own: bool = False) -> Classifier:
     return classifier.eval()
 
 
-def changed_parameters(before: dict[str, Tensor], after: Classifier) -> int:
-    """How many scalar weights differ from a state dictionary taken earlier (not buffers)."""
-    return sum(
-        int((value.detach().cpu() != before[name].cpu()).sum())
-        for name, value in after.named_parameters()
-    )
-
-
 __all__ = [
     "IMAGENET_WEIGHTS",
     "UNIT_MASK",
@@ -366,7 +358,6 @@ __all__ = [
     "Head",
     "attach_unit_mask",
     "build",
-    "changed_parameters",
     "fill",
     "import_torchvision",
     "load",

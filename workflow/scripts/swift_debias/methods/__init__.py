@@ -7,6 +7,9 @@ A method is a file in this folder with
     IMPORTANCES    which of the shared parameter importances it may read (importance/shared.py)
     debias         (classifier, external set, Settings, Context) -> classifier
     reads          optional: Settings -> which of IMPORTANCES a variant reads; default: all
+    first_half     optional: Settings -> settings of a first half and of the rest, or None. Run one
+                   after the other they give what the whole gives, and variants whose first halves
+                   are equal share the work; with it SECOND_ONLY, the keys that only the rest reads
     foreign        optional: Settings -> why a network that is no `Classifier` cannot hold what the
                    variant makes (one line), or None; default: it can
 
@@ -20,10 +23,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ..config.base import Model
+from ..config.schema import Method
 from ..errors import UserError, nearest
 
 
@@ -59,3 +65,51 @@ def read_importances(algorithm: str, settings: Model) -> tuple[str, ...]:
     method = load(algorithm)
     reads = getattr(method, "reads", None)
     return reads(settings) if reads else method.IMPORTANCES
+
+
+def first_half(algorithm: str, settings: Any) -> tuple[Any, Any]:
+    """A variant's settings in two halves, to be run one after the other; (None, None): none."""
+    halves = getattr(load(algorithm), "first_half", None)
+    return (halves(settings) if halves else None) or (None, None)
+
+
+def shared_first(variant: Method) -> Method | None:
+    """The first half of a variant as a variant of its own, in its only form; None: it has none.
+
+    A part of the external set has importances of its own, which the second half would measure on
+    the wrong network: such a variant is run whole.
+    """
+    first, _ = first_half(variant.algorithm, load(variant.algorithm).Settings(**variant.settings))
+    if first is None or variant.external_fraction < 1:
+        return None
+    keys = {"algorithm", "epochs_percent", "batchnorm", "lr_factor"}
+    return Method(**variant.model_dump(include=keys), **first.model_dump())
+
+
+def searched(methods: Mapping[str, Method], name: str) -> tuple[str | None, tuple[str, ...]]:
+    """Whose search sets a variant, and which of its keys.
+
+    Returns:
+        The variant with the grid, and the grid's keys except those that have another value in this
+        variant: an ablation differs from what was found by its own setting alone. (None, ()):
+        nothing is searched.
+    """
+    owner = name
+    while isinstance(grid := methods[owner].search, str):
+        owner = grid
+    if grid is None:
+        return None, ()
+    own, theirs = _all_settings(methods[name]), _all_settings(methods[owner])
+    return owner, tuple(key for key in grid if own.get(key) == theirs.get(key))
+
+
+def first_keys(variant: Method, keys: Iterable[str]) -> tuple[str, ...]:
+    """Those of a variant's settings that its first half reads."""
+    second = getattr(load(variant.algorithm), "SECOND_ONLY", ())
+    return tuple(key for key in keys if key not in second)
+
+
+def _all_settings(variant: Method) -> dict[str, Any]:
+    """Every setting of a variant, defaults filled in."""
+    own = load(variant.algorithm).Settings(**variant.settings)
+    return variant.model_dump(exclude={"title", "search"}) | own.model_dump()

@@ -226,14 +226,15 @@ def _balanced(
 
 
 def best_and_worst_group(
-    aucs: Mapping[int, float], labels: np.ndarray, groups: np.ndarray, finetuning: Finetuning
+    aucs: Mapping[int, float], large: Sequence[int], finetuning: Finetuning
 ) -> tuple[int, int]:
     """The groups with the highest and the lowest AUC, lower index first [paper, Section 5.1.3].
 
-    Groups with fewer than `min_group` samples, or than `min_cell` of a label, do not take part: two
-    that are chosen can be balanced.
+    Args:
+        aucs: of every group; nan: it has one class only.
+        large: the groups that are large enough (`demands.comparable_groups`).
+        finetuning: for the message.
     """
-    large = demands.comparable_groups(labels, groups, len(aucs), finetuning)
     usable = {g: aucs[g] for g in large if not np.isnan(aucs[g])}
     if problem := demands.too_few_groups(len(usable), len(aucs), finetuning):
         raise UserError(problem)

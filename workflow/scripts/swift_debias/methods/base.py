@@ -5,6 +5,7 @@ The front door's `fit` and rule `debias` both come through `debias` here: one ro
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
+import pandas as pd
 
 from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining
 from ..errors import of_job
 from ..files import read_parquet
-from . import load, read_importances
-from ._external import best_and_worst_group, choose_rows
+from . import first_half, load, read_importances
+from ._external import choose_rows
+from ._groups import Choice, choose_groups
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +47,28 @@ class Training:
         percent = variant.epochs_percent or self.finetuning.epochs_percent
         return max(1, round(self.pretraining.epochs * percent / 100))
 
+    def finetuning_of(self, variant: Method) -> Finetuning:
+        """The task's settings of fine-tuning, with what a variant overrides."""
+        shared = self.finetuning
+        return shared.model_copy(
+            update={
+                "batchnorm": variant.batchnorm or shared.batchnorm,
+                "lr_extractor": shared.lr_extractor * variant.lr_factor,
+                "lr_head": shared.lr_head * variant.lr_factor,
+            }
+        )
+
+
+class First(NamedTuple):
+    """A first step that was done before, for several variants together.
+
+    state: the classifier after it. history, cost: of the step.
+    """
+
+    state: dict[str, Tensor]
+    history: list[dict[str, Any]]
+    cost: dict[str, Any]
+
 
 class Outcome(NamedTuple):
     """What a method made: the classifier, a row an epoch or step, and what it cost.
@@ -69,7 +94,9 @@ def debias(
     *,
     seed: int,
     set_seed: int,
+    choice: Choice | None = None,
     stored: Callable[[], Mapping[str, dict[str, Tensor]]] | None = None,
+    first: First | None = None,
     checkpoints: Checkpoints | None = None,
     log: TextIO | None = None,
     name: str = "",
@@ -78,12 +105,15 @@ def debias(
 
     Args:
         classifier: the Baseline, on its device; changed in place.
-        samples, balanced, groups: see `external_set`.
+        samples, balanced: see `external_set`.
+        groups: how many groups the attribute has.
         variant: algorithm and its settings.
         training: see there.
         seed: of the method's own draws.
         set_seed: of the draws of the external set (`seeds.external_seed`).
+        choice: the groups that are compared; None: chosen from this classifier's scores.
         stored: () -> importances measured before, on the whole external set; None: measure now.
+        first: the variant's first step, where it is done already (`methods.first_half`).
         checkpoints: where a killed job carries on.
         log: for the progress; default: the standard error.
         name: of the job (method, task, fold), on the progress bar and in messages.
@@ -101,14 +131,21 @@ def debias(
     log = sys.stderr if log is None else log
     method = load(variant.algorithm)
     settings = method.Settings(**variant.settings)
+    finetuning = training.finetuning_of(variant)
+
+    @functools.cache
+    def chosen() -> Choice:
+        if choice is not None:
+            return choice
+        return _own_choice(classifier, samples, groups, finetuning)
+
     with of_job(name or variant.algorithm):
         external = external_set(
-            classifier,
             samples,
             balanced,
-            groups=groups,
+            pair=chosen().pair if groups > 2 else None,
             fraction=variant.external_fraction,
-            finetuning=training.finetuning,
+            finetuning=finetuning,
             seed=set_seed,
             info=lambda text: print(text, file=log),
         )
@@ -123,7 +160,7 @@ def debias(
             measured = shared_importance(
                 classifier,
                 external,
-                training.finetuning,
+                finetuning,
                 training.pretraining.batch_size,
                 set_seed,
                 read_importances(variant.algorithm, settings),
@@ -136,22 +173,28 @@ def debias(
         epochs=training.epochs(variant),
         batch_size=training.pretraining.batch_size,
         optimizer=training.pretraining.optimizer,
-        finetuning=training.finetuning,
+        finetuning=finetuning,
         augmentation=training.augmentation,
         compute=training.compute,
         importance=importance,
+        unprivileged=lambda: chosen().unprivileged,
         checkpoints=Checkpoints(None) if checkpoints is None else checkpoints,
         log=log,
         name=name,
     )
     cost = Cost(classifier, classifier.device)
+    if first is not None:
+        _, settings = first_half(variant.algorithm, settings)
+        classifier.load_state_dict(first.state)
+        context.history.extend(first.history)
     with of_job(name or variant.algorithm):
         debiased = method.debias(classifier, external, settings, context)
         refuse_not_finite(debiased.state_dict(), variant.algorithm)
+    spent = cost.measure(debiased, samples.seen[0])
     return Outcome(
         debiased,
         context.history,
-        cost.measure(debiased, samples.seen[0]),
+        spent if first is None else _together(first.cost, spent),
         context.masks,
         found[-1] if found else {},
     )
@@ -180,45 +223,60 @@ def read_external(
     return samples, rows.balanced.to_numpy()
 
 
+def _own_choice(
+    classifier: Classifier, samples: Samples, groups: int, finetuning: Finetuning
+) -> Choice:
+    """The groups to compare, by one classifier's scores on its external set."""
+    from ..learning.inference import predict
+
+    frame = pd.DataFrame(
+        {
+            "fold": 0,
+            "label": samples.labels.cpu().numpy().astype(np.int64),
+            "group": samples.attributes.cpu().numpy(),
+            "score": predict(classifier, samples).double().cpu().numpy(),
+            "patient": None,
+        }
+    )
+    return choose_groups(frame, groups, finetuning)
+
+
+def _together(first: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
+    """What two halves cost; `rest` counts the changes since before the first."""
+    return {
+        **rest,
+        "seconds": round(first["seconds"] + rest["seconds"], 3),
+        "peak_memory_mb": max(first["peak_memory_mb"], rest["peak_memory_mb"]),
+        "images_seen": first["images_seen"] + rest["images_seen"],
+    }
+
+
 def external_set(
-    classifier: Classifier,
     samples: Samples,
     balanced: np.ndarray,
     *,
-    groups: int,
+    pair: tuple[int, int] | None,
     fraction: float,
     finetuning: Finetuning,
     seed: int,
     info: Callable[[str], None],
 ) -> ExternalSet:
-    """Choose the pair of groups, thin the set, and split off its balanced part.
+    """Keep the pair of groups, thin the set, and split off its balanced part.
 
     Args:
-        classifier: the Baseline, whose AUC by group decides where there are more than two.
-        samples: all external samples, attributes 0..groups-1.
+        samples: all external samples, attributes 0, 1, ...
         balanced: bool (n,), as rule `make_external` wrote it.
-        groups: how many groups the attribute has.
+        pair: the two groups to compare, of more than two (`Choice.pair`).
         fraction: share of the set to use, stratified by label and group (Figure 7).
-        finetuning: `min_cell` and `min_group`.
+        finetuning: `min_cell`.
         seed: for the draws (`seeds.external_seed`).
         info: where to report what was chosen.
     """
-    from ..learning.inference import auc, predict
     from ..learning.samples import ExternalSet
 
     labels, indices = (
         values.cpu().numpy().astype(np.int64) for values in (samples.labels, samples.attributes)
     )
-    pair = None
-    if groups > 2:
-        logits = predict(classifier, samples)
-        members = {group: samples.attributes == group for group in range(groups)}
-        pair = best_and_worst_group(
-            {group: auc(logits[rows], samples.labels[rows]) for group, rows in members.items()},
-            labels,
-            indices,
-            finetuning,
-        )
     chosen = choose_rows(labels, indices, balanced, pair, fraction, finetuning, seed)
     info(chosen.note)
     if pair is not None:

@@ -60,7 +60,8 @@ def debias(
         mask,
     )
     objective = context.objective(external.full, prediction=0, bias=1)
-    fit(classifier, external.full, objective, optimizer, context, "step1")
+    with context.moving_batchnorm(classifier, mask):
+        fit(classifier, external.full, objective, optimizer, context, "step1")
 
     samples = external.balanced
     head = dict(classifier.head.named_parameters())

@@ -39,9 +39,14 @@ class Settings(SelectionSettings):
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:
-    """E epochs on the full external set, in eval mode and without augmentation."""
+    """E epochs on the full external set, without augmentation and dropout.
+
+    BatchNorm does as `finetuning.batchnorm` says; the iterates are judged in eval mode [code: train
+    mode for both].
+    """
     descent = _Descent(classifier, external.full, settings, context)
-    descent.run()
+    with context.moving_batchnorm(classifier):
+        descent.run()
     return descent.best
 
 

@@ -56,7 +56,10 @@ def debias(
     from ..learning.context import set_trainable
 
     set_trainable(classifier, extractor=False, head=False)
-    unprivileged = find_unprivileged(classifier, external.full, context)
+    unprivileged = context.unprivileged()
+    if unprivileged is None:
+        raise UserError("fairprune: a group of the external set has only one label, so no AUC")
+    context.info(f"fairprune  group {unprivileged} is the unprivileged one")
     parameters = {
         name: parameter
         for name, parameter in classifier.named_parameters()
@@ -73,25 +76,6 @@ def debias(
         context.history.append({"stage": "fairprune", "step": iteration, "pruned": pruned})
         context.info(f"fairprune  iteration {iteration}: {pruned} of {alive} weights are zero")
     return classifier
-
-
-def find_unprivileged(classifier: Classifier, samples: Samples, context: Context) -> int:
-    """The group with the lower AUC on the external set; group 0 if they tie."""
-    from ..learning.inference import auc, predict
-
-    logits = predict(classifier, samples)
-    areas = []
-    for group in (0, 1):
-        rows = samples.attributes == group
-        areas.append(auc(logits[rows], samples.labels[rows]))
-        if areas[group] != areas[group]:
-            raise UserError(f"fairprune: group {group} of the external set has only one label")
-    unprivileged = int(areas[1] < areas[0])
-    context.info(
-        f"fairprune  AUC {areas[0]:.4f} in group 0, {areas[1]:.4f} in group 1: "
-        f"group {unprivileged} is the unprivileged one"
-    )
-    return unprivileged
 
 
 def prune_lowest(

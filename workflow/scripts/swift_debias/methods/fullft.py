@@ -7,7 +7,7 @@ FullFT-FDR (Le et al. 2023): balanced set, prediction loss and fairness constrai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,11 @@ class Settings(Model):
         0.5,
         description="lambda of Eq. 10; 1 = prediction loss only. Published nowhere [ours: 0.5].",
     )
+    epochs: Literal["step", "both"] = Field(
+        "step",
+        description="step: as many as one step of SWiFT; both: as many as its two steps together, "
+        "which is equal cost [code: 20 against 10 + 10].",
+    )
 
 
 def debias(
@@ -49,5 +54,7 @@ def debias(
         ]
     )
     objective = context.objective(samples, prediction=weight, bias=1 - weight)
-    fit(classifier, samples, objective, optimizer, context, "fullft")
+    epochs = context.epochs * (2 if settings.epochs == "both" else 1)
+    with context.moving_batchnorm(classifier):
+        fit(classifier, samples, objective, optimizer, context, "fullft", epochs=epochs)
     return classifier

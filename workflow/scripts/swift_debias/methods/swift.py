@@ -29,6 +29,7 @@ IMPORTANCES: tuple[str, ...] = (
     "per_sample.balanced.prediction",
     "per_sample.balanced.bias",
 )
+SECOND_ONLY = ("prediction_weight_2", "reinit", "reinit_bias", "threshold")  # of step 2 alone
 
 
 class Settings(Model):
@@ -85,6 +86,12 @@ class Settings(Model):
         description="tau of Eq. 12: the mean of the head's mask [paper], or this quantile of it: "
         "0.9 sets the tenth of the head's weights with the highest mask to zero (Figure 6).",
     )
+    reinit_bias: bool = Field(
+        False,
+        description="reinit: partial judges the head's bias too. A tensor of one element is never "
+        "normalized, so its mask has another scale than the weights' and says nothing beside them; "
+        "the released code can never zero it [code: false].",
+    )
 
 
 def reads(settings: Settings) -> tuple[str, ...]:
@@ -92,6 +99,17 @@ def reads(settings: Settings) -> tuple[str, ...]:
     if settings.mask in ("random", "none"):
         return ()
     return tuple(name for name in IMPORTANCES if name.startswith(settings.estimator))
+
+
+def first_half(settings: Settings) -> tuple[Settings, Settings] | None:
+    """Step 1, with every setting that is step 2's alone at its default; and step 2."""
+    if not settings.step1 or settings.mask == "hard":  # a hard rate is judged after both steps
+        return None
+    defaults = {name: Settings.model_fields[name].default for name in SECOND_ONLY}
+    return (
+        settings.model_copy(update={"step2": False, **defaults}),
+        settings.model_copy(update={"step1": False}),
+    )
 
 
 def debias(
@@ -172,12 +190,15 @@ def _two_steps(
         )
         weight = settings.prediction_weight_1
         objective = context.objective(samples, prediction=weight, bias=1 - weight)
-        fit(classifier, samples, objective, optimizer, context, "step1" + suffix)
+        with context.moving_batchnorm(classifier, mask):
+            fit(classifier, samples, objective, optimizer, context, "step1" + suffix)
 
     if settings.step2:
         head = dict(classifier.head.named_parameters())
         head_mask = {name: mask[f"head.{name}"] for name in head}
-        zeroed = masks.reinitialize(head, head_mask, settings.reinit, settings.threshold)
+        zeroed = masks.reinitialize(
+            head, head_mask, settings.reinit, settings.threshold, settings.reinit_bias
+        )
         context.info(
             f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
         )

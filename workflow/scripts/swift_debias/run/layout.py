@@ -62,12 +62,32 @@ FILES: dict[str, File] = {
         "The file of weights that it was made of, and its SHA-256.",
     ),
     "baseline_cost": File("baseline/{task}/{backbone}/fold{fold}/cost.json", "What it cost."),
+    "baseline_scores": File(
+        "baseline/{task}/{backbone}/fold{fold}/held_out.parquet",
+        "Its scores on the images that it was not trained on.",
+    ),
+    "groups": File(
+        f"groups/{SETUP}.json",
+        "Which two groups are compared and which is unprivileged: one choice for all folds.",
+    ),
+    "search": File(
+        f"search/{SETUP}/{{method}}.json",
+        "Every trial of a method's search, and the settings that were chosen.",
+    ),
     "importance": File(
         f"importance/{SETUP}/fold{{fold}}.safetensors", "Diagonal Fisher of every objective."
     ),
     "mask_summary": File(
         f"importance/{SETUP}/fold{{fold}}.mask_summary.parquet", "Soft mask by layer."
     ),
+    "first_model": File(
+        f"first_steps/{SETUP}/{{first}}/fold{{fold}}/model.safetensors",
+        "The classifier after a first step that several variants share.",
+    ),
+    "first_history": File(
+        f"first_steps/{SETUP}/{{first}}/fold{{fold}}/history.parquet", "A row an epoch."
+    ),
+    "first_cost": File(f"first_steps/{SETUP}/{{first}}/fold{{fold}}/cost.json", "What it cost."),
     "model": File(
         f"debiased/{SETUP}/{{method}}/fold{{fold}}/model.safetensors", "The debiased classifier."
     ),
@@ -101,6 +121,12 @@ FILES: dict[str, File] = {
     ),
     "checkpoints": File(
         f"checkpoints/{SETUP}/{{method}}", "States of a running debiasing; removed when done."
+    ),
+    "search_journal": File(
+        f"checkpoints/search/{SETUP}/{{method}}", "Scores of a running search's finished trials."
+    ),
+    "first_checkpoints": File(
+        f"checkpoints/first_steps/{SETUP}/{{first}}", "States of a running first step."
     ),
     "logs": File("logs", "What every job printed: logs/{rule}/..."),
     "benchmarks": File("benchmarks", "What every job cost: benchmarks/{rule}/..."),

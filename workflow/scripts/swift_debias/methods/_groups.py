@@ -1,0 +1,144 @@
+"""Which two groups of an attribute are compared, and which of them is unprivileged.
+
+Decided once for a setup, from the scores that every fold's Baseline gives its own held-out images.
+A fold alone decides by differences like .7869 against .7862, so that its choice flips from fold to
+fold; all folds together decide once, and the intervals say how sure the choice is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..config.schema import Finetuning
+from ..data import demands
+from ..evaluation.influence import Part, auc, patient_codes
+from ..evaluation.intervals import estimate
+from ._external import best_and_worst_group
+
+
+class GroupAuc(NamedTuple):
+    """AUC of one group over all folds.
+
+    auc: share of the pairs of a positive and a negative image *of one fold* that are ranked right
+        (ties half); nan with one class only. low, high: 95 % interval. n: images. patients: people.
+    """
+
+    auc: float
+    low: float
+    high: float
+    n: int
+    patients: int
+
+
+class Choice(NamedTuple):
+    """What was chosen. pair: two groups, lower index first; None: there are two, or none can be.
+
+    unprivileged: which of the pair, or of the two groups, has the lower AUC: 0 or 1; None: one of
+        them has one class only. groups: group -> what it was chosen by.
+    """
+
+    pair: tuple[int, int] | None
+    unprivileged: int | None
+    groups: dict[int, GroupAuc]
+
+    def note(self, names: Mapping[int, str] | None = None) -> str:
+        """The choice in words, with the intervals."""
+        shown = self.groups if self.pair is None else {g: self.groups[g] for g in self.pair}
+        parts = [
+            f"{(names or {}).get(group, f'group {group}')} {found.auc:.3f} "
+            f"[{found.low:.3f}, {found.high:.3f}]"
+            for group, found in shown.items()
+        ]
+        return "AUC of the Baseline on held-out images of all folds: " + ", ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; nan is null."""
+        return {
+            "pair": self.pair,
+            "unprivileged": self.unprivileged,
+            "groups": {
+                str(group): {k: None if v != v else v for k, v in found._asdict().items()}
+                for group, found in self.groups.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Choice:
+        """What `to_json` made."""
+        pair = values["pair"]
+        return cls(
+            None if pair is None else (pair[0], pair[1]),
+            values["unprivileged"],
+            {int(group): GroupAuc(**_numbers(found)) for group, found in values["groups"].items()},
+        )
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, Any]:
+    """null is nan."""
+    return {key: np.nan if value is None else value for key, value in found.items()}
+
+
+def choose_groups(scores: pd.DataFrame, n_groups: int, finetuning: Finetuning) -> Choice:
+    """Choose from held-out scores.
+
+    Args:
+        scores: fold, label (0 or 1), group (0..n_groups-1), score (higher: more like class 1),
+            patient (any; null: somebody of their own).
+        n_groups: how many groups the attribute has.
+        finetuning: `min_group` and `min_cell`: where there are more than two groups, one that is
+            too small in some fold is not chosen, so that two that are can be balanced.
+
+    Raises:
+        UserError: fewer than two of many groups can be chosen.
+    """
+    groups = {g: _auc(scores[scores["group"] == g]) for g in range(n_groups)}
+    pair = None
+    if n_groups > 2:
+        pair = best_and_worst_group(
+            {g: found.auc for g, found in groups.items()},
+            _large(scores, n_groups, finetuning),
+            finetuning,
+        )
+    first, second = (groups[g].auc for g in pair or (0, 1))
+    known = first == first and second == second
+    return Choice(pair, int(second < first) if known else None, groups)
+
+
+def _large(scores: pd.DataFrame, n_groups: int, finetuning: Finetuning) -> list[int]:
+    """The groups that are large enough in every fold."""
+    kept = set(range(n_groups))
+    for _, fold in scores.groupby("fold"):
+        labels, groups = fold["label"].to_numpy(), fold["group"].to_numpy()
+        kept &= set(demands.comparable_groups(labels, groups, n_groups, finetuning))
+    return sorted(kept)
+
+
+def _auc(rows: pd.DataFrame) -> GroupAuc:
+    """AUC within folds, each weighted by its pairs of images, with its interval."""
+    people = patient_codes(rows["patient"], len(rows))
+    count = int(people.max(initial=-1)) + 1
+    scores, positive = rows["score"].to_numpy(float), rows["label"].to_numpy() == 1
+    parts, weights = [], []
+    for fold in rows["fold"].unique():
+        inside = (rows["fold"] == fold).to_numpy()
+        positives, negatives = np.flatnonzero(inside & positive), np.flatnonzero(inside & ~positive)
+        part = auc(scores[None], positives, negatives, people, count)
+        if part is not None:
+            parts.append(part)
+            weights.append(len(positives) * len(negatives))
+    if not parts:
+        return GroupAuc(np.nan, np.nan, np.nan, len(rows), count)
+    shares = np.array(weights) / sum(weights)
+    found = estimate(
+        Part(
+            np.array([sum(w * part.value for w, part in zip(shares, parts, strict=True))]),
+            sum(w * part.influence for w, part in zip(shares, parts, strict=True)),
+            sum(part.patients for part in parts),
+            sum(w**2 * part.uniform for w, part in zip(shares, parts, strict=True)),
+        )
+    )
+    return GroupAuc(found.value, *found.bounds(limits=(0, 1)), len(rows), count)
