@@ -253,7 +253,10 @@ def test_the_chosen_groups_are_those_of_every_fold(
         torch.testing.assert_close(drawn.contiguous(), inputs[chosen], rtol=0, atol=1e-5)
         assert full.labels.tolist() == labels[chosen].tolist()
         assert full.attributes.tolist() == [pair.index(g) for g in groups[chosen].tolist()]
-        assert set(balanced.rows.tolist()) < set(full.rows.tolist())
+        assert set(balanced.rows.tolist()) <= set(full.rows.tolist())
+        sizes = pd.crosstab(full.labels.numpy(), full.attributes.numpy()).min(axis=1)
+        cells = pd.crosstab(balanced.labels.numpy(), balanced.attributes.numpy())
+        assert cells.eq(sizes, axis="index").all(axis=None)
         assert call.context.unprivileged() == unprivileged
 
 
