@@ -95,7 +95,8 @@ def biased(trained: Classifier, make_external: Any) -> tuple[Classifier, Externa
 
 def test_registry() -> None:
     assert methods.available() == [
-        "baseline", "bmft", "bn_recalibrate", "diffgda", "diffprune", "fairprune", "fullft", "llft", "swift",
+        "baseline", "bmft", "bn_recalibrate", "diffgda", "diffprune", "fairprune", "fullft", "llft",
+        "swift",
     ]  # fmt: skip
     with pytest.raises(UserError, match="'swiftt'; did you mean 'swift'"):
         methods.load("swiftt")
