@@ -52,6 +52,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "diffgda": ("diffgda", {"lr": 1e-3, "min_balanced_accuracy": 0.5}),
     "diffprune": ("diffprune", {"step_size": 0.05, "min_balanced_accuracy": 0.5}),
     "fairprune": ("fairprune", {}),
+    "bn_recalibrate": ("bn_recalibrate", {}),
     "bmft": ("bmft", {}),
     "swift": ("swift", {}),
     "swift_hard": ("swift", {"mask": "hard", "hard_rates": (0.3, 0.7)}),
@@ -136,7 +137,7 @@ def test_same_seed_same_bits(
     found, histories = [], []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        context = make_context(importance=lambda: importance)
+        context = make_context(importance=lambda: importance, unprivileged=lambda: 1)
         algorithm, options = VARIANTS[variant]
         twin = copy.deepcopy(classifier)
         found.append(run(algorithm, twin, external, context, **options).state_dict())
@@ -156,7 +157,9 @@ def test_batches_with_empty_cells_give_no_nan(
     """Batches of three: many have one class, one group, or an empty cell."""
     classifier, external = biased
     importance = make_importance(classifier)
-    context = make_context(epochs=1, batch_size=3, importance=lambda: importance)
+    context = make_context(
+        epochs=1, batch_size=3, importance=lambda: importance, unprivileged=lambda: 1
+    )
     algorithm, options = VARIANTS[variant]
     debiased = run(algorithm, classifier, external, context, **options)
     assert all(value.isfinite().all() for value in debiased.state_dict().values())
