@@ -24,7 +24,7 @@ from swift_debias.config.schema import (
 )
 from swift_debias.learning import networks
 from swift_debias.learning.networks import Classifier
-from swift_debias.learning.samples import ExternalSet
+from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods import base
 from swift_debias.methods.swift import Settings
 
@@ -174,8 +174,12 @@ def test_two_halves_are_the_whole_of_real_networks(
 ) -> None:
     classifier = networks.build(Backbone(architecture=architecture), seed=1).eval()
     whole, recipe = variant(mask=mask), training(optimizer, epochs=10)
+    small = make_external(48, 1)
+    pixels = small.full.source.repeat_interleave(3, 2).repeat_interleave(3, 3)  # 36 a side
+    full = Samples(pixels, small.full.rows, small.full.labels, small.full.attributes)
+    external = ExternalSet(full, full.subset(small.balanced.rows))
     importance = make_importance(classifier)
-    assert_halves_are_the_whole(classifier, make_external(48, 1), whole, recipe, importance)
+    assert_halves_are_the_whole(classifier, external, whole, recipe, importance)
 
 
 def test_one_first_step_serves_every_variant_that_has_it(
