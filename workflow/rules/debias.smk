@@ -63,6 +63,9 @@ def shared_importance(wildcards):
     return [folder("importance", fold=fold, **keys) for fold in FOLDS]
 
 
+debias_task = task_slice("pretraining", "augmentation", "finetuning")
+
+
 def debias_code(wildcards):
     """The code that a variant runs: of its own method only."""
     return code_id("debias.py", f"swift_debias.methods.{variant(wildcards).algorithm}")
@@ -118,7 +121,7 @@ rule first_step:
     params:
         method=recipe,
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
-        task=task_slice("pretraining", "augmentation", "finetuning"),
+        task=debias_task,
         normalization=normalization,
         groups=groups_of,
         folds=FOLDS,
@@ -160,7 +163,7 @@ rule debias:
     params:
         method=recipe,
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
-        task=task_slice("pretraining", "augmentation", "finetuning"),
+        task=debias_task,
         normalization=normalization,
         groups=groups_of,
         folds=FOLDS,
