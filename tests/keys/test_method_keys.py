@@ -79,13 +79,14 @@ def debias(
     importance: Any = None,
     epochs: int = 3,
     unprivileged: int | None = None,
+    batchnorm: Any = "train",
     **keys: Any,
 ) -> tuple[Classifier, Context]:
     """What the method makes of the classifier, which may change; an epoch is one batch."""
     method = methods.load(algorithm)
     context = Context(
         seed=0, epochs=epochs, batch_size=64, optimizer=Optimizer(name="sgd", lr=0.1),
-        finetuning=Finetuning(), augmentation=Augmentation(), compute=Compute(device="cpu"),
+        finetuning=Finetuning(batchnorm=batchnorm), augmentation=Augmentation(), compute=Compute(device="cpu"),
         importance=lambda: importance, unprivileged=lambda: unprivileged, log=io.StringIO(),
     )  # fmt: skip
     found = method.debias(classifier, external, method.Settings(**keys), context)
@@ -111,14 +112,15 @@ def rate_gap(logits: Tensor, external: ExternalSet, proxy: str) -> Tensor:
 def test_diffgda_steps_by_adam_along_its_proxy(
     trained: Classifier, external: ExternalSet, lr: float, proxy: str
 ) -> None:
-    """One step, from the start model."""
+    """One step, from the start model, whose BatchNorm statistics stay."""
     network = copy.deepcopy(trained).requires_grad_(True)
     gap = rate_gap(network(images_of(external)), external, proxy)
     assert gap < -0.1
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     (-gap).backward()  # a negative bias is raised
     optimizer.step()
-    debias("diffgda", trained, external, epochs=1, lr=lr, proxy=proxy)
+    options = {"lr": lr, "proxy": proxy, "batchnorm": "eval"}
+    debias("diffgda", trained, external, epochs=1, **options)
     for (name, found), expected in zip(
         trained.named_parameters(), network.parameters(), strict=True
     ):
