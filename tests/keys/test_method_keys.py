@@ -86,7 +86,8 @@ def debias(
     method = methods.load(algorithm)
     context = Context(
         seed=0, epochs=epochs, batch_size=64, optimizer=Optimizer(name="sgd", lr=0.1),
-        finetuning=Finetuning(batchnorm=batchnorm), augmentation=Augmentation(), compute=Compute(device="cpu"),
+        finetuning=Finetuning(batchnorm=batchnorm), augmentation=Augmentation(),
+        compute=Compute(device="cpu"),
         importance=lambda: importance, unprivileged=lambda: unprivileged, log=io.StringIO(),
     )  # fmt: skip
     found = method.debias(classifier, external, method.Settings(**keys), context)
