@@ -329,7 +329,12 @@ def choice_of(run: Path, task: str, attribute: str) -> dict[str, Any]:
 
 
 def test_groups_are_chosen_by_the_areas_of_all_folds(run: Path) -> None:
-    """One choice for a setup; its two groups, and the unprivileged one, in every job's log."""
+    """One choice for a setup; its two groups, and the unprivileged one, in every job's log.
+
+    Of groups with `min_group` images in all folds together, which leaves one out here.
+    """
+    sizes = [n for _, n, _ in areas_of_groups(run, "cxr", "age_4").values()]
+    assert [n < cut.MIN_GROUP for n in sizes].count(True) == 1
     for (task, attribute), (methods, _) in cut.CELLS.items():
         found, expected = choice_of(run, task, attribute), areas_of_groups(run, task, attribute)
         assert set(found["groups"]) == {str(group) for group in expected}
