@@ -222,10 +222,9 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
     )
     finetuning = Finetuning(min_cell=1)
     external = external_set(
-        classifier,
         samples,
         balanced,
-        groups=2,
+        pair=None,
         fraction=1,
         finetuning=finetuning,
         seed=0,

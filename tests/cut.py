@@ -79,7 +79,8 @@ MIN_GROUP = (
     15  # leaves a group of an external set out, and keeps one of the test set that 20 would not
 )
 MIN_CELL = 2  # images of a label in a group, below which it is no part of a balanced set
-AGES = {"young": (0, 45), "middle": (45, 65), "elder": (65, 85), "old": (85, 200)}  # years
+# years; of the oldest all external sets together hold fewer than `MIN_GROUP`
+AGES = {"young": (0, 45), "middle": (45, 65), "elder": (65, 88), "old": (88, 200)}
 # One algorithm of each kind (untouched, head alone, pruned, both steps), and SWiFT with epochs of
 # its own and with a part of the external set.
 VARIANTS = {

@@ -17,7 +17,8 @@ from tests import chaos, cut, warm
 # Made again from the folds on: Baselines, importance, SWiFT, scores and metrics of one cell.
 CELL = "skin/small_resnet/skin_tone"
 TARGET = f"{cut.RESULTS}/metrics/{CELL}.parquet"
-MADE_AGAIN = ("baseline/skin", *(f"{kind}/{CELL}" for kind in ("importance", "debiased")))
+MADE_AGAIN = ("baseline/skin", f"groups/{CELL}.json")
+MADE_AGAIN += (*(f"{kind}/{CELL}" for kind in ("importance", "first_steps", "debiased")),)
 MADE_AGAIN += (f"predictions/{CELL}", f"metrics/{CELL}.parquet")
 TRAININGS = f"{cut.RESULTS}/checkpoints/baseline/skin/small_resnet"
 LOGS = f"{cut.RESULTS}/logs/train_baseline/skin/small_resnet"

@@ -133,13 +133,36 @@ def area(run: Path, task: str, fold: int, frame: pd.DataFrame) -> float:
     return float(roc_auc_score(frame.label, found))
 
 
-def chosen_pair(run: Path, task: str, attribute: str, fold: int, least: int) -> tuple[int, int]:
-    """The groups of the highest and the lowest AUC of those with so many images of both classes."""
-    frame = external(run, task, attribute, fold)
+@functools.cache
+def areas_of_groups(run: Path, task: str, attribute: str) -> dict[int, tuple[float, int, int]]:
+    """Group -> AUC, images and patients of all folds' held-out images.
+
+    The AUC is the share of the pairs of a positive and a negative of one fold that this fold's
+    Baseline ranks right.
+    """
+    parts = [external(run, task, attribute, fold).assign(fold=fold) for fold in cut.FOLDS]
+    frame = pd.concat(parts, ignore_index=True)
+    people = pool(run, task).set_index(["dataset", "image_id"]).patient_id
+    found = {}
+    for group, rows in frame.groupby("attribute"):
+        right = pairs = 0.0
+        for fold, part in rows.groupby("fold"):
+            if part.label.nunique() == 2:
+                here = int((part.label == 1).sum() * (part.label == 0).sum())
+                right += here * area(run, task, int(fold), part)
+                pairs += here
+        who = people.loc[list(zip(rows.dataset, rows.image_id, strict=True))]
+        n_people = who.nunique() + int(who.isna().sum())
+        found[int(group)] = (right / pairs, len(rows), n_people)
+    return found
+
+
+def chosen_pair(run: Path, task: str, attribute: str) -> tuple[int, int]:
+    """The groups of the highest and the lowest AUC of those with enough images, over all folds."""
     areas = {
-        group: area(run, task, fold, part)
-        for group, part in frame.groupby("attribute")
-        if len(part) >= least and part.label.nunique() == 2
+        group: auc
+        for group, (auc, n, _) in areas_of_groups(run, task, attribute).items()
+        if n >= cut.MIN_GROUP
     }
     low, high = sorted([min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)])
     return int(low), int(high)
@@ -149,7 +172,7 @@ def external_of(run: Path, task: str, attribute: str, method: str, fold: int) ->
     """Counts of the (label, group) cells that a method works on: columns full and balanced."""
     frame = external(run, task, attribute, fold)
     if task == "cxr":
-        frame = frame[frame.attribute.isin(chosen_pair(run, task, attribute, fold, cut.MIN_GROUP))]
+        frame = frame[frame.attribute.isin(chosen_pair(run, task, attribute))]
     cells = frame.groupby(["label", "attribute"]).size().rename("full")
     assert len(cells) == 4
     if method == "swift_part":
@@ -276,6 +299,20 @@ def test_baseline_never_sees_its_held_out_fold(run: Path) -> None:
     assert all(max(differences) > 0.01 for differences in others.values())
 
 
+def test_held_out_scores_are_the_baselines(run: Path) -> None:
+    """Of the images of its fold, and of no other."""
+    for task, fold in itertools.product(cut.TRAIN, cut.FOLDS):
+        frame, place = pool(run, task), baseline(run, task, fold)
+        held_out = frame[frame.fold == fold]
+        found = pd.read_parquet(place / "held_out.parquet")
+        names = ["dataset", "image_id", "label"]
+        assert list(found.columns) == [*names, "logit"]
+        rows = [set(map(tuple, part[names].to_numpy().tolist())) for part in (found, held_out)]
+        assert rows[0] == rows[1] and len(found) == len(held_out)
+        expected = scores(run, place / "model.safetensors", found)
+        assert 1 / (1 + np.exp(-found.logit.to_numpy())) == pytest.approx(expected, abs=2e-5)
+
+
 def test_baseline_is_handed_on_untouched(run: Path) -> None:
     for (task, attribute), fold in itertools.product(cut.CELLS, cut.FOLDS):
         trained, kept = (
@@ -286,35 +323,72 @@ def test_baseline_is_handed_on_untouched(run: Path) -> None:
             assert (trained / name).read_bytes() == (kept / name).read_bytes()
 
 
-def test_the_pair_of_groups_is_that_of_the_baselines_areas(run: Path) -> None:
-    """Of those with `min_group` images, which leaves one out here."""
-    left_out = 0
-    for fold in cut.FOLDS:
-        sizes = external(run, "cxr", "age_4", fold).groupby("attribute").size()
-        left_out += int((sizes < cut.MIN_GROUP).sum())
-        pair = chosen_pair(run, "cxr", "age_4", fold, cut.MIN_GROUP)
-        said = f"groups with the highest and the lowest AUC: {pair}, recoded as 0 and 1"
-        assert said in log_by_fold(run, "importance", "cxr", "age_4")[fold]
-        for method in ("fairprune", "swift"):
-            assert said in log_by_fold(run, "debias", "cxr", "age_4", method)[fold]
-    assert left_out == 1
+def choice_of(run: Path, task: str, attribute: str) -> dict[str, Any]:
+    path = run / "groups" / task / "small_resnet" / f"{attribute}.json"
+    return dict(json.loads(path.read_text()))
 
 
-def test_groups_keep_their_order_when_a_pair_is_recoded(run: Path) -> None:
-    """FairPrune's log names the AUC of each group of its external set."""
+def test_groups_are_chosen_by_the_areas_of_all_folds(run: Path) -> None:
+    """One choice for a setup; its two groups, and the unprivileged one, in every job's log.
+
+    Of groups with `min_group` images in all folds together, which leaves one out here.
+    """
+    sizes = [n for _, n, _ in areas_of_groups(run, "cxr", "age_4").values()]
+    assert [n < cut.MIN_GROUP for n in sizes].count(True) == 1
     for (task, attribute), (methods, _) in cut.CELLS.items():
-        for fold in cut.FOLDS if "fairprune" in methods else ():
-            frame = external(run, task, attribute, fold)
-            pair = (0, 1)
-            if attribute == "age_4":
-                pair = chosen_pair(run, task, attribute, fold, cut.MIN_GROUP)
-            areas = [area(run, task, fold, frame[frame.attribute == group]) for group in pair]
-            log = log_by_fold(run, "debias", task, attribute, "fairprune")[fold]
-            found = re.search(r"AUC ([\d.]+) in group 0, ([\d.]+) in group 1: group (\d)", log)
-            assert found is not None
-            assert [float(x) for x in found.groups()[:2]] == pytest.approx(areas, abs=2e-3)
-            assert abs(areas[0] - areas[1]) > 4e-3
-            assert int(found[3]) == int(areas[1] < areas[0])
+        found, expected = choice_of(run, task, attribute), areas_of_groups(run, task, attribute)
+        assert set(found["groups"]) == {str(group) for group in expected}
+        for group, (auc, n, people) in expected.items():
+            entry = found["groups"][str(group)]
+            assert entry["auc"] == pytest.approx(auc, abs=1e-3)  # nearly equal scores
+            assert (entry["n"], entry["patients"]) == (n, people)
+            assert entry["low"] < entry["auc"] < entry["high"]
+        many = attribute == "age_4"
+        pair = chosen_pair(run, task, attribute) if many else (0, 1)
+        low, high = (expected[group][0] for group in pair)
+        assert abs(low - high) > 4e-3  # rounding decides nothing
+        assert found["pair"] == (list(pair) if many else None)
+        assert found["unprivileged"] == int(high < low)
+        for fold in cut.FOLDS:
+            said = f"groups with the highest and the lowest AUC: {pair}, recoded as 0 and 1"
+            logs = [log_by_fold(run, "importance", task, attribute)[fold]]
+            for method in set(methods) - {"baseline"}:
+                logs.append(log_by_fold(run, "debias", task, attribute, method)[fold])
+                favoured = f"group {found['unprivileged']} is the unprivileged one"
+                assert (favoured in logs[-1]) == (method == "fairprune")
+            assert all((said in log) == many for log in logs)
+
+
+def test_the_first_step_is_what_a_variant_without_a_second_one_would_be(run: Path) -> None:
+    """SWiFT goes on from the shared step: same extractor, its rows of history, its images."""
+    for (task, attribute), fold in itertools.product(cut.CELLS, cut.FOLDS):
+        [place] = (run / "first_steps" / task / "small_resnet" / attribute).glob(f"*/fold{fold}")
+        whole = folder(run, "debiased", task, attribute, "swift", fold)
+        start, step, final = (
+            load_file(path / "model.safetensors")
+            for path in (baseline(run, task, fold), place, whole)
+        )
+        heads = {name for name in start if name.startswith("head.")}
+        for name, value in step.items():
+            same_as_start = torch.equal(value, start[name])
+            assert torch.equal(value, final[name]) == (name not in heads), name
+            assert not (name in heads and not same_as_start), name
+        assert any(not torch.equal(step[name], start[name]) for name in step)
+        rows = [pd.read_parquet(path / "history.parquet") for path in (place, whole)]
+        assert set(rows[0].stage) == {"step1"}
+        mine = rows[1][rows[1].stage == "step1"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows[0], mine[rows[0].columns], check_dtype=False)
+        costs = [json.loads((path / "cost.json").read_text()) for path in (place, whole)]
+        balanced = int(external_of(run, task, attribute, "swift", fold).balanced.sum())
+        assert costs[0]["images_seen"] == EPOCHS[task, "swift"] * balanced
+        for what, kinds in (
+            ("parameters_changed", ("weight", "bias")),
+            ("buffers_changed", ("running_mean", "running_var")),
+        ):
+            for cost, state in zip(costs, (step, final), strict=True):
+                names = [n for n in start if n.endswith(kinds)]
+                assert cost[what] == sum(int((state[n] != start[n]).sum()) for n in names)
+        assert costs[1]["seconds"] > costs[0]["seconds"] > 0
 
 
 @pytest.mark.parametrize(("task", "attribute", "method", "fold"), MODELS)
@@ -332,11 +406,9 @@ def test_every_method_sees_its_external_set_for_its_epochs(
     said = f"external set: {full} images, {balanced} balanced"
     assert said in log_by_fold(run, "debias", task, attribute, method)[fold]
     seen = cost["images_seen"]
-    if task == "cxr":  # the choice of the pair looks at all groups once
-        seen -= len(external(run, task, attribute, fold))
     epochs = EPOCHS[task, method]
-    if method == "fairprune":  # the groups' AUCs; the importances are another job's
-        assert seen == full
+    if method == "fairprune":  # the choice of groups and the importances are other jobs'
+        assert seen == 0
     elif method == "llft":  # features of equally many images of each cell
         assert seen == 4 * cells.full.min()
     else:
@@ -558,7 +630,9 @@ def test_same_bytes_with_one_core(run: Path, tmp_path: Path, snakemake: Callable
         for kind in ("manifests", "images", "cohorts", "skin_tone", "folds", "external"):
             yield from (again / kind).rglob("*.parquet")
             yield from (again / kind).rglob("*.npy")
-        for kind in ("baseline", "importance", "debiased"):
+        yield from (again / "baseline").rglob("held_out.parquet")
+        yield from (again / "groups").rglob("*.json")
+        for kind in ("baseline", "importance", "first_steps", "debiased"):
             yield from (again / kind).rglob("*.safetensors")
             yield from (again / kind).rglob("history.parquet")
 

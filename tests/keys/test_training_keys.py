@@ -108,9 +108,11 @@ def test_smallest_groups_and_cells_of_three_groups() -> None:
 
     def choose(**finetuning: int) -> set[int]:
         """The groups that are compared: the best and the worst AUC are 1 and 0."""
+        settings = Finetuning(**finetuning)
+        choice = base._own_choice(classifier, samples, 3, settings.min_group)
         chosen = base.external_set(
-            classifier, samples, np.zeros(len(labels), bool), groups=3, fraction=1,
-            finetuning=Finetuning(**finetuning), seed=0, info=lambda text: None,
+            samples, np.zeros(len(labels), bool), pair=choice.pair, fraction=1,
+            finetuning=settings, seed=0, info=lambda text: None,
         )  # fmt: skip
         return set(groups[chosen.full.rows.numpy()].tolist())
 

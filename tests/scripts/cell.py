@@ -16,6 +16,7 @@ from prepared import (
     new_network,
     seed_of,
     write_data_set,
+    write_json,
     write_model,
     write_parquet,
 )
@@ -49,6 +50,12 @@ class Cell(NamedTuple):
         network = new_network(0)
         network.load_state_dict(load_file(self.inputs["models"][fold]))
         return network.eval()
+
+
+def write_choice(folder: Path, pair: Sequence[int] | None = None, unprivileged: int = 0) -> Path:
+    """The groups that are compared, as rule `choose_groups` writes them; without its reasons."""
+    choice = {"pair": pair, "unprivileged": unprivileged, "groups": {}}
+    return write_json(folder / "groups.json", choice)
 
 
 def external_seed(fold: int) -> int:
@@ -92,6 +99,7 @@ def write_cell(folder: Path, groups: Sequence[int] = (0, 1)) -> Cell:
         external,
         {
             **caches(sets),
+            "groups": write_choice(folder),
             "models": [
                 write_model(folder / f"base{fold}.safetensors", 10 + fold) for fold in (0, 1)
             ],

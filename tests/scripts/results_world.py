@@ -80,7 +80,7 @@ def write_costs(folder: Path) -> dict[str, Path]:
     found = {}
     for (place, seconds), fold in itertools.product(places.items(), (0, 1)):
         cost = {"seconds": seconds + fold, "peak_memory_mb": 500, "images_seen": 7 * seconds}
-        cost |= {"parameters_changed": 3, "parameters": 9, "device": "cpu"}
+        cost |= {"parameters_changed": 3, "buffers_changed": 2, "parameters": 9, "device": "cpu"}
         path = f"{place}/fold{fold}/cost.json"
         found[path] = write_json(folder / path, cost)
     return found

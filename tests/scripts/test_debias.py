@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cell import SEED, WILDCARDS, Cell, external_seed, write_cell
+from cell import SEED, WILDCARDS, Cell, external_seed, write_cell, write_choice
 from prepared import (
     BACKBONE,
     COMPUTE,
@@ -35,6 +35,7 @@ RECIPE = {
     "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.1},
 }
 READ = ("minibatch.full.prediction",)  # what the algorithm `spy` reads
+FIRST = {"model": "model.safetensors", "history": "history.parquet", "cost": "cost.json"}
 FINETUNING = {"epochs_percent": 15, "lr_extractor": 0.02, "lr_head": 0.3}
 
 
@@ -45,14 +46,30 @@ def cell(tmp_path: Path) -> Cell:
 
 @pytest.fixture
 def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[..., str]:
-    """Run the script on the cell with a method's settings."""
+    """Run the script on the cell with a method's settings.
 
-    def start(method: dict[str, Any], importance: list[Path] | None = None, **params: Any) -> str:
-        places = {fold: tmp_path / f"debiased/fold{fold}" for fold in FOLDS}
+    `first`: the folder of the first step that it goes on from. `into`: the folder of the outputs.
+    `wildcard`: what names the job, and its name.
+    """
+
+    def start(
+        method: dict[str, Any],
+        importance: list[Path] | None = None,
+        *,
+        first: str = "",
+        into: str = "debiased",
+        wildcard: tuple[str, str] = ("method", "mine"),
+        **params: Any,
+    ) -> str:
+        places = {fold: tmp_path / into / f"fold{fold}" for fold in FOLDS}
         task = {"pretraining": RECIPE, "augmentation": STILL, "finetuning": FINETUNING}
+        done = {
+            f"first_{kind}": [tmp_path / first / f"fold{fold}" / name for fold in FOLDS]
+            for kind, name in FIRST.items()
+        }
         return run(
             "debias.py",
-            input=cell.inputs | {"importance": importance or []},
+            input=cell.inputs | {"importance": importance or []} | (done if first else {}),
             output={
                 "models": [place / "model.safetensors" for place in places.values()],
                 "history": [place / "history.parquet" for place in places.values()],
@@ -70,7 +87,7 @@ def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[...,
                 "checkpoints": str(tmp_path / "checkpoints/mine"),
                 **params,
             },
-            wildcards=WILDCARDS | {"method": "mine"},
+            wildcards=WILDCARDS | dict([wildcard]),
         )
 
     return start
@@ -115,12 +132,12 @@ def write_importances(folder: Path) -> list[Path]:
     return paths
 
 
-def cost(folder: Path, fold: int) -> dict[str, Any]:
-    return json.loads((folder / f"debiased/fold{fold}/cost.json").read_text())
+def cost(folder: Path, fold: int, into: str = "debiased") -> dict[str, Any]:
+    return json.loads((folder / into / f"fold{fold}/cost.json").read_text())
 
 
-def history(folder: Path, fold: int) -> pd.DataFrame:
-    return pd.read_parquet(folder / f"debiased/fold{fold}/history.parquet")
+def history(folder: Path, fold: int, into: str = "debiased") -> pd.DataFrame:
+    return pd.read_parquet(folder / into / f"fold{fold}/history.parquet")
 
 
 # --- what a method is handed ----------------------------------------------------------------------
@@ -151,7 +168,10 @@ def test_a_method_is_handed_its_folds_files_and_its_own_settings(
             assert samples.labels.tolist() == labels.tolist()
             assert samples.attributes.tolist() == groups.tolist()
         context = call.context
-        assert context.seed == seed_of(SEED, "debias", "net", "mine", "skin", "sex", fold)
+        # without the method's name: the draws of two variants are paired
+        assert context.seed == seed_of(SEED, "debias", "skin", "net", "sex", fold)
+        assert context.unprivileged() == 0
+        assert context.finetuning.batchnorm == "train"
         assert context.epochs == 3  # 15 % of 20
         assert context.batch_size == 64
         assert context.optimizer.lr == 0.5
@@ -168,6 +188,7 @@ def test_a_method_is_handed_its_folds_files_and_its_own_settings(
         assert history(tmp_path, fold)["strength"].tolist() == [3.5]
         assert cost(tmp_path, fold)["images_seen"] == 2 * len(cell.external[fold])
         assert cost(tmp_path, fold)["parameters_changed"] == 0
+        assert cost(tmp_path, fold)["buffers_changed"] == 0
         whole, balanced = len(cell.external[fold]), int(cell.external[fold].balanced.sum())
         assert f"external set: {whole} images, {balanced} balanced" in said
 
@@ -189,6 +210,56 @@ def test_epochs_are_a_share_of_pretrainings_and_a_variant_has_its_own(
     importances = write_importances(tmp_path)
     debias({"algorithm": "spy", "epochs_percent": variant}, importances, task=task)
     assert [call.context.epochs for call in handed] == [epochs, epochs]
+
+
+@pytest.mark.key("finetuning.batchnorm", "method.batchnorm")
+@pytest.mark.parametrize(
+    ("finetuning", "variant", "expected"),
+    [("masked", None, "masked"), ("train", "eval", "eval"), ("eval", "masked", "masked")],
+)
+def test_batchnorm_is_the_tasks_and_a_variant_has_its_own(
+    debias: Callable[..., str],
+    handed: list[SimpleNamespace],
+    tmp_path: Path,
+    finetuning: str,
+    variant: str | None,
+    expected: str,
+) -> None:
+    task = {"finetuning": FINETUNING | {"batchnorm": finetuning}}
+    debias({"algorithm": "spy", "batchnorm": variant}, write_importances(tmp_path), task=task)
+    assert [call.context.finetuning.batchnorm for call in handed] == [expected] * 2
+
+
+@pytest.mark.parametrize("unprivileged", [0, 1, None])
+@pytest.mark.parametrize("pair", [(0, 1), (0, 2), (1, 2)])
+def test_the_chosen_groups_are_those_of_every_fold(
+    run: Callable[..., str],
+    debias: Callable[..., str],
+    handed: list[SimpleNamespace],
+    tmp_path: Path,
+    cell: Cell,
+    pair: tuple[int, int],
+    unprivileged: int | None,
+) -> None:
+    """Of three groups: whatever the AUCs of a fold. The lower of the pair is group 0."""
+    three = write_cell(tmp_path, groups=(0, 1, 2))
+    write_choice(tmp_path, pair, unprivileged)
+    cell.inputs.update(three.inputs)
+    task = {"finetuning": FINETUNING | {"min_cell": 2}}
+    debias({"algorithm": "spy"}, write_importances(tmp_path), groups=3, task=task)
+    for fold, call in enumerate(handed):
+        full, balanced = call.external.full, call.external.balanced
+        inputs, labels, groups = three.part(fold, "full")
+        chosen = np.isin(groups, pair)
+        drawn = full.draw(torch.arange(len(full)))
+        torch.testing.assert_close(drawn.contiguous(), inputs[chosen], rtol=0, atol=1e-5)
+        assert full.labels.tolist() == labels[chosen].tolist()
+        assert full.attributes.tolist() == [pair.index(g) for g in groups[chosen].tolist()]
+        assert set(balanced.rows.tolist()) <= set(full.rows.tolist())
+        sizes = pd.crosstab(full.labels.numpy(), full.attributes.numpy()).min(axis=1)
+        cells = pd.crosstab(balanced.labels.numpy(), balanced.attributes.numpy())
+        assert cells.eq(sizes, axis="index").all(axis=None)
+        assert call.context.unprivileged() == unprivileged
 
 
 @pytest.mark.key("method.external_fraction")
@@ -284,3 +355,63 @@ def test_a_finished_fold_of_a_killed_job_is_found_again(
     resumed = load_file(tmp_path / "debiased/fold0/model.safetensors")
     assert all(torch.equal(resumed[name], value) for name, value in finished.items())
     assert "resumed" not in debias(variant | {"prediction_weight": 0.4}, compute=compute)
+
+
+# --- a first step that several variants share -----------------------------------------------------
+
+SWIFT = {"algorithm": "swift", "epochs_percent": 10, "mask": "random"}
+REST = {"prediction_weight_2": 0.6, "reinit": "full"}
+
+
+def test_a_shared_first_step_and_the_rest_are_the_whole(
+    debias: Callable[..., str], tmp_path: Path
+) -> None:
+    """To the bit, through the files; the costs are summed."""
+    task = {"finetuning": FINETUNING | {"min_cell": 2}}
+    debias(SWIFT | REST, into="whole", task=task)
+    first = SWIFT | {"step2": False}
+    said = debias(first, into="first", wildcard=("first", "0123456789ab"), task=task)
+    assert "step1" in said and "step2" not in said
+    doctored = [cost(tmp_path, fold, "first") for fold in FOLDS]
+    for fold, one in enumerate(doctored):
+        one |= {"seconds": 1000.0 + fold, "peak_memory_mb": 1e6 + fold}
+        (tmp_path / f"first/fold{fold}/cost.json").write_text(json.dumps(one))
+    said = debias(SWIFT | REST, first="first", into="rest", task=task)
+    assert "step2" in said and "step1 " not in said
+    for fold in FOLDS:
+        models = [
+            load_file(tmp_path / into / f"fold{fold}/model.safetensors")
+            for into in ("whole", "rest", "first")
+        ]
+        assert models[0].keys() == models[1].keys()
+        assert all(torch.equal(models[1][name], value) for name, value in models[0].items())
+        assert any(not torch.equal(models[2][name], value) for name, value in models[0].items())
+        rows = [history(tmp_path, fold, into) for into in ("whole", "rest", "first")]
+        pd.testing.assert_frame_equal(rows[0], rows[1])
+        assert rows[0]["stage"].tolist() == ["step1"] * 2 + ["step2"] * 2
+        assert rows[2]["stage"].tolist() == ["step1"] * 2
+        whole, rest = (cost(tmp_path, fold, into) for into in ("whole", "rest"))
+        for name in ("images_seen", "parameters_changed", "buffers_changed", "parameters"):
+            assert whole[name] == rest[name] > 0, name
+        assert doctored[fold]["images_seen"] < whole["images_seen"]
+        assert 1000 + fold <= rest["seconds"] < 1200 + fold
+        assert rest["peak_memory_mb"] == 1e6 + fold
+
+
+def test_variants_that_differ_in_step_2_meet_the_same_draws_in_step_1(
+    debias: Callable[..., str], tmp_path: Path
+) -> None:
+    """Whatever they are called: with flips, and a mask that is drawn."""
+    task = {
+        "augmentation": {"flips": True, "transpose": True},
+        "finetuning": FINETUNING | {"min_cell": 2},
+        "pretraining": RECIPE | {"batch_size": 7},
+    }
+    for name, other in (("mine", {}), ("yours", REST)):
+        debias(SWIFT | other, into=name, wildcard=("method", name), task=task)
+    for fold in FOLDS:
+        mine, yours = (history(tmp_path, fold, into) for into in ("mine", "yours"))
+        step1 = [rows[rows.stage == "step1"].reset_index(drop=True) for rows in (mine, yours)]
+        assert len(step1[0]) == 2
+        pd.testing.assert_frame_equal(*step1)
+        assert (mine.loss != yours.loss)[2:].all()

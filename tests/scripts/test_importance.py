@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cell import SEED, WILDCARDS, Cell, write_cell
+from cell import SEED, WILDCARDS, Cell, write_cell, write_choice
 from prepared import (
     BACKBONE,
     COMPUTE,
@@ -97,11 +97,16 @@ def test_importances_and_mask_of_every_fold(run: Callable[..., str], tmp_path: P
     assert (first["minibatch.full.bias"][weight] != second["minibatch.full.bias"][weight]).any()
 
 
-def group_by_loop(cell: Cell, fold: int, group: int) -> dict[str, Tensor]:
-    """FairPrune's importance of a group: mean of the squared gradients of its samples' losses."""
+def group_by_loop(
+    cell: Cell, fold: int, group: int, among: tuple[int, int] = (0, 1)
+) -> dict[str, Tensor]:
+    """FairPrune's importance of a group: mean of the squared gradients of its samples' losses.
+
+    The classes of all samples of the two groups that are compared weigh the losses.
+    """
     network = cell.baseline(fold)
     inputs, labels, groups = cell.part(fold, "full")
-    positive = labels.mean()
+    positive = labels[torch.isin(groups, torch.tensor(among))].mean()
     sums = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
     rows = torch.nonzero(groups == group).squeeze(1)
     for row in rows:
@@ -144,15 +149,23 @@ def test_settings_reach_the_importances(
     torch.testing.assert_close(before[same][weight], after[same][weight], rtol=1e-3, atol=1e-9)
 
 
-@pytest.mark.key("finetuning.min_group")
-def test_min_group_decides_which_of_three_groups_are_compared(
-    run: Callable[..., str], tmp_path: Path
+@pytest.mark.parametrize("pair", [(0, 1), (0, 2), (1, 2)])
+def test_the_chosen_two_of_three_groups_are_compared_in_every_fold(
+    run: Callable[..., str], tmp_path: Path, pair: tuple[int, int]
 ) -> None:
+    """Whatever their AUC; the lower of the pair is group 0."""
     cell = write_cell(tmp_path, groups=(0, 1, 2))
-    sizes = [frame["attribute"].value_counts().to_dict() for frame in cell.external]
-    assert sizes[0] == {0: 13, 1: 14, 2: 13} and sizes[1] == {0: 11, 1: 14, 2: 11}
-    said = measure(run, tmp_path, cell, groups=3, finetuning={"min_cell": 2, "min_group": 11})
-    assert said.count("groups with the highest and the lowest AUC") == 2
-    with pytest.raises(SystemExit):
-        measure(run, tmp_path, cell, groups=3, finetuning={"min_cell": 2, "min_group": 14})
-    assert "fewer than two of the 3 groups" in (tmp_path / "logs/importance.py.log").read_text()
+    write_choice(tmp_path, pair)
+    said = measure(run, tmp_path, cell, groups=3)
+    assert (
+        said.count(f"groups with the highest and the lowest AUC: {pair}, recoded as 0 and 1") == 2
+    )
+    for fold in (0, 1):
+        chosen = np.isin(cell.external[fold].attribute, pair)
+        inputs, labels, groups = (values[chosen] for values in cell.part(fold, "full"))
+        network, found = cell.baseline(fold), read(tmp_path, fold)
+        loss = bias_loss(network(inputs), labels, (groups == pair[1]).long())
+        assert_weights(found["minibatch.full.bias"], squared_gradients(loss, network))
+        for group in pair:
+            name = f"per_sample.full.group{pair.index(group)}"
+            assert_weights(found[name], group_by_loop(cell, fold, group, among=pair))

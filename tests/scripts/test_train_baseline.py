@@ -22,6 +22,7 @@ from prepared import (
     inputs_of,
     new_network,
     prediction_loss,
+    read_model,
     seed_of,
     write_data_set,
     write_model,
@@ -75,6 +76,7 @@ def train(
             "history": folder / "history.parquet",
             "cost": folder / "cost.json",
             "source": folder / "source.json",
+            "scores": folder / "held_out.parquet",
         },
         params={
             "backbone": BACKBONE | (backbone or {}),
@@ -115,12 +117,25 @@ def test_one_step_on_the_rows_outside_of_the_fold(
         validation = network.eval()(inputs_of(sets, held_out))
     auc = roc_auc_score(held_out.label, validation)
     assert history["validation_auc"].item() == pytest.approx(auc)
+    assert_held_out(tmp_path, held_out, validation)
     assert f"{len(outside)} training and {len(held_out)} validation images" in said
     assert cost["images_seen"] == len(rows)  # each once: trained on, or watched
     sizes = [parameter.numel() for parameter in network.parameters()]
     assert cost["parameters"] == sum(sizes)
     assert 0.9 * sum(sizes) < cost["parameters_changed"] <= sum(sizes)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def assert_held_out(folder: Path, rows: pd.DataFrame, logits: torch.Tensor) -> None:
+    """The file of held-out scores has these rows, each image under its own name."""
+    found = pd.read_parquet(folder / "held_out.parquet").set_index(["dataset", "image_id"])
+    expected = rows.assign(logit=logits.numpy()).set_index(["dataset", "image_id"])
+    assert list(found.columns) == ["label", "logit"]
+    assert len(found) == len(expected) and set(found.index) == set(expected.index)
+    found = found.loc[expected.index]
+    assert found["label"].tolist() == expected["label"].tolist()
+    np.testing.assert_allclose(found["logit"], expected["logit"], rtol=1e-4, atol=2e-5)
+    assert found["logit"].nunique() == len(found)
 
 
 @pytest.mark.key("pretraining.epochs")
@@ -153,4 +168,9 @@ def test_a_users_own_classifier_is_taken_as_it_is(
     weights, history, cost, _ = train(run, tmp_path, pool, backbone=baseline, own=[own])
     assert_weights(weights, load_file(own))
     assert history.empty
-    assert (cost["images_seen"], cost["parameters_changed"]) == (0, 0)
+    assert (cost["images_seen"], cost["parameters_changed"], cost["buffers_changed"]) == (0, 0, 0)
+    sets, rows = pool
+    held_out = rows[rows.fold == FOLD]
+    with torch.no_grad():
+        logits = read_model(own)(inputs_of(sets, held_out))
+    assert_held_out(tmp_path, held_out, logits)

@@ -48,6 +48,7 @@ def test_who_uses_a_gpu_asks_for_one() -> None:
             users.add("figure_arrays" if drawing else path.stem)
     users -= {"devices"}  # where it is defined
     assert users == {"train_baseline", "importance", "debias", "predict", "figure_arrays"}
+    users.add("first_step")  # by the script of rule debias
     assert {name for name, text in blocks().items() if "gpu=1," in text} == users
     assert set(SLURM["set-resources"]) == users
     assert not users & {entry.split("=")[0] for entry in SLURM["groups"]}

@@ -138,6 +138,7 @@ def _write_cost(path: Path, rng: np.random.Generator, method: str) -> None:
     seconds = 9000.0 if method == "baseline" else 4.0 * percent * rng.uniform(0.9, 1.1)
     cost = {"seconds": seconds, "peak_memory_mb": rng.uniform(800, 3000)}
     cost |= {"images_seen": int(seconds * 900), "parameters_changed": int(rng.integers(2, 10**7))}
+    cost["buffers_changed"] = cost["parameters_changed"] // 1000
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, cost | {"parameters": 10**7, "device": "cpu"})
 

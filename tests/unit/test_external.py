@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from swift_debias.files import write_parquet
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods._external import best_and_worst_group
-from swift_debias.methods.base import external_set, read_external
+from swift_debias.methods.base import _own_choice, external_set, read_external
 
 PIXELS = 4
 
@@ -57,20 +56,10 @@ def group_rows(group: int, auc: float, n: int = 20) -> list[tuple[int, int, int]
 
 
 def pair_of(samples: Samples, groups: int, min_group: int) -> tuple[int, int]:
-    """The groups that are compared, by the scores of `Red`, as the log says."""
-    said: list[str] = []
-    external_set(
-        Red(),
-        samples,
-        np.zeros(len(samples), bool),
-        groups=groups,
-        fraction=1,
-        finetuning=Finetuning(min_cell=1, min_group=min_group),
-        seed=3,
-        info=said.append,
-    )
-    [found] = re.findall(r"the highest and the lowest AUC: \((\d), (\d)\)", said[0])
-    return int(found[0]), int(found[1])
+    """The groups that are compared, by the scores of `Red` on its external set."""
+    pair = _own_choice(Red(), samples, groups, min_group).pair
+    assert pair is not None
+    return pair
 
 
 @pytest.mark.parametrize("aucs", [*itertools.permutations([0.9, 0.7, 0.4])])
@@ -101,19 +90,18 @@ def test_small_groups_and_groups_of_one_class_take_no_part() -> None:
 
 
 def many(
-    aucs: Sequence[float], fraction: float = 1.0, min_cell: int = 1, **finetuning: Any
+    aucs: Sequence[float], fraction: float = 1.0, min_cell: int = 1, min_group: int = 20
 ) -> tuple[ExternalSet, Samples, list[str]]:
     rows = [row for group, auc in enumerate(aucs) for row in group_rows(group, auc, 20 + 2 * group)]
     rows = [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
     rows += [(1, -1, 3), (0, -1, 4)]
     samples, said = planted(rows), list[str]()
     external = external_set(
-        Red(),
         samples,
         np.zeros(len(samples), bool),
-        groups=len(aucs),
+        pair=pair_of(samples, len(aucs), min_group),
         fraction=fraction,
-        finetuning=Finetuning(min_cell=min_cell, **finetuning),
+        finetuning=Finetuning(min_cell=min_cell),
         seed=3,
         info=said.append,
     )
@@ -174,10 +162,9 @@ def two_groups(
     samples = planted([rows[place] for place in np.random.default_rng(1).permutation(len(rows))])
     balanced = np.arange(len(rows)) % 3 == 0
     external = external_set(
-        Red(),
         samples,
         balanced,
-        groups=2,
+        pair=None,
         fraction=fraction,
         finetuning=Finetuning(min_cell=99),  # has no say in a part, nor in what is balanced already
         seed=seed,

@@ -19,15 +19,25 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
 from swift_debias import methods
-from swift_debias.config.schema import Backbone, Finetuning
+from swift_debias.config.schema import (
+    Augmentation,
+    Backbone,
+    Compute,
+    Finetuning,
+    Method,
+    Optimizer,
+    Pretraining,
+)
 from swift_debias.errors import UserError
 from swift_debias.learning import inference, losses, networks
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.learning.context import Context
 from swift_debias.learning.networks import UNIT_MASK, Classifier
 from swift_debias.learning.samples import ExternalSet, Samples
-from swift_debias.methods import diffgda, diffprune, llft, swift
+from swift_debias.methods import base, diffgda, diffprune, llft, swift
+from swift_debias.methods._groups import Choice
 from swift_debias.methods._iterate import Evaluation, Selection, SelectionSettings, evaluate
+from swift_debias.methods.base import Training
 
 SMALL_RESNET = Backbone(architecture="small_resnet", options={"width": 8})
 LIBRARY = Path(methods.__file__).parents[2]
@@ -42,6 +52,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "diffgda": ("diffgda", {"lr": 1e-3, "min_balanced_accuracy": 0.5}),
     "diffprune": ("diffprune", {"step_size": 0.05, "min_balanced_accuracy": 0.5}),
     "fairprune": ("fairprune", {}),
+    "bn_recalibrate": ("bn_recalibrate", {}),
     "bmft": ("bmft", {}),
     "swift": ("swift", {}),
     "swift_hard": ("swift", {"mask": "hard", "hard_rates": (0.3, 0.7)}),
@@ -126,7 +137,7 @@ def test_same_seed_same_bits(
     found, histories = [], []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        context = make_context(importance=lambda: importance)
+        context = make_context(importance=lambda: importance, unprivileged=lambda: 1)
         algorithm, options = VARIANTS[variant]
         twin = copy.deepcopy(classifier)
         found.append(run(algorithm, twin, external, context, **options).state_dict())
@@ -146,7 +157,9 @@ def test_batches_with_empty_cells_give_no_nan(
     """Batches of three: many have one class, one group, or an empty cell."""
     classifier, external = biased
     importance = make_importance(classifier)
-    context = make_context(epochs=1, batch_size=3, importance=lambda: importance)
+    context = make_context(
+        epochs=1, batch_size=3, importance=lambda: importance, unprivileged=lambda: 1
+    )
     algorithm, options = VARIANTS[variant]
     debiased = run(algorithm, classifier, external, context, **options)
     assert all(value.isfinite().all() for value in debiased.state_dict().values())
@@ -627,18 +640,17 @@ def zeros(state: dict[str, Tensor]) -> set[tuple[str, int]]:
 
 
 @pytest.mark.key("fairprune.prune_all")
-@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("unprivileged", [0, 1])
 @pytest.mark.parametrize("prune_all", [False, True])
 def test_fairprune_zeros_are_where_brute_force_puts_them(
-    swap: bool,
+    unprivileged: int,
     prune_all: bool,
     biased: tuple[Classifier, ExternalSet],
     make_context: Any,
     make_importance: Any,
 ) -> None:
+    """The group that was chosen is favoured, whatever its AUC is here."""
     classifier, external = biased
-    if swap:
-        external.full = external.full.with_attributes(1 - external.full.attributes)
     with torch.no_grad():  # weights that are zero already
         classifier.extractor[3].weight[0, :, 0] = 0
     names = {n for n, p in classifier.named_parameters() if prune_all or p.dim() > 1}
@@ -650,14 +662,13 @@ def test_fairprune_zeros_are_where_brute_force_puts_them(
     # no exact zeros: the order of equal scores is a matter of taste
     importance = {k: {n: v + 1e-3 for n, v in h.items()} for k, h in importance.items()}
     groups = [importance[f"per_sample.full.group{g}"] for g in (0, 1)]
-    unprivileged = unprivileged_group(classifier, external.full)
     alive = sum(v.numel() for v in weights.values()) - len(already)
     expected = brute_force_zeros(
         {n: v for n, v in before.items() if n in names}, groups, unprivileged,
         beta=0.33, count=round(0.35 * alive),
     )  # fmt: skip
 
-    context = make_context(importance=lambda: importance)
+    context = make_context(importance=lambda: importance, unprivileged=lambda: unprivileged)
     pruned = run("fairprune", classifier, external, context, prune_all=prune_all)
     after = pruned.state_dict()
     assert zeros({n: after[n] for n in names}) == expected | already
@@ -704,7 +715,7 @@ def test_fairprune_iterations_compute_the_importance_anew(
         groups = [per_sample_fisher(oracle, external.full, group) for group in (0, 1)]
 
     importance = {f"per_sample.full.group{group}": shared[group] for group in (0, 1)}
-    context = make_context(importance=lambda: importance)
+    context = make_context(importance=lambda: importance, unprivileged=lambda: unprivileged)
     pruned = run("fairprune", classifier, external, context, iterations=2)
     found = zeros({n: p.detach() for n, p in pruned.named_parameters() if n in weights})
     expected = zeros({n: p.detach() for n, p in oracle.named_parameters() if n in weights})
@@ -716,9 +727,52 @@ def test_fairprune_iterations_compute_the_importance_anew(
 def test_fairprune_needs_both_labels_in_both_groups(
     make_classifier: Any, make_external: Any, make_context: Any
 ) -> None:
+    """By the scores of this classifier, where nobody chose before."""
     external = make_external(labels=np.array([0, 1, 1, 1]), attributes=np.array([0, 0, 1, 1]))
-    with pytest.raises(UserError, match=r"group 1 .* only one label"):
+    with pytest.raises(UserError, match=r"fairprune: a group .* has only one label"):
         run("fairprune", make_classifier(), external, make_context())
+    with pytest.raises(UserError, match=r"fairprune: a group .* has only one label"):
+        by_the_one_road(make_classifier(), external.full, None)
+    with pytest.raises(UserError, match=r"fairprune: a group .* has only one label"):
+        by_the_one_road(make_classifier(), external.full, Choice(None, None, {}))
+
+
+def by_the_one_road(
+    classifier: Classifier, samples: Samples, choice: Any, importance: Any = None
+) -> Classifier:
+    """FairPrune by `base.debias`, with a choice of groups or without."""
+    training = Training(
+        Pretraining(epochs=10, batch_size=64, optimizer=Optimizer(name="sgd", lr=0.1)),
+        Finetuning(min_cell=1), Augmentation(), Compute(device="cpu"),
+    )  # fmt: skip
+    return base.debias(
+        classifier, samples, np.ones(len(samples), bool), 2, Method(algorithm="fairprune"),
+        training, seed=1, set_seed=2, choice=choice, log=io.StringIO(),
+        stored=None if importance is None else lambda: importance,
+    ).classifier  # fmt: skip
+
+
+def test_fairprune_favours_the_group_of_the_choice(
+    biased: tuple[Classifier, ExternalSet], make_importance: Any
+) -> None:
+    """A choice decides, and the other choice decides otherwise; without any, the AUCs here do."""
+    classifier, external = biased
+    importance = make_importance(classifier)
+    importance = {k: {n: v + 1e-3 for n, v in h.items()} for k, h in importance.items()}
+    groups = [importance[f"per_sample.full.group{g}"] for g in (0, 1)]
+    weights = {n: p.detach() for n, p in classifier.named_parameters() if p.dim() > 1}
+    count = round(0.35 * sum(w.numel() for w in weights.values()))
+    expected = [
+        brute_force_zeros(weights, groups, unprivileged, beta=0.33, count=count)
+        for unprivileged in (0, 1)
+    ]
+    assert expected[0] != expected[1]
+    own = unprivileged_group(classifier, external.full)
+    for choice in (Choice(None, 0, {}), Choice(None, 1, {}), None):
+        start = copy.deepcopy(classifier)
+        pruned = by_the_one_road(start, external.full, choice, importance)
+        found = zeros({n: p.detach() for n, p in pruned.named_parameters() if n in weights})
+        assert found == expected[own if choice is None else choice.unprivileged]
 
 
 # --- bmft -----------------------------------------------------------------------------------------
@@ -1036,7 +1090,7 @@ def test_methods_read_the_shared_importances(
         classifier, external, context.finetuning, 16, seed=0, wanted=methods.importances()
     )
     assert set(importance) == set(methods.importances())
-    context.importance = lambda: importance
+    context.importance, context.unprivileged = lambda: importance, lambda: 1
     before = state_of(classifier)
     debiased = run(variant, classifier, external, context)
     assert changed(before, debiased)

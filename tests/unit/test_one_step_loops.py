@@ -24,7 +24,6 @@ from plain import (
     rows_of,
     signed_gap,
 )
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from swift_debias import methods
@@ -318,13 +317,13 @@ def fisher(network: Classifier, samples: Samples, group: int) -> dict[str, Tenso
     return sums
 
 
-@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("unprivileged", [0, 1])
 @pytest.mark.parametrize(
     ("ratio", "beta", "iterations", "prune_all"),
     [(0.2, 0.8, 1, False), (0.2, 0.0, 1, False), (0.6, 1.0, 1, True), (0.5, 0.6, 3, False)],
 )
 def test_fairprune(
-    swapped: bool,
+    unprivileged: int,
     ratio: float,
     beta: float,
     iterations: int,
@@ -335,12 +334,7 @@ def test_fairprune(
     make_importance: Any,
 ) -> None:
     """The shared importances decide first, those of the pruned network after that."""
-    if swapped:
-        external.full = external.full.with_attributes(1 - external.full.attributes)
-    network, (x, y, a) = double(classifier), rows_of(external.full)
-    z = network(x).detach()
-    areas = [roc_auc_score(y[a == group], z[a == group]) for group in (0, 1)]
-    unprivileged, importance = int(np.argmin(areas)), make_importance(classifier)
+    network, importance = double(classifier), make_importance(classifier)
     # no exact zeros: the order of equal scores is a matter of taste
     shared = {k: {n: v + 1e-3 for n, v in h.items()} for k, h in importance.items()}
     weights = {n: p.data for n, p in network.named_parameters() if prune_all or p.ndim > 1}
@@ -364,7 +358,7 @@ def test_fairprune(
         ):
             w.masked_fill_(part.view(w.shape), 0)
         pruned = target
-    context = make(importance=lambda: shared)
+    context = make(importance=lambda: shared, unprivileged=lambda: unprivileged)
     found = run(
         "fairprune", classifier, external, context,
         ratio=ratio, beta=beta, iterations=iterations, prune_all=prune_all,

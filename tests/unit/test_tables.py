@@ -157,6 +157,7 @@ DIRECTIONS = {
     **dict.fromkeys(("spd", "eodds", "eodds_max", "eodds_signed", "eopp", "auc_gap"), LOWER),
     **dict.fromkeys(("ece", "brier", "seconds", "peak_memory_mb", "images_seen"), LOWER),
     **dict.fromkeys(("n", "n_unknown", "prevalence", "parameters_changed"), NEITHER),
+    "buffers_changed": NEITHER,
     **dict.fromkeys(("selection_rate", "tpr", "fpr"), NEITHER),
 }
 
@@ -364,7 +365,8 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     for name, cost in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True)
-        write_json(path, {**cost, "peak_memory_mb": 1234.5, "parameters_changed": 7})
+        cost |= {"peak_memory_mb": 1234.5, "parameters_changed": 7, "buffers_changed": 1056}
+        write_json(path, cost)
     costs = read_costs(tmp_path.rglob("cost.json"))
     table = cost_table(costs, TITLES, synthetic=True)
     rows = markdown_rows(render.markdown(table))
@@ -372,6 +374,7 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     assert rows["SWiFT"][0] == "9.0 ± 1.4"
     assert rows["SWiFT"][2] == "900 ± 0"
     assert rows["SWiFT"][1].startswith("1,23")
+    assert rows["SWiFT"][3:] == ["7 ± 0", "1,056 ± 0"]
     assert read_html(render.html(table)).rows[-1][0] == "SWiFT"
 
     write_json(tmp_path / "debiased/skin/net/sex/swift/fold1/cost.json", {})

@@ -1,10 +1,10 @@
 """Identity of code: changes with what runs, and with nothing else."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from snakemake.api import SnakemakeApi
+from snakemake.iocontainers import Wildcards
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import OutputSettings, ResourceSettings
 
@@ -110,10 +110,12 @@ def test_a_job_depends_on_the_method_the_adapter_and_the_drawing_that_it_loads(
 
         def codes(rule: str, wildcard: str, *values: str) -> list[str]:
             code = workflow.get_rule(rule).params["code"]
-            return [code(SimpleNamespace(**{wildcard: value})) for value in values]
+            return [code(Wildcards(fromdict={wildcard: value})) for value in values]
 
         llft, swift, zscore = codes("debias", "method", "llft", "swift", "swift_zscore")
         assert llft != swift == zscore  # variants of one algorithm
+        shared = workflow.globals["FIRST_OF"]["swift"]
+        assert codes("first_step", "first", shared) == [swift]
         ddi, nih = codes("build_manifest", "dataset", "ddi", "nih")
         assert ddi != nih
         skin, xrays, pareto = codes("figure", "figure", "groups_skin", "groups_cxr", "pareto")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from snakemake.api import SnakemakeApi
+from snakemake.iocontainers import Wildcards
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import (
     ConfigSettings,
@@ -40,7 +41,8 @@ tasks:
     images: {size: 40, mean: [0.5, 0.4, 0.3], std: [0.3, 0.2, 0.25]}
     augmentation: {flips: true, transpose: false}
     pretraining: {epochs: 22, batch_size: 64}
-    finetuning: {epochs_percent: 27, min_cell: 3, min_group: 21, lr_head: 0.1, eodds: signed_mean}
+    finetuning: {epochs_percent: 27, min_cell: 3, min_group: 21, lr_head: 0.1, eodds: signed_mean,
+      batchnorm: masked}
   cxr:
     images: {size: 32}
     augmentation: {flips: false, transpose: true}
@@ -50,6 +52,8 @@ tasks:
     finetuning: {epochs_percent: 13, min_cell: 5, min_group: 31, lr_head: 0.2, class_weights: batch}
 methods:
   swift_external_20: {title: A fifth, prediction_weight_1: 0.4}
+  swift_longer: {like: swift_epochs_40, reinit: full}
+  bmft: {batchnorm: eval}
 backbones:
   own: {architecture: small_densenet, baseline: "own/net{fold}.safetensors", dropout: 0.25}
 experiments:
@@ -73,6 +77,13 @@ IMPORTANCES = {
     *("per_sample.balanced.prediction", "per_sample.balanced.bias"),
 }
 READ_IMPORTANCES = {"swift", "bmft", "fairprune"}
+# Settings of SWiFT's step 2, and what names a variant: they have no say in step 1.
+OF_STEP_2 = {"prediction_weight_2", "reinit", "reinit_bias", "threshold", "step2", "title"}
+# Of the paper's variants: which have their first step in common with another one.
+SHARED = {
+    "swift", "swift_no_step2", "swift_no_reinit", "swift_full_reinit",
+    *(f"swift_reinit_{percent}0" for percent in range(1, 10)),
+}  # fmt: skip
 
 
 # --- the plan, and the YAML beside it -------------------------------------------------------------
@@ -127,6 +138,19 @@ class Plan(NamedTuple):
     def views(self, kind: str) -> list[str]:
         views = self.config["experiments"].items()
         return [name for name, view in views if view["kind"] == kind]
+
+    def shared(self) -> dict[str, tuple[str, ...]]:
+        """Variant -> all variants of the configuration with the same first step, if there are any.
+
+        A part of the external set has importances of its own; a hard rate is judged at the end.
+        """
+        alike: dict[str, list[str]] = {}
+        for name, written in self.config["methods"].items():
+            whole = written.get("external_fraction", 1) == 1 and written.get("mask") != "hard"
+            if written["algorithm"] == "swift" and whole and written.get("step1", True):
+                step = {k: v for k, v in written.items() if k not in OF_STEP_2}
+                alike.setdefault(str(sorted(step.items())), []).append(name)
+        return {name: tuple(names) for names in alike.values() for name in names if len(names) > 1}
 
     def tones(self, names: list[str]) -> list[str]:
         """Files of measured skin tones."""
@@ -244,11 +268,27 @@ def test_every_cell_is_debiased_and_scored_and_nothing_else(plan: Plan) -> None:
         assert sorted(of(job, *key) for job in plan.jobs[rule]) == list(cells), rule
     methods = {(*cell, m) for cell, names in cells.items() for m in names}
     debiased = {cell for cell in methods if cell[3] != "baseline"}
+    shared, first_of = plan.shared(), plan.names["FIRST_OF"]
+    firsts = {(*cell[:3], first_of[cell[3]]) for cell in debiased if cell[3] in shared}
+    assert sorted(of(job, *key, "first") for job in plan.jobs["first_step"]) == sorted(firsts)
+    assert sorted(of(job, *key) for job in plan.jobs["choose_groups"]) == list(cells)
     copied = {(*cell, str(f)) for cell in methods - debiased for f in plan.folds}
     assert {of(job, *key, "method") for job in plan.jobs["debias"]} == debiased
     assert {of(job, *key, "method", "fold") for job in plan.jobs["copy_baseline"]} == copied
     trained = {of(job, "task", "backbone", "fold") for job in plan.jobs["train_baseline"]}
     assert trained == {(*cell[:2], str(f)) for cell in cells for f in plan.folds}
+
+
+def test_who_shares_a_first_step(plan: Plan) -> None:
+    """One digest for the variants of one first step, and no other's; the paper's are listed."""
+    shared, first_of = plan.shared(), plan.names["FIRST_OF"]
+    others = {"swift_longer", "swift_epochs_40"} & set(plan.config["methods"])
+    others = others if len(others) > 1 else set()
+    assert set(first_of) == set(shared) == SHARED | others
+    assert len(set(first_of.values())) == len(set(shared.values())) == (2 if others else 1)
+    for one, other in itertools.product(shared, shared):
+        assert (first_of[one] == first_of[other]) == (shared[one] == shared[other])
+    assert all(len(digest) == 12 and int(digest, 16) >= 0 for digest in first_of.values())
 
 
 def test_no_two_jobs_write_the_same_file(plan: Plan) -> None:
@@ -399,10 +439,37 @@ def test_train_baseline(plan: Plan) -> None:
         own = [f"own/net{fold}.safetensors"] if backbone == "own" else []
         assert files(job, "own") == own
         assert str(job.output.model) == baselines(plan, task, backbone)[int(fold)]
+        assert str(job.output.scores) == held_out_scores(plan, task, backbone)[int(fold)]
         assert (
             job.params.checkpoints
             == f"{plan.run}/checkpoints/baseline/{task}/{backbone}/fold{fold}"
         )
+
+
+def held_out_scores(plan: Plan, task: str, backbone: str) -> list[str]:
+    folder = f"{plan.run}/baseline/{task}/{backbone}"
+    return [f"{folder}/fold{fold}/held_out.parquet" for fold in plan.folds]
+
+
+def external_files(plan: Plan, job: Any) -> list[str]:
+    task, attribute = of(job, "task", "attribute")
+    return [f"{plan.run}/external/{task}/{attribute}/fold{fold}.parquet" for fold in plan.folds]
+
+
+def choice_of(plan: Plan, job: Any) -> list[str]:
+    return [f"{plan.run}/groups/{'/'.join(of(job, 'task', 'backbone', 'attribute'))}.json"]
+
+
+def test_choose_groups(plan: Plan) -> None:
+    for job in plan.jobs["choose_groups"]:
+        task, backbone, attribute = of(job, "task", "backbone", "attribute")
+        assert files(job, "scores") == held_out_scores(plan, task, backbone)
+        assert files(job, "external") == external_files(plan, job)
+        assert files(job, "cohort") == [f"{plan.run}/cohorts/{task}.parquet"]
+        assert list(job.params.groups) == plan.groups(attribute)
+        finetuning = plan.config["tasks"][task]["finetuning"]
+        assert job.params.min_group == finetuning.get("min_group", 20)
+        assert list(job.output) == choice_of(plan, job)
 
 
 def test_importance(plan: Plan) -> None:
@@ -419,20 +486,73 @@ def test_importance(plan: Plan) -> None:
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
         assert job.params.normalization == normalization(plan, task)
         assert files(job, "models") == baselines(plan, task, backbone)
-        folder = f"{plan.run}/external/{task}/{attribute}"
-        assert files(job, "external") == [f"{folder}/fold{f}.parquet" for f in plan.folds]
+        assert files(job, "external") == external_files(plan, job)
+        assert files(job, "groups") == choice_of(plan, job)
+
+
+def first_files(plan: Plan, place: str, first: str) -> dict[str, list[str]]:
+    """Files of a shared first step, by the input's name of those who go on from it."""
+    names = {"model": "model.safetensors", "history": "history.parquet", "cost": "cost.json"}
+    folder = f"{plan.run}/first_steps/{place}/{first}"
+    return {
+        f"first_{kind}": [f"{folder}/fold{fold}/{name}" for fold in plan.folds]
+        for kind, name in names.items()
+    }
+
+
+def test_first_step(plan: Plan) -> None:
+    """It is given what the variants that share it are given, but for their settings of step 2."""
+    shared, first_of = plan.shared(), plan.names["FIRST_OF"]
+    debias = {of(j, "task", "backbone", "attribute", "method"): j for j in plan.jobs["debias"]}
+    for job in plan.jobs["first_step"]:
+        *cell, first = of(job, "task", "backbone", "attribute", "first")
+        users = [name for name in shared if first_of[name] == first and (*cell, name) in debias]
+        assert users
+        for name in users:
+            user, written = debias[(*cell, name)], plan.config["methods"][name]
+            step = {k: v for k, v in written.items() if k not in OF_STEP_2} | {"step2": False}
+            assert_says(job.params.method, step)
+            given = dict(job.params.method)
+            for key in OF_STEP_2 - {"step2", "title"}:
+                assert given.pop(key) == STEP_2_DEFAULTS[key]
+            assert "title" not in given
+            assert given["external_fraction"] == 1
+            for what in ("backbone", "task", "normalization", "groups", "folds", "compute", "seed"):
+                assert plain(getattr(job.params, what)) == plain(getattr(user.params, what)), what
+            for what in ("pixels", "index", "models", "external", "groups", "importance"):
+                assert files(job, what) == files(user, what), what
+        place = "/".join(cell)
+        assert job.params.checkpoints == f"{plan.run}/checkpoints/first_steps/{place}/{first}"
+        names = {"models": "first_model", "history": "first_history", "costs": "first_cost"}
+        expected = first_files(plan, place, first)
+        assert {kind: list(job.output[kind]) for kind in names} == {
+            kind: expected[name] for kind, name in names.items()
+        }
+
+
+STEP_2_DEFAULTS = {
+    "prediction_weight_2": 0.9,
+    "reinit": "partial",
+    "reinit_bias": False,
+    "threshold": "mean",
+}
 
 
 def test_debias(plan: Plan) -> None:
+    shared, first_of = plan.shared(), plan.names["FIRST_OF"]
     for job in plan.jobs["debias"]:
         task, backbone, attribute, method = of(job, "task", "backbone", "attribute", "method")
         assert_pool(plan, job)
+        found = {name: files(job, name) for name, _ in job.input.items() if "first" in name}
+        place, first = f"{task}/{backbone}/{attribute}", first_of.get(method, "")
+        assert found == (first_files(plan, place, first) if method in shared else {})
+        assert files(job, "groups") == choice_of(plan, job)
         written = plan.config["tasks"][task]
         slices = {name: written[name] for name in ("pretraining", "augmentation", "finetuning")}
         assert_says(job.params.task, slices)
         variant = {k: v for k, v in plan.config["methods"][method].items() if k != "title"}
         assert_says(job.params.method, variant)
-        defaults = {"external_fraction": 1.0, "epochs_percent": None}
+        defaults = {"external_fraction": 1.0, "epochs_percent": None, "batchnorm": None}
         assert plain(job.params.method) == defaults | variant  # and nothing of another one's
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
         assert job.params.normalization == normalization(plan, task)
@@ -794,9 +914,12 @@ def test_memory_and_time_grow_with_the_input_and_with_every_attempt(
     epochs, percent = task["pretraining"]["epochs"], task["finetuning"]["epochs_percent"]
     given = SimpleNamespace(pixels=paths, models=["model"] * 6)
     for method, share in (("swift", percent), ("swift_epochs_40", 40)):
-        wildcards = SimpleNamespace(task="cxr", method=method)
+        wildcards = Wildcards(fromdict={"task": "cxr", "method": method})
         found = plan.names["debias_passes"](wildcards, given)
         assert found == pytest.approx(10 * images * epochs * share / 100)
+    wildcards = Wildcards(fromdict={"task": "cxr", "first": plan.names["FIRST_OF"]["swift"]})
+    found = plan.names["debias_passes"](wildcards, given)
+    assert found == pytest.approx(10 * images * epochs * percent / 100)
     wildcards = SimpleNamespace(task="cxr")
     passes = {
         "training_passes": images * epochs,

@@ -87,6 +87,9 @@ def shared_importance(wildcards):
     return [folder("importance", fold=fold, **keys) for fold in FOLDS]
 
 
+debias_task = task_slice("pretraining", "augmentation", "finetuning")
+
+
 def debias_code(wildcards):
     """The code that a variant runs: of its own method only."""
     return code_id("debias.py", f"swift_debias.methods.{variant(wildcards).algorithm}")
@@ -187,7 +190,7 @@ rule first_step:
         method=recipe,
         searched=lambda wildcards: list(set_by_search(wildcards)[1]),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
-        task=task_slice("pretraining", "augmentation", "finetuning"),
+        task=debias_task,
         normalization=normalization,
         groups=groups_of,
         folds=FOLDS,
@@ -232,7 +235,7 @@ rule debias:
         searched=lambda wildcards: list(set_by_search(wildcards)[1]),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         module=lambda wildcards: module_of(wildcards.backbone),
-        task=task_slice("pretraining", "augmentation", "finetuning"),
+        task=debias_task,
         normalization=normalization,
         groups=groups_of,
         folds=FOLDS,

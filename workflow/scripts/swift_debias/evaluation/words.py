@@ -21,6 +21,7 @@ _TITLES = {name: known.title for name, known in _METRICS.items()} | {
     "peak_memory_mb": "Peak memory (MB)",
     "images_seen": "Images seen",
     "parameters_changed": "Parameters changed",
+    "buffers_changed": "BatchNorm statistics changed",
     "resnet50": "ResNet-50",
     "efficientnet_b3": "EfficientNet-B3",
     "densenet121": "DenseNet-121",
@@ -31,9 +32,8 @@ _TITLES = {name: known.title for name, known in _METRICS.items()} | {
     "skin": "Skin lesions",
     "cxr": "Chest X-rays",
 }
-DECIMALS = {"seconds": 1, "peak_memory_mb": 0, "images_seen": 0, "parameters_changed": 0, "n": 0}
-
-
+COUNTS = ("images_seen", "parameters_changed", "buffers_changed", "n")
+DECIMALS = {"seconds": 1, "peak_memory_mb": 0} | dict.fromkeys(COUNTS, 0)
 MISSING = "–"
 
 

@@ -68,7 +68,7 @@ def read_importances(algorithm: str, settings: Model) -> tuple[str, ...]:
 
 
 def first_half(algorithm: str, settings: Any) -> tuple[Any, Any]:
-    """A variant's settings in two halves, to be run one after the other; (None, None): none."""
+    """A variant's settings in two halves, run one after the other; (None, None): it has none."""
     halves = getattr(load(algorithm), "first_half", None)
     return (halves(settings) if halves else None) or (None, None)
 

@@ -12,9 +12,7 @@ from ..files import damaged, read_json
 from ..run import layout
 from .tables import Table, assemble
 
-COSTS = ("seconds", "peak_memory_mb", "images_seen", "parameters_changed")
-
-
+COSTS = ("seconds", "peak_memory_mb", "images_seen", "parameters_changed", "buffers_changed")
 PRETRAINING = "pretraining"
 
 
@@ -23,7 +21,7 @@ def read_costs(files: Iterable[Path]) -> pd.DataFrame:
 
     Args:
         files: `baseline_cost` and `cost` of `run.layout`; each an object with some of seconds,
-            peak_memory_mb, images_seen, parameters_changed.
+            peak_memory_mb, images_seen, parameters_changed, buffers_changed.
 
     Returns:
         KEYS, fold, value, n, reason. The Baseline's training has the method `pretraining` and no

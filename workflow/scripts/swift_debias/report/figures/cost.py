@@ -32,18 +32,20 @@ CAPTION = (
     "once for all methods, are not counted. Mean over folds; bars: one sample standard "
     "deviation."
 )
+# BatchNorm's statistics are few beside the weights, and 0 for most methods: in the table only.
+DRAWN = tuple(name for name in costs.COSTS if name != "buffers_changed")
 
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """What each method costs, on logarithmic axes, beside the Baseline's training."""
-    blocks = [b._replace(datasets=("",), metrics=costs.COSTS) for b in request.blocks]
+    blocks = [b._replace(datasets=("",), metrics=DRAWN) for b in request.blocks]
     means = cell_means(sources.costs, Request(request.name, tuple(blocks)))
     figure = new_figure(PAGE, 1)
-    rows = figure_rows(figure, [len(block.methods) for block in blocks], len(costs.COSTS))
+    rows = figure_rows(figure, [len(block.methods) for block in blocks], len(DRAWN))
     for row, (block, axes_row) in enumerate(zip(blocks, rows, strict=True)):
         methods = [m for m in block.methods if m != request.baseline]
         panel_title(axes_row[0], row, heading(block), len(blocks))
-        for axes, metric in zip(axes_row, costs.COSTS, strict=True):
+        for axes, metric in zip(axes_row, DRAWN, strict=True):
             part = of_block(means, block, metric=metric).set_index("method")
             method_axis(axes, request, methods, named=axes is axes_row[0])
             for y, method in enumerate(methods):
