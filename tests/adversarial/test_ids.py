@@ -1,4 +1,4 @@
-"""Who is who: persons in many spellings, over training and test tables, in one archive or in none."""
+"""Who is who: persons in many spellings, over training and test tables, in one archive or none."""
 
 from __future__ import annotations
 
@@ -122,6 +122,11 @@ def sources(settings: schema.Settings, hashes: dict[str, list[bytes]]) -> list[d
     return found
 
 
+def is_same(of: dict[Any, Any], one: Any, other: Any) -> bool:
+    """Whether two rows have the same person or picture; what is not known is nobody's."""
+    return of[one] is not None and of[one] == of[other]
+
+
 def pictures(rng: np.random.Generator, n: int) -> list[bytes]:
     """Hashes that are all different, some copied from another."""
     hashes = [rng.bytes(32) for _ in range(n)]
@@ -135,7 +140,7 @@ def pictures(rng: np.random.Generator, n: int) -> list[bytes]:
 def test_persons_are_neither_split_nor_merged(tmp_path: Path, block: int) -> None:
     """Over two training sets and a test set; brute force over all pairs of rows decides."""
     seen: collections.Counter[str] = collections.Counter()
-    for seed in range(20 * block, 20 * block + 20):
+    for seed in range(12 * block, 12 * block + 12):
         rng = np.random.default_rng([19, seed])
         sizes = {"a": int(rng.integers(4, 12)), "b": int(rng.integers(3, 8)), "test": 5}
         world = World(tmp_path / f"{seed}", seed, sizes, persons=int(rng.integers(3, 20)))
@@ -148,22 +153,20 @@ def test_persons_are_neither_split_nor_merged(tmp_path: Path, block: int) -> Non
         hashes = {name: pictures(rng, n) for name, n in sizes.items()}
         rows = [(name, k) for name, n in sizes.items() for k in range(n)]
 
-        def same_person(one: tuple[str, int], other: tuple[str, int]) -> bool:
-            who = [world.people[name][k] for name, k in (one, other)]
-            place = [archive[name] or name for name, _ in (one, other)]
-            return who[0] is not None and who[0] == who[1] and place[0] == place[1]
-
-        def same_picture(one: tuple[str, int], other: tuple[str, int]) -> bool:
-            return hashes[one[0]][one[1]] == hashes[other[0]][other[1]]
-
+        person = {
+            (name, k): who and (archive[name] or name, who)
+            for name in sizes
+            for k, who in enumerate(world.people[name])
+        }
+        picture = {(name, k): hashes[name][k] for name, k in rows}
         train = [row for row in rows if row[0] != "test"]
         test = [row for row in rows if row[0] == "test"]
-        copies = {row: [other for other in train if same_picture(row, other)] for row in train}
+        copies = {row: [other for other in train if is_same(picture, row, other)] for row in train}
         leaked = {
             row
             for row in train
             if any(
-                same_person(copy, other) or same_picture(copy, other)
+                is_same(person, copy, other) or is_same(picture, copy, other)
                 for copy in copies[row]
                 for other in test
             )
@@ -191,16 +194,20 @@ def test_persons_are_neither_split_nor_merged(tmp_path: Path, block: int) -> Non
         assert cohort.log[f"leaks_{leaks}"]["images"] == len(leaked), seed
         # clusters: chains of the same person and the same picture, removed copies included
         cluster = {row: k for k, row in enumerate(train)}
+        bonds = [
+            (one, other)
+            for one in train
+            for other in train
+            if is_same(person, one, other) or is_same(picture, one, other)
+        ]
         for _ in train:
-            for one in train:
-                for other in train:
-                    if same_person(one, other) or same_picture(one, other):
-                        cluster[one] = cluster[other] = min(cluster[one], cluster[other])
+            for one, other in bonds:
+                cluster[one] = cluster[other] = min(cluster[one], cluster[other])
         told = dict(zip(ids, cohort.frame["cluster"], strict=True))
         for one in ids:
             for other in ids:
                 assert (told[one] == told[other]) == (cluster[one] == cluster[other]), seed
-        twins = {k for k, row in enumerate(test) if sum(same_picture(row, o) for o in test) > 1}
+        twins = {k for k, row in enumerate(test) if sum(is_same(picture, row, o) for o in test) > 1}
         double = cohort.pairs[cohort.pairs["kind"] == "in_test_set"]
         listed = {*double["image_id_a"], *double["image_id_b"]}
         assert listed == {f"test{k}.png" for k in twins}
@@ -208,14 +215,14 @@ def test_persons_are_neither_split_nor_merged(tmp_path: Path, block: int) -> Non
         seen["with leaks"] += bool(leaked)
         seen["with copies in the test set"] += bool(twins)
     print(dict(seen))
-    assert seen["right"] >= 8 and seen["with leaks"]
+    assert seen["right"] >= 6 and seen["with leaks"]
 
 
 @pytest.mark.parametrize("block", range(4))
 def test_what_the_check_says_is_what_the_rules_do(tmp_path: Path, block: int) -> None:
     """`can run` if and only if the rules that follow go through; with the group's name if not."""
     seen: collections.Counter[str] = collections.Counter()
-    for seed in range(20 * block, 20 * block + 20):
+    for seed in range(12 * block, 12 * block + 12):
         rng = np.random.default_rng([20, seed])
         sizes = {"train": int(rng.integers(6, 40)), "test": 6}
         world = World(tmp_path / f"{seed}", seed, sizes, persons=int(rng.integers(3, 16)))
@@ -267,4 +274,4 @@ def test_what_the_check_says_is_what_the_rules_do(tmp_path: Path, block: int) ->
         assert data.images_without_patient == world.people["train"].count(None)
         assert data.patients == len(people)
     print(dict(seen))
-    assert seen["can run"] >= 3 and seen["cannot run"] >= 3
+    assert seen["can run"] and seen["cannot run"]
