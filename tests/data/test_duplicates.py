@@ -294,7 +294,8 @@ def test_patients_of_a_test_set_leave_the_pool() -> None:
             listed=[("1", "5")],  # a copy of a picture whose patient leaked goes with it
         )
     ]
-    tests = [source("t", ["8", "9"], "h", patient_id=["p", None], lesion_id=["x", "l"])]
+    ids = {"patient_id": ["p", None], "lesion_id": ["x", "l"]}
+    tests = [source("t", ["8", "9"], "h", label=[0, 1], **ids)]
     cohort = find_duplicates(train, tests, Duplicates())
     assert kept(cohort) == ["a/2", "a/4"]
     assert cohort.log["removed"] == {"test_patient": 3}
@@ -304,6 +305,7 @@ def test_patients_of_a_test_set_leave_the_pool() -> None:
         "of_them_of_a_patient_or_lesion_in_a_test_set": 3,
         "patients": 1,
     }
+    assert cohort.log["pairs_with_different_labels"] == 0  # a patient's pictures are no pair
     leaks = cohort.pairs[cohort.pairs["kind"] == "test_patient"]
     assert leaks[["image_id_a", "image_id_b", "removed"]].to_numpy().tolist() == [
         ["1", "8", "a"],

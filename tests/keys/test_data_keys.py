@@ -95,7 +95,7 @@ def test_several_findings_in_a_cell(root: Path) -> None:
         read(root, label=rest)
 
 
-@pytest.mark.key("attribute_column.known")
+@pytest.mark.key("attribute_column.known", "attribute_column.unknown")
 def test_a_word_for_unknown_may_be_a_value(root: Path) -> None:
     table = pd.read_csv(root / "first.csv").assign(device=["none", "tube", "NA", "?"])
     table.to_csv(root / "first.csv", index=False)
@@ -105,6 +105,8 @@ def test_a_word_for_unknown_may_be_a_value(root: Path) -> None:
     ):
         frame = read(root, attributes={"device": {"column": "device", "known": known}})
         assert [None if pd.isna(v) else v for v in frame["device"]] == expected
+    frame = read(root, attributes={"device": {"column": "device", "unknown": ["Tube"]}})
+    assert frame["device"].isna().all()
 
 
 # --- the made-up population -----------------------------------------------------------------------

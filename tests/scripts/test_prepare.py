@@ -192,10 +192,14 @@ def test_check_data(run: Callable[..., str], tmp_path: Path) -> None:
         "title": "A view",
         "panels": [{"task": "skin", "backbone": "net", "attribute": "sex"}],
     }
+    cells = [(dx, sex) for dx in ("benign", "melanoma") for sex in "FM" for _ in range(4)]
+    enough = pd.DataFrame(cells, columns=["finding", "gender"])  # for two folds
+    enough["file"] = [f"{row}.png" for row in range(len(enough))]
     settings = {
         "run": "mine",
+        "folds": 2,
         "datasets": {
-            "train": write_table(tmp_path / "train", FINDINGS),
+            "train": write_table(tmp_path / "train", enough),
             "test": write_table(tmp_path / "test", FINDINGS),
         },
         "attributes": {"sex": SEX},
@@ -206,6 +210,7 @@ def test_check_data(run: Callable[..., str], tmp_path: Path) -> None:
                 "positive": "",
                 "negative": "",
                 "pretraining": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}},
+                "finetuning": {"min_cell": 1},
             }
         },
         "backbones": {"net": {"architecture": ""}},
@@ -225,7 +230,7 @@ def test_check_data(run: Callable[..., str], tmp_path: Path) -> None:
     said = run("check_data.py", **job)
     found = json.loads((tmp_path / "data_check.json").read_text())
     assert found["ok"] and "table1: can run" in said
-    assert {one["name"]: one["rows_read"] for one in found["datasets"]} == {"train": 4, "test": 4}
+    assert {one["name"]: one["rows_read"] for one in found["datasets"]} == {"train": 16, "test": 4}
     assert found["datasets"][0]["origin"]["url"] == "U"
     (tmp_path / "test/table.csv").unlink()
     with pytest.raises(SystemExit):

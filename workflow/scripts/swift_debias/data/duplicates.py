@@ -166,7 +166,9 @@ def find_duplicates(
         "kept": _by_dataset(frame),
         "clusters": int(frame["cluster"].nunique()),
         "pairs": pairs["kind"].value_counts(sort=False).sort_index().to_dict(),
-        "pairs_with_different_labels": int(pairs["labels_disagree"].sum()),
+        "pairs_with_different_labels": int(
+            (pairs["labels_disagree"] & (pairs["kind"] != "test_patient")).sum()
+        ),
         "values_filled_from_removed_copies": filled,
         "listed_pairs_not_in_the_pool": absent,
         "pairs_in_a_test_set": _by_dataset(double, "dataset_a"),

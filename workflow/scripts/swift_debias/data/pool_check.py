@@ -84,7 +84,7 @@ def outlook(
         problems=tuple(demands.fold_problems(labels, clusters, config.folds)),
     )
     notes = []
-    if sizes.max() > len(frame) / config.folds:
+    if sizes.max() > max(1, len(frame) / config.folds):
         notes.append(
             f"{int(sizes.max()):,} images are bound together (one patient, say) and fill more than "
             f"one of {config.folds} folds"

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError, nearest
+from .values import plain
 
 PARQUET = (".parquet", ".pq")
 # What people call a table and is no text: how its file begins -> what it is.
@@ -151,14 +152,22 @@ def _read_parquet(
         names = list(source.schema_arrow.names)
         table = source.read(columns=[names[position] for position in picked.values()])
         frame = pd.DataFrame(
-            {
-                name: table.column(names[position]).cast(pa.string()).to_pandas()
-                for name, position in picked.items()
-            }
+            {name: _as_text(table.column(names[position])) for name, position in picked.items()}
         )
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}") from error
     return _with_optional(frame.replace("", None).astype("str"), required, optional)
+
+
+def _as_text(column: pa.ChunkedArray) -> pd.Series:
+    """A column's cells as text; whole numbers without an exponent, for they may be ids."""
+    if not pa.types.is_floating(column.type):
+        return column.cast(pa.string()).to_pandas()
+    numbers = column.to_pandas()
+    whole = {
+        n: f"{n:.0f}" if n.is_integer() and abs(n) < 1e15 else repr(n) for n in numbers.dropna()
+    }
+    return numbers.map(whole).astype("str")
 
 
 def _pick(
@@ -169,12 +178,12 @@ def _pick(
     Raises:
         ColumnError: a required one is not, or is there twice.
     """
-    header = [name.strip() for name in header]
+    header = [plain(name) for name in header]
     picked: dict[str, int] = {}
     missing: list[str] = []
     for column in (*required, *optional):
         names = (column,) if isinstance(column, str) else column
-        present = [name for name in names if name in header]
+        present = [name for name in map(plain, names) if name in header]
         if not present:
             missing += [names[0]] if column in required else []
         elif header.count(present[0]) > 1:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -296,29 +297,19 @@ def value_counts(cells: pd.Series, became: pd.Series) -> list[dict[str, Any]]:
     The most frequent come first. Numbers that stayed numbers, and what is behind the first
     `VALUES`, are counted together.
     """
-    pairs = pd.DataFrame({"value": cells.to_numpy(), "became": became.to_numpy()})
-    listed: list[dict[str, Any]] = []
-    if became.dtype == "float64" and pairs["became"].nunique() > EXAMPLES:
-        read = pairs["became"].notna()
-        low, high = pairs["became"].min(), pairs["became"].max()
-        text = f"{low:g} to {high:g}"
-        listed.append({"value": "numbers", "became": text, "count": int(read.sum())})
-        pairs = pairs[~read]
-    counts = pairs.groupby(["value", "became"], dropna=False, sort=False).size()
-    counts = counts.sort_values(ascending=False, kind="stable")
-    for pair, count in counts.iloc[:VALUES].items():
-        value, result = cast("tuple[Any, Any]", pair)
-        listed.append({"value": _shown(value), "became": _shown(result), "count": int(count)})
-    rest = counts.iloc[VALUES:]
-    for result, part in rest.groupby(level="became", dropna=False, sort=False):
-        listed.append(
-            {
-                "value": f"{len(part)} other values",
-                "became": _shown(result),
-                "count": int(part.sum()),
-            }
-        )
-    return listed
+    listed: list[tuple[str | None, str | None, int]] = []
+    if became.dtype == "float64" and became.nunique() > EXAMPLES:
+        read = became.notna().to_numpy()
+        listed.append(("numbers", f"{became.min():g} to {became.max():g}", int(read.sum())))
+        cells, became = cells[~read], became[~read]
+    pairs = zip(map(_shown, cells.tolist()), map(_shown, became.tolist()), strict=True)
+    counts = Counter(pairs).most_common()
+    listed += [(*pair, count) for pair, count in counts[:VALUES]]
+    rest: dict[str | None, list[int]] = {}
+    for (_, result), count in counts[VALUES:]:
+        rest.setdefault(result, []).append(count)
+    listed += [(f"{len(some)} other values", result, sum(some)) for result, some in rest.items()]
+    return [{"value": v, "became": result, "count": count} for v, result, count in listed]
 
 
 def _shown(value: Any) -> str | None:

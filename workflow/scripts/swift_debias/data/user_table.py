@@ -14,13 +14,13 @@ from ..config.schema import stored_column
 from ..errors import UserError
 from . import groups, manifest, raw_files
 from .rows import Rows, written
-from .values import canonical, is_missing, plain
+from .values import INVISIBLE, canonical, is_missing, plain
 
 if TYPE_CHECKING:
     from .adapters.table import AttributeColumn, LabelColumn, Options
 
 # What people put between the findings of a cell: A|B, A;B, A, B, A/B, A + B, ['A', 'B'].
-_BETWEEN = re.compile(r"[|;,/+&\n]|[\[\](){}'\"]")
+_BETWEEN = r"[|;,/+&\n\[\](){}'\"]"
 
 
 def read(options: Options, project: Path) -> manifest.ManifestResult:
@@ -165,12 +165,17 @@ def _findings(text: pd.Series, label: LabelColumn) -> pd.Series:
 def _holds_several(text: pd.Series, named: tuple[str, ...]) -> pd.Series:
     """Rows whose cell is made of several values of which one is named, bool."""
     words = {canonical(value) for value in named}
+    values = "|".join(re.escape(plain(value)) for value in named)  # they may hold a mark themselves
+    space = rf"[\s{INVISIBLE}]*"
+    end = rf"({_BETWEEN}|^|$)"
+    among = re.compile(rf"{end}{space}({values}){space}{end}", re.IGNORECASE)
 
     def holds(cell: str) -> bool:
-        parts = [part for part in _BETWEEN.split(cell) if part.strip()]
-        return len(parts) > 1 and any(canonical(part) in words for part in parts)
+        parts = [part for part in re.split(_BETWEEN, cell) if part.strip()]
+        one_is_named = any(canonical(part) in words for part in parts)
+        return len(parts) > 1 and (one_is_named or among.search(cell) is not None)
 
-    cells = [cell for cell in text.dropna().unique() if _BETWEEN.search(cell)]
+    cells = [cell for cell in text.dropna().unique() if re.search(_BETWEEN, cell)]
     return text.isin([cell for cell in cells if holds(cell)])
 
 

@@ -22,7 +22,7 @@ MISSING = frozenset(
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_INVISIBLE = "\ufeff\u200b\u200e\u200f"  # byte order mark, zero-width space, marks of direction
+INVISIBLE = "\ufeff\u200b\u200e\u200f"  # byte order mark, zero-width space, marks of direction
 
 
 def plain(value: Any) -> str:
@@ -33,7 +33,7 @@ def plain(value: Any) -> str:
     text = "" if _is_null(value) else unicodedata.normalize("NFC", str(value))
     previous = None
     while text != previous:  # spaces may stand on either side of an invisible mark
-        previous, text = text, text.strip().strip(_INVISIBLE)
+        previous, text = text, text.strip().strip(INVISIBLE)
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
 
