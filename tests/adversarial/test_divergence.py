@@ -9,6 +9,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ from swift_debias.config.schema import (
     Pretraining,
 )
 from swift_debias.errors import NotFiniteError
+from swift_debias.evaluation import metrics
 from swift_debias.learning import networks
 from swift_debias.learning.context import Context
 from swift_debias.learning.inference import auc
@@ -166,3 +168,26 @@ def test_logits_that_are_no_numbers_have_no_auc() -> None:
     assert np.isnan(auc(torch.tensor([0.1, 0.2, 0.3, 0.4, float("nan"), 0.6]), labels))
     infinite = torch.tensor([-float("inf"), float("inf"), 0.0, 1.0, 2.0, -1.0])
     assert auc(infinite, labels) == 1.0  # these have an order
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_metrics_of_scores_that_are_no_numbers_have_no_value_but_a_reason(seed: int) -> None:
+    rng, n = np.random.default_rng(seed), 60
+    groups = rng.integers(-1, 2, n)
+    scores = rng.random(n)
+    spoiled = rng.choice(np.flatnonzero(groups >= 0), int(rng.integers(1, 20)), replace=False)
+    scores[spoiled] = rng.choice([np.nan, np.inf, -np.inf], len(spoiled))
+    rows = pd.DataFrame(
+        {"dataset": "a", "label": rng.integers(0, 2, n), "group": groups, "score": scores}
+    )
+    found = metrics.score(rows, groups=2).set_index("metric")
+    touched = {f"[{group}]" for group in groups[spoiled]}
+    for name, row in found.iterrows():
+        if str(name).startswith("n"):  # counts
+            continue
+        if "[" not in str(name) or str(name)[-3:] in touched:
+            assert np.isnan(row["value"]) and "not finite" in row["reason"], name
+        else:
+            assert np.isfinite(row["value"]), name
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.best_threshold(rows["label"].to_numpy(), scores)

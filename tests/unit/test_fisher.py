@@ -500,7 +500,7 @@ def test_a_saved_importance_is_the_same_when_read(
     subsets = {"full": torch.ones(12, dtype=torch.bool)}
     importance = estimators.per_sample(convolutional, batches(), subsets=subsets)
     path = tmp_path / "fold0.safetensors"
-    store.save(importance, path, {"estimator": "per_sample"})
+    store.save(importance, path)
     read = store.Stored(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert read.keys() == importance.keys()
@@ -509,11 +509,7 @@ def test_a_saved_importance_is_the_same_when_read(
         assert all(torch.equal(read[objective][name], v) for name, v in values.items())
         assert read[objective] is read[objective]  # read once
     first = path.read_bytes()
-    store.save(
-        estimators.per_sample(convolutional, batches(), subsets=subsets),
-        path,
-        {"estimator": "per_sample"},
-    )
+    store.save(estimators.per_sample(convolutional, batches(), subsets=subsets), path)
     assert path.read_bytes() == first  # same input, same bytes
     with pytest.raises(
         UserError, match=r"no importance 'full\.grup0'; did you mean 'full\.group0'"

@@ -352,7 +352,7 @@ def test_a_loss_that_is_not_finite_stops_the_job(
     context = make_context(epochs=4)
     context.optimizer = Optimizer(name="sgd", lr=1e30)
     with pytest.raises(
-        NotFiniteError, match=r"^all epoch 1 step 2: .*learning rate \(here 1e\+30\)"
+        NotFiniteError, match=r"^all epoch 1 step 2: the loss .*learning rate \(here 1e\+30\)"
     ):
         train_all(make_classifier(), make_samples(), context)
 

@@ -376,12 +376,15 @@ def expected_calibration_error(
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     """The one of 101 thresholds in [0, 1] with the best balanced accuracy (on external data only).
 
-    Of several equally good ones the nearest to 0.5. Raises ValueError where a class is missing.
+    Of several equally good ones the nearest to 0.5. Raises ValueError where a class is missing or a
+    score is not finite.
     """
     labels = np.asarray(labels)
     if (missing := _missing_label(int(np.sum(labels == 1)), int(np.sum(labels == 0)))) is not None:
         raise ValueError(f"no threshold can be chosen: {missing}")
     scores = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError("no threshold can be chosen: a score is not finite")
     tpr = share_reaching(scores[labels == 1], THRESHOLDS)
     fpr = share_reaching(scores[labels == 0], THRESHOLDS)
     best = np.flatnonzero(np.isclose(tpr - fpr, np.max(tpr - fpr), rtol=0, atol=1e-12))
