@@ -116,7 +116,7 @@ def judge(leaf: Leaf, value: Any) -> str:
     if leaf.path[-1] in ("weights", "baseline", "table", "patients") and isinstance(value, str):
         value = os.path.expanduser(value)  # noqa: PTH111
     default = leaf.field.get_default() if not leaf.field.is_required() else None
-    assert same(taken, value) or same(taken, default) and value is None, (leaf.name, value, taken)
+    assert same(taken, value) or (same(taken, default) and value is None), (leaf.name, value, taken)
     return "works"
 
 
@@ -130,7 +130,7 @@ def test_a_number_is_finite_and_no_truth_value(name: str) -> None:
     for value in wrong:
         if leaf.is_container():
             current = look(read(CONFIG), leaf.path)  # type: ignore[arg-type]
-            value = {"k": value} if isinstance(current, dict) else [value] * 3  # noqa: PLW2901
+            value = {"k": value} if isinstance(current, dict) else [value] * 3
         found = read(put(CONFIG, leaf.path, value))
         assert isinstance(found, str), f"{name}: {value!r} was taken"
         assert_one_line_each(found, str(leaf.path[-1]))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
-from ..config.schema import stored_column
 from ..errors import UserError
 from . import groups, manifest, raw_files
 from .rows import Rows
@@ -34,7 +33,7 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
         frame["patient_id"] = frame[_raw(options.patient)]
     extra = {}
     for name, attribute in options.attributes.items():
-        column = stored_column(name)
+        column = manifest.stored_column(name)
         frame[column] = _attribute(rows, column, attribute)
         if column not in manifest.COLUMNS:
             extra[column] = pa.float64() if attribute.kind == "number" else pa.string()
