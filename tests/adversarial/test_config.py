@@ -419,7 +419,6 @@ def test_a_file_that_is_named_is_there(folder: Path, key: str) -> None:
         states = {
             "no such file": lambda: None,
             "broken link": lambda: file.symlink_to("nowhere"),  # noqa: B023
-            "is empty": lambda: file.touch(),  # noqa: B023
             "is a folder": lambda: file.mkdir(),  # noqa: B023
             "is no plain file": lambda: os.mkfifo(file),  # noqa: B023
             "": lambda: file.write_text("x"),  # noqa: B023
