@@ -705,7 +705,6 @@ def test_table_takes_every_other_value_as_negative_by_default(tmp_path: Path) ->
         ),
         ({"only": {"site": ["nroth"]}}, r"only\.site: no row has nroth.*'north', 'south'"),
         ({"label": {"column": "lable", "positive": ["x"]}}, r"no column 'lable'; .*'label'"),
-        ({"attributes": {"label": {"column": "sex"}}}, "'label' is a column of the manifest"),
         ({"image_folder": "../elsewhere"}, "image_folder.*below the root"),
         ({"table": "other.csv"}, r"other\.csv: no such file"),
     ],
