@@ -712,7 +712,6 @@ def test_table_takes_every_other_value_as_negative_where_it_is_told_to(tmp_path:
             {"label": {"column": "lable", "positive": ["x"], "negative": ["y"]}},
             r"no column 'lable'; .*'label'",
         ),
-        ({"attributes": {"label": {"column": "sex"}}}, "'label' is a column of the manifest"),
         ({"image_folder": "../elsewhere"}, "image_folder.*below the root"),
         ({"table": "other.csv"}, r"no file 'other\.csv' .key `table`.*did you mean '\w+\.csv'"),
     ],

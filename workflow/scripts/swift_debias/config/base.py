@@ -141,10 +141,10 @@ class Model(BaseModel):
     that are read only where other keys have certain values: key -> other key -> its values.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     ignores: ClassVar[tuple[str, ...]] = ()
     only_with: ClassVar[Mapping[str, Mapping[str, tuple[Any, ...]]]] = {}
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -137,7 +137,7 @@ def unusable(path: Path) -> str:
             return "is no plain file"
         if not os.access(path, os.R_OK):
             return "may not be read"
-        return "" if path.stat().st_size else "is empty"
+        return ""  # what is in it is said by the job that reads it
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
@@ -148,7 +148,7 @@ def _nearest_file(path: Path) -> str:
         present = sorted(entry.name for entry in os.scandir(path.parent))
     except OSError:
         return "; there is no such folder"
-    if len(present) > 1000:  # a folder of images: its names say nothing
+    if path.name in present or len(present) > 1000:  # a folder of images: its names say nothing
         return ""
     return nearest(path.name, present[:20] if len(present) > 20 else present)
 

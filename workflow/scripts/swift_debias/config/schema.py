@@ -52,20 +52,6 @@ from .names import Name, Named
 # from the attributes of a user's own table.
 SHARED_COLUMNS = ("sex", "age", "fitzpatrick", "view", "split")
 
-# What the workflow's own tables call their columns, on the way from a manifest to the scores.
-OUR_COLUMNS = frozenset(
-    (
-        *("image_id", "path", "label", "diagnosis", "patient_id", "lesion_id", "unsafe", "reason"),
-        *("dataset", "cluster", "measured", "fold", "group", "attribute", "balanced", "score"),
-    )
-)
-
-
-def stored_column(column: str) -> str:
-    """What a manifest calls an attribute of a user's table: any name, `group` and `fold` too."""
-    ours = column in OUR_COLUMNS or column.startswith(("attribute ", "table: "))
-    return f"attribute {column}" if ours else column
-
 
 class Dataset(Model):
     """One data set: its adapter (a file of `data/adapters/`) and its folder.
@@ -645,7 +631,6 @@ class Settings(Model):
                     continue
                 for dataset in panel.datasets or ():
                     if dataset not in tests[panel.attribute]:
-                        yield (
-                            f"{path}.datasets: {dataset!r} is no test set of attribute "
-                            f"{panel.attribute!r}{nearest(dataset, tests[panel.attribute])}"
-                        )
+                        near = nearest(dataset, tests[panel.attribute])
+                        of = f"no test set of attribute {panel.attribute!r}"
+                        yield f"{path}.datasets: {dataset!r} is {of}{near}"

@@ -354,13 +354,14 @@ def _expected_counts(name: str, config: schema.Settings, known: Mapping[str, Any
 def _counts(name: str, config: schema.Settings, columns: Mapping[Any, pd.Series]) -> Counts:
     """Images by label, and by group of each attribute that is used on the data set."""
     from .groups import group_index
+    from .manifest import stored_column
 
     found: Counts = {}
     if "label" in columns:
         found["label"] = {str(c): int((columns["label"] == c).sum()) for c in (0, 1)}
     for attribute_name in _attributes_of(name, config):
         attribute = config.attributes[attribute_name]
-        column = schema.stored_column(attribute.column)
+        column = stored_column(attribute.column)
         if column in columns and _is_read(config.datasets[name], attribute.column):
             index = group_index(columns[column], attribute)
             groups = {g: int((index == i).sum()) for i, g in enumerate(attribute.group_names)}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..config.schema import Attribute, stored_column
+from ..config.schema import Attribute
 from ..errors import UserError
+from .manifest import stored_column
 from .values import canonical, is_missing, number
 
 

@@ -51,6 +51,21 @@ COLUMNS: dict[str, pa.DataType] = {
 REQUIRED = ("image_id", "path", "label", "diagnosis")
 
 
+# What the workflow's own tables call their columns, on the way from a manifest to the scores.
+OUR_COLUMNS = frozenset(
+    (
+        *("image_id", "path", "label", "diagnosis", "patient_id", "lesion_id", "unsafe", "reason"),
+        *("dataset", "cluster", "measured", "fold", "group", "attribute", "balanced", "score"),
+    )
+)
+
+
+def stored_column(column: str) -> str:
+    """What a manifest calls an attribute of a user's table: any name, `group` and `fold` too."""
+    ours = column in OUR_COLUMNS or column.startswith(("attribute ", "table: "))
+    return f"attribute {column}" if ours else column
+
+
 MAX_AGE = 120.0  # years; above it is a typing error (NIH's first release has ages up to 414)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from ..config.schema import stored_column
 from ..errors import UserError
 from . import groups, manifest, raw_files
 from .rows import Rows, written
@@ -43,7 +42,7 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
         frame["patient_id"] = frame[_raw(options.patient)]
     extra = {}
     for name, attribute in options.attributes.items():
-        column = stored_column(name)
+        column = manifest.stored_column(name)
         _add_attribute(rows, name, attribute)
         if column not in manifest.COLUMNS:
             extra[column] = pa.float64() if attribute.kind == "number" else pa.string()
@@ -235,7 +234,7 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
         rows, attribute.column, cells, attribute.unknown, f"attributes.{name}.unknown",
         required=False,
     )  # fmt: skip
-    name = stored_column(name)
+    name = manifest.stored_column(name)
     rows.frame[name] = known = cells.mask(unknown)
     rows.frame[written(name)] = given = rows.frame[written(column)].mask(unknown)
     values: Any = known
