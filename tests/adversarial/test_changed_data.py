@@ -346,7 +346,7 @@ def planned(home: Path) -> tuple[list[str], str]:
     done = [
         warm.run(
             "swift_debias.cli",
-            *("what-changed", "--configfile", "config.yaml", *more, *TARGETS),
+            *("what-changed", *TARGETS, "--configfile", "config.yaml", *more),
             cwd=home,
             path=scripts,
         )
