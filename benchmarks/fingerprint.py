@@ -3,8 +3,8 @@
     python -m benchmarks.fingerprint
 
 Empty files in folders of 1,000 and a table of a row a file. `first`: nothing is remembered yet.
-`again`: nothing has changed. `listed`: the same walk without times or memory, as a manifest needs it
-anyway. Seconds with the folder's entries in memory; a network file system adds its own time a file.
+`again`: nothing has changed. `listed`: the same walk without times or memory, which a manifest
+needs anyway. Seconds with the folder's entries in memory; a network file system adds its own.
 """
 
 from __future__ import annotations
