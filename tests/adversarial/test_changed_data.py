@@ -339,22 +339,16 @@ def run_to_the_end(snakemake: Snakemake, home: Path) -> None:
 
 
 def planned(home: Path) -> tuple[list[str], str]:
-    """The jobs that would run, and what what-changed says of them."""
+    """The jobs that would run, and the reasons that what-changed gives."""
     scripts = PROJECT / "workflow" / "scripts"
     if not (home / "Snakefile").exists():
         (home / "Snakefile").symlink_to(PROJECT / "Snakefile")
-    done = [
-        warm.run(
-            "swift_debias.cli",
-            *("what-changed", *TARGETS, "--configfile", "config.yaml", *more),
-            cwd=home,
-            path=scripts,
-        )
-        for more in ([], ["--json"])
-    ]
-    assert all(one.returncode == 0 for one in done), done[0].stderr
-    jobs = yaml.safe_load(done[1].stdout)
-    return sorted("/".join([j["rule"], *j["wildcards"].values()]) for j in jobs), done[0].stdout
+    words = ("what-changed", *TARGETS, "--configfile", "config.yaml", "--json")
+    done = warm.run("swift_debias.cli", *words, cwd=home, path=scripts)
+    assert done.returncode == 0, done.stderr
+    jobs = yaml.safe_load(done.stdout)
+    names = sorted("/".join([job["rule"], *job["wildcards"].values()]) for job in jobs)
+    return names, "\n".join(reason for job in jobs for reason in job["reasons"])
 
 
 @pytest.mark.slow
