@@ -335,7 +335,10 @@ def test_data_sets(plan: Plan) -> None:
         assert list(job.output) == [plan.config["datasets"][name]["root"]]
     for job in plan.jobs["build_manifest"]:
         [name] = of(job, "dataset")
-        assert_says(job.params.dataset, plan.config["datasets"][name])
+        # where the files lie is a param of its own, which is not compared between runs
+        said = job.params.dataset | job.params.places
+        assert_says(said, plan.config["datasets"][name])
+        assert "root" not in job.params.dataset
         task = plan.config["tasks"][task_of(plan, name)]
         assert job.params.invert_labels == task.get("invert_labels", False)
     for job in plan.jobs["cache_images"]:
@@ -364,9 +367,10 @@ def test_pools(plan: Plan) -> None:
             expected = [f"{plan.run}/manifests/{one}.parquet" for one in names]
             assert files(job, f"{kind}_manifests") == expected
             assert files(job, f"{kind}_images") == plan.caches(names)[1]
-        for one, (root, archive) in job.params.sources.items():
+        for one, (archive, lists_pairs) in job.params.sources.items():
             entry = plan.config["datasets"][one]
-            assert (root, archive) == (entry["root"], entry.get("archive", one))
+            assert (job.params.roots[one], archive) == (entry["root"], entry.get("archive", one))
+            assert lists_pairs == (entry["adapter"] == "isic2020")
         assert set(job.params.sources) == {*task["train"], *tests}
         assert_says(job.params.duplicates, plan.config["duplicates"])
         assert job.params.group_by_patient == task.get("group_by_patient", True)

@@ -229,6 +229,8 @@ def _replaced(
     ]
     known = digests() if doubtful else {}
     doubtful = [path for path in doubtful if path in known]
+    if not doubtful:
+        return {}
     if len(doubtful) > MANY:
         size = sum(now.images[path][0] for path in doubtful) / 1e9
         print(
