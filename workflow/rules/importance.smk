@@ -20,7 +20,7 @@ rule choose_groups:
     benchmark:
         benchmark_of("choose_groups", "task", "backbone", "attribute")
     conda:
-        "../../envs/report.yaml"
+        "../../envs/torch.yaml"
     params:
         groups=lambda wildcards: list(
             settings.attributes[wildcards.attribute].group_names
