@@ -8,6 +8,7 @@ UNTOUCHED = [
 import hashlib
 import json
 
+
 # Variants that begin alike share their first step: digest -> the step as a variant of its own. It is
 # a job of its own where at least two methods of the config have it.
 def first_step(name):

@@ -72,7 +72,9 @@ def variants(name, *kept):
     found = {}
     for method in sorted({m for block in blocks(name) for m in block["methods"]}):
         own = settings.methods[method]
-        every = dump(full_settings(own)) | own.model_dump(mode="json", exclude={"title"})
+        every = dump(full_settings(own)) | own.model_dump(
+            mode="json", exclude={"title"}
+        )
         found[method] = {k: v for k, v in every.items() if not kept or k in kept}
     return found
 

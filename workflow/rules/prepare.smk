@@ -272,9 +272,7 @@ rule find_duplicates:
         roots=lambda wildcards, output: {
             name: settings.datasets[name].root for name in task_sets(wildcards)
         },
-        data=lambda wildcards: {
-            name: files_of(name) for name in task_sets(wildcards)
-        },
+        data=lambda wildcards: {name: files_of(name) for name in task_sets(wildcards)},
         duplicates=dump(settings.duplicates),
         group_by_patient=lambda wildcards: settings.tasks[
             wildcards.task

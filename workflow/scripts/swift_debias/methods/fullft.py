@@ -30,7 +30,7 @@ class Settings(Model):
         0.5,
         description="lambda of Eq. 10; 1 = prediction loss only. Published nowhere [ours: 0.5].",
     )
-    epochs: Literal["step", "both"] = Field(
+    epochs_of: Literal["step", "both"] = Field(
         "step",
         description="step: as many as one step of SWiFT; both: as many as its two steps together, "
         "which is equal cost [code: 20 against 10 + 10].",
@@ -54,7 +54,7 @@ def debias(
         ]
     )
     objective = context.objective(samples, prediction=weight, bias=1 - weight)
-    epochs = context.epochs * (2 if settings.epochs == "both" else 1)
+    epochs = context.epochs * (2 if settings.epochs_of == "both" else 1)
     with context.moving_batchnorm(classifier):
         fit(classifier, samples, objective, optimizer, context, "fullft", epochs=epochs)
     return classifier
