@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from swift_debias import methods
+from swift_debias.api import choice_of
 from swift_debias.config.schema import (
     Augmentation,
     Backbone,
@@ -77,6 +78,7 @@ def run(variant: Method, training: base.Training, classifier: networks.Classifie
         2,
         variant,
         training,
+        lambda: choice_of(classifier, samples, 2, training.finetuning),
         seed=0,
         set_seed=0,
         log=io.StringIO(),

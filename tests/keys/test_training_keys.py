@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from swift_debias.api import choice_of
 from swift_debias.config.schema import (
     Augmentation,
     Backbone,
@@ -109,7 +110,7 @@ def test_smallest_groups_and_cells_of_three_groups() -> None:
     def choose(**finetuning: int) -> set[int]:
         """The groups that are compared: the best and the worst AUC are 1 and 0."""
         settings = Finetuning(**finetuning)
-        choice = base._own_choice(classifier, samples, 3, settings.min_group)
+        choice = choice_of(classifier, samples, 3, settings)
         chosen = base.external_set(
             samples, np.zeros(len(labels), bool), pair=choice.pair, fraction=1,
             finetuning=settings, seed=0, info=lambda text: None,

@@ -191,6 +191,7 @@ def test_equal_to_the_workflows_road(parts: tuple[sd.ImageSet, sd.ImageSet]) -> 
             2,
             Method(algorithm="swift"),
             training,
+            lambda: Choice(None, None, {}),
             seed=seed,
             set_seed=set_seed,
         )

@@ -15,13 +15,14 @@ import torch
 from tests.written import write_cache
 from torch import Tensor, nn
 
+from swift_debias.api import choice_of
 from swift_debias.config.schema import Finetuning
 from swift_debias.errors import UserError
 from swift_debias.files import write_parquet
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods._external import best_and_worst_group
-from swift_debias.methods.base import _own_choice, external_set, read_external
+from swift_debias.methods.base import external_set, read_external
 
 PIXELS = 4
 
@@ -57,7 +58,7 @@ def group_rows(group: int, auc: float, n: int = 20) -> list[tuple[int, int, int]
 
 def pair_of(samples: Samples, groups: int, min_group: int) -> tuple[int, int]:
     """The groups that are compared, by the scores of `Red` on its external set."""
-    pair = _own_choice(Red(), samples, groups, min_group).pair
+    pair = choice_of(Red(), samples, groups, Finetuning(min_group=min_group, min_cell=1)).pair
     assert pair is not None
     return pair
 

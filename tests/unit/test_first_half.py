@@ -26,6 +26,7 @@ from swift_debias.learning import networks
 from swift_debias.learning.networks import Classifier
 from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods import base
+from swift_debias.methods._choice import Choice
 from swift_debias.methods.swift import Settings
 
 # SWiFT's settings of step 1, each with another value than the default, and those of step 2 alone.
@@ -87,6 +88,7 @@ def run(
     balanced = np.isin(external.full.rows, external.balanced.rows)
     return base.debias(
         copy.deepcopy(classifier), external.full, balanced, 2, method, recipe,
+        lambda: Choice(None, 0, {}),
         seed=seed, set_seed=9, stored=lambda: importance, first=first, log=io.StringIO(),
     )  # fmt: skip
 
@@ -253,6 +255,6 @@ def test_what_has_no_first_step_to_share(keys: dict[str, Any]) -> None:
     assert methods.shared_first(variant(**keys)) is None
 
 
-@pytest.mark.parametrize("algorithm", set(methods.available()) - {"swift"})
+@pytest.mark.parametrize("algorithm", sorted({*methods.available()} - {"swift"}))
 def test_no_other_method_shares(algorithm: str) -> None:
     assert methods.shared_first(Method(algorithm=algorithm)) is None

@@ -19,6 +19,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor, nn
 
 from swift_debias import methods
+from swift_debias.api import choice_of
 from swift_debias.config.schema import (
     Augmentation,
     Backbone,
@@ -35,7 +36,7 @@ from swift_debias.learning.context import Context
 from swift_debias.learning.networks import UNIT_MASK, Classifier
 from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods import base, diffgda, diffprune, llft, swift
-from swift_debias.methods._groups import Choice
+from swift_debias.methods._choice import Choice
 from swift_debias.methods._iterate import Evaluation, Selection, SelectionSettings, evaluate
 from swift_debias.methods.base import Training
 
@@ -747,7 +748,8 @@ def by_the_one_road(
     )  # fmt: skip
     return base.debias(
         classifier, samples, np.ones(len(samples), bool), 2, Method(algorithm="fairprune"),
-        training, seed=1, set_seed=2, choice=choice, log=io.StringIO(),
+        training, lambda: choice or choice_of(classifier, samples, 2, training.finetuning),
+        seed=1, set_seed=2, log=io.StringIO(),
         stored=None if importance is None else lambda: importance,
     ).classifier  # fmt: skip
 

@@ -23,7 +23,7 @@ from swift_debias.config.schema import (
     Selection,
 )
 from swift_debias.methods import _trials, base, searched, shared_first
-from swift_debias.methods._groups import Choice
+from swift_debias.methods._choice import Choice
 from swift_debias.methods._selection import (
     Judged,
     Scored,

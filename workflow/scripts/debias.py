@@ -20,9 +20,8 @@ from swift_debias.files import read_json, read_parquet, write_json, write_parque
 from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, networks
 from swift_debias.learning.checkpoints import Checkpoints
-from swift_debias.methods import base
-from swift_debias.methods._groups import Choice
-from swift_debias.methods._trials import with_settings
+from swift_debias.methods import base, with_settings
+from swift_debias.methods._choice import Choice
 from swift_debias.run.job import key, logged
 from swift_debias.seeds import debias_seed, external_seed
 
@@ -75,9 +74,9 @@ with logged(snakemake):
             params.groups,
             variant,
             training,
+            lambda: choice,
             seed=debias_seed(params.seed, task, backbone, attribute, fold),
             set_seed=external_seed(params.seed, task, attribute, fold),
-            choice=choice,
             first=first_step(fold),
             stored=(lambda: Stored(Path(stored[fold]), device)) if stored else None,
             checkpoints=Checkpoints(

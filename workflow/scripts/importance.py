@@ -11,7 +11,7 @@ from swift_debias.files import read_json, write_parquet
 from swift_debias.importance import masks, store
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, networks
-from swift_debias.methods._groups import Choice
+from swift_debias.methods._choice import Choice
 from swift_debias.methods.base import external_set, read_external
 from swift_debias.run.job import logged
 from swift_debias.seeds import external_seed

@@ -19,7 +19,7 @@ from swift_debias.data.normalization import Normalization
 from swift_debias.files import read_json, read_parquet, write_json
 from swift_debias.learning import devices, networks
 from swift_debias.methods import _trials, base
-from swift_debias.methods._groups import Choice
+from swift_debias.methods._choice import Choice
 from swift_debias.run.job import key, logged
 from swift_debias.seeds import debias_seed, external_seed
 

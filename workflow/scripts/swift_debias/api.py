@@ -40,13 +40,16 @@ from .config.schema import (
 from .data.image_set import ImageSet
 from .errors import UserError
 from .evaluation import audit as _audit
+from .methods._choice import Choice
 from .methods._external import balance_large
+from .methods._groups import choose_groups
 from .methods.base import Training, debias
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from .learning.networks import Classifier
     from .learning.samples import Samples
 
 
@@ -204,6 +207,9 @@ class Debiaser:
                     **own.model_dump(),
                 ),
                 training,
+                lambda: choice_of(
+                    wrapped.classifier, samples, len(external.group_names), training.finetuning
+                ),
                 seed=settings.seed,
                 set_seed=set_seed,
                 log=sys.stderr if settings.verbose else io.StringIO(),
@@ -314,6 +320,24 @@ def _samples(images: ImageSet, device: torch.device) -> Samples:
         "off" if device.type == "cpu" else "auto",
         images.normalization,
     )
+
+
+def choice_of(
+    classifier: Classifier, samples: Samples, groups: int, finetuning: Finetuning
+) -> Choice:
+    """The groups to compare, by one classifier's scores on its external set."""
+    from .learning.inference import predict
+
+    frame = pd.DataFrame(
+        {
+            "fold": 0,
+            "label": samples.labels.cpu().numpy().astype(np.int64),
+            "group": samples.attributes.cpu().numpy(),
+            "score": predict(classifier, samples).double().cpu().numpy(),
+            "patient": None,
+        }
+    )
+    return choose_groups(frame, groups, finetuning)
 
 
 def _balanced(external: ImageSet, min_cell: int, seed: int) -> np.ndarray:

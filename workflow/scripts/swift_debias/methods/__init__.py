@@ -113,3 +113,8 @@ def _all_settings(variant: Method) -> dict[str, Any]:
     """Every setting of a variant, defaults filled in."""
     own = load(variant.algorithm).Settings(**variant.settings)
     return variant.model_dump(exclude={"title", "search"}) | own.model_dump()
+
+
+def with_settings(variant: Method, settings: Mapping[str, Any]) -> Method:
+    """A variant with some of its settings replaced, and nothing left to search."""
+    return Method(**{**variant.model_dump(exclude={"search"}), **settings})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -14,9 +14,9 @@ import numpy as np
 from ..config.schema import Method, Selection
 from ..files import atomic_path
 from ..seeds import derive_seed
-from . import load, read_importances
+from . import load, read_importances, with_settings
+from ._choice import Choice
 from ._external import balance
-from ._groups import Choice
 from ._selection import Scored, Trial, auc_change, choose, judge, points, split
 from .base import Training, debias
 
@@ -39,11 +39,6 @@ class Fold(NamedTuple):
     patients: np.ndarray
     seed: int
     set_seed: int
-
-
-def with_settings(variant: Method, settings: Mapping[str, Any]) -> Method:
-    """A variant with some of its settings replaced, and nothing left to search."""
-    return Method(**{**variant.model_dump(exclude={"search"}), **settings})
 
 
 def search(
@@ -171,9 +166,9 @@ def _fold(
                     2,
                     with_settings(variant, point),
                     training,
+                    lambda: binary,
                     seed=fold.seed,
                     set_seed=fold.set_seed,
-                    choice=binary,
                     stored=lambda stored=stored: stored,  # type: ignore[misc]
                     log=log,
                 )

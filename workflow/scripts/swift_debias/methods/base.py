@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
-import pandas as pd
 
 from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining
 from ..errors import of_job
 from ..files import read_parquet
 from . import first_half, load, read_importances
+from ._choice import Choice
 from ._external import choose_rows
-from ._groups import Choice, choose_groups
 
 if TYPE_CHECKING:
     import torch
@@ -91,10 +90,10 @@ def debias(
     groups: int,
     variant: Method,
     training: Training,
+    choose: Callable[[], Choice],
     *,
     seed: int,
     set_seed: int,
-    choice: Choice | None = None,
     stored: Callable[[], Mapping[str, dict[str, Tensor]]] | None = None,
     first: First | None = None,
     checkpoints: Checkpoints | None = None,
@@ -109,9 +108,10 @@ def debias(
         groups: how many groups the attribute has.
         variant: algorithm and its settings.
         training: see there.
+        choose: () -> the groups that are compared; asked where there are more than two, or where
+            the method wants to know which one is unprivileged.
         seed: of the method's own draws.
         set_seed: of the draws of the external set (`seeds.external_seed`).
-        choice: the groups that are compared; None: chosen from this classifier's scores.
         stored: () -> importances measured before, on the whole external set; None: measure now.
         first: the variant's first step, where it is done already (`methods.first_half`).
         checkpoints: where a killed job carries on.
@@ -133,12 +133,7 @@ def debias(
     settings = method.Settings(**variant.settings)
     finetuning = training.finetuning_of(variant)
 
-    @functools.cache
-    def chosen() -> Choice:
-        if choice is not None:
-            return choice
-        return _own_choice(classifier, samples, groups, finetuning)
-
+    chosen = functools.cache(choose)
     with of_job(name or variant.algorithm):
         external = external_set(
             samples,
@@ -221,24 +216,6 @@ def read_external(
         normalization,
     )
     return samples, rows.balanced.to_numpy()
-
-
-def _own_choice(
-    classifier: Classifier, samples: Samples, groups: int, finetuning: Finetuning
-) -> Choice:
-    """The groups to compare, by one classifier's scores on its external set."""
-    from ..learning.inference import predict
-
-    frame = pd.DataFrame(
-        {
-            "fold": 0,
-            "label": samples.labels.cpu().numpy().astype(np.int64),
-            "group": samples.attributes.cpu().numpy(),
-            "score": predict(classifier, samples).double().cpu().numpy(),
-            "patient": None,
-        }
-    )
-    return choose_groups(frame, groups, finetuning)
 
 
 def _together(first: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
