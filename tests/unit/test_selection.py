@@ -22,6 +22,7 @@ from swift_debias.config.schema import (
     Pretraining,
     Selection,
 )
+from swift_debias.evaluation.thresholds import best_threshold
 from swift_debias.methods import _trials, base, searched, shared_first
 from swift_debias.methods._choice import Choice
 from swift_debias.methods._selection import (
@@ -29,7 +30,6 @@ from swift_debias.methods._selection import (
     Scored,
     Trial,
     auc_change,
-    best_threshold,
     choose,
     judge,
     points,

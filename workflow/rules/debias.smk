@@ -101,10 +101,12 @@ rule copy_baseline:
         model=rules.train_baseline.output.model,
         history=rules.train_baseline.output.history,
         cost=rules.train_baseline.output.cost,
+        threshold=rules.train_baseline.output.threshold,
     output:
         model=folder("model"),
         history=folder("history"),
         cost=folder("cost"),
+        threshold=folder("threshold"),
     log:
         log_of("copy_baseline", "task", "backbone", "attribute", "method", "fold"),
     wildcard_constraints:
@@ -217,6 +219,7 @@ rule debias:
         models=all_folds("model"),
         history=all_folds("history"),
         costs=all_folds("cost"),
+        thresholds=all_folds("threshold"),
     log:
         log_of("debias", "task", "backbone", "attribute", "method"),
     benchmark:

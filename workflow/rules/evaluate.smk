@@ -10,11 +10,21 @@ def setup_models(wildcards):
     ]
 
 
+def setup_thresholds(wildcards):
+    """The external thresholds of the models."""
+    return [
+        folder("threshold", **wildcards, method=method, fold=fold)
+        for method in setup_methods(wildcards)
+        for fold in FOLDS
+    ]
+
+
 # One job scores all models of a (task, backbone, attribute): a job's fixed cost is its imports. Its
 # output is a folder with {method}/fold{fold}.parquet, since the methods differ from cell to cell.
 rule predict:
     input:
         models=setup_models,
+        thresholds=setup_thresholds,
         manifests=of_datasets("manifest", attribute_tests),
         pixels=of_datasets("pixels", attribute_tests),
         index=of_datasets("image_index", attribute_tests),

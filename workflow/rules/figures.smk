@@ -10,7 +10,13 @@ TITLES = {name: method.title or name for name, method in settings.methods.items(
 
 def blocks(name):
     """What an experiment shows, as plain values."""
-    return plan.blocks(settings, settings.experiments[name])
+    view = settings.experiments[name]
+    found = plan.blocks(settings, view)
+    for block in found:
+        block["metrics"] = tuple(
+            metrics.at_threshold(metric, view.threshold) for metric in block["metrics"]
+        )
+    return found
 
 
 def of_blocks(name, file):

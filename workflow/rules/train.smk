@@ -33,6 +33,7 @@ rule train_baseline:
         cost=folder("baseline_cost"),
         source=folder("baseline_source"),
         scores=folder("baseline_scores"),
+        threshold=folder("baseline_threshold"),
     log:
         log_of("train_baseline", "task", "backbone", "fold"),
     benchmark:

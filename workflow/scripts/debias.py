@@ -16,10 +16,12 @@ from swift_debias.config.schema import (
 )
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
+from swift_debias.evaluation.thresholds import best_threshold
 from swift_debias.files import read_json, read_parquet, write_json, write_parquet
 from swift_debias.importance.store import Stored
-from swift_debias.learning import devices, networks
+from swift_debias.learning import devices, inference, networks
 from swift_debias.learning.checkpoints import Checkpoints
+from swift_debias.learning.samples import Samples
 from swift_debias.methods import base, with_settings
 from swift_debias.methods._choice import Choice
 from swift_debias.run.job import key, logged
@@ -59,6 +61,14 @@ with logged(snakemake):
             read_json(inputs.first_cost[fold]),
         )
 
+    def external_threshold(outcome: base.Outcome, samples: Samples, fold: int) -> dict[str, object]:
+        """Where a search held samples out, found on those; else on what the method was given."""
+        if found is not None:
+            return {"threshold": found["thresholds"][fold], "found_on": "held out"}
+        logits = inference.predict(outcome.classifier, samples).double()
+        labels, scores = samples.labels.cpu().numpy(), logits.sigmoid().cpu().numpy()
+        return {"threshold": best_threshold(labels, scores), "found_on": "fitted on"}
+
     def debias(fold: int) -> None:
         """Debias the Baseline of one fold and write its outputs."""
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
@@ -92,6 +102,8 @@ with logged(snakemake):
             "search_images_seen": found["images_seen"] // len(params.folds) if found else 0,
         }
         write_json(outputs.costs[fold], outcome.cost | search_cost)
+        if "thresholds" in outputs.keys():  # noqa: SIM118 (a first step is no model yet)
+            write_json(outputs.thresholds[fold], external_threshold(outcome, samples, fold))
 
     for fold in params.folds:
         print(f"fold {fold}")

@@ -7,7 +7,7 @@ from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import read_labelled
 from swift_debias.data.normalization import Normalization
 from swift_debias.errors import of_job
-from swift_debias.files import write_parquet
+from swift_debias.files import read_json, write_parquet
 from swift_debias.learning import devices, inference, networks
 from swift_debias.learning.samples import make_samples
 from swift_debias.run import layout
@@ -35,14 +35,21 @@ with logged(snakemake):
         Normalization.of(**params.normalization),
     )
     run = layout.run_folder("setup_predictions", snakemake.output[0])
+    thresholds = {
+        tuple(layout.keys("threshold", path).items()): read_json(path)["threshold"]
+        for path in snakemake.input.thresholds
+    }
     for model in snakemake.input.models:
         classifier = devices.place(networks.load(Path(model), backbone), device, compute)
         with of_job(model):
             logits = inference.predict(classifier, samples)
         scores = logits.double().sigmoid().cpu().numpy()
-        predictions = tests.assign(score=scores.astype("float32"))
         # the keys of its model: scores cannot be filed under another method or fold
-        output = run / layout.path("predictions", **layout.keys("model", model))
+        keys = layout.keys("model", model)
+        predictions = tests.assign(
+            score=scores.astype("float32"), threshold=thresholds[tuple(keys.items())]
+        )
+        output = run / layout.path("predictions", **keys)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(predictions, output)
         print(f"{model}: {len(predictions)} images scored")

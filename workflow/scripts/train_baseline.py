@@ -9,6 +9,7 @@ import pandas as pd
 from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuning, Pretraining
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
+from swift_debias.evaluation.thresholds import best_threshold
 from swift_debias.files import read_parquet, write_json, write_parquet
 from swift_debias.learning import checkpoints, devices, inference, loop, networks, sources
 from swift_debias.learning.context import Context
@@ -75,4 +76,7 @@ with logged(snakemake):
     logits = inference.predict(classifier, validation).double().cpu().numpy()
     scored = pool.loc[held_out, ["dataset", "image_id", "label"]].assign(logit=logits)
     write_parquet(scored, snakemake.output.scores)
+    probabilities = 1 / (1 + np.exp(-logits))
+    threshold = best_threshold(scored.label.to_numpy(), probabilities)
+    write_json(snakemake.output.threshold, {"threshold": threshold, "found_on": "held out"})
     context.checkpoints.clear()

@@ -542,6 +542,11 @@ class Experiment(Model):
     title: Line
     methods: tuple[Name, ...] = ()
     metrics: tuple[Line, ...] = Field(("auc", "spd", "eodds"), min_length=1)
+    threshold: Literal["fixed", "external"] = Field(
+        "fixed",
+        description="Where decisions are made: fixed: a score of 0.5 [paper]; external: where the "
+        "model's balanced accuracy on external samples is best.",
+    )
     panels: tuple[Panel, ...] = Field(min_length=1)
     options: dict[str, Any] = Field({}, description="Style and details of the drawing.")
 

@@ -21,10 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
+
+from .thresholds import EXTERNAL
 
 ECE_BINS = 15
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
@@ -67,12 +69,16 @@ Better: TypeAlias = Literal["higher", "lower"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of some rows: what it needs ("rows", "both classes", "class 1", "class 0")."""
+    """A metric of some rows: what it needs ("rows", "both classes", "class 1", "class 0").
+
+    decided: it depends on the decisions, and so on the threshold.
+    """
 
     function: Callable[[Sample], float]
     needs: str
     title: str
     better: Better | None
+    decided: bool
 
 
 @dataclass(frozen=True)
@@ -85,16 +91,23 @@ class GroupMetric:
     better: Better | None
     binary: bool
 
+    @property
+    def decided(self) -> bool:
+        """Whether it depends on the threshold."""
+        return any(OF_ROWS[part].decided for part in self.parts)
+
 
 OF_ROWS: dict[str, Metric] = {}
 BETWEEN_GROUPS: dict[str, GroupMetric] = {}
 
 
-def metric(needs: str, title: str, better: Better | None = None) -> Callable[[T], T]:
+def metric(
+    needs: str, title: str, better: Better | None = None, decided: bool = False
+) -> Callable[[T], T]:
     """Register a metric of a `Sample` under its function's name."""
 
     def register(function: T) -> T:
-        OF_ROWS[function.__name__] = Metric(function, needs, title, better)
+        OF_ROWS[function.__name__] = Metric(function, needs, title, better, decided)
         return function
 
     return register
@@ -120,7 +133,7 @@ def auc(sample: Sample) -> float:
     return float(roc_auc_score(sample.labels, sample.scores))
 
 
-@metric("rows", "Accuracy", "higher")
+@metric("rows", "Accuracy", "higher", decided=True)
 def accuracy(sample: Sample) -> float:
     """Share of right decisions."""
     from sklearn.metrics import accuracy_score
@@ -128,7 +141,7 @@ def accuracy(sample: Sample) -> float:
     return float(accuracy_score(sample.labels, sample.decisions))
 
 
-@metric("both classes", "Balanced accuracy", "higher")
+@metric("both classes", "Balanced accuracy", "higher", decided=True)
 def balanced_accuracy(sample: Sample) -> float:
     """Mean of the two classes' shares of right decisions."""
     from sklearn.metrics import balanced_accuracy_score
@@ -142,7 +155,7 @@ def prevalence(sample: Sample) -> float:
     return float(np.mean(sample.labels == 1))
 
 
-@metric("rows", "Selection rate")
+@metric("rows", "Selection rate", decided=True)
 def selection_rate(sample: Sample) -> float:
     """Share of decisions for class 1."""
     from fairlearn.metrics import selection_rate
@@ -150,7 +163,7 @@ def selection_rate(sample: Sample) -> float:
     return float(selection_rate(sample.labels, sample.decisions, pos_label=1))
 
 
-@metric("class 1", "TPR")
+@metric("class 1", "TPR", decided=True)
 def tpr(sample: Sample) -> float:
     """Share of class 1 that is decided for."""
     from fairlearn.metrics import true_positive_rate
@@ -158,7 +171,7 @@ def tpr(sample: Sample) -> float:
     return float(true_positive_rate(sample.labels, sample.decisions, pos_label=1))
 
 
-@metric("class 0", "FPR")
+@metric("class 0", "FPR", decided=True)
 def fpr(sample: Sample) -> float:
     """Share of class 0 that is decided against."""
     from fairlearn.metrics import false_positive_rate
@@ -204,6 +217,18 @@ def eodds_max(tprs: np.ndarray, fprs: np.ndarray) -> float:
     return float(max(np.ptp(tprs), np.ptp(fprs)))
 
 
+@between_groups("tpr", title="Min. TPR", better="higher")
+def tpr_min(tprs: np.ndarray) -> float:
+    """True positive rate of the worst group: a gap can be closed from above."""
+    return float(np.min(tprs))
+
+
+@between_groups("fpr", title="Min. TNR", better="higher")
+def tnr_min(fprs: np.ndarray) -> float:
+    """True negative rate of the worst group."""
+    return float(1 - np.max(fprs))
+
+
 @between_groups("auc", title="Min. AUC", better="higher")
 def auc_min(aucs: np.ndarray) -> float:
     """AUC of the worst group."""
@@ -227,27 +252,48 @@ def catalogue() -> dict[str, bool]:
     return {"n": True} | dict.fromkeys(OF_ROWS, True) | dict.fromkeys(BETWEEN_GROUPS, False)
 
 
+def is_decided(metric: str) -> bool:
+    """Whether a metric, also of a group, depends on the threshold."""
+    name = metric.partition("[")[0]
+    known = OF_ROWS.get(name) or BETWEEN_GROUPS.get(name)
+    return known is not None and known.decided
+
+
+def at_threshold(metric: str, rule: str) -> str:
+    """The name of a metric at a rule, "fixed" or "external"; of others than decisions, itself."""
+    return metric + EXTERNAL if rule == "external" and is_decided(metric) else metric
+
+
 def score(
     predictions: pd.DataFrame, groups: int, threshold: float = 0.5, min_group: int = 20
 ) -> pd.DataFrame:
     """Every metric of every data set in a predictions table.
 
     Args:
-        predictions: columns dataset, label, attribute (group index or -1), score (P(class 1)).
+        predictions: columns dataset, label, group (index or -1), score (P(class 1)); threshold, the
+            model's external one, where it is known.
         groups: number of groups of the attribute; a metric of a group is named `tpr[0]`.
         threshold: a score at or above it is a decision for class 1. Never chosen on test labels.
         min_group: fewest samples of a group that counts in differences between groups, where the
             attribute has more than two groups (a binary attribute always uses both).
 
     Returns:
+        Metrics of decisions at the external threshold are named `tpr@external`, `tpr[0]@external`.
         Tidy rows: dataset, metric, value (float, null where it cannot be computed), n (samples the
         value rests on), reason (null, why there is no value, or what the value leaves out).
     """
-    rows = [
-        (str(dataset), *row)
-        for dataset, part in predictions.groupby("dataset", observed=True)
-        for row in score_dataset(part, groups, threshold, min_group)
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for dataset, part in predictions.groupby("dataset", observed=True):
+        found = score_dataset(part, groups, threshold, min_group)
+        if "threshold" in part:
+            own = float(part["threshold"].iloc[0])
+            found += [
+                row._replace(metric=row.metric + EXTERNAL)
+                for row in score_dataset(part, groups, own, min_group)
+                if is_decided(row.metric)
+            ]
+            found.append(Row("threshold" + EXTERNAL, own, len(part)))
+        rows += [(str(dataset), *row) for row in found]
     frame = pd.DataFrame(rows, columns=["dataset", "metric", "value", "n", "reason"])
     return frame.astype({"value": "float64", "n": "int64", "reason": "string"})
 

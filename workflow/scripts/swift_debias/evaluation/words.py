@@ -6,12 +6,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .metrics import BETWEEN_GROUPS, OF_ROWS
+from .metrics import BETWEEN_GROUPS, OF_ROWS, at_threshold
+from .thresholds import EXTERNAL, plain
 
 _METRICS = OF_ROWS | BETWEEN_GROUPS
-HIGHER_IS_BETTER = {name for name, known in _METRICS.items() if known.better == "higher"}
+HIGHER_IS_BETTER = {
+    at_threshold(name, rule)
+    for name, known in _METRICS.items()
+    for rule in ("fixed", "external")
+    if known.better == "higher"
+}
 LOWER_IS_BETTER = {
-    *(name for name, known in _METRICS.items() if known.better == "lower"),
+    *(
+        at_threshold(name, rule)
+        for name, known in _METRICS.items()
+        for rule in ("fixed", "external")
+        if known.better == "lower"
+    ),
     *("seconds", "peak_memory_mb", "images_seen"),
 }
 
@@ -44,9 +55,10 @@ def add_titles(titles: Mapping[str, str]) -> None:
 
 def title(key: str) -> str:
     """Display name of a metric, data set, backbone, attribute or task."""
-    name, bracket, group = key.partition("[")
+    name, bracket, group = plain(key).partition("[")
     shown = _TITLES.get(name) or name.replace("_", " ").capitalize()
-    return f"{shown} [{group}" if bracket else shown
+    shown = f"{shown} [{group}" if bracket else shown
+    return f"{shown}, ext. threshold" if key.endswith(EXTERNAL) else shown
 
 
 def arrow(metric: str) -> str:
@@ -58,4 +70,4 @@ def arrow(metric: str) -> str:
 
 def number(value: float, metric: str) -> str:
     """A value at the precision of its metric."""
-    return MISSING if np.isnan(value) else f"{value:,.{DECIMALS.get(metric, 3)}f}"
+    return MISSING if np.isnan(value) else f"{value:,.{DECIMALS.get(plain(metric), 3)}f}"

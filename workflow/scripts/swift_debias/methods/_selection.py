@@ -17,10 +17,10 @@ import numpy as np
 from ..config.schema import Selection
 from ..data.columns import drawn_share
 from ..evaluation.influence import Part, auc, mean, patient_codes
+from ..evaluation.thresholds import best_threshold
 from ..seeds import derive_seed
 
 UNDERPOWERED = 0.02  # a standard error of the AUC's change above which a search says little
-THRESHOLDS = np.linspace(0, 1, 101)
 
 
 class Scored(NamedTuple):
@@ -129,18 +129,6 @@ def judge(folds: Sequence[Scored]) -> Judged:
         worst_group_auc=float(min(np.mean(values) for values in by_group)),
         thresholds=tuple(best_threshold(fold.labels, fold.scores) for fold in folds),
     )
-
-
-def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The threshold of 0, 0.01, ..., 1 with the highest balanced accuracy.
-
-    A score at or above it is a decision for class 1. Of equally good ones the median is taken:
-    the first would lie at the edge of what was seen.
-    """
-    decisions = scores >= THRESHOLDS[:, None]
-    accuracies = np.array([_balanced_accuracy(labels, row) for row in decisions])
-    best = np.flatnonzero(accuracies >= accuracies.max() - 1e-12)
-    return float(THRESHOLDS[best[len(best) // 2]])
 
 
 def auc_change(trial: Sequence[Scored], baseline: Sequence[Scored]) -> tuple[float, float]:

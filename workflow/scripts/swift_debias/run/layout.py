@@ -66,6 +66,9 @@ FILES: dict[str, File] = {
         "baseline/{task}/{backbone}/fold{fold}/held_out.parquet",
         "Its scores on the images that it was not trained on.",
     ),
+    "baseline_threshold": File(
+        "baseline/{task}/{backbone}/fold{fold}/threshold.json", "Its external threshold."
+    ),
     "groups": File(
         f"groups/{SETUP}.json",
         "Which two groups are compared and which is unprivileged: one choice for all folds.",
@@ -95,10 +98,14 @@ FILES: dict[str, File] = {
         f"debiased/{SETUP}/{{method}}/fold{{fold}}/history.parquet", "A row an epoch or step."
     ),
     "cost": File(f"debiased/{SETUP}/{{method}}/fold{{fold}}/cost.json", "What it cost."),
+    "threshold": File(
+        f"debiased/{SETUP}/{{method}}/fold{{fold}}/threshold.json",
+        "The threshold at which its balanced accuracy on external samples is best.",
+    ),
     "setup_predictions": File(f"predictions/{SETUP}", "Folder of all methods' predictions."),
     "predictions": File(
         f"predictions/{SETUP}/{{method}}/fold{{fold}}.parquet",
-        "A row a test image: dataset, image_id, patient_id, label, group, score.",
+        "A row a test image: dataset, image_id, patient_id, label, group, score, threshold.",
     ),
     "setup_metrics": File(f"metrics/{SETUP}.parquet", "Metrics of all methods, folds, test sets."),
     "metrics": File("metrics.parquet", "All metrics: one tidy table."),
