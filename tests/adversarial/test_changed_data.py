@@ -57,7 +57,8 @@ class Raw:
 
     def options(self) -> Options:
         data = {"adapter": "table", "root": str(self.root), "table": "t.csv", "path": "file"}
-        options = adapters.make_options(data | {"label": {"column": "label", "positive": ["1"]}})
+        label = {"column": "label", "positive": ["1"], "negative": ["0"]}
+        options = adapters.make_options(data | {"label": label})
         assert isinstance(options, Options)
         return options
 

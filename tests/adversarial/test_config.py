@@ -83,7 +83,8 @@ def hostile(rng: random.Random) -> list[Any]:
 def test_the_walk_meets_every_section() -> None:
     assert isinstance(read(CONFIG), Settings)
     sections = {leaf.path[0] for leaf in LEAVES.values()}
-    assert sections | {"skin_tone"} == set(Settings.model_fields)
+    left = {"skin_tone", "selection", "report"}  # sections that may be left out
+    assert sections | left == set(Settings.model_fields)
     assert len(LEAVES) > 180
 
 
@@ -113,7 +114,9 @@ def judge(leaf: Leaf, value: Any) -> str:
     assert plan.setups(found)
     found.model_dump_json()
     taken = look(found, leaf.path)
-    if leaf.path[-1] in ("weights", "baseline", "table", "patients") and isinstance(value, str):
+    if leaf.path[-1] in ("root", "weights", "baseline", "table", "patients") and isinstance(
+        value, str
+    ):
         value = os.path.expanduser(value)  # noqa: PTH111
     default = leaf.field.get_default() if not leaf.field.is_required() else None
     assert same(taken, value) or (same(taken, default) and value is None), (leaf.name, value, taken)
@@ -144,6 +147,9 @@ def test_a_truth_value_is_true_or_false() -> None:
             assert isinstance(read(put(CONFIG, leaf.path, value)), str), (leaf.name, value)
         for value in (True, False):
             found = read(put(CONFIG, leaf.path, value))
+            if leaf.path[-1] == "rest_is_negative" and isinstance(found, str):
+                assert "negative" in found  # the classes are named already
+                continue
             assert look(found, leaf.path) is value  # type: ignore[arg-type]
 
 

@@ -37,7 +37,7 @@ LIBRARY = Path(files.__file__).parent
 NETWORK = Backbone(architecture="small_resnet", options={"width": 8})
 KEYS = {
     **{"dataset": "ham", "task": "skin", "backbone": "net", "attribute": "sex"},
-    **{"method": "swift", "fold": 1, "table": "t1", "figure": "f1"},
+    **{"method": "swift", "fold": 1, "table": "t1", "figure": "f1", "first": "0123abcd"},
 }
 IDS = [f"i{number:02d}" for number in range(12)]
 PIXELS = np.random.default_rng(0).integers(1, 255, (12, 4, 4, 3), np.uint8)
@@ -117,7 +117,34 @@ def page(path: Path) -> None:
 
 # kind of layout.FILES -> (keys of its pattern, how it is written, how a later job reads it)
 Kind = tuple[dict[str, str], Callable[[Path], None], Callable[[Path], Any]]
+
+
+def write_frame(path: Path) -> None:
+    """Any table."""
+    files.write_parquet(pd.DataFrame({"stage": ["a", "b"], "value": [0.5, 1.5]}), path)
+
+
+def write_fact(path: Path) -> None:
+    """Any facts."""
+    files.write_json(path, {"threshold": 0.25, "chosen": [1, 2]})
+
+
 KINDS: dict[str, Kind] = {
+    "baseline_scores": ({}, write_frame, files.read_parquet),
+    "plausibility": ({}, write_frame, files.read_parquet),
+    "first_model": (
+        {},
+        lambda p: networks.save(networks.build(NETWORK, 2), p),
+        lambda p: [v.sum().item() for v in networks.read_state(p).values()],
+    ),
+    "first_history": ({}, write_frame, files.read_parquet),
+    **{
+        name: ({}, write_fact, files.read_json)
+        for name in (
+            *("groups", "first_cost", "threshold", "baseline_threshold", "search"),
+            "baseline_source",
+        )
+    },
     "check_json": ({}, lambda p: files.write_json(p, {"datasets": [1, 2.5]}), files.read_json),
     "manifest": ({}, write_manifest, manifest.read),
     "manifest_log": ({}, lambda p: files.write_json(p, {"rules": ["a"]}), files.read_json),
@@ -187,7 +214,8 @@ KINDS: dict[str, Kind] = {
 NOT_READ = {
     *("raw", "check_text", "sizes_csv", "sizes_md", "setup_predictions", "verdict_cells"),
     *("verdict_claims", "verdict_instances", "report", "summary", "baseline_checkpoints"),
-    *("checkpoints", "logs", "benchmarks"),
+    *("checkpoints", "logs", "benchmarks", "first_checkpoints", "seen"),
+    "search_journal",  # each trial is made again where its scores cannot be read
 }
 
 
@@ -386,6 +414,8 @@ ALLOWED = {
     "data/duplicates.py": "lists of raw folders",
     "data/raw_tables.py": "raw tables",
     "cli.py": "a user's table",
+    "methods/_trials.py": "a running search's scores: made again where they cannot be read",
+    "data/fingerprint.py": "what was seen: where it cannot be read, everything is looked at anew",
     "config/strict_yaml.py": "settings",
 }
 

@@ -303,7 +303,7 @@ def test_the_page_of_an_audit_gives_the_groups_back() -> None:
     for seed in range(12):
         drawn = [name for name in names(200 + seed, 4) if "[" not in name and "]" not in name]
         labels, groups = rng.integers(0, 2, 80), np.arange(80) % len(drawn)
-        frame = audit(labels, groups, rng.random(80), drawn, resamples=0)
+        frame = audit(labels, groups, rng.random(80), drawn)
         page = Page(audit_page.page(frame, drawn[0], {drawn[-1]: drawn[0]}))
         assert not {"script", "img"} & {*page.tags}
         assert page.texts["h1"] == [drawn[0]]

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from swift_debias.config.schema import Backbone
 from swift_debias.evaluation import plausibility
-from swift_debias.files import write_arrays, write_parquet
+from swift_debias.files import write_arrays, write_json, write_parquet, write_text
 from swift_debias.learning import networks
 
 Make = Callable[..., Path]
@@ -231,6 +231,7 @@ def test_a_users_classifier_is_the_baseline(make: Make, tmp_path: Path) -> None:
     assert all(np.array_equal(taken[name], value) for name, value in load_file(files[1]).items())
     source = json.loads((made.parent / "source.json").read_text())
     sha256 = hashlib.sha256(files[1].read_bytes()).hexdigest()
+    source.pop("digest")
     assert source == {"kind": "baseline", "file": str(files[1]), "sha256": sha256}
 
 
@@ -264,7 +265,7 @@ def test_a_network_is_fed_with_the_mean_and_std_of_its_task(
 
 TASKS, NETS, ATTRIBUTES = ("skin", "other"), ("net", "wide"), ("sex", "age")
 METHODS, TESTS = ("baseline", "fullft", "llft"), ("east", "west")
-METRICS = ("auc", "spd", "eodds", "auc_min")
+METRICS = ("auc", "spd", "eodds", "auc_min", "spd@external", "eodds@external")
 
 
 def planted() -> pd.DataFrame:
@@ -309,6 +310,7 @@ SECOND_TASK = {
     "panel.methods",
     "experiment.methods",
     "experiment.metrics",
+    "experiment.threshold",
 )
 @pytest.mark.parametrize(
     ("experiment", "panel", "shown"),
@@ -321,6 +323,7 @@ SECOND_TASK = {
         ({}, {"methods": ["llft"]}, {"method": ["llft"]}),
         ({"methods": ["llft", "baseline"]}, {}, {"method": ["llft", "baseline"]}),
         ({"metrics": ["spd", "auc_min"]}, {}, {"metric": ["spd", "auc_min"]}),
+        ({"threshold": "external"}, {}, {"metric": ["auc", "spd@external", "eodds@external"]}),
     ],
 )
 def test_a_table_shows_the_cells_of_its_panels(
@@ -404,7 +407,15 @@ def test_pictures_of_the_report(make: Make, images: bool | None) -> None:
     empty = pd.DataFrame(columns=["mark", "method"])
     page = "<html><body><p>Here</p></body></html>"
     interval = [*KEYS, "n_images", "value", "low", "high", "reason"]
-    interval += ["difference", "difference_low", "difference_high"]
+    interval += ["difference", "difference_low", "difference_high", "n_patients"]
+    interval += [
+        "variance_test",
+        "variance_folds",
+        "floor_mean",
+        "floor_95",
+        "below_floor",
+        "power",
+    ]
     frames = {
         "statistics.parquet": empty,
         "intervals/skin/net/sex.parquet": pd.DataFrame(columns=interval),
@@ -422,10 +433,16 @@ def test_pictures_of_the_report(make: Make, images: bool | None) -> None:
     frames |= {f"manifests/{name}.parquet": pd.DataFrame(columns=columns) for name in sets}
     texts = {f"{name}.html": page for name in ("tables/table1", "tables/cost", "verdict")}
     texts |= {"data_check.json": json.dumps({"datasets": []}), "cohorts/skin.log.json": "{}"}
+    texts |= {f"baseline/skin/net/fold{fold}/source.json": '{"file": null}' for fold in (0, 1)}
     log = json.dumps({"rows_read": 1, "rules": []})
     texts |= {f"manifests/{name}.log.json": log for name in sets}
-    given = {name: functools.partial(pd.DataFrame.to_parquet, of) for name, of in frames.items()}
-    given |= {name: lambda path, text=text: path.write_text(text) for name, text in texts.items()}
+    given = {name: functools.partial(write_parquet, of) for name, of in frames.items()}
+    given |= {
+        name: (lambda path, text=text: write_json(path, json.loads(text)))
+        if name.endswith("json")
+        else (lambda path, text=text: write_text(path, text))
+        for name, text in texts.items()
+    }
     given |= {"figures/cams.png": blue.save, "figures/pareto.png": red.save}
     pictures = EXPERIMENT | {"kind": "figure", "plot": "cam", "title": "Pictures"}
     numbers = EXPERIMENT | {"kind": "figure", "plot": "pareto", "title": "Numbers"}

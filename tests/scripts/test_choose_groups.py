@@ -63,13 +63,17 @@ def choose(
     inputs: dict[str, Any],
     groups: list[str],
     min_group: int = 20,
+    min_cell: int = 1,
 ) -> tuple[dict[str, Any], str]:
     """The file, and what the log says."""
     said = run(
         "choose_groups.py",
         input=inputs,
         output=[folder / "groups/skin/net/tone.json"],
-        params={"groups": groups, "min_group": min_group},
+        params={
+            "groups": groups,
+            "finetuning": {"min_group": min_group, "min_cell": min_cell},
+        },
         wildcards=WILDCARDS,
     )
     return json.loads((folder / "groups/skin/net/tone.json").read_text()), said
@@ -115,7 +119,8 @@ def test_the_pair_of_three_groups(
         assert f"{name} {found['groups'][group]['auc']:.3f} [{low}, {high}]" in said
     assert "light" not in said
     # the smallest group that is compared: light has the fewest images
-    sizes = frame.attribute.value_counts()
+    # that counts in every fold by itself
+    sizes = frame.groupby(["attribute", "fold"]).size().groupby("attribute").min()
     assert sizes[0] < sizes[1] < sizes[2]
     assert choose(run, tmp_path, inputs, NAMES, int(sizes[0]) + 1)[0]["pair"] == [1, 2]
     with pytest.raises(SystemExit):
@@ -133,10 +138,17 @@ def test_a_group_that_is_too_small_is_not_chosen(
     for path in inputs["external"]:
         external = pd.read_parquet(path)
         write_parquet(path, external[(external.attribute != 1) | (external.index % 2 == 0)])
-    kept = pd.concat(pd.read_parquet(path) for path in inputs["external"]).attribute.value_counts()
-    found, _ = choose(run, tmp_path, inputs, NAMES, int(kept[1]) + 1)
-    assert kept[1] < kept[0]
+    kept = pd.concat(
+        pd.read_parquet(path).assign(fold=fold) for fold, path in enumerate(inputs["external"])
+    )
+    by_fold = kept.groupby(["attribute", "fold"]).size().groupby("attribute").min()
+    found, _ = choose(run, tmp_path, inputs, NAMES, int(by_fold[1]) + 1)
+    assert by_fold[1] < by_fold[0]
     assert found["pair"] == [0, 2] and found["unprivileged"] == 0
+    cells = kept.groupby(["attribute", "label", "fold"]).size().groupby("attribute").min()
+    assert cells[1] < cells[0]
+    found, _ = choose(run, tmp_path, inputs, NAMES, 2, int(cells[1]) + 1)
+    assert found["pair"] == [0, 2]
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -20,12 +20,16 @@ from prepared import (
     STILL,
     assert_weights,
     bias_loss,
+    inputs_of,
     prediction_loss,
+    scores_of,
     seed_of,
     squared_gradients,
 )
 from safetensors.torch import load_file
+from sklearn.metrics import balanced_accuracy_score
 
+from swift_debias.files import write_json
 from swift_debias.learning import tensor_files
 
 FOLDS = [0, 1]
@@ -57,6 +61,7 @@ def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[...,
         importance: list[Path] | None = None,
         *,
         first: str = "",
+        search: Path | None = None,
         into: str = "debiased",
         wildcard: tuple[str, str] = ("method", "mine"),
         **params: Any,
@@ -69,14 +74,18 @@ def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[...,
         }
         return run(
             "debias.py",
-            input=cell.inputs | {"importance": importance or []} | (done if first else {}),
+            input=cell.inputs
+            | {"importance": importance or [], "search": [search] if search else []}
+            | (done if first else {}),
             output={
                 "models": [place / "model.safetensors" for place in places.values()],
                 "history": [place / "history.parquet" for place in places.values()],
                 "costs": [place / "cost.json" for place in places.values()],
+                "thresholds": [place / "threshold.json" for place in places.values()],
             },
             params={
                 "method": method,
+                "searched": [],
                 "backbone": BACKBONE,
                 "task": task | params.pop("task", {}),
                 "normalization": NORMALIZATION,
@@ -375,7 +384,8 @@ def test_a_shared_first_step_and_the_rest_are_the_whole(
     doctored = [cost(tmp_path, fold, "first") for fold in FOLDS]
     for fold, one in enumerate(doctored):
         one |= {"seconds": 1000.0 + fold, "peak_memory_mb": 1e6 + fold}
-        (tmp_path / f"first/fold{fold}/cost.json").write_text(json.dumps(one))
+        one.pop("digest")
+        write_json(tmp_path / f"first/fold{fold}/cost.json", one)
     said = debias(SWIFT | REST, first="first", into="rest", task=task)
     assert "step2" in said and "step1 " not in said
     for fold in FOLDS:
@@ -415,3 +425,56 @@ def test_variants_that_differ_in_step_2_meet_the_same_draws_in_step_1(
         assert len(step1[0]) == 2
         pd.testing.assert_frame_equal(*step1)
         assert (mine.loss != yours.loss)[2:].all()
+
+
+# --- the external threshold -----------------------------------------------------------------------
+
+
+def threshold(folder: Path, fold: int) -> dict[str, Any]:
+    return json.loads((folder / f"debiased/fold{fold}/threshold.json").read_text())
+
+
+def test_the_threshold_is_the_best_on_the_external_set(
+    debias: Callable[..., str], cell: Cell, tmp_path: Path
+) -> None:
+    debias({"algorithm": "fullft", "epochs_percent": 10})
+    for fold in FOLDS:
+        rows = pd.read_parquet(cell.inputs["external"][fold])
+        model = tmp_path / f"debiased/fold{fold}/model.safetensors"
+        scores = scores_of(model, inputs_of(cell.sets, rows))
+        stored = threshold(tmp_path, fold)
+        found = {
+            t: balanced_accuracy_score(rows.label, scores >= t) for t in np.linspace(0, 1, 101)
+        }
+        nearest = min(found, key=lambda t: abs(t - stored["threshold"]))
+        assert found[nearest] == pytest.approx(max(found.values()))
+        assert stored["found_on"] == "fitted on"
+
+
+def test_what_a_search_found_is_taken(debias: Callable[..., str], tmp_path: Path) -> None:
+    """Its settings of the keys that it sets, its held-out thresholds, and its cost."""
+    found = tmp_path / "search.json"
+    write_json(
+        found,
+        {
+            "chosen": {"prediction_weight": 0.123, "epochs_of": "both"},
+            "thresholds": [0.2 + fold / 10 for fold in FOLDS],
+            "seconds": 30.0 * len(FOLDS),
+            "images_seen": 100 * len(FOLDS),
+        },
+    )
+    method = {"algorithm": "fullft", "epochs_percent": 10}
+    debias(method | {"prediction_weight": 0.123}, into="own")
+    debias(method, search=found, searched=["prediction_weight"])
+    for fold in FOLDS:
+        ours, theirs = (
+            load_file(tmp_path / into / f"fold{fold}/model.safetensors")
+            for into in ("debiased", "own")
+        )
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+        assert threshold(tmp_path, fold) | {"digest": ""} == {
+            "threshold": 0.2 + fold / 10, "found_on": "held out", "digest": "",
+        }  # fmt: skip
+        spent = cost(tmp_path, fold)
+        assert (spent["search_seconds"], spent["search_images_seen"]) == (30, 100)
+        assert cost(tmp_path, fold, "own")["search_seconds"] == 0

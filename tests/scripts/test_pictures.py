@@ -391,6 +391,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
         input={
             "metrics": write_parquet(tmp_path / "metrics.parquet", metrics),
             "check": write_json(tmp_path / "data_check.json", {"datasets": [checked]}),
+            "sources": [],
             "manifests": [manifest.manifest],
             "manifest_logs": [write_json(tmp_path / "manifests/ddi.log.json", log)],
             "cohort_logs": [

@@ -16,6 +16,7 @@ from prepared import (
     inputs_of,
     scores_of,
     write_data_set,
+    write_json,
     write_model,
     write_parquet,
 )
@@ -40,10 +41,16 @@ def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path
         )
         for seed, (method, fold) in enumerate(itertools.product(METHODS, FOLDS))
     }
+    thresholds = {key: 0.11 + number / 100 for number, key in enumerate(models)}
+    files = []
+    for (method, fold), threshold in thresholds.items():
+        files.append(tmp_path / f"debiased/{SETUP}/{method}/fold{fold}/threshold.json")
+        write_json(files[-1], {"threshold": threshold})
     said = run(
         "predict.py",
         input={
             "models": [*models.values()][::-1],  # their paths name them, not their order
+            "thresholds": files,
             "manifests": [measured.manifest, annotated.manifest],
             **caches([measured, annotated]),
             "skin_tone": [tone],
@@ -72,6 +79,7 @@ def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path
         found = pd.read_parquet(tmp_path / "predictions" / SETUP / method / f"fold{fold}.parquet")
         assert found["score"].dtype == np.float32
         np.testing.assert_allclose(found.pop("score"), value, atol=1e-5)
+        assert found.pop("threshold").unique() == [thresholds[method, fold]]
         pd.testing.assert_frame_equal(found, expected)
         assert f"{models[method, fold]}: 10 images scored" in said
     assert len(list((tmp_path / "predictions").rglob("*.parquet"))) == len(models)

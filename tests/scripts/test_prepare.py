@@ -213,7 +213,7 @@ def test_check_data(run: Callable[..., str], tmp_path: Path) -> None:
                 "finetuning": {"min_cell": 1},
             }
         },
-        "backbones": {"net": {"architecture": ""}},
+        "backbones": {"net": {"architecture": "small_resnet"}},
         "methods": {},
         "experiments": {"table1": view},
     }

@@ -29,7 +29,7 @@ from prepared import (
     write_parquet,
 )
 from safetensors.torch import load_file
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 FOLD, SEED, LR, DECAY = 1, 5, 0.05, 0.1
 WILDCARDS = {"task": "skin", "backbone": "net", "fold": FOLD}
@@ -77,6 +77,7 @@ def train(
             "cost": folder / "cost.json",
             "source": folder / "source.json",
             "scores": folder / "held_out.parquet",
+            "threshold": folder / "threshold.json",
         },
         params={
             "backbone": BACKBONE | (backbone or {}),
@@ -136,6 +137,13 @@ def assert_held_out(folder: Path, rows: pd.DataFrame, logits: torch.Tensor) -> N
     assert found["label"].tolist() == expected["label"].tolist()
     np.testing.assert_allclose(found["logit"], expected["logit"], rtol=1e-4, atol=2e-5)
     assert found["logit"].nunique() == len(found)
+    # the external threshold: nothing does better
+    stored = json.loads((folder / "threshold.json").read_text())
+    scores = 1 / (1 + np.exp(-found["logit"]))
+    best = max(balanced_accuracy_score(found["label"], scores >= t) for t in np.linspace(0, 1, 101))
+    at = balanced_accuracy_score(found["label"], scores >= stored["threshold"])
+    assert at == pytest.approx(best)
+    assert stored["found_on"] == "held out"
 
 
 @pytest.mark.key("pretraining.epochs")

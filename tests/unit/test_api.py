@@ -148,6 +148,7 @@ def test_equal_to_the_workflows_road(parts: tuple[sd.ImageSet, sd.ImageSet]) -> 
     )
     from swift_debias.learning import devices
     from swift_debias.methods import _external, base
+    from swift_debias.methods._choice import Choice
     from swift_debias.seeds import derive_seed, external_seed
 
     external, _ = parts
@@ -569,7 +570,7 @@ def test_mistakes_in_a_table_are_told(frame: pd.DataFrame, tmp_path: Path) -> No
         read(frame, "file", "malignant", "gender", root=tmp_path)
     with pytest.raises(UserError, match="labels must be 0 and 1"):
         read(frame, "file", "diagnostic", "gender")
-    with pytest.raises(UserError, match="2 means, but 3"):
+    with pytest.raises(UserError, match="mean has 2 numbers, std has 3"):
         read(frame, "file", "malignant", "gender", mean=(0.1, 0.2))
     by_name = read(
         frame.iloc[:9], "file", "diagnostic", "gender", size=8, root=SAMPLE / "images",

@@ -56,9 +56,11 @@ def group_rows(group: int, auc: float, n: int = 20) -> list[tuple[int, int, int]
 # --- which two of many groups ---------------------------------------------------------------------
 
 
-def pair_of(samples: Samples, groups: int, min_group: int) -> tuple[int, int]:
+def pair_of(samples: Samples, groups: int, min_group: int, min_cell: int = 1) -> tuple[int, int]:
     """The groups that are compared, by the scores of `Red` on its external set."""
-    pair = choice_of(Red(), samples, groups, Finetuning(min_group=min_group, min_cell=1)).pair
+    pair = choice_of(
+        Red(), samples, groups, Finetuning(min_group=min_group, min_cell=min_cell)
+    ).pair
     assert pair is not None
     return pair
 
@@ -68,8 +70,7 @@ def test_the_pair_has_the_highest_and_the_lowest_auc(aucs: tuple[float, ...]) ->
     samples = planted([row for group, auc in enumerate(aucs) for row in group_rows(group, auc)])
     expected = sorted((aucs.index(0.9), aucs.index(0.4)))
     assert pair_of(samples, 3, min_group=20) == tuple(expected)
-    labels, groups = np.tile([0, 1], 30), np.repeat(range(3), 20)
-    found = best_and_worst_group(dict(enumerate(aucs)), labels, groups, Finetuning())
+    found = best_and_worst_group(dict(enumerate(aucs)), range(3), Finetuning())
     assert found == tuple(expected)
 
 
@@ -82,12 +83,12 @@ def test_small_groups_and_groups_of_one_class_take_no_part() -> None:
         assert pair_of(samples, 5, min_group) == expected, min_group
     with pytest.raises(UserError, match=r"fewer than two of the 5 groups .* at least 21 ext"):
         pair_of(samples, 5, 21)
-    labels, groups = np.tile([0, 1], 25), np.repeat([0, 1], [20, 30])
     with pytest.raises(UserError, match=r"lower finetuning\.min_group and .*merge groups"):
-        best_and_worst_group({0: 0.7, 1: float("nan")}, labels, groups, Finetuning())
-    few = Finetuning(min_cell=11)  # group 0 has 10 of each label: it could not be balanced
+        best_and_worst_group({0: 0.7, 1: float("nan")}, [0, 1], Finetuning())
     with pytest.raises(UserError, match="11 of each label"):
-        best_and_worst_group({0: 0.7, 1: 0.8}, labels, groups, few)
+        best_and_worst_group({0: 0.7, 1: 0.8}, [1], Finetuning(min_cell=11))
+    with pytest.raises(UserError, match="11 of each label"):  # groups of 10 of each label
+        pair_of(samples, 5, 20, min_cell=11)
 
 
 def many(
@@ -100,7 +101,7 @@ def many(
     external = external_set(
         samples,
         np.zeros(len(samples), bool),
-        pair=pair_of(samples, len(aucs), min_group),
+        pair=pair_of(samples, len(aucs), min_group, min_cell),
         fraction=fraction,
         finetuning=Finetuning(min_cell=min_cell),
         seed=3,

@@ -31,7 +31,14 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from swift_debias import methods
-from swift_debias.config.schema import Augmentation, Finetuning, Optimizer, Pretraining
+from swift_debias.config.schema import (
+    Augmentation,
+    Compute,
+    Finetuning,
+    Method,
+    Optimizer,
+    Pretraining,
+)
 from swift_debias.errors import UserError
 from swift_debias.learning import loop
 from swift_debias.learning.context import Context
@@ -193,6 +200,38 @@ def test_fullft(
     seen = descend(network, [loss] * EPOCHS, rates, OPTIMIZERS[optimizer])
     assert_agrees(classifier, network)
     assert losses(context, "fullft") == pytest.approx(seen, rel=1e-4)
+
+
+@pytest.mark.key("fullft.epochs_of")
+def test_fullft_for_as_many_epochs_as_both_steps_of_swift(
+    classifier: Classifier, external: ExternalSet, make: Any
+) -> None:
+    network, context = double(classifier).train(), make()
+    x, y, _ = rows_of(external.balanced)
+    run("fullft", classifier, external, context, prediction_weight=1, epochs_of="both")
+    rates = {"extractor": LR_EXTRACTOR, "head": LR_HEAD}
+    steps = [lambda: cross_entropy(network(x), y)] * (2 * EPOCHS)
+    descend(network, steps, rates, OPTIMIZERS["sgd"])
+    assert_agrees(classifier, network)
+
+
+@pytest.mark.key("method.lr_factor")
+def test_a_variant_multiplies_both_learning_rates(
+    classifier: Classifier, external: ExternalSet, make: Any
+) -> None:
+    from swift_debias.methods.base import Training
+
+    variant = Method(algorithm="fullft", lr_factor=0.25)
+    shared = make().finetuning
+    training = Training(
+        Pretraining(epochs=1, optimizer=OPTIMIZERS["sgd"]), shared, Augmentation(), Compute()
+    )
+    network, context = double(classifier).train(), make(finetuning=training.finetuning_of(variant))
+    x, y, _ = rows_of(external.balanced)
+    run("fullft", classifier, external, context, prediction_weight=1)
+    rates = {"extractor": LR_EXTRACTOR / 4, "head": LR_HEAD / 4}
+    descend(network, [lambda: cross_entropy(network(x), y)] * EPOCHS, rates, OPTIMIZERS["sgd"])
+    assert_agrees(classifier, network)
 
 
 @pytest.mark.key("finetuning.class_weights")

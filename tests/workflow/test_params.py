@@ -472,7 +472,10 @@ def test_choose_groups(plan: Plan) -> None:
         assert files(job, "cohort") == [f"{plan.run}/cohorts/{task}.parquet"]
         assert list(job.params.groups) == plan.groups(attribute)
         finetuning = plan.config["tasks"][task]["finetuning"]
-        assert job.params.min_group == finetuning.get("min_group", 20)
+        assert job.params.finetuning == {
+            "min_group": finetuning.get("min_group", 20),
+            "min_cell": finetuning.get("min_cell", 10),
+        }
         assert list(job.output) == choice_of(plan, job)
 
 

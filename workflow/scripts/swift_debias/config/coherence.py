@@ -164,6 +164,10 @@ def _methods(
             yield f"{path}.algorithm: no algorithm {shown(method.algorithm)}{near}"
             continue
         model = known.algorithms[method.algorithm]
+        if unknown := [key for key in method.settings if key not in model.model_fields]:
+            near = nearest(unknown[0], [*model.model_fields, *type(method).model_fields])
+            yield f"{path}: unknown key {shown(unknown[0])}{near}"
+            continue
         try:
             own = model.model_validate(method.settings)
         except ValidationError as error:

@@ -43,6 +43,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`datasets.<name>`", schema.Dataset),
     ("`attributes.<name>`", schema.Attribute),
     ("`duplicates`", schema.Duplicates),
+    ("`selection`", schema.Selection),
     ("`skin_tone`", schema.SkinTone),
     ("`synthetic`", schema.Synthetic),
     ("`tasks.<name>`", schema.Task),

@@ -511,7 +511,7 @@ class Compute(Model):
 class Report(Model):
     """What report.html holds; docs/sharing.md says what every file of a run contains."""
 
-    images: bool = Field(
+    images: Flag = Field(
         True,
         description="Figures that show test images (`bias`, `cam`) are in report.html. Public data "
         "sets may be shown, and the paper shows them; pictures of your own patients leave the "

@@ -86,7 +86,7 @@ class Settings(Model):
         description="tau of Eq. 12: the mean of the head's mask [paper], or this quantile of it: "
         "0.9 sets the tenth of the head's weights with the highest mask to zero (Figure 6).",
     )
-    reinit_bias: bool = Field(
+    reinit_bias: Flag = Field(
         False,
         description="reinit: partial judges the head's bias too. A tensor of one element is never "
         "normalized, so its mask has another scale than the weights' and says nothing beside them; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.words import title
-from ..files import read_parquet
+from ..files import read_json, read_parquet
 from ..run import layout
 from .sharing import without_paths
 
@@ -70,7 +69,7 @@ def weight_files(files: Iterable[Path]) -> pd.DataFrame:
     rows = []
     for path in files:
         keys = layout.keys("baseline_source", path)
-        source = json.loads(path.read_text(encoding="utf-8"))
+        source = read_json(path)
         if source["file"] is not None:
             used = {"used as": source["kind"], "file": source["file"], "SHA-256": source["sha256"]}
             start = {"task": title(keys["task"]), "network": title(keys["backbone"])}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ...config.base import File, Line, Model, Text
+from ...config.base import File, Flag, Line, Model, Text
 from ...config.schema import Dataset
 from ..values import canonical
 
@@ -41,7 +41,7 @@ class LabelColumn(Model):
         description="Values of class 0; needed unless `rest_is_negative`. Rows of other values "
         "are left out.",
     )
-    rest_is_negative: bool = Field(
+    rest_is_negative: Flag = Field(
         False, description="Every value that is neither positive nor unknown is of class 0."
     )
     unknown: tuple[Text, ...] = Field(

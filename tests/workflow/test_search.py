@@ -1,0 +1,130 @@
+"""Equal tuning in the rules: who is searched, who takes over what was found, what is refused."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+    SchedulingSettings,
+)
+
+from swift_debias import errors, methods
+from swift_debias.config import load as reading
+from swift_debias.data import adapters
+
+PROJECT = Path(__file__).resolve().parents[2]
+PANEL = {"task": "cxr", "backbone": "small_resnet", "attribute": "age"}
+SHOWN = ["baseline", "swift", "swift_no_reinit", "swift_zscore", "swift_epochs_15", "llft", "bmft"]
+GRID = {"prediction_weight_1": [0.1, 0.5], "prediction_weight_2": [0.6, 0.9]}
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """The demo with one table, whose SWiFT and LLFT are searched; BMFT is not."""
+    demo = yaml.safe_load((PROJECT / "config/config.yaml").read_text())
+    table = {"kind": "table", "title": "One", "methods": SHOWN, "panels": [PANEL]}
+    return {
+        "extends": "config/demo.yaml",
+        "experiments": {**dict.fromkeys(demo["experiments"]), "one": table},
+        "methods": {
+            "swift": {"search": GRID},
+            "llft": {"search": {"alpha": [0.1, 1, 2, 3]}},
+            **changes.pop("methods", {}),
+        },
+        **changes,
+    }
+
+
+def load(raw: dict[str, Any]) -> Any:
+    return reading.load(
+        copy.deepcopy(raw),
+        PROJECT,
+        algorithms=methods.settings_models(),
+        adapters=adapters.options_models(),
+    )
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Any]]]:
+    folder = tmp_path_factory.mktemp("search")
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(config(selection={"trials": 4, "share": 0.4})))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+            workflow = api.workflow(
+                resource_settings=ResourceSettings(cores=1),
+                config_settings=ConfigSettings(configfiles=[path]),
+                snakefile=PROJECT / "Snakefile",
+            )
+            dag = workflow.dag(DAGSettings())
+            greedy = SchedulingSettings(scheduler="greedy")
+            dag.execute_workflow(executor="dryrun", scheduling_settings=greedy)
+            found: dict[str, list[Any]] = {}
+            for job in workflow._workflow.dag.jobs:
+                found.setdefault(job.rule.name, []).append(job)
+            yield found
+    finally:
+        os.chdir(before)
+
+
+def of(job: Any) -> str:
+    return job.wildcards.get("method") or "first step"
+
+
+@pytest.mark.key("method.search", "selection.trials")
+def test_searched_methods_have_a_search_and_wait_for_it(jobs: dict[str, list[Any]]) -> None:
+    searches = {of(job): job for job in jobs["search"]}
+    assert set(searches) == {"swift", "llft"}
+    assert searches["swift"].params.method["search"] == GRID
+    assert dict(searches["swift"].params.selection) | {"trials": 4, "share": 0.4} == dict(
+        searches["swift"].params.selection
+    )
+    waits = {of(job): [str(f) for f in job.input if "search/" in str(f)] for job in jobs["debias"]}
+    setup = "results/demo/search/cxr/small_resnet/age"
+    for name in ("swift", "swift_no_reinit", "swift_zscore", "swift_epochs_15"):
+        assert waits[name] == [f"{setup}/swift.json"], name
+    assert waits["llft"] == [f"{setup}/llft.json"] and waits["bmft"] == []
+    keys = {of(job): list(job.params.searched) for job in jobs["debias"]}
+    assert keys["swift"] == keys["swift_zscore"] == list(GRID)
+    assert (keys["llft"], keys["bmft"]) == (["alpha"], [])
+    assert all("search" not in job.params.method for job in jobs["debias"])
+
+
+def test_a_shared_first_step_waits_for_the_search_too(jobs: dict[str, list[Any]]) -> None:
+    """It takes what was found for step 1 alone."""
+    (first,) = jobs["first_step"]
+    assert list(first.params.searched) == ["prediction_weight_1"]
+    assert [str(f) for f in first.input if "search/" in str(f)] != []
+    shared = {of(job) for job in jobs["debias"] if any("first_steps" in str(f) for f in job.input)}
+    assert shared == {"swift", "swift_no_reinit"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": {"bmft": {"search": {"rtae": [0.1]}}}}, "bmft has no setting 'rtae'.*'rate'"),
+        ({"methods": {"bmft": {"search": {"rate": [0.1, 2]}}}}, r"methods\.bmft\.search"),
+        ({"methods": {"bmft": {"search": "swfit"}}}, "no method 'swfit'.*'swift'"),
+        ({"methods": {"bmft": {"search": "baseline"}}}, "'baseline' has no search of its own"),
+        ({"methods": {"bmft": {"search": "bmft"}}}, "in the end what it searches itself"),
+        ({"methods": {"bmft": {"search": {"rate": [0.1, 0.1]}}}}, "stands there twice"),
+        ({"selection": {"trials": 6}}, r"search has 4 points, but selection\.trials says 6"),
+        ({"selection": {"share": 1}}, r"selection\.share"),
+    ],
+)
+def test_mistakes_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(errors.UserError, match=message):
+        load(config(**change))
