@@ -58,7 +58,7 @@ with logged(snakemake):
         Section(
             "plausibility",
             "What to mind",
-            marks_table.section(read_parquet(given.plausibility), params.titles),
+            marks_table.section(read_parquet(str(given.plausibility)), params.titles),
         ),
         Section("tables", "Tables", html.result_tables(map(Path, given.tables))),
         Section("figures", "Figures", html.figure_gallery(pictures)),
