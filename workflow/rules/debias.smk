@@ -116,7 +116,8 @@ rule copy_baseline:
         "../../envs/data.yaml"
     shell:
         "(cp {input.model:q} {output.model:q} && cp {input.history:q} {output.history:q}"
-        " && cp {input.cost:q} {output.cost:q}) 2> {log:q}"
+        " && cp {input.cost:q} {output.cost:q}"
+        " && cp {input.threshold:q} {output.threshold:q}) 2> {log:q}"
 
 
 rule search:
