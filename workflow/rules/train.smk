@@ -9,12 +9,6 @@ def own_baseline(wildcards):
 
 
 def own_weights(wildcards):
-    """The weights of an extractor to start from, where the config names a file."""
-    path = settings.backbones[wildcards.backbone].weights
-    return [] if path in (None, "imagenet") else path
-
-
-def own_weights(wildcards):
     """Weights of a user's own that the training starts from."""
     weights = settings.backbones[wildcards.backbone].weights
     return [] if weights in (None, "imagenet") else weights

@@ -9,10 +9,11 @@ from swift_debias.run.job import logged
 with logged(snakemake):
     params = snakemake.params
     metrics = read_parquet(str(snakemake.input.metrics))
+    tables = params.tables or {"": []}  # without tables a frame of the columns alone
     frames = [
         fold_tests.compare(
             name, [cells.Block(**block) for block in blocks], metrics, params.baseline
         )
-        for name, blocks in params.tables.items()
+        for name, blocks in tables.items()
     ]
     write_parquet(pd.concat(frames, ignore_index=True), snakemake.output[0])
