@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from . import schema
@@ -138,6 +138,8 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "name"
     if any(isinstance(mark, File) for mark in metadata):
         return "file"
+    if any(isinstance(mark, WithJsonSchema) for mark in metadata):
+        return "list of names"  # of what the settings hold there once they are read
     bounds = [_bound(m) for m in metadata if _bound(m)] if annotation is not str else []
     return ", ".join([_bare_type(annotation), *bounds])
 

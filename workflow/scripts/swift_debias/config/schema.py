@@ -11,6 +11,8 @@ Longer than other files, since every key is here and nowhere else.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -21,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -95,6 +98,14 @@ class Dataset(Model):
         """Whether this column comes from the pixels and not from the data set's own table."""
         return column == "fitzpatrick" and self.skin_tone == "ita"
 
+    def lacking(self, attribute: Attribute) -> str | None:
+        """The first column of an attribute that the manifest cannot fill, or None."""
+        return next((c for c in attribute.columns if not self.has_column(c)), None)
+
+    def reads(self, attribute: Attribute) -> bool:
+        """Whether an attribute is known from the data set's own table, pixels not needed."""
+        return all(self.has_column(c) and not self.measures(c) for c in attribute.columns)
+
 
 def repeated(values: Iterable[Any]) -> Any:
     """A value that stands there twice, or None."""
@@ -117,21 +128,65 @@ def _compared(value: str | float) -> str | float:
         return text
 
 
+MOST_CROSSED = 100  # groups of an intersection; more could never hold enough people each
+
+
 class Attribute(Model):
     """A sensitive attribute: a manifest column cut into groups 0, 1, ... in the order given.
 
     Either `groups` (lists of values) or `cuts` with `names` (k cuts make k + 1 groups; a value on
     a cut belongs to the upper group). Rows that fall in no group are left out of everything that
     concerns this attribute, and counted.
+
+    Or an intersection, `cross: [sex, age]`: its groups are all combinations of the other
+    attributes' groups, called "female, younger" and so on, the last one changing fastest. Who is
+    in no group of one of them is in no group of the intersection. It is treated like any attribute
+    of more than two groups.
     """
 
-    column: Line
+    column: Line | None = None
     groups: Annotated[dict[Text, tuple[Value, ...]], BeforeValidator(_no_key_twice)] | None = None
     cuts: tuple[Number, ...] | None = None
     names: tuple[Text, ...] | None = None
+    # People write names; `load.py` puts what they name in their place, so that a job is given all
+    # it needs to know.
+    cross: (
+        Annotated[
+            dict[Name, Attribute],
+            WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2}),
+        ]
+        | None
+    ) = Field(
+        None, description="Names of two or more other attributes, of different columns [ours]."
+    )
+
+    @model_validator(mode="after")
+    def _is_an_intersection(self) -> Attribute:
+        if self.cross is None:
+            if self.column is None:
+                raise ValueError("column: is missing: groups and cuts are of one")
+            return self
+        for key in ("column", "groups", "cuts", "names"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"cross: has its groups from others; leave out {key}:")
+        if len(self.cross) < 2:
+            raise ValueError("cross: needs at least two attributes")
+        for name, part in self.cross.items():
+            if part.cross is not None:
+                raise ValueError(f"cross: {name!r} is one itself; name its parts here")
+        if twice := repeated(self.columns):
+            raise ValueError(f"cross: two of them are of column {shown(twice)}")
+        count = math.prod(len(part.group_names) for part in self.cross.values())
+        if count > MOST_CROSSED:
+            raise ValueError(f"cross: makes {count} groups; {MOST_CROSSED} are the most")
+        if twice := repeated(self.group_names):
+            raise ValueError(f"cross: two groups are called {shown(twice)}")
+        return self
 
     @model_validator(mode="after")
     def _groups_or_cuts(self) -> Attribute:
+        if self.cross is not None:
+            return self
         if (self.groups is None) == (self.cuts is None):
             raise ValueError("give either groups: or cuts: with names:")
         if self.groups is not None and self.names is not None:
@@ -158,7 +213,17 @@ class Attribute(Model):
     @property
     def group_names(self) -> tuple[str, ...]:
         """Names of the groups, in the order of their indices 0, 1, ..."""
+        if self.cross is not None:
+            of_parts = (part.group_names for part in self.cross.values())
+            return tuple(map(", ".join, itertools.product(*of_parts)))
         return tuple(self.groups) if self.groups is not None else (self.names or ())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The manifest columns that it is made of."""
+        if self.cross is not None:
+            return tuple(column for part in self.cross.values() for column in part.columns)
+        return () if self.column is None else (self.column,)
 
 
 # Channel statistics of ImageNet on [0, 1]: what the pre-trained backbones were trained with.
@@ -591,7 +656,6 @@ class Settings(Model):
                         f"{nearest(attribute, self.attributes)}"
                     )
                     continue
-                column = self.attributes[attribute].column
                 for dataset in (*task.train, *tests):
                     if dataset not in self.datasets:
                         if dataset in tests:
@@ -599,7 +663,7 @@ class Settings(Model):
                                 f"{path}.tests.{attribute}: no data set {dataset!r}"
                                 f"{nearest(dataset, self.datasets)}"
                             )
-                    elif not self.datasets[dataset].has_column(column):
+                    elif column := self.datasets[dataset].lacking(self.attributes[attribute]):
                         yield (
                             f"{path}.tests.{attribute}: data set {dataset!r} has no column "
                             f"{column!r}, so the attribute is not known there; take the set out"

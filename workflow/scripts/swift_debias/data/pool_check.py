@@ -18,7 +18,7 @@ from ..config import plan, schema
 from ..errors import UserError
 from . import demands, duplicates
 from .folds import make_folds
-from .groups import group_index
+from .groups import groups_in
 
 CUT = 20_000  # images; a larger pool is counted and not cut, which would take long
 
@@ -93,12 +93,13 @@ def outlook(
         attribute
         for attribute in task.tests
         if any(
-            config.datasets[dataset].measures(config.attributes[attribute].column)
+            config.datasets[dataset].measures(column)
             for dataset in task.train
+            for column in config.attributes[attribute].columns
         )
     }
     groups = {
-        attribute: group_index(frame[config.attributes[attribute].column], spec)
+        attribute: groups_in(frame, spec)
         for attribute, spec in config.attributes.items()
         if attribute in task.tests and attribute not in measured
     }
