@@ -6,7 +6,7 @@ pandas is imported: this runs whenever the Snakefile is parsed, on login nodes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def load(
     networks: Mapping[str, type[Model]] | None = None,
     drawings: Mapping[str, coherence.Drawing] | None = None,
     metrics: Mapping[str, bool] | None = None,
+    of_disease: Container[str] = (),
     files: Iterable[str | Path] = (),
     folder: Path | None = None,
 ) -> Settings:
@@ -40,7 +41,7 @@ def load(
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: name of each adapter's file -> its options model.
-        networks, drawings, metrics: as in `coherence.Known`; None: their names are not checked.
+        networks, drawings, metrics, of_disease: as in `coherence.Known`; None: their names are not checked.
         files: where `raw` was read from by somebody else; they are checked for what YAML reads
             otherwise than people mean it (`strict_yaml`).
         folder: in which the workflow runs: the files and modules that the configuration names are
@@ -67,7 +68,7 @@ def load(
     if isinstance(merged.get("attributes"), Mapping):
         merged["attributes"] = _crossed(merged["attributes"])
     settings = typed(merged, adapters)
-    known = coherence.Known(algorithms, adapters, networks, drawings, metrics)
+    known = coherence.Known(algorithms, adapters, networks, drawings, metrics, of_disease)
     _refuse(list(coherence.problems(settings, known, written)))
     if folder is not None:
         _refuse(list(named_files.problems(settings, folder)))

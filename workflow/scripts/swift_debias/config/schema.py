@@ -425,6 +425,12 @@ class Task(Model):
     )
     positive: Text = Field(description="Name of class 1, for tables and figures.")
     negative: Text = Field(description="Name of class 0.")
+    disease: Text | None = Field(
+        None,
+        description="Which of the two is the disease: `positive` or `negative`, as it is called. "
+        "Sensitivity, specificity and sensitivity at 80 and 90 % specificity are then reported for "
+        "it, over all images and by group; null: they are not [ours].",
+    )
     invert_labels: Flag = Field(
         False,
         description="Swap the classes. The adapters label as the paper does: melanoma and "
@@ -437,6 +443,18 @@ class Task(Model):
     augmentation: Augmentation = Augmentation()
     pretraining: Pretraining
     finetuning: Finetuning = Finetuning()
+
+    @model_validator(mode="after")
+    def _disease_is_a_class(self) -> Task:
+        if self.disease not in (None, self.positive, self.negative):
+            both = f"{shown(self.positive)} and {shown(self.negative)}"
+            raise ValueError(f"disease: the classes are {both}, not {shown(self.disease)}")
+        return self
+
+    @property
+    def disease_class(self) -> int | None:
+        """The class that is the disease, 0 or 1; None where the task does not say."""
+        return None if self.disease is None else int(self.disease == self.positive)
 
 
 class Backbone(Model):

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .metrics import BETWEEN_GROUPS, OF_ROWS
+from .metrics import BETWEEN_GROUPS, OF_DISEASE, OF_ROWS
 
-_METRICS = OF_ROWS | BETWEEN_GROUPS
+_METRICS = OF_ROWS | OF_DISEASE | BETWEEN_GROUPS
 HIGHER_IS_BETTER = {name for name, known in _METRICS.items() if known.better == "higher"}
 LOWER_IS_BETTER = {
     *(name for name, known in _METRICS.items() if known.better == "lower"),
