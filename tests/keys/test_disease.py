@@ -1,4 +1,4 @@
-"""The metrics of a disease against loops over thresholds and scikit-learn, and where it is named."""
+"""The metrics of a disease against loops over thresholds and scikit-learn, and who names it."""
 
 from __future__ import annotations
 

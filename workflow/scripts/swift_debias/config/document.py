@@ -41,11 +41,13 @@ Every key of the configuration. This file is made from the settings models
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("Top level", schema.Settings),
     ("`datasets.<name>`", schema.Dataset),
+    ("`datasets.<name>.part`", schema.Part),
     ("`attributes.<name>`", schema.Attribute),
     ("`duplicates`", schema.Duplicates),
     ("`skin_tone`", schema.SkinTone),
     ("`synthetic`", schema.Synthetic),
     ("`tasks.<name>`", schema.Task),
+    ("`tasks.<name>.tie`", schema.Tie),
     ("`tasks.<name>.images`", schema.Images),
     ("`tasks.<name>.augmentation`", schema.Augmentation),
     ("`tasks.<name>.pretraining`", schema.Pretraining),

@@ -41,7 +41,8 @@ def load(
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: name of each adapter's file -> its options model.
-        networks, drawings, metrics, of_disease: as in `coherence.Known`; None: their names are not checked.
+        networks, drawings, metrics, of_disease: as in `coherence.Known`; None: their names are not
+            checked.
         files: where `raw` was read from by somebody else; they are checked for what YAML reads
             otherwise than people mean it (`strict_yaml`).
         folder: in which the workflow runs: the files and modules that the configuration names are

@@ -56,6 +56,29 @@ from .names import Name, Named
 SHARED_COLUMNS = ("sex", "age", "fitzpatrick", "view", "split")
 
 
+class Part(Model):
+    """A part of a data set, by the ids of its lesions, patients or images (`data/parts.py`).
+
+    Two entries of one folder, `between: [0, 0.75]` and `between: [0.75, 1]`, train on some and hold
+    out the others.
+    """
+
+    by: Literal["lesion", "patient", "image"] = Field(
+        description="What stays together; an image without a known one is one of its own."
+    )
+    between: tuple[Share, Share] = Field(
+        description="Each id has a number from 0 to 1, by a hash: those from the first of the two "
+        "on, and below the second, are the part."
+    )
+    seed: Integer = Field(0, ge=-(2**63), lt=2**63, description="Another one deals anew.")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Part:
+        if not self.between[0] < self.between[1]:
+            raise ValueError("between: nothing lies there; the first number is below the second")
+        return self
+
+
 class Dataset(Model):
     """One data set: its adapter (a file of `data/adapters/`) and its folder.
 
@@ -82,6 +105,9 @@ class Dataset(Model):
         "manifest",
         description="Where the skin type comes from: the data set's own annotation, or the "
         "individual typology angle of the image (ISIC has no annotation) [paper].",
+    )
+    part: Part | None = Field(
+        None, description="Only a part of it, such as held-out lesions; null: all of it [ours]."
     )
 
     def named_tables(self) -> dict[str, str]:
@@ -416,6 +442,23 @@ class Augmentation(Model):
     transpose: Flag = True
 
 
+STRONGEST = 0.95  # of a tie; pools of all strengths are as large as this one allows
+
+
+class Tie(Model):
+    """A pool in which an attribute is tied to the label: bias as a variable (`data/tie.py`).
+
+    The pool is subsampled by patient so that P(group 1 | class 1) = P(group 0 | class 0) =
+    (1 + strength) / 2. Its size and its share of class 1 are the same for every strength. Images
+    of unknown group are left out; test sets stay as they are.
+    """
+
+    attribute: Name = Field(description="An attribute of two groups.")
+    strength: Number = Field(
+        ge=0, le=STRONGEST, description="0: independent; 0.95: 97.5 % of a class are of its group."
+    )
+
+
 class Task(Model):
     """One classification task: its training pool, its test sets and how it is trained."""
 
@@ -435,6 +478,9 @@ class Task(Model):
         False,
         description="Swap the classes. The adapters label as the paper does: melanoma and "
         "no finding are class 0.",
+    )
+    tie: Tie | None = Field(
+        None, description="Tie an attribute to the label in the training pool [ours]."
     )
     group_by_patient: Flag = Field(
         True, description="Keep one patient's images in one fold; the paper splits by image."
@@ -667,6 +713,7 @@ class Settings(Model):
             for dataset in task.train:
                 if dataset not in self.datasets:
                     yield f"{path}.train: no data set {dataset!r}{nearest(dataset, self.datasets)}"
+            yield from self._tie_problems(f"{path}.tie", task)
             for attribute, tests in task.tests.items():
                 if attribute not in self.attributes:
                     yield (
@@ -688,6 +735,25 @@ class Settings(Model):
                         )
                 for dataset in set(tests) & set(task.train):
                     yield f"{path}.tests.{attribute}: {dataset!r} is also a training set"
+
+    def _tie_problems(self, path: str, task: Task) -> Iterator[str]:
+        if task.tie is None:
+            return
+        name = task.tie.attribute
+        if name not in self.attributes:
+            near = nearest(name, self.attributes)
+            yield f"{path}.attribute: no attribute {name!r}{near}"
+            return
+        attribute = self.attributes[name]
+        if len(attribute.group_names) != 2:
+            count = len(attribute.group_names)
+            yield f"{path}.attribute: {name!r} has {count} groups; two are tied to the two classes"
+        for dataset in task.train:
+            if dataset in self.datasets and not self.datasets[dataset].reads(attribute):
+                yield (
+                    f"{path}.attribute: the table of data set {dataset!r} does not have {name!r}, "
+                    "so its images cannot be chosen by it"
+                )
 
     def _view_problems(self) -> Iterator[str]:
         for name, experiment in self.experiments.items():
