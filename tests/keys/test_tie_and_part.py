@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -45,7 +46,15 @@ def test_counts_over_many_strengths() -> None:
         rate = known.label.mean()
         sizes, kept_by = set(), {}
         for strength in STRENGTHS:
-            tied = tie_pool(frame, groups, ("f", "m"), Tie(attribute="sex", strength=strength), 7)
+            tie = Tie(attribute="sex", strength=strength, external="tied")
+            tied = tie_pool(frame, groups, ("f", "m"), tie, 7)
+            natural = tie.model_copy(update={"external": "natural"})
+            marked = tie_pool(frame, groups, ("f", "m"), natural, 7)
+            assert marked.log == tied.log
+            assert (
+                marked.frame[marked.frame.trains].image_id.tolist() == tied.frame.image_id.tolist()
+            )
+            assert marked.frame.drop(columns="trains").equals(frame)
             kept_by[strength] = tied.frame
             counts = pd.crosstab(tied.frame.label, tied.frame.group).reindex(
                 index=[0, 1], columns=[0, 1], fill_value=0
@@ -78,7 +87,7 @@ def test_counts_over_many_strengths() -> None:
         }
         assert min(cells.loc[cell] - n for cell, n in needed.items()) < 3
         # who stays in a growing cell stays in it when the tie is stronger
-        for weaker, stronger in zip(STRENGTHS, STRENGTHS[1:], strict=False):
+        for weaker, stronger in itertools.pairwise(STRENGTHS):
             one, other = kept_by[weaker], kept_by[stronger]
             grown = one[one.label == one.group].image_id
             assert set(grown) <= set(other.image_id)
@@ -89,7 +98,7 @@ def test_counts_over_many_strengths() -> None:
 
 def test_the_draw_is_of_the_seed_alone() -> None:
     frame, groups = pool(np.random.default_rng(1))
-    tie = Tie(attribute="sex", strength=0.5)
+    tie = Tie(attribute="sex", strength=0.5, external="tied")
     first = tie_pool(frame, groups, ("f", "m"), tie, 0).frame
     pd.testing.assert_frame_equal(tie_pool(frame, groups, ("f", "m"), tie, 0).frame, first)
     other = tie_pool(frame, groups, ("f", "m"), tie, 1).frame
@@ -105,7 +114,7 @@ def test_the_pool_of_a_task_is_tied(make: Any, attribute: str) -> None:
     """The cohort, its log and the check agree; the test sets are whole."""
     sizes = set()
     for strength in (0, 0.9):
-        tie = {"attribute": attribute, "strength": strength}
+        tie = {"attribute": attribute, "strength": strength, "external": "tied"}
         made = make("cohorts/skin.parquet", {"tasks.skin.tie": tie})
         cohort = pd.read_parquet(made)
         older = cohort["sex"].eq("male") if attribute == "sex" else cohort["age"] >= 50
@@ -127,9 +136,45 @@ def test_the_check_says_what_a_tie_keeps(drawn: Any) -> None:
     report = check.check(settings, drawn, {"datasets": {}, "pools": []})
     (found,) = report.pools
     (note,) = [note for note in found.notes if note.startswith("tie of sex, strength 0.5: kept")]
-    assert found.images_left is not None
-    assert f"kept {found.images_left}," in note
+    assert found.images_left == 80  # external sets have them all
+    assert int(note.split("kept ")[1].split(",")[0]) < 60
     assert "label 1, male" in note
+
+
+@pytest.mark.key("tie.external")
+@pytest.mark.parametrize("external", ["natural", "tied"])
+def test_external_sets_of_a_tied_pool(
+    make: Any, monkeypatch: pytest.MonkeyPatch, external: str
+) -> None:
+    """The Baseline sees the tied pool alone; its fold's other images are for debiasing or gone."""
+    from swift_debias.learning import loop
+
+    seen: list[tuple[int, int]] = []
+    pretrain = loop.pretrain
+
+    def watched(classifier: Any, train: Any, validation: Any, *rest: Any) -> None:
+        seen.append((len(train), len(validation)))
+        pretrain(classifier, train, validation, *rest)
+
+    monkeypatch.setattr(loop, "pretrain", watched)
+    tie = {"attribute": "sex", "strength": 0.9, "external": external}
+    changes = {"tasks.skin.tie": tie, "tasks.skin.finetuning.min_cell": 1}
+    made = make("baseline/skin/net/fold0/held_out.parquet", changes)
+    run = made.parents[4]
+    cohort = pd.read_parquet(run / "cohorts/skin.parquet")
+    fold = pd.read_parquet(run / "folds/skin.parquet").fold == 0
+    trains = cohort.trains if external == "natural" else pd.Series(True, cohort.index)
+    assert seen == [(int((~fold & trains).sum()), int(fold.sum()))]
+    assert ("trains" in cohort) == (external == "natural")
+    kept = json.loads((run / "cohorts/skin.log.json").read_text())["tie"]["kept"]
+    assert trains.sum() == kept
+    assert (len(cohort) == kept) == (external == "tied")
+    make_sizes = make("folds/skin.sizes.csv", changes) if external == "natural" else None
+    if make_sizes is not None:
+        sizes = pd.read_csv(make_sizes).query("attribute == 'all' and label == 'all'")
+        assert sizes.query("set == 'pool'").n.item() == kept
+        of_fold = sizes.query("fold == 0").set_index("set").n
+        assert tuple(of_fold[["train", "validation"]]) == seen[0]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +233,7 @@ def test_parts_share_nobody_and_lose_nobody(by: Any) -> None:
         cuts = [0, *sorted(rng.choice(np.arange(1, 100), 2, replace=False) / 100), 1]
         found = [
             parts.take(whole, Part(by=by, between=pair, seed=seed))
-            for pair in zip(cuts, cuts[1:], strict=False)
+            for pair in itertools.pairwise(cuts)
         ]
         ids = [set(part.frame["image_id"]) for part in found]
         assert sum(map(len, ids)) == len(set().union(*ids)) == len(whole.frame)

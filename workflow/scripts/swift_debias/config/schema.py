@@ -457,6 +457,12 @@ class Tie(Model):
     strength: Number = Field(
         ge=0, le=STRONGEST, description="0: independent; 0.95: 97.5 % of a class are of its group."
     )
+    external: Literal["natural", "tied"] = Field(
+        "natural",
+        description="natural: Baselines are trained on the tied pool, and the external set of a "
+        "fold has all of its images, as debiasing supposes; tied: it has those of the tied pool, "
+        "where a strong tie leaves few images of the rare cells [ours].",
+    )
 
 
 class Task(Model):

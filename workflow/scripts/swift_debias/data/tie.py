@@ -11,7 +11,10 @@ allows. Images of unknown group leave the pool.
 Patients (clusters: what stays in one fold) are drawn in one random order for all s. Each cell of
 label and group takes whole patients in that order; the last one is cut where the cell is full, so
 that counts are exact. A larger s therefore keeps whom a smaller one kept, in the cells that grow.
-Test sets are never touched.
+
+What does not stay is not trained on. It leaves the cohort under `external: tied`; under `natural`
+it stays for the external sets, and a column `trains` says which images are of the pool. Test sets
+are never touched.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from ..seeds import derive_seed
 
 
 class Tied(NamedTuple):
-    """The rows that stay, and counts for the cohort's log."""
+    """The cohort, with a column `trains` where it has more than the pool; counts for its log."""
 
     frame: pd.DataFrame
     log: dict[str, Any]
@@ -57,7 +60,7 @@ def targets(counts: np.ndarray, strength: float) -> np.ndarray:
 def tie_pool(
     frame: pd.DataFrame, groups: np.ndarray, names: Sequence[str], tie: Tie, seed: int
 ) -> Tied:
-    """Subsample a pool.
+    """Choose the images that Baselines are trained on.
 
     Args:
         frame: the cohort, columns label and cluster.
@@ -87,11 +90,14 @@ def tie_pool(
         rows[np.argsort(place[rows], kind="stable")[: wanted[cell]]]
         for cell, rows in members.items()
     ]
-    stay = np.sort(np.concatenate(kept))
+    stay = np.zeros(len(frame), bool)
+    stay[np.concatenate(kept)] = True
     log = {
-        "kept": len(stay),
-        "left out": int((groups >= 0).sum()) - len(stay),
+        "kept": int(stay.sum()),
+        "left out": int(((groups >= 0) & ~stay).sum()),
         "left out, of unknown group": int((groups < 0).sum()),
         **{f"label {y}, {names[g]}": int(wanted[y, g]) for y, g in cells},
     }
-    return Tied(frame.iloc[stay].reset_index(drop=True), log)
+    if tie.external == "natural":
+        return Tied(frame.assign(trains=stay), log)
+    return Tied(frame[stay].reset_index(drop=True), log)
