@@ -31,6 +31,7 @@ KNOWN: dict[str, Any] = {
     "networks": architectures.available(),
     "drawings": figures.all_facts(),
     "metrics": metrics.catalogue(),
+    "of_disease": metrics.OF_DISEASE,
 }
 
 

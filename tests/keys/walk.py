@@ -55,7 +55,10 @@ def models() -> dict[str, type[BaseModel]]:
     found: dict[str, type[BaseModel]] = {}
 
     def add(name: str, model: type[BaseModel]) -> None:
-        assert found.setdefault(name, model) is model, f"two models are called {name}"
+        if name in found:  # held twice, or by itself
+            assert found[name] is model, f"two models are called {name}"
+            return
+        found[name] = model
         for field in model.model_fields.values():
             for held in _held_models(field.annotation):
                 add(_snake(held.__name__), held)
@@ -70,7 +73,8 @@ def models() -> dict[str, type[BaseModel]]:
 def keys() -> dict[str, Key]:
     """Name -> key, of every settings model.
 
-    Keys that only hold other models are not among them: their keys are. What an adapter's options
+    Keys that only hold other models are not among them: their keys are. One that holds its own
+    model is. What an adapter's options
     inherit belongs to `Dataset`; what a method's inherit belongs to each method, since each reads
     it by itself.
     """
@@ -80,7 +84,7 @@ def keys() -> dict[str, Key]:
         inherited = schema.Dataset.model_fields if inherits else {}
         prefix = "" if model is schema.Settings else f"{name}."
         for field, info in model.model_fields.items():
-            if field not in inherited and not _held_models(info.annotation):
+            if field not in inherited and _held_models(info.annotation) in ([], [model]):
                 found[prefix + field] = Key(model, field)
     return found
 

@@ -30,6 +30,7 @@ try:
         networks=architectures.available(),
         drawings=figures.all_facts(),
         metrics=metrics.catalogue(),
+        of_disease=metrics.OF_DISEASE,
         files=workflow.configfiles,
         folder=Path(),
     )

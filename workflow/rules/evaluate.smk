@@ -76,6 +76,7 @@ rule evaluate:
             settings.attributes[wildcards.attribute].group_names
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
+        disease=lambda wildcards: settings.tasks[wildcards.task].disease_class,
         code=code_id("evaluate.py"),
     script:
         "../scripts/evaluate.py"

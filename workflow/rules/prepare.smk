@@ -66,7 +66,7 @@ def checked_settings():
     slices = dump(settings)
     recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
     for name, task in slices["tasks"].items():
-        names = ("train", "tests", "invert_labels", "group_by_patient")
+        names = ("train", "tests", "invert_labels", "group_by_patient", "tie")
         kept = {key: task[key] for key in names}
         sizes = ("min_cell", "min_group")
         kept["finetuning"] = {key: task["finetuning"][key] for key in sizes}
@@ -83,6 +83,15 @@ def checked_settings():
         "backbones": {name: {"architecture": "none"} for name in settings.backbones},
         "methods": {},
     }
+
+
+def tie_of(task):
+    """How a task's pool is tied to an attribute; None where it is not."""
+    tie = settings.tasks[task].tie
+    if tie is None:
+        return None
+    attribute = dump(settings.attributes[tie.attribute])
+    return {"tie": dump(tie), "attribute": attribute, "seed": settings.seed}
 
 
 def task_tests(wildcards):
@@ -274,6 +283,7 @@ rule find_duplicates:
         },
         data=lambda wildcards: {name: files_of(name) for name in task_sets(wildcards)},
         duplicates=dump(settings.duplicates),
+        tie=lambda wildcards: tie_of(wildcards.task),
         group_by_patient=lambda wildcards: settings.tasks[
             wildcards.task
         ].group_by_patient,

@@ -17,6 +17,11 @@ with logged(snakemake):
         keys = layout.keys("setup_predictions", snakemake.input[0])
         keys |= {"method": method, "fold": fold}
         predictions = read_parquet(run / layout.path("predictions", **keys))
-        frame = metrics.score(predictions, groups=len(params.groups), min_group=params.min_group)
+        frame = metrics.score(
+            predictions,
+            groups=len(params.groups),
+            min_group=params.min_group,
+            disease=params.disease,
+        )
         frames.append(frame.assign(**keys)[[*keys, *frame.columns]])
     write_parquet(pd.concat(frames, ignore_index=True), snakemake.output[0])

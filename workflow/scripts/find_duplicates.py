@@ -1,11 +1,13 @@
-"""The training pool without duplicates and without test images."""
+"""The training pool without duplicates and without test images, tied to an attribute if asked."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from swift_debias.config.schema import Duplicates
+from swift_debias.config.schema import Attribute, Duplicates, Tie
 from swift_debias.data import duplicates, image_cache, manifest
+from swift_debias.data.groups import groups_in
+from swift_debias.data.tie import tie_pool
 from swift_debias.files import write_json, write_parquet
 from swift_debias.run.job import logged
 
@@ -34,6 +36,16 @@ with logged(snakemake):
         Duplicates(**params.duplicates),
         params.group_by_patient,
     )
+    if params.tie:
+        attribute = Attribute(**params.tie["attribute"])
+        tied = tie_pool(
+            cohort.frame,
+            groups_in(cohort.frame, attribute),
+            attribute.group_names,
+            Tie(**params.tie["tie"]),
+            params.tie["seed"],
+        )
+        cohort = cohort._replace(frame=tied.frame, log=cohort.log | {"tie": tied.log})
     write_parquet(cohort.frame, snakemake.output.cohort)
     write_parquet(cohort.pairs, snakemake.output.duplicates)
     write_json(snakemake.output.log, cohort.log)

@@ -26,7 +26,9 @@ with logged(snakemake):
     device = devices.prepare_device(compute)
     seed = derive_seed(params.seed, "baseline", wildcards.task, wildcards.backbone, wildcards.fold)
 
-    pool = read_parquet(snakemake.input.cohort, columns=["dataset", "image_id", "label"])
+    pool = read_parquet(snakemake.input.cohort)
+    trains = pool["trains"] if "trains" in pool else True  # a tied pool has images that do not
+    pool = pool[["dataset", "image_id", "label"]].assign(trains=trains)
     pool = pool.merge(read_parquet(str(snakemake.input.folds)), on=["dataset", "image_id"])
     held_out = pool.fold == int(wildcards.fold)
     images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
@@ -43,7 +45,7 @@ with logged(snakemake):
             Normalization.of(**params.normalization),
         )
 
-    train, validation = samples(pool[~held_out]), samples(pool[held_out])
+    train, validation = samples(pool[~held_out & pool.trains]), samples(pool[held_out])
     print(f"{len(train)} training and {len(validation)} validation images on {device}")
 
     context = Context(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -43,6 +43,7 @@ class Known(NamedTuple):
         networks: architecture -> model of its options.
         drawings: name of each drawing's file -> what it says of itself.
         metrics: name -> whether each group has a value of it too.
+        of_disease: metrics that a task has only if it names its disease.
     """
 
     algorithms: Mapping[str, type[Model]]
@@ -50,6 +51,7 @@ class Known(NamedTuple):
     networks: Mapping[str, type[Model]] | None = None
     drawings: Mapping[str, Drawing] | None = None
     metrics: Mapping[str, bool] | None = None
+    of_disease: Container[str] = ()
 
 
 def problems(
@@ -269,6 +271,13 @@ def _metrics(path: str, experiment: Experiment, settings: Settings, known: Known
     for metric in experiment.metrics:
         if problem := unknown_metric(metric, known.metrics, fewest):
             yield f"{path}.metrics: {problem}"
+    options = [v if isinstance(v, list | tuple) else [v] for v in experiment.options.values()]
+    for metric in dict.fromkeys((*experiment.metrics, *map(str, itertools.chain(*options)))):
+        if metric.partition("[")[0] not in known.of_disease:
+            continue
+        for task in dict.fromkeys(panel.task for panel in experiment.panels):
+            if settings.tasks[task].disease is None:
+                yield f"{path}: {metric} needs tasks.{task}.disease, which names no class"
 
 
 def unknown_metric(metric: str, known: Mapping[str, bool], groups: int) -> str:

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from . import schema
@@ -41,12 +41,14 @@ Every key of the configuration. This file is made from the settings models
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("Top level", schema.Settings),
     ("`datasets.<name>`", schema.Dataset),
+    ("`datasets.<name>.part`", schema.Part),
     ("`attributes.<name>`", schema.Attribute),
     ("`duplicates`", schema.Duplicates),
     ("`selection`", schema.Selection),
     ("`skin_tone`", schema.SkinTone),
     ("`synthetic`", schema.Synthetic),
     ("`tasks.<name>`", schema.Task),
+    ("`tasks.<name>.tie`", schema.Tie),
     ("`tasks.<name>.images`", schema.Images),
     ("`tasks.<name>.augmentation`", schema.Augmentation),
     ("`tasks.<name>.pretraining`", schema.Pretraining),
@@ -139,6 +141,8 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "name"
     if any(isinstance(mark, File) for mark in metadata):
         return "file"
+    if any(isinstance(mark, WithJsonSchema) for mark in metadata):
+        return "list of names"  # of what the settings hold there once they are read
     bounds = [_bound(m) for m in metadata if _bound(m)] if annotation is not str else []
     return ", ".join([_bare_type(annotation), *bounds])
 

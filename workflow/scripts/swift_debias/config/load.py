@@ -6,7 +6,7 @@ pandas is imported: this runs whenever the Snakefile is parsed, on login nodes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ..errors import UserError, nearest
 from . import coherence, named_files, strict_yaml
 from .base import Model, explain, place, shown
-from .schema import Dataset, Settings
+from .schema import Dataset, Settings, repeated
 
 
 def load(
@@ -27,6 +27,7 @@ def load(
     networks: Mapping[str, type[Model]] | None = None,
     drawings: Mapping[str, coherence.Drawing] | None = None,
     metrics: Mapping[str, bool] | None = None,
+    of_disease: Container[str] = (),
     files: Iterable[str | Path] = (),
     folder: Path | None = None,
 ) -> Settings:
@@ -40,7 +41,8 @@ def load(
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: name of each adapter's file -> its options model.
-        networks, drawings, metrics: as in `coherence.Known`; None: their names are not checked.
+        networks, drawings, metrics, of_disease: as in `coherence.Known`; None: their names are not
+            checked.
         files: where `raw` was read from by somebody else; they are checked for what YAML reads
             otherwise than people mean it (`strict_yaml`).
         folder: in which the workflow runs: the files and modules that the configuration names are
@@ -64,8 +66,10 @@ def load(
             if isinstance(entry, Mapping)
         }
         merged["methods"] = _inherit(merged["methods"])
+    if isinstance(merged.get("attributes"), Mapping):
+        merged["attributes"] = _crossed(merged["attributes"])
     settings = typed(merged, adapters)
-    known = coherence.Known(algorithms, adapters, networks, drawings, metrics)
+    known = coherence.Known(algorithms, adapters, networks, drawings, metrics, of_disease)
     _refuse(list(coherence.problems(settings, known, written)))
     if folder is not None:
         _refuse(list(named_files.problems(settings, folder)))
@@ -155,6 +159,27 @@ def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:
         return _merge(kept, own)
 
     return {name: resolved(name, ()) for name in methods}
+
+
+def _crossed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolve `cross` of the attributes: what its names stand for, by name."""
+    found = dict(attributes)
+    for name, entry in attributes.items():
+        if not isinstance(entry, Mapping) or entry.get("cross") is None:
+            continue
+        parts, path = entry["cross"], place("attributes", name, "cross")
+        if not isinstance(parts, list | tuple) or not all(isinstance(p, str) for p in parts):
+            raise UserError(f"{path}: a list of attributes is needed, not {shown(parts)}")
+        for part in parts:
+            if part not in attributes:
+                near = nearest(part, [other for other in attributes if other != name])
+                raise UserError(f"{path}: no attribute {shown(part)}{near}")
+            if isinstance(attributes[part], Mapping) and attributes[part].get("cross") is not None:
+                raise UserError(f"{path}: {shown(part)} is a cross itself; name its parts here")
+        if len(set(parts)) < len(parts):
+            raise UserError(f"{path}: {shown(repeated(parts))} stands there twice")
+        found[name] = {**entry, "cross": {part: attributes[part] for part in parts}}
+    return found
 
 
 def _merge(below: Any, above: Any) -> Any:

@@ -11,6 +11,8 @@ Longer than other files, since every key is here and nowhere else.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -21,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -53,6 +56,29 @@ from .names import Name, Named
 SHARED_COLUMNS = ("sex", "age", "fitzpatrick", "view", "split")
 
 
+class Part(Model):
+    """A part of a data set, by the ids of its lesions, patients or images (`data/parts.py`).
+
+    Two entries of one folder, `between: [0, 0.75]` and `between: [0.75, 1]`, train on some and hold
+    out the others.
+    """
+
+    by: Literal["lesion", "patient", "image"] = Field(
+        description="What stays together; an image without a known one is one of its own."
+    )
+    between: tuple[Share, Share] = Field(
+        description="Each id has a number from 0 to 1, by a hash: those from the first of the two "
+        "on, and below the second, are the part."
+    )
+    seed: Integer = Field(0, ge=-(2**63), lt=2**63, description="Another one deals anew.")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Part:
+        if not self.between[0] < self.between[1]:
+            raise ValueError("between: nothing lies there; the first number is below the second")
+        return self
+
+
 class Dataset(Model):
     """One data set: its adapter (a file of `data/adapters/`) and its folder.
 
@@ -80,6 +106,9 @@ class Dataset(Model):
         description="Where the skin type comes from: the data set's own annotation, or the "
         "individual typology angle of the image (ISIC has no annotation) [paper].",
     )
+    part: Part | None = Field(
+        None, description="Only a part of it, such as held-out lesions; null: all of it [ours]."
+    )
 
     def named_tables(self) -> dict[str, str]:
         """Key -> table that the config names, a path relative to the project."""
@@ -94,6 +123,14 @@ class Dataset(Model):
     def measures(self, column: str) -> bool:
         """Whether this column comes from the pixels and not from the data set's own table."""
         return column == "fitzpatrick" and self.skin_tone == "ita"
+
+    def lacking(self, attribute: Attribute) -> str | None:
+        """The first column of an attribute that the manifest cannot fill, or None."""
+        return next((c for c in attribute.columns if not self.has_column(c)), None)
+
+    def reads(self, attribute: Attribute) -> bool:
+        """Whether an attribute is known from the data set's own table, pixels not needed."""
+        return all(self.has_column(c) and not self.measures(c) for c in attribute.columns)
 
 
 def repeated(values: Iterable[Any]) -> Any:
@@ -117,21 +154,65 @@ def _compared(value: str | float) -> str | float:
         return text
 
 
+MOST_CROSSED = 100  # groups of an intersection; more could never hold enough people each
+
+
 class Attribute(Model):
     """A sensitive attribute: a manifest column cut into groups 0, 1, ... in the order given.
 
     Either `groups` (lists of values) or `cuts` with `names` (k cuts make k + 1 groups; a value on
     a cut belongs to the upper group). Rows that fall in no group are left out of everything that
     concerns this attribute, and counted.
+
+    Or an intersection, `cross: [sex, age]`: its groups are all combinations of the other
+    attributes' groups, called "female, younger" and so on, the last one changing fastest. Who is
+    in no group of one of them is in no group of the intersection. It is treated like any attribute
+    of more than two groups.
     """
 
-    column: Line
+    column: Line | None = None
     groups: Annotated[dict[Text, tuple[Value, ...]], BeforeValidator(_no_key_twice)] | None = None
     cuts: tuple[Number, ...] | None = None
     names: tuple[Text, ...] | None = None
+    # People write names; `load.py` puts what they name in their place, so that a job is given all
+    # it needs to know.
+    cross: (
+        Annotated[
+            dict[Name, Attribute],
+            WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2}),
+        ]
+        | None
+    ) = Field(
+        None, description="Names of two or more other attributes, of different columns [ours]."
+    )
+
+    @model_validator(mode="after")
+    def _is_an_intersection(self) -> Attribute:
+        if self.cross is None:
+            if self.column is None:
+                raise ValueError("column: is missing: groups and cuts are of one")
+            return self
+        for key in ("column", "groups", "cuts", "names"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"cross: has its groups from others; leave out {key}:")
+        if len(self.cross) < 2:
+            raise ValueError("cross: needs at least two attributes")
+        for name, part in self.cross.items():
+            if part.cross is not None:
+                raise ValueError(f"cross: {name!r} is one itself; name its parts here")
+        if twice := repeated(self.columns):
+            raise ValueError(f"cross: two of them are of column {shown(twice)}")
+        count = math.prod(len(part.group_names) for part in self.cross.values())
+        if count > MOST_CROSSED:
+            raise ValueError(f"cross: makes {count} groups; {MOST_CROSSED} are the most")
+        if twice := repeated(self.group_names):
+            raise ValueError(f"cross: two groups are called {shown(twice)}")
+        return self
 
     @model_validator(mode="after")
     def _groups_or_cuts(self) -> Attribute:
+        if self.cross is not None:
+            return self
         if (self.groups is None) == (self.cuts is None):
             raise ValueError("give either groups: or cuts: with names:")
         if self.groups is not None and self.names is not None:
@@ -158,7 +239,17 @@ class Attribute(Model):
     @property
     def group_names(self) -> tuple[str, ...]:
         """Names of the groups, in the order of their indices 0, 1, ..."""
+        if self.cross is not None:
+            of_parts = (part.group_names for part in self.cross.values())
+            return tuple(map(", ".join, itertools.product(*of_parts)))
         return tuple(self.groups) if self.groups is not None else (self.names or ())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The manifest columns that it is made of."""
+        if self.cross is not None:
+            return tuple(column for part in self.cross.values() for column in part.columns)
+        return () if self.column is None else (self.column,)
 
 
 # Channel statistics of ImageNet on [0, 1]: what the pre-trained backbones were trained with.
@@ -351,6 +442,29 @@ class Augmentation(Model):
     transpose: Flag = True
 
 
+STRONGEST = 0.95  # of a tie; pools of all strengths are as large as this one allows
+
+
+class Tie(Model):
+    """A pool in which an attribute is tied to the label: bias as a variable (`data/tie.py`).
+
+    The pool is subsampled by patient so that P(group 1 | class 1) = P(group 0 | class 0) =
+    (1 + strength) / 2. Its size and its share of class 1 are the same for every strength. Images
+    of unknown group are left out; test sets stay as they are.
+    """
+
+    attribute: Name = Field(description="An attribute of two groups.")
+    strength: Number = Field(
+        ge=0, le=STRONGEST, description="0: independent; 0.95: 97.5 % of a class are of its group."
+    )
+    external: Literal["natural", "tied"] = Field(
+        "natural",
+        description="natural: Baselines are trained on the tied pool, and the external set of a "
+        "fold has all of its images, as debiasing supposes; tied: it has those of the tied pool, "
+        "where a strong tie leaves few images of the rare cells [ours].",
+    )
+
+
 class Task(Model):
     """One classification task: its training pool, its test sets and how it is trained."""
 
@@ -360,10 +474,19 @@ class Task(Model):
     )
     positive: Text = Field(description="Name of class 1, for tables and figures.")
     negative: Text = Field(description="Name of class 0.")
+    disease: Text | None = Field(
+        None,
+        description="Which of the two is the disease: `positive` or `negative`, as it is called. "
+        "Sensitivity, specificity and sensitivity at 80 and 90 % specificity are then reported for "
+        "it, over all images and by group; null: they are not [ours].",
+    )
     invert_labels: Flag = Field(
         False,
         description="Swap the classes. The adapters label as the paper does: melanoma and "
         "no finding are class 0.",
+    )
+    tie: Tie | None = Field(
+        None, description="Tie an attribute to the label in the training pool [ours]."
     )
     group_by_patient: Flag = Field(
         True, description="Keep one patient's images in one fold; the paper splits by image."
@@ -372,6 +495,18 @@ class Task(Model):
     augmentation: Augmentation = Augmentation()
     pretraining: Pretraining
     finetuning: Finetuning = Finetuning()
+
+    @model_validator(mode="after")
+    def _disease_is_a_class(self) -> Task:
+        if self.disease not in (None, self.positive, self.negative):
+            both = f"{shown(self.positive)} and {shown(self.negative)}"
+            raise ValueError(f"disease: the classes are {both}, not {shown(self.disease)}")
+        return self
+
+    @property
+    def disease_class(self) -> int | None:
+        """The class that is the disease, 0 or 1; None where the task does not say."""
+        return None if self.disease is None else int(self.disease == self.positive)
 
 
 class Backbone(Model):
@@ -589,6 +724,7 @@ class Settings(Model):
             for dataset in task.train:
                 if dataset not in self.datasets:
                     yield f"{path}.train: no data set {dataset!r}{nearest(dataset, self.datasets)}"
+            yield from self._tie_problems(f"{path}.tie", task)
             for attribute, tests in task.tests.items():
                 if attribute not in self.attributes:
                     yield (
@@ -596,7 +732,6 @@ class Settings(Model):
                         f"{nearest(attribute, self.attributes)}"
                     )
                     continue
-                column = self.attributes[attribute].column
                 for dataset in (*task.train, *tests):
                     if dataset not in self.datasets:
                         if dataset in tests:
@@ -604,13 +739,32 @@ class Settings(Model):
                                 f"{path}.tests.{attribute}: no data set {dataset!r}"
                                 f"{nearest(dataset, self.datasets)}"
                             )
-                    elif not self.datasets[dataset].has_column(column):
+                    elif column := self.datasets[dataset].lacking(self.attributes[attribute]):
                         yield (
                             f"{path}.tests.{attribute}: data set {dataset!r} has no column "
                             f"{column!r}, so the attribute is not known there; take the set out"
                         )
                 for dataset in set(tests) & set(task.train):
                     yield f"{path}.tests.{attribute}: {dataset!r} is also a training set"
+
+    def _tie_problems(self, path: str, task: Task) -> Iterator[str]:
+        if task.tie is None:
+            return
+        name = task.tie.attribute
+        if name not in self.attributes:
+            near = nearest(name, self.attributes)
+            yield f"{path}.attribute: no attribute {name!r}{near}"
+            return
+        attribute = self.attributes[name]
+        if len(attribute.group_names) != 2:
+            count = len(attribute.group_names)
+            yield f"{path}.attribute: {name!r} has {count} groups; two are tied to the two classes"
+        for dataset in task.train:
+            if dataset in self.datasets and not self.datasets[dataset].reads(attribute):
+                yield (
+                    f"{path}.attribute: the table of data set {dataset!r} does not have {name!r}, "
+                    "so its images cannot be chosen by it"
+                )
 
     def _view_problems(self) -> Iterator[str]:
         for name, experiment in self.experiments.items():

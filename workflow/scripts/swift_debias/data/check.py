@@ -235,15 +235,23 @@ def _outlook(
 
 def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Values of the groups that no data set has: misspelt, or not in these data."""
+    from .groups import are_in
+    from .manifest import stored_column
     from .values import canonical
 
-    for name in dict.fromkeys(attribute for _, _, attribute in plan.setups(config)):
-        attribute = config.attributes[name]
+    used = [config.attributes[attribute] for _, _, attribute in plan.setups(config)]
+    parts = {name: part for one in used for name, part in (one.cross or {}).items()}
+    names = (attribute for _, _, attribute in plan.setups(config))
+    for name, attribute in ({name: config.attributes[name] for name in names} | parts).items():
+        if attribute.cross is not None:
+            continue  # its parts are looked at
+        (column,) = attribute.columns
         present: set[Any] = set()
         for dataset, frame in manifests.items():
-            if _is_read(config.datasets[dataset], attribute.column) and attribute.column in frame:
-                present |= {canonical(value) for value in frame[attribute.column].dropna().unique()}
-            elif config.datasets[dataset].measures(attribute.column):
+            if config.datasets[dataset].reads(attribute) and are_in(frame, attribute):
+                found = frame[stored_column(column)].dropna().unique()
+                present |= {canonical(value) for value in found}
+            elif config.datasets[dataset].measures(column):
                 present |= {float(skin_type) for skin_type in range(1, 7)}
         for group, values in (attribute.groups or {}).items():
             absent = [str(value) for value in values if canonical(value) not in present]
@@ -253,7 +261,7 @@ def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame
 
 def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Groups of test sets that lack a label: what the metrics will have no value for."""
-    from .groups import group_index
+    from .groups import are_in, groups_in
 
     seen = {
         (attribute, dataset): config.tasks[task].invert_labels
@@ -262,11 +270,11 @@ def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame])
     }
     for (name, dataset), inverted in seen.items():
         attribute, frame = config.attributes[name], manifests.get(dataset)
-        if frame is None or frame.empty or attribute.column not in frame:
+        if frame is None or frame.empty or not are_in(frame, attribute):
             continue
-        if not _is_read(config.datasets[dataset], attribute.column):
+        if not config.datasets[dataset].reads(attribute):
             continue
-        index = group_index(frame[attribute.column], attribute)
+        index = groups_in(frame, attribute)
         labels = frame["label"].to_numpy()
         for number, group in enumerate(attribute.group_names):
             for label in (0, 1):
@@ -315,7 +323,7 @@ def _check_dataset(
         notes={note["note"]: note["count"] for note in result.log["notes"]},
         tables=tuple(result.log["tables"]),
         hints=tuple(missing.get("found", ())),
-        counts=_counts(name, config, dict(result.frame.items())),
+        counts=_counts(name, config, result.frame),
         values=result.log["values"],
         patients=len(of_patients),
         images_without_patient=int(result.frame["patient_id"].isna().sum()),
@@ -341,29 +349,26 @@ def _expected_counts(name: str, config: schema.Settings, known: Mapping[str, Any
     """The known counts, cut into the config's groups."""
     import pandas as pd
 
-    columns = {
-        column: pd.Series([value for value, number in counts.items() for _ in range(number)])
-        for column, counts in known.get("counts", {}).items()
-    }
-    expected = _counts(name, config, columns)
+    expected: Counts = {}
+    for column, counts in known.get("counts", {}).items():  # of no two columns together
+        values = [value for value, number in counts.items() for _ in range(number)]
+        expected |= _counts(name, config, pd.DataFrame({column: values}))
     for groups in expected.values():
         groups.pop(UNKNOWN, None)  # the table of known counts has no unknown ones
     return expected
 
 
-def _counts(name: str, config: schema.Settings, columns: Mapping[Any, pd.Series]) -> Counts:
+def _counts(name: str, config: schema.Settings, frame: pd.DataFrame) -> Counts:
     """Images by label, and by group of each attribute that is used on the data set."""
-    from .groups import group_index
-    from .manifest import stored_column
+    from .groups import are_in, groups_in
 
     found: Counts = {}
-    if "label" in columns:
-        found["label"] = {str(c): int((columns["label"] == c).sum()) for c in (0, 1)}
+    if "label" in frame:
+        found["label"] = {str(c): int((frame["label"] == c).sum()) for c in (0, 1)}
     for attribute_name in _attributes_of(name, config):
         attribute = config.attributes[attribute_name]
-        column = stored_column(attribute.column)
-        if column in columns and _is_read(config.datasets[name], attribute.column):
-            index = group_index(columns[column], attribute)
+        if are_in(frame, attribute) and config.datasets[name].reads(attribute):
+            index = groups_in(frame, attribute)
             groups = {g: int((index == i).sum()) for i, g in enumerate(attribute.group_names)}
             found[_counted_as(attribute_name)] = {**groups, UNKNOWN: int((index < 0).sum())}
     return found
@@ -382,11 +387,6 @@ def _attributes_of(name: str, config: schema.Settings) -> list[str]:
         if name in (*config.tasks[task].train, *config.tasks[task].tests[attribute])
     }
     return [attribute for attribute in config.attributes if attribute in used]
-
-
-def _is_read(options: schema.Dataset, column: str) -> bool:
-    """Whether a manifest column comes from the data set's own table and not from its pixels."""
-    return options.has_column(column) and not options.measures(column)
 
 
 def _check_pool(

@@ -81,7 +81,7 @@ def sizes(
     """How many images every set has, beside the paper's numbers where it gives them.
 
     Args:
-        cohort: the pool, column label.
+        cohort: the pool, column label; `trains` where some images are for external sets alone.
         folds: as `make_folds` made it, row by row beside the cohort.
         attributes: by name: group index of each row of the cohort or -1, and names of the groups.
         external: by attribute: the `External.frame` of every fold.
@@ -96,11 +96,12 @@ def sizes(
     paper = paper or {}
     fold = folds["fold"].to_numpy()
     label = cohort["label"].to_numpy()
+    trains = cohort["trains"].to_numpy() if "trains" in cohort else np.ones(len(fold), bool)
     parts: list[tuple[str, int | None, np.ndarray, Any]] = [
-        ("pool", None, np.ones(len(fold), bool), paper.get("paper"))
+        ("pool", None, trains, paper.get("paper"))
     ]
     for number in range(int(fold.max()) + 1):
-        parts.append(("train", number, fold != number, paper.get("paper_train")))
+        parts.append(("train", number, trains & (fold != number), paper.get("paper_train")))
         parts.append(("validation", number, fold == number, paper.get("paper_validation")))
     rows: list[tuple[Any, ...]] = []
     for name, of_fold, mask, published in parts:

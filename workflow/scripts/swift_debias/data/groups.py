@@ -22,8 +22,23 @@ def matches(series: pd.Series, values: Iterable[Any]) -> pd.Series:
 
 
 def groups_in(frame: pd.DataFrame, attribute: Attribute) -> np.ndarray:
-    """Group of each row of a manifest, or of a table with its columns; see `group_index`."""
-    return group_index(frame[stored_column(attribute.column)], attribute)
+    """Group of each row of a manifest, or of a table with its columns; see `group_index`.
+
+    Of an intersection: the number of the combination in the order of `Attribute.group_names`; -1
+    where one of its attributes is -1.
+    """
+    if attribute.cross is None:
+        (column,) = attribute.columns
+        return group_index(frame[stored_column(column)], attribute)
+    parts = np.stack([groups_in(frame, part) for part in attribute.cross.values()])
+    sizes = [len(part.group_names) for part in attribute.cross.values()]
+    combined = np.ravel_multi_index(tuple(parts.clip(0)), sizes)
+    return np.where((parts < 0).any(axis=0), -1, combined).astype(np.int16)
+
+
+def are_in(frame: pd.DataFrame, attribute: Attribute) -> bool:
+    """Whether a manifest has the columns that an attribute is made of."""
+    return all(stored_column(column) in frame for column in attribute.columns)
 
 
 def group_index(series: pd.Series, attribute: Attribute) -> np.ndarray:

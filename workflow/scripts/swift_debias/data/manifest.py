@@ -55,7 +55,17 @@ REQUIRED = ("image_id", "path", "label", "diagnosis")
 OUR_COLUMNS = frozenset(
     (
         *("image_id", "path", "label", "diagnosis", "patient_id", "lesion_id", "unsafe", "reason"),
-        *("dataset", "cluster", "measured", "fold", "group", "attribute", "balanced", "score"),
+        *(
+            "dataset",
+            "cluster",
+            "measured",
+            "trains",
+            "fold",
+            "group",
+            "attribute",
+            "balanced",
+            "score",
+        ),
     )
 )
 

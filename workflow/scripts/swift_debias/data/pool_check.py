@@ -18,7 +18,8 @@ from ..config import plan, schema
 from ..errors import UserError
 from . import demands, duplicates
 from .folds import make_folds
-from .groups import group_index
+from .groups import groups_in
+from .tie import tie_pool
 
 CUT = 20_000  # images; a larger pool is counted and not cut, which would take long
 
@@ -74,7 +75,16 @@ def outlook(
         )
     except UserError as error:
         return PoolOutlook(problems=(str(error),))
-    frame = cohort.frame
+    frame, notes = cohort.frame, []
+    if task.tie is not None:
+        spec = config.attributes[task.tie.attribute]
+        try:
+            tied = tie_pool(frame, groups_in(frame, spec), spec.group_names, task.tie, config.seed)
+        except UserError as error:
+            return PoolOutlook(problems=(str(error),))
+        frame = tied.frame
+        kept = ", ".join(f"{what} {count:,}" for what, count in tied.log.items())
+        notes.append(f"tie of {task.tie.attribute}, strength {task.tie.strength:g}: {kept}")
     labels, clusters = frame["label"].to_numpy(), pd.factorize(frame["cluster"])[0]
     sizes = np.bincount(clusters)
     found = PoolOutlook(
@@ -83,7 +93,6 @@ def outlook(
         largest=int(sizes.max()),
         problems=tuple(demands.fold_problems(labels, clusters, config.folds)),
     )
-    notes = []
     if sizes.max() > max(1, len(frame) / config.folds):
         notes.append(
             f"{int(sizes.max()):,} images are bound together (one patient, say) and fill more than "
@@ -93,12 +102,13 @@ def outlook(
         attribute
         for attribute in task.tests
         if any(
-            config.datasets[dataset].measures(config.attributes[attribute].column)
+            config.datasets[dataset].measures(column)
             for dataset in task.train
+            for column in config.attributes[attribute].columns
         )
     }
     groups = {
-        attribute: group_index(frame[config.attributes[attribute].column], spec)
+        attribute: groups_in(frame, spec)
         for attribute, spec in config.attributes.items()
         if attribute in task.tests and attribute not in measured
     }

@@ -1,8 +1,10 @@
 """Discrimination, fairness and calibration of one set of predictions.
 
 A metric is one function here: under `@metric` it takes a `Sample` (all rows, or those of one group)
-and needs no second group; under `@between_groups` it takes the values that metrics have in each
-group. The decorator says its title and which way is better. Rows come in the order of this file.
+and needs no second group; under `@of_disease` it does too, and class 1 of its sample is the disease
+of the task, if that names one (`tasks.<name>.disease`); under `@between_groups` it takes the values
+that metrics have in each group. The decorator says its title and which way is better. Rows come in
+the order of this file.
 
 Everything is computed on the pooled test set, never averaged over batches. Rows whose group is
 unknown (-1) are counted in `n_unknown` and left out of every other metric, AUC included, so that
@@ -19,7 +21,7 @@ Longer than other files, since every metric is here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -98,6 +100,7 @@ class GroupMetric:
 
 
 OF_ROWS: dict[str, Metric] = {}
+OF_DISEASE: dict[str, Metric] = {}
 BETWEEN_GROUPS: dict[str, GroupMetric] = {}
 
 
@@ -108,6 +111,18 @@ def metric(
 
     def register(function: T) -> T:
         OF_ROWS[function.__name__] = Metric(function, needs, title, better, decided)
+        return function
+
+    return register
+
+
+def of_disease(
+    needs: str, title: str, better: Better | None = "higher", decided: bool = False
+) -> Callable[[T], T]:
+    """Register a metric of a `Sample` whose class 1 is the disease (see `seen_as_disease`)."""
+
+    def register(function: T) -> T:
+        OF_DISEASE[function.__name__] = Metric(function, needs, title, better, decided)
         return function
 
     return register
@@ -193,6 +208,30 @@ def brier(sample: Sample) -> float:
     return float(brier_score_loss(sample.labels, sample.scores, pos_label=1))
 
 
+@of_disease("class 1", "Sensitivity", decided=True)
+def sensitivity(sample: Sample) -> float:
+    """Share of the diseased that is decided for."""
+    return tpr(sample)
+
+
+@of_disease("class 0", "Specificity", decided=True)
+def specificity(sample: Sample) -> float:
+    """Share of the others that is decided against."""
+    return 1.0 - fpr(sample)
+
+
+@of_disease("both classes", "Sensitivity at 80 % specificity")
+def sensitivity_at_80(sample: Sample) -> float:
+    """The highest sensitivity of a threshold with a specificity of at least 0.8."""
+    return sensitivity_at(sample, 0.8)
+
+
+@of_disease("both classes", "Sensitivity at 90 % specificity")
+def sensitivity_at_90(sample: Sample) -> float:
+    """The highest sensitivity of a threshold with a specificity of at least 0.9."""
+    return sensitivity_at(sample, 0.9)
+
+
 @between_groups("selection_rate", title="SPD")
 def spd(rates: np.ndarray) -> float:
     """Statistical parity difference."""
@@ -249,13 +288,14 @@ def eodds_signed(tprs: np.ndarray, fprs: np.ndarray) -> float:
 
 def catalogue() -> dict[str, bool]:
     """Every metric -> whether each group has a value of it too, as in `tpr[0]`."""
-    return {"n": True} | dict.fromkeys(OF_ROWS, True) | dict.fromkeys(BETWEEN_GROUPS, False)
+    of_rows = dict.fromkeys([*OF_ROWS, *OF_DISEASE], True)
+    return {"n": True} | of_rows | dict.fromkeys(BETWEEN_GROUPS, False)
 
 
 def is_decided(metric: str) -> bool:
     """Whether a metric, also of a group, depends on the threshold."""
     name = metric.partition("[")[0]
-    known = OF_ROWS.get(name) or BETWEEN_GROUPS.get(name)
+    known = OF_ROWS.get(name) or OF_DISEASE.get(name) or BETWEEN_GROUPS.get(name)
     return known is not None and known.decided
 
 
@@ -265,7 +305,11 @@ def at_threshold(metric: str, rule: str) -> str:
 
 
 def score(
-    predictions: pd.DataFrame, groups: int, threshold: float = 0.5, min_group: int = 20
+    predictions: pd.DataFrame,
+    groups: int,
+    threshold: float = 0.5,
+    min_group: int = 20,
+    disease: int | None = None,
 ) -> pd.DataFrame:
     """Every metric of every data set in a predictions table.
 
@@ -276,6 +320,7 @@ def score(
         threshold: a score at or above it is a decision for class 1. Never chosen on test labels.
         min_group: fewest samples of a group that counts in differences between groups, where the
             attribute has more than two groups (a binary attribute always uses both).
+        disease: the class that is the disease, 0 or 1; None: the metrics of a disease are left out.
 
     Returns:
         Metrics of decisions at the external threshold are named `tpr@external`, `tpr[0]@external`.
@@ -284,12 +329,12 @@ def score(
     """
     rows: list[tuple[Any, ...]] = []
     for dataset, part in predictions.groupby("dataset", observed=True):
-        found = score_dataset(part, groups, threshold, min_group)
+        found = score_dataset(part, groups, threshold, min_group, disease)
         if "threshold" in part:
             own = float(part["threshold"].iloc[0])
             found += [
                 row._replace(metric=row.metric + EXTERNAL)
-                for row in score_dataset(part, groups, own, min_group)
+                for row in score_dataset(part, groups, own, min_group, disease)
                 if is_decided(row.metric)
             ]
             found.append(Row("threshold" + EXTERNAL, own, len(part)))
@@ -299,7 +344,11 @@ def score(
 
 
 def score_dataset(
-    part: pd.DataFrame, groups: int, threshold: float = 0.5, min_group: int = 20
+    part: pd.DataFrame,
+    groups: int,
+    threshold: float = 0.5,
+    min_group: int = 20,
+    disease: int | None = None,
 ) -> list[Row]:
     """Every metric of one data set; arguments as in `score`."""
     attributes = part["group"].to_numpy()
@@ -313,15 +362,51 @@ def score_dataset(
     sample = everything.where(known)
     cells = [sample.where(sample.attributes == group) for group in range(groups)]
     rows = [Row("n_unknown", float(np.sum(~known)), len(part))]
-    rows += of_rows(sample, "")
-    by_group = {group: of_rows(cell, f"[{group}]") for group, cell in enumerate(cells)}
+    rows += of_rows(sample, "", disease)
+    by_group = {group: of_rows(cell, f"[{group}]", disease) for group, cell in enumerate(cells)}
     for group, cell in enumerate(cells):
         rows += [Row(f"n[{group}]", float(cell.n), cell.n), *by_group[group]]
     return rows + _between_groups(cells, by_group, min_group)
 
 
-def of_rows(sample: Sample, suffix: str) -> list[Row]:
+def of_rows(sample: Sample, suffix: str, disease: int | None = None) -> list[Row]:
     """The metrics that need no second group, of a whole data set or of one group."""
+    rows = _computed(sample, suffix, OF_ROWS, (0, 1))
+    if disease is not None:
+        turned = seen_as_disease(sample, disease)
+        rows += _computed(turned, suffix, OF_DISEASE, (1 - disease, disease))
+    return rows
+
+
+def seen_as_disease(sample: Sample, disease: int) -> Sample:
+    """The rows with class 1 for the disease; scores are turned round so that it has the high ones.
+
+    They are negated: 1 - score would round small differences away.
+    """
+    if disease == 1:
+        return sample
+    return Sample(1 - sample.labels, sample.attributes, -sample.scores, 1 - sample.decisions)
+
+
+def sensitivity_at(sample: Sample, specificity: float) -> float:
+    """The highest share of class 1 above a threshold below which so much of class 0 stays.
+
+    Of scikit-learn's ROC curve with all its points. It is not interpolated between thresholds: a
+    value in between belongs to no classifier, and few images would promise too much.
+    """
+    from sklearn.metrics import roc_curve
+
+    negatives = sample.n - _positives(sample)
+    fpr, tpr, _ = roc_curve(sample.labels, sample.scores, pos_label=1, drop_intermediate=False)
+    # in whole images: 1 - 0.2 is not 0.8 in floating point, 8 / 10 is
+    kept = (negatives - np.rint(fpr * negatives)) / negatives >= specificity
+    return float(tpr[kept].max())
+
+
+def _computed(
+    sample: Sample, suffix: str, wanted: Mapping[str, Metric], classes: tuple[int, int]
+) -> list[Row]:
+    """A row a metric; `classes` are what people call the sample's classes 0 and 1."""
     positives = _positives(sample)
     negatives = sample.n - positives
     if sample.n == 0:
@@ -333,22 +418,24 @@ def of_rows(sample: Sample, suffix: str) -> list[Row]:
     # what a metric needs -> (how many rows it rests on, why it cannot be computed)
     needs = {
         "rows": (sample.n, problem),
-        "both classes": (sample.n, problem or _missing_label(positives, negatives)),
-        "class 1": (positives, problem or (None if positives else "no sample of class 1")),
-        "class 0": (negatives, problem or (None if negatives else "no sample of class 0")),
+        "both classes": (sample.n, problem or _missing_label(positives, negatives, classes)),
+        "class 1": (positives, problem or _none_of(positives, classes[1])),
+        "class 0": (negatives, problem or _none_of(negatives, classes[0])),
     }
     rows = []
-    for name, known in OF_ROWS.items():
+    for name, known in wanted.items():
         n, reason = needs[known.needs]
         value = None if reason else float(known.function(sample))
         rows.append(Row(name + suffix, value, n, reason))
     return rows
 
 
-def _missing_label(positives: int, negatives: int) -> str | None:
-    if positives and negatives:
-        return None
-    return f"no sample of class {0 if positives else 1}"
+def _missing_label(positives: int, negatives: int, classes: tuple[int, int] = (0, 1)) -> str | None:
+    return _none_of(positives, classes[1]) or _none_of(negatives, classes[0])
+
+
+def _none_of(count: int, label: int) -> str | None:
+    return None if count else f"no sample of class {label}"
 
 
 def _between_groups(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .metrics import BETWEEN_GROUPS, OF_ROWS, at_threshold
+from .metrics import BETWEEN_GROUPS, OF_DISEASE, OF_ROWS, at_threshold
 from .thresholds import EXTERNAL, plain
 
-_METRICS = OF_ROWS | BETWEEN_GROUPS
+_METRICS = OF_ROWS | OF_DISEASE | BETWEEN_GROUPS
 HIGHER_IS_BETTER = {
     at_threshold(name, rule)
     for name, known in _METRICS.items()

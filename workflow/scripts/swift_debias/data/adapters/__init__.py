@@ -66,5 +66,10 @@ def make_options(data: Mapping[str, Any]) -> Dataset:
 
 
 def read(options: Dataset, project: Path) -> ManifestResult:
-    """Manifest of the data set that these options describe."""
-    return load(options.adapter).read(options, project)
+    """Manifest of the data set that these options describe, or of the part that they name."""
+    result = load(options.adapter).read(options, project)
+    if options.part is None:
+        return result
+    from ..parts import take
+
+    return take(result, options.part)
