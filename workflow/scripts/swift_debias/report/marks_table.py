@@ -28,9 +28,14 @@ def sentences(judged: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
         rows = judged[judged["mark"] == mark]
         if rows.empty:
             continue
-        often = rows["method"].map(lambda name: titles.get(name, name)).value_counts()
+        often = (
+            rows.drop_duplicates(CASE)["method"]
+            .map(lambda name: titles.get(name, name))
+            .value_counts()
+        )
         who = ", ".join(f"{name} {count}" for name, count in often.items())
         ranked = "" if check.ranked else " Such a number is never the best of its column."
+        ranked += " Such gaps are not ranked against each other." if check.shared else ""
         found.append(
             f"{mark[:1].upper()}{mark[1:]} ({check.letter}): {check.meaning}. "
             f"{len(rows)} of the methods' results on a test set ({who}).{ranked}"
@@ -45,6 +50,7 @@ def for_readers(judged: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame
         {
             **names,
             "method": judged["method"].map(lambda name: titles.get(name, name)),
+            "of": judged["metric"].map(lambda metric: title(metric) if metric else "all"),
             "mark": judged["mark"],
             "what was found": judged["text"],
         }

@@ -14,7 +14,6 @@ def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
     """Paired tests over folds for readers (`fold_tests.compare`)."""
     if compared.empty:
         return compared
-    interval = _ranges(compared, "low", "high", sign="+")
     return pd.DataFrame(
         {
             "table": compared["table"],
@@ -26,11 +25,9 @@ def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
             "against": compared["other"].map(lambda m: titles.get(m, m)),
             "folds": compared["n_folds"],
             "difference": compared["difference"],
-            "95 % interval (t)": interval,
-            "p (t)": compared["p_t"],
-            "Holm": compared["p_t_holm"],
+            "95 % interval": _ranges(compared, "low", "high", sign="+"),
             "p (sign flips)": compared["p_permutation"],
-            "Holm ": compared["p_permutation_holm"],
+            "Holm": compared["p_permutation_holm"],
             "lowest possible p": compared["p_floor"],
             "remark": compared["reason"],
         }
