@@ -375,7 +375,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     interval = interval.assign(method="swift", n_images=34, value=0.5, low=0.4, high=0.6)
     interval = interval.assign(difference=0.1, difference_low=0.0, difference_high=0.2, reason=None)
     interval = interval.assign(n_patients=9, variance_test=0.01, variance_folds=0.01, power=0.5)
-    interval = interval.assign(floor_mean=0.1, floor_95=0.2, below_floor=True)
+    interval = interval.assign(floor_mean=0.1, floor_95=0.2, below_floor=True, smallest_cell=7.0)
     for name in ("b", "a"):
         path = tmp_path / f"figures/{name}.png"
         path.parent.mkdir(exist_ok=True)

@@ -360,6 +360,9 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
         name = f"importance/skin/net/tone/fold{fold}.mask_summary.parquet"
         summaries.append(write_parquet(tmp_path / name, frame))
 
+    measured = ends_of([*itertools.product(METHODS, SETS, ["auc", "spd"])])
+    measured["difference_low"] = 0.5  # AUC is better than the Baseline everywhere, SPD worse
+
     def reach(synthetic: bool) -> tuple[str, pd.DataFrame, pd.DataFrame]:
         said = run(
             "verdict.py",
@@ -368,6 +371,7 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
                 "plausibility": write_parquet(
                     tmp_path / "plausibility.parquet", pd.DataFrame(columns=plausibility.COLUMNS)
                 ),
+                "intervals": [write_parquet(tmp_path / "intervals.parquet", measured)],
                 "published": tmp_path / "published.csv",
                 "claims": tmp_path / "claims.yaml",
                 "costs": list(write_costs(tmp_path).values()),
@@ -409,5 +413,10 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
     assert holds["c2"] == "True"  # 10.5 s at 5 %, 30.5 s at the task's 25 %, 45.5 s at 40 %
     assert holds["c3"] == "True"  # early: (0.9 + 0.3) / 2, late: 0.5
     assert "Of 4 claims of the paper's text" in said
+    rivals = len(METHODS) * len(SETS)  # the intervals here have one of the Baseline, too
+    assert f"AUC better {rivals}, worse 0, not distinguishable 0" in said
+    assert f"SPD better 0, worse {rivals}, not distinguishable 0" in said
+    ours = found.set_index("id")["ours"]["c0"]
+    assert "distinguishable: 95 % interval of the difference +0.500 to +1.000" in ours
     _, cells, _ = reach(synthetic=True)
     assert cells["difference"].isna().all()

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 import pandas as pd
 
 from ..evaluation.plausibility import CASE, CHECKS
 from ..evaluation.words import title
-from .html import grid
+from .html import bullets, grid
 
 
 def section(judged: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """A sentence a mark, and every row of `plausibility.judge` below them."""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(judged, titles))
-    if not items:
+    told = sentences(judged, titles)
+    if not told:
         return "<p>No number is implausible.</p>\n"
     table = grid(for_readers(judged, titles), "marks", "Where, and what was found")
-    return f"<ul>{items}</ul>\n{table}"
+    return bullets(told) + table
 
 
 def sentences(judged: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
