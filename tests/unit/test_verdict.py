@@ -244,10 +244,9 @@ def test_differences_to_the_baseline_are_counted() -> None:
             name = "better" if up == (row.metric == "auc") else "worse"
         answers[name] = answers.get(name, 0) + 1
     titles = {"auc": "AUC", "spd": "SPD", "eodds": "EOdds"}
-    named = {"swift": "swift", "llft": "llft"}
     assert len(found) == len(counted) == 9 * 3
     for (method, metric), answers in counted.items():
-        shown = named.get(method, method)
+        shown = {"swift": "SWiFT"}.get(method, method)
         row = found[(found["method"] == shown) & (found["metric"] == titles[metric])].iloc[0]
         assert {k: row[k] for k in answers} == answers
         assert row["test sets"] == sum(answers.values()) == 16

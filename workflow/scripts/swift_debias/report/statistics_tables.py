@@ -120,7 +120,7 @@ def sentences(found: pd.DataFrame, shown: Sequence[str]) -> list[str]:
         )
     sizes = test_sizes(found)
     if len(sizes):
-        worst = sizes.loc[sizes[SMALLEST].idxmin()]
+        worst = sizes.sort_values(SMALLEST, kind="stable").to_dict("records")[0]
         sure = int((sizes["power"] >= 0.8).sum())
         lines.append(
             f"{sure} of {len(sizes)} test sets would show a fall of EOdds from .2 to .05 four times "

@@ -15,7 +15,9 @@ import pandas as pd
 
 from ..evaluation.cells import EMPTY, KEYS, Block, Cell
 from ..evaluation.intervals import SIGNED
+from ..evaluation.metrics import at_threshold
 from ..evaluation.plausibility import CHECKS, NO_MARKS, Check, Marks
+from ..evaluation.thresholds import EXTERNAL
 
 CSV_COLUMNS = ["table", *KEYS, "mean", "std", "n_folds", "published_mean", "published_std"]
 INTERVALS = ["low", "high", "floor_mean", "floor_95", "below_floor"]
@@ -97,7 +99,7 @@ def assemble(
             have a value.
     """
     keys = shown_keys(parts)
-    signed = shown_keys([part._replace(metrics=tuple(SIGNED)) for part in parts])
+    signed = shown_keys([part._replace(metrics=_signed(part.metrics)) for part in parts])
     besides = [key for key in signed if key not in keys and ours.get(key, EMPTY).n_folds]
     rows, reasons = [], []
     for key in [*keys, *besides]:
@@ -113,6 +115,12 @@ def assemble(
     frame = _with_intervals(frame, intervals)
     notes = _merge_reasons(reasons)
     return Table(name, title, tuple(parts), frame, notes, titles, synthetic, best, marks)
+
+
+def _signed(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The signed gaps, at the threshold that these metrics are at."""
+    external = any(metric.endswith(EXTERNAL) for metric in metrics)
+    return tuple(at_threshold(name, "external" if external else "fixed") for name in SIGNED)
 
 
 def shown_keys(parts: Sequence[Block]) -> list[tuple[str, ...]]:
