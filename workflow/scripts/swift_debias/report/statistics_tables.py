@@ -123,9 +123,10 @@ def sentences(found: pd.DataFrame, shown: Sequence[str]) -> list[str]:
         worst = sizes.sort_values(SMALLEST, kind="stable").to_dict("records")[0]
         sure = int((sizes["power"] >= 0.8).sum())
         lines.append(
-            f"{sure} of {len(sizes)} test sets would show a fall of EOdds from .2 to .05 four times "
-            f"in five or more. The smallest cell has {worst[SMALLEST]:.0f} effective patients "
-            f"({worst['test set']}, {worst['attribute']}): there the chance is {worst['power']:.0%}."
+            f"{sure} of {len(sizes)} test sets would show a fall of EOdds from .2 to .05 four "
+            f"times in five or more. The smallest cell has {worst[SMALLEST]:.0f} effective "
+            f"patients ({worst['test set']}, {worst['attribute']}): there the chance is "
+            f"{worst['power']:.0%}."
         )
     return lines
 
