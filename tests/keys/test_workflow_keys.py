@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from math import ceil
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from swift_debias.config.schema import Backbone
-from swift_debias.evaluation import plausibility
+from swift_debias.evaluation import plausibility, setup_intervals
 from swift_debias.files import write_arrays, write_json, write_parquet, write_text
 from swift_debias.learning import networks
 
@@ -279,12 +280,19 @@ def planted() -> pd.DataFrame:
     return both.assign(n=20, reason=None)
 
 
+KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 NOTHING_IMPLAUSIBLE = pd.DataFrame(columns=plausibility.COLUMNS, dtype="object")
+NO_INTERVALS = pd.DataFrame(columns=[*KEYS, *setup_intervals.COLUMNS[3:]])
 GIVEN = {
+    **{
+        f"intervals/{task}/{net}/{attribute}.parquet": lambda path: write_parquet(
+            NO_INTERVALS, path
+        )
+        for task, net, attribute in itertools.product(TASKS, NETS, ATTRIBUTES)
+    },
     "metrics.parquet": lambda path: write_parquet(planted(), path),
     "plausibility.parquet": lambda path: write_parquet(NOTHING_IMPLAUSIBLE, path),
 }
-KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 PANEL = {"task": "skin", "backbone": "net", "attribute": "sex"}
 EXPERIMENT = {
     "kind": "table",
@@ -406,19 +414,9 @@ def test_pictures_of_the_report(make: Make, images: bool | None) -> None:
     blue, red = (Image.new("RGB", (9, 9), color) for color in ("blue", "red"))
     empty = pd.DataFrame(columns=["mark", "method"])
     page = "<html><body><p>Here</p></body></html>"
-    interval = [*KEYS, "n_images", "value", "low", "high", "reason"]
-    interval += ["difference", "difference_low", "difference_high", "n_patients"]
-    interval += [
-        "variance_test",
-        "variance_folds",
-        "floor_mean",
-        "floor_95",
-        "below_floor",
-        "power",
-    ]
     frames = {
         "statistics.parquet": empty,
-        "intervals/skin/net/sex.parquet": pd.DataFrame(columns=interval),
+        "intervals/skin/net/sex.parquet": NO_INTERVALS,
         "plausibility.parquet": NOTHING_IMPLAUSIBLE,
         "metrics.parquet": planted(),
     }

@@ -369,13 +369,13 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     external["balanced"] = [True, True, True, True, False]
     compared = pd.DataFrame({"table": ["table1"], **CELL, "method": ["swift"]})
     compared = compared.assign(dataset="ddi", metric="auc", other="llft", n_folds=3)
-    compared = compared.assign(difference=0.25, low=0.1, high=0.4, p_t=0.03, p_t_holm=0.06)
+    compared = compared.assign(difference=0.25, low=0.1, high=0.4)
     compared = compared.assign(p_permutation=0.2, p_permutation_holm=0.3, p_floor=0.1, reason=None)
     interval = pd.DataFrame({**CELL, "dataset": ["ddi", "ddi"], "metric": ["auc", "ece"]})
     interval = interval.assign(method="swift", n_images=34, value=0.5, low=0.4, high=0.6)
     interval = interval.assign(difference=0.1, difference_low=0.0, difference_high=0.2, reason=None)
     interval = interval.assign(n_patients=9, variance_test=0.01, variance_folds=0.01, power=0.5)
-    interval = interval.assign(floor_mean=0.1, floor_95=0.2, below_floor=True)
+    interval = interval.assign(floor_mean=0.1, floor_95=0.2, below_floor=True, smallest_cell=7.0)
     for name in ("b", "a"):
         path = tmp_path / f"figures/{name}.png"
         path.parent.mkdir(exist_ok=True)

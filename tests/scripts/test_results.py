@@ -30,8 +30,10 @@ from results_world import (
 from scipy import stats
 
 from swift_debias.evaluation import plausibility
+from swift_debias.report import tables
 
 PLACE = "predictions/skin/net/tone"
+NO_MARKS = pd.DataFrame(columns=plausibility.COLUMNS)
 
 
 @pytest.mark.parametrize("min_group", [8, 9])
@@ -82,7 +84,7 @@ def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
     run("evaluate.py", input=[PLACE], output=["metrics/skin.parquet"], params=given)
     said = run(
         "plausibility.py",
-        input={"metrics": ["metrics/skin.parquet"]},
+        input={"metrics": ["metrics/skin.parquet"], "intervals": []},
         output=["plausibility.parquet"],
         params={"groups": {"tone": names}, "min_group": {"skin": 8}, "baseline": "baseline"},
     )
@@ -168,13 +170,28 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
     assert all_groups["ddi", "swift", "auc_min"] == pytest.approx(np.mean(smallest))
 
 
+def ends_of(cells: list[tuple[str, str, str]]) -> pd.DataFrame:
+    """Intervals of these cells, each with numbers of its own."""
+    frame = pd.DataFrame(cells, columns=["method", "dataset", "metric"]).assign(**CELL)
+    own = np.arange(len(frame)) / 99
+    frame = frame.assign(value=own, low=own - 1, high=own + 1, variance_test=own)
+    frame = frame.assign(floor_mean=own / 2, floor_95=own * 2, below_floor=own > 0.05)
+    return frame.assign(difference=own, difference_low=own - 3, difference_high=1.0)
+
+
 @pytest.mark.parametrize("baseline", ["baseline", "llft"])
 def test_compare(run: Callable[..., str], tmp_path: Path, baseline: str) -> None:
     metrics = draw_metrics()
     one = {**BLOCK, "metrics": ["spd"], "datasets": ["ddi"]}
+    cells = [*itertools.product(METHODS, SETS, ["auc", "spd"])]
+    ends = ends_of(cells)
     run(
         "compare.py",
-        input={"metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)]},
+        input={
+            "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
+            "plausibility": write_parquet(tmp_path / "marks.parquet", NO_MARKS),
+            "intervals": [write_parquet(tmp_path / "intervals.parquet", ends)],
+        },
         output=["statistics.parquet"],
         params={"tables": {"table2": [BLOCK], "table1": [one]}, "baseline": baseline},
     )
@@ -190,11 +207,21 @@ def test_compare(run: Callable[..., str], tmp_path: Path, baseline: str) -> None
         else:
             assert row.other not in (baseline, row.method)
         other = value_of(metrics, method=row.other, **place)
-        test = stats.ttest_rel(own, other)
         assert row.difference == pytest.approx(means[row.method] - means[row.other])
-        assert row.p_t == pytest.approx(test.pvalue)
-        interval = test.confidence_interval(0.95)
-        assert (row.low, row.high) == pytest.approx((interval.low, interval.high))
+        test = stats.permutation_test(
+            (own - other,),
+            np.mean,
+            permutation_type="samples",
+            n_resamples=np.inf,
+            vectorized=False,
+        )
+        assert row.p_permutation == pytest.approx(test.pvalue)
+        assert row.p_floor == 2 / 2 ** len(FOLDS)
+        if row.against == "baseline":
+            own_place = cells.index((row.method, row.dataset, row.metric))
+            assert [row.low, row.high] == [own_place / 99 - 3, 1.0]
+        else:
+            assert np.isnan([row.low, row.high]).all()
 
 
 @pytest.mark.parametrize("synthetic", [False, True])
@@ -206,10 +233,12 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
     published.to_csv(tmp_path / "published.csv", index=False)
     files = [f"tables/mine.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
     marked = {**CELL, "method": "llft", "dataset": "ddi", "mark": "collapsed", "text": "why"}
+    measured = ends_of([*itertools.product(METHODS[:2], SETS, ["auc", "spd"])])
     said = run(
         "table.py",
         input={
             "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
+            "intervals": [write_parquet(tmp_path / "intervals.parquet", measured)],
             "plausibility": write_parquet(tmp_path / "plausible.parquet", pd.DataFrame([marked])),
             "published": tmp_path / "published.csv",
         },
@@ -233,6 +262,13 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
     bears = found[found["marks"] == "collapsed"][["method", "dataset", "metric"]]
     assert bears.apply(tuple, axis=1).tolist() == [("llft", "ddi", m) for m in ("auc", "spd")]
     assert found["marks"].isna().sum() == len(found) - 2
+    beside_ours = found.set_index(["method", "dataset", "metric"])
+    for row in measured.itertuples():
+        one = beside_ours.loc[row.method, row.dataset, row.metric]
+        assert (one["low"], one["high"]) == pytest.approx((row.low, row.high))
+        assert (one["floor_mean"], one["floor_95"]) == pytest.approx((row.floor_mean, row.floor_95))
+        assert str(one["below_floor"]) == str(row.below_floor)
+    assert beside_ours.loc[METHODS[2]][tables.INTERVALS].isna().all(axis=None)
     beside = found[found["published_mean"].notna()]
     if synthetic:
         assert beside.empty
@@ -324,6 +360,9 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
         name = f"importance/skin/net/tone/fold{fold}.mask_summary.parquet"
         summaries.append(write_parquet(tmp_path / name, frame))
 
+    measured = ends_of([*itertools.product(METHODS, SETS, ["auc", "spd"])])
+    measured["difference_low"] = 0.5  # AUC is better than the Baseline everywhere, SPD worse
+
     def reach(synthetic: bool) -> tuple[str, pd.DataFrame, pd.DataFrame]:
         said = run(
             "verdict.py",
@@ -332,6 +371,7 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
                 "plausibility": write_parquet(
                     tmp_path / "plausibility.parquet", pd.DataFrame(columns=plausibility.COLUMNS)
                 ),
+                "intervals": [write_parquet(tmp_path / "intervals.parquet", measured)],
                 "published": tmp_path / "published.csv",
                 "claims": tmp_path / "claims.yaml",
                 "costs": list(write_costs(tmp_path).values()),
@@ -373,5 +413,10 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
     assert holds["c2"] == "True"  # 10.5 s at 5 %, 30.5 s at the task's 25 %, 45.5 s at 40 %
     assert holds["c3"] == "True"  # early: (0.9 + 0.3) / 2, late: 0.5
     assert "Of 4 claims of the paper's text" in said
+    rivals = len(METHODS) * len(SETS)  # the intervals here have one of the Baseline, too
+    assert f"AUC better {rivals}, worse 0, not distinguishable 0" in said
+    assert f"SPD better 0, worse {rivals}, not distinguishable 0" in said
+    ours = found.set_index("id")["ours"]["c0"]
+    assert "distinguishable: 95 % interval of the difference +0.500 to +1.000" in ours
     _, cells, _ = reach(synthetic=True)
     assert cells["difference"].isna().all()

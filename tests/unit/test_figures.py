@@ -105,7 +105,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources(run: Path) -> Sources:
     predictions = results.read("predictions", sorted(run.glob("predictions/*/*/*/*/*.parquet")))
     intervals = []
-    for block in BLOCKS["intervals"]:
+    for block in BLOCKS["pareto"]:
         part = _parts.of_block(predictions, block)
         part = part[part["method"].isin(block.methods)]
         part = part.drop(columns=["task", "backbone", "attribute"])
@@ -361,6 +361,106 @@ def test_pareto(drawings: dict[str, Drawing], sources: Sources) -> None:
     for _, part in data.groupby(["task", "attribute", "dataset"]):
         best = part[part["non_dominated"]]
         assert {part["auc_mean"].idxmax(), part["eodds_mean"].idxmin()} <= set(best.index)
+
+
+def test_bands_are_the_noise_floors(drawings: dict[str, Drawing], sources: Sources) -> None:
+    """Pareto's: from 0 to the methods' smallest and largest floor; intervals': of each method."""
+    floors = sources.intervals[sources.intervals["metric"] == "eodds"]
+    block, dataset = BLOCKS["pareto"][0], "fitzpatrick17k"
+    part = _parts.of_block(floors, block, dataset=dataset)
+    shown = _parts.of_block(drawings["pareto"].data, block, dataset=dataset)
+    expected = part.set_index("method")["floor_95"]
+    assert shown.set_index("method")["eodds_floor_95"].to_dict() == expected.to_dict()
+    first = drawings["pareto"].figure.axes[0]
+    bands = [patch.get_extents().transformed(first.transData.inverted()) for patch in first.patches]
+    ends = [(0, expected.min()), (expected.min(), expected.max())]
+    assert [(band.y0, band.y1) for band in bands] == [pytest.approx(pair) for pair in ends]
+    baseline = part.set_index("method")["value"]["baseline"]
+    (axes,) = (
+        axes
+        for place, axes in enumerate(drawings["intervals"].figure.axes)
+        if place == 2  # AUC, SPD, EOdds of the first test set
+    )
+    bars = {round(bar.get_y() + 0.4): (bar.get_x(), bar.get_width()) for bar in axes.patches}
+    methods = BLOCKS["intervals"][0].methods[1:]
+    assert bars == {y: pytest.approx((-baseline, expected[m])) for y, m in enumerate(methods)}
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 12])
+def test_points_are_spread_and_those_with_room_stay(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for scale in (0.0, 0.01, 0.2, 5.0):
+        points = scale * rng.random((n, 2))
+        moved = _parts.spread(points, 0.1)
+        gaps = [np.linalg.norm(a - b) for a, b in itertools.combinations(moved, 2)]
+        assert min(gaps, default=1.0) >= 0.1
+        for i in range(n):
+            others = [np.linalg.norm(points[i] - points[j]) for j in range(n) if j != i]
+            if min(others, default=1.0) > 0.1 + np.abs(moved - points).max() + 1e-3:
+                assert np.abs(moved[i] - points[i]).max() < 1e-3
+        assert np.abs(moved - points).max() < 0.1 * n
+
+
+def test_no_marker_hides_another(drawings: dict[str, Drawing]) -> None:
+    """Equal results are the worst case: every method's marker is seen, next to the others."""
+    request = request_of("pareto")
+    equal = pd.concat(
+        [
+            pd.DataFrame({"metric": ["auc", "eodds"], "value": [0.8, 0.1]}).assign(
+                **dict(zip(KEYS[:-1], key[:-1], strict=True)), fold=fold, reason=None
+            )
+            for block in request.blocks
+            for key in block._replace(metrics=("auc",)).cell_keys()
+            for fold in (0, 1)
+        ],
+        ignore_index=True,
+    )
+    same = _write.draw(PLOTS["pareto"], request, Sources(metrics=equal))
+    for drawing, panels in ((drawings["pareto"], 6), (same, 6)):
+        inch = drawing.figure.dpi
+        assert len(drawing.figure.axes) == panels
+        for axes, (block, _) in zip(drawing.figure.axes, request.panels(), strict=True):
+            places = [
+                axes.transData.transform(line.get_xydata()[0]) / inch
+                for line in axes.lines
+                if len(line.get_xdata()) == 1 and line.get_marker() not in (".", "None", "")
+            ]
+            assert len(places) == len(block.methods)
+            apart = [np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)]
+            assert min(apart) > 4.5 / 72  # as far as a marker is wide
+
+
+@pytest.mark.parametrize(("datasets", "metrics"), [(2, 5), (4, 3), (1, 8), (7, 1)])
+def test_intervals_of_many_cells_have_rows_that_can_be_read(
+    sources: Sources, datasets: int, metrics: int
+) -> None:
+    block = BLOCKS["intervals"][0]
+    names = ("auc", "spd", "eodds", "eopp", "auc_min", "auc_gap", "eodds_max", "balanced_accuracy")
+    part = _parts.of_block(sources.intervals, block, dataset="ddi")
+    sets = [f"set{place}" for place in range(datasets)]
+    many = pd.concat([part.assign(dataset=name) for name in sets], ignore_index=True)
+    wide = block._replace(datasets=tuple(sets), metrics=names[:metrics])
+    request = Request(**{**vars(request_of("intervals")), "blocks": (wide,)})
+    drawing = _write.draw(PLOTS["intervals"], request, Sources(intervals=many))
+    axes = [a for a in drawing.figure.get_axes() if a.get_visible()]
+    assert len(axes) == datasets * metrics
+    heights = [round(a.get_window_extent().y0) for a in axes]
+    assert max(heights.count(y) for y in heights) <= 6
+    assert sum(a.get_title(loc="left") != "" for a in axes) == datasets
+    assert text_mistakes(drawing) == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_the_title_of_a_colour_bar_has_a_line_of_its_own(n: int) -> None:
+    given = arrays_of("cam")
+    given |= {name: given[name][:n] for name in ("maps", "scores", "methods", "kinds")}
+    drawing = _write.draw(PLOTS["cam"], request_of("cam"), Sources(arrays=given))
+    assert text_mistakes(drawing) == []
+    bar = drawing.figure.axes[-1]
+    ticks = [text for text in bar.get_xticklabels() if text.get_text()]
+    renderer = FigureCanvasAgg(drawing.figure).get_renderer()
+    lowest = min(text.get_window_extent(renderer).y0 for text in ticks)
+    assert bar.xaxis.label.get_window_extent(renderer).y1 <= lowest
 
 
 def test_curves_pass_through_the_tables_at_the_threshold_in_use(

@@ -84,6 +84,10 @@ def test_agrees_with_fairlearn_and_sklearn(groups: int, threshold: float) -> Non
         expected[f"brier[{group}]"] = sk.brier_score_loss(y[mine], p[mine])
         expected[f"prevalence[{group}]"] = y[mine].mean()
     aucs = [expected[f"auc[{group}]"] for group in range(groups)]
+    if groups == 2:
+        for rate, gap in {"tpr": "dtpr", "fpr": "dfpr", "selection_rate": "dspd"}.items():
+            expected[gap] = expected[f"{rate}[1]"] - expected[f"{rate}[0]"]
+        expected["dauc"] = aucs[1] - aucs[0]
     expected |= {"auc_min": min(aucs), "auc_gap": max(aucs) - min(aucs)}
     for name, value in expected.items():
         assert ours[name] == pytest.approx(value, abs=1e-6), name
@@ -103,6 +107,7 @@ def test_signed_equalized_odds_lets_opposite_gaps_cancel() -> None:
     assert ours["eodds"] == 1.0
     assert ours["eodds_max"] == 1.0
     assert ours["eodds_signed"] == 0.0
+    assert (ours["dtpr"], ours["dfpr"], ours["dspd"], ours["dauc"]) == (-1, 1, 0, -1)
     frame["score"] = [0.9, 0.9, 0.1, 0.1]
     assert values(metrics.score(frame, 2), "x")["eodds_signed"] == 1.0
 

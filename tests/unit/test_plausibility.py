@@ -13,6 +13,7 @@ import pytest
 from swift_debias.evaluation import metrics, plausibility
 from swift_debias.evaluation.cells import Block, lookup
 from swift_debias.evaluation.plausibility import CHECKS, judge
+from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.report import marks_table, render, tables, unranked
 
 SETUP = {"task": "skin", "backbone": "net", "attribute": "sex"}
@@ -132,6 +133,107 @@ def test_the_error_of_balanced_accuracy(tpr: float, fpr: float, n: tuple[int, in
     assert np.isnan(plausibility.balanced_accuracy_error(tpr, fpr, 0, 3))
 
 
+def with_patients(folds: dict[str, list[pd.DataFrame]], images: int) -> pd.DataFrame:
+    """Predictions as `setup_intervals` takes them; so many images in a row are of one patient."""
+    parts = []
+    for method, of_folds in folds.items():
+        for fold, part in enumerate(of_folds):
+            ids = np.arange(len(part))
+            names = {"image_id": ids.astype(str), "patient_id": (ids // images).astype(str)}
+            parts.append(part.assign(method=method, fold=fold, **names))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_images_of_one_patient_are_no_independent_images() -> None:
+    """Each of 26 images seen ten times: as uncertain as 26, where 260 images would be certain."""
+    few = scores(skill=0.35, sizes=(14, 12), seed=5)
+    many = few.loc[few.index.repeat(10)].reset_index(drop=True)
+    assert "collapsed" not in found("swift", swift=[many])
+    intervals = setup_intervals(with_patients({"swift": [many]}, 10), 2, 0, 0).assign(**SETUP)
+    judged = judge(tidy({"swift": [many]}), NAMES, {"skin": 20}, intervals=intervals)
+    [text] = judged[judged["mark"] == "collapsed"]["text"]
+    decided = (few["score"] >= 0.5).to_numpy()
+    right = np.where(few["label"] == 1, decided, ~decided)
+    # by hand: mean of two shares; n - 1 since a share of n patients follows each of them
+    shares = [right[few["label"] == y] for y in (0, 1)]
+    value = np.mean([share.mean() for share in shares])
+    error = np.sqrt(sum(share.var(ddof=1) / len(share) for share in shares)) / 2
+    assert text == (
+        f"balanced accuracy is {value:.3f} and its 95 % interval starts at "
+        f"{value - 1.96 * error:.3f}"
+    )
+
+
+@pytest.fixture(scope="module")
+def floors() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Of five methods two are fair, one is not, one a little, and one decides alike for all."""
+    shifts = {"baseline": 0.9, "swift": 0.0, "llft": 0.0, "bmft": 0.25, "diffgda": 0.0}
+    folds: dict[str, list[pd.DataFrame]] = {}
+    for place, (method, shift) in enumerate(shifts.items()):
+        parts = [scores(1.0, seed=10 * place + fold) for fold in (1, 2)]
+        for part in parts:
+            logit = np.log(part["score"] / (1 - part["score"]))
+            logit += np.where(part["group"] == 1, shift, -shift) - 99 * (method == "diffgda")
+            part["score"] = 1 / (1 + np.exp(-logit))
+        folds[method] = parts
+    intervals = setup_intervals(with_patients(folds, 1), 2, 0, 200).assign(**SETUP)
+    tidied = tidy(folds)
+    return tidied, intervals, judge(tidied, NAMES, {"skin": 20}, intervals=intervals)
+
+
+def test_gaps_below_their_noise_floor_are_marked(floors: Any) -> None:
+    tidied, intervals, judged = floors
+    marked = judged[judged["mark"] == "below floor"].set_index(["method", "metric"])["text"]
+    means = tidied.groupby(["method", "metric"])["value"].mean()
+    known = intervals[intervals["floor_95"].notna()]
+    expected = {
+        (row.method, row.metric)
+        for row in known.itertuples()
+        if means[row.method, row.metric] <= row.floor_95
+    }
+    assert {*marked.index} == expected
+    assert ("swift", "eodds") in expected and ("baseline", "eodds") not in expected
+    floor = known.set_index(["method", "metric"])["floor_95"]["swift", "spd"]
+    assert marked["swift", "spd"] == (
+        f"spd is {means['swift', 'spd']:.3f}, and its noise floor is {floor:.3f}"
+    )
+    assert (judged[judged["mark"] != "below floor"]["metric"] == "").all()
+
+
+def test_gaps_below_their_noise_floor_are_not_ranked_against_each_other(floors: Any) -> None:
+    tidied, _, judged = floors
+    methods = ("baseline", "swift", "llft", "bmft", "diffgda")
+    marks = plausibility.marks(judged)
+    block = Block("skin", "net", "sex", ("ddi",), methods, ("auc", "spd", "eodds"))
+    table = tables.assemble("t", "T", [block], lookup(tidied), {}, {}, False, marks=marks)
+    ranks = [[entry.rank for entry in row] for row in render.entries(table, block)]
+    below = {
+        metric: {*judged[(judged["mark"] == "below floor") & (judged["metric"] == metric)].method}
+        for metric in block.metrics
+    }
+    assert {"swift", "llft", "diffgda"} <= below["eodds"] and not below["auc"]
+    for column, metric in enumerate(block.metrics):
+        means = tidied[tidied["metric"] == metric].groupby("method")["value"].mean()
+        means = means.drop("diffgda")  # collapsed: it neither has a place nor takes one
+        order = [
+            *means.drop([*below[metric] - {"diffgda"}]).sort_values(ascending=metric != "auc").index
+        ]
+        places = dict.fromkeys(methods, 0)
+        if not below[metric]:
+            places |= {order[0]: 1, order[1]: 2}
+        elif order:
+            places |= {order[0]: 2}
+        assert {m: row[column] for m, row in zip(methods, ranks, strict=True)} == places
+    assert "Those marked f share the first place; none of them is bold." in table.caption
+    assert "noise floor" in dict(render.legend(table))["f"]
+    won = unranked.would_have_won({"t": [block]}, lookup(tidied), marks, {}, {})
+    best = won.set_index("metric")["best"]["eodds"].split(" and ")
+    assert {*best} == below["eodds"] - {"diffgda"}
+    text = marks_table.section(judged, {})
+    assert f"(f): {CHECKS['below floor'].meaning}. " in text
+    assert "Such gaps are not ranked against each other." in text
+
+
 # --- ranks ----------------------------------------------------------------------------------------
 
 
@@ -162,7 +264,7 @@ def test_what_is_implausible_is_neither_best_nor_second(run: Any, tmp_path: Path
     assert before[2] == [1, 1, 1]  # the constant one would have won everything
     assert after[2] == [0, 0, 0]
     assert sorted(row[0] for row in after) == [0, 1, 2]
-    llft = table.cells[table.cells["method"] == "llft"]
+    llft = table.cells[table.cells["method"] == "llft"][:3]  # then the signed gaps
     assert llft["marks"].tolist() == [
         "constant decisions; collapsed",
         *["constant decisions; collapsed; levelled down"] * 2,
@@ -209,6 +311,7 @@ def test_which_metrics_a_mark_concerns() -> None:
     }
     assert about.pop("small group") == ["tpr[0]", "spd", "auc_min"]
     assert about.pop("levelled down") == ["spd"]
+    assert about.pop("below floor") == []  # only those that it was found of
     assert all(metrics == ["auc", "tpr[0]", "spd", "auc_min"] for metrics in about.values())
     letters = [check.letter for check in CHECKS.values()]
     assert len(set(letters)) == len(letters)

@@ -225,6 +225,7 @@ def test_intervals_are_written_out_and_empty_where_there_are_none() -> None:
             **{"value": [0.5, 0.6], "low": [0.45, 0.5], "high": [0.55, 0.7], "n_images": 90},
             **{"difference": [none, 0.1], "difference_low": [none, -0.02]},
             **{"difference_high": [none, 0.2], "reason": None, "n_patients": 30, "power": none},
+            **{"task": "skin", "smallest_cell": none},
             **{"variance_test": 0.01, "variance_folds": [none, 0.03]},
             **{"floor_mean": [none, 0.03], "floor_95": [none, 0.05]},
             "below_floor": pd.array([None, True], "boolean"),
@@ -234,9 +235,32 @@ def test_intervals_are_written_out_and_empty_where_there_are_none() -> None:
     assert found["95 % interval"].tolist() == ["0.450 to 0.550", "0.500 to 0.700"]
     assert found["its 95 % interval"].tolist() == ["", "-0.020 to +0.200"]
     assert found["variance from folds"].tolist() == ["", "75%"]
+    assert found["what would help"].tolist() == ["", "more of both"]
     assert found["noise floor (mean, 95 %)"].tolist() == ["", "0.030, 0.050"]
     assert found["below the floor"].tolist() == ["", "yes"]
     assert statistics_tables.intervals(frame, mock.TITLES, ["spd"]).empty
+
+
+def test_statistics_say_what_would_help_and_what_a_test_set_can_show() -> None:
+    """Counted by hand: folds make 0, 10, 30, 90 and 95 % of the variances."""
+    shares = np.array([0.0, 0.1, 0.3, 0.9, 0.95, np.nan])
+    frame = pd.DataFrame({"variance_test": 1 - shares, "variance_folds": shares})
+    frame = frame.assign(task="skin", backbone="resnet50", metric="eodds", method="swift")
+    frame = frame.assign(attribute=["sex"] * 3 + ["age"] * 3, dataset=["ddi", "nih", "nih"] * 2)
+    frame = frame.assign(power=[0.1, 0.9, 0.9, 0.3, 0.85, 0.85])
+    frame = frame.assign(smallest_cell=[12.4, 300, 300, 40, 250, 250])
+    target, counted, power = statistics_tables.sentences(frame, ["eodds"])
+    assert "trained on this pool" in target and "not another hospital" in target
+    assert counted == (
+        "Of 5 intervals, more test patients would narrow 2 and more folds would not; more folds "
+        "would narrow 2 and more test patients would not; 1 need more of both."
+    )
+    assert power == (
+        "2 of 4 test sets would show a fall of EOdds from .2 to .05 four times in five or more. "
+        "The smallest cell has 12 effective patients (DDI, Sex): there the chance is 10%."
+    )
+    assert statistics_tables.test_sizes(frame)["power"].tolist() == [0.1, 0.9, 0.3, 0.85]
+    assert statistics_tables.sentences(frame, ["auc"])[1:] == [power]
 
 
 def test_sizes_of_external_sets(tmp_path: Path) -> None:

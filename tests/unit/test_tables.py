@@ -72,12 +72,23 @@ def make(scored: pd.DataFrame, *blocks: Block, synthetic: bool = False) -> table
     return tables.assemble("table1", "Skin", blocks, ours, theirs, TITLES, synthetic)
 
 
+def signed(part: pd.DataFrame, metric: str) -> float:
+    """A rate or AUC of a group by counting."""
+    if metric == "dauc":
+        return sk.roc_auc_score(part.label, part.score)
+    rows = {"dtpr": part.label == 1, "dfpr": part.label == 0, "dspd": part.label >= 0}[metric]
+    return float(np.mean(part.score[rows] >= 0.5))
+
+
 def recompute(part: pd.DataFrame, metric: str) -> float:
     """One metric of one model on one data set, by scikit-learn and fairlearn alone."""
     decided = (part.score >= 0.5).astype(int)
     group = {"sensitive_features": part.group}
     if metric == "auc":
         return sk.roc_auc_score(part.label, part.score)
+    if metric in ("dtpr", "dfpr", "dspd", "dauc"):
+        one, two = (part[part.group == group] for group in (0, 1))
+        return two.pipe(signed, metric) - one.pipe(signed, metric)
     if metric == "spd":
         return fair.demographic_parity_difference(part.label, decided, **group)
     return fair.equalized_odds_difference(part.label, decided, agg="mean", **group)
@@ -88,6 +99,7 @@ def test_values_equal_an_independent_recomputation(
 ) -> None:
     table = make(scored)
     assert list(table.cells.columns) == tables.CSV_COLUMNS
+    assert len(table.cells) == 3 * 2 * (3 + 4)  # methods, test sets; three shown, four signed gaps
     for row in table.cells.itertuples():
         folds = []
         for fold in range(3):
@@ -159,6 +171,7 @@ DIRECTIONS = {
     **dict.fromkeys(("n", "n_unknown", "prevalence", "parameters_changed"), NEITHER),
     "buffers_changed": NEITHER,
     **dict.fromkeys(("selection_rate", "tpr", "fpr"), NEITHER),
+    **dict.fromkeys(("dtpr", "dfpr", "dspd", "dauc"), NEITHER),
 }
 
 

@@ -142,6 +142,118 @@ def test_a_rival_that_is_implausible_is_not_the_best_other(same: verdict.Verdict
     assert len(found.claims) == len(same.claims)
 
 
+# --- the one interval -----------------------------------------------------------------------------
+
+
+def drawn_intervals(seed: int = 0) -> pd.DataFrame:
+    """An interval for every cell of the published tables, and one of its difference."""
+    rng = np.random.default_rng(seed)
+    frame = PUBLISHED.drop_duplicates(KEYS)[[*KEYS, "mean"]]
+    low, high = np.sort(rng.normal(0, 0.02, (2, len(frame))), axis=0)
+    half = rng.uniform(0, 0.05, len(frame))
+    frame = frame.assign(low=frame["mean"] - half, high=frame["mean"] + half)
+    frame = frame.assign(difference_low=low, difference_high=high)
+    frame.loc[frame["method"] == "baseline", ["difference_low", "difference_high"]] = np.nan
+    return frame
+
+
+def test_comparisons_tell_the_one_interval(same: verdict.Verdict) -> None:
+    """Beside the Baseline its difference's; beside others whether both overlap. No answer turns."""
+    intervals = drawn_intervals()
+    found = run(as_metrics(PUBLISHED), intervals=intervals)
+    mine, theirs = (
+        one.instances[one.instances["source"] == "ours"].reset_index(drop=True)
+        for one in (found, same)
+    )
+    pd.testing.assert_frame_equal(mine[["id", "label", "holds"]], theirs[["id", "label", "holds"]])
+    paper = [one.instances[one.instances["source"] == "published"] for one in (found, same)]
+    pd.testing.assert_frame_equal(*paper)
+    row = intervals.set_index(KEYS).sort_index().loc[(*SKIN[:3], "swift", SKIN[3], "auc")]
+    [text] = mine[
+        (mine["id"] == "auc-above-baseline-everywhere")
+        & mine["label"].str.contains("Fitzpatrick-17k \\(skin tone, ResNet-50")
+    ]["text"]
+    word = "not distinguishable" if row.difference_low <= 0 <= row.difference_high else "disting"
+    assert f", {word}" in text
+    assert text.endswith(f"difference {row.difference_low:+.3f} to {row.difference_high:+.3f}")
+    rivals = mine[mine["id"] == "swift-auc-above-bmft"]["text"]
+    ends = intervals[intervals["metric"] == "auc"].set_index(["method", *KEYS[:3], "dataset"])
+    places = PUBLISHED[(PUBLISHED.table <= 4)].drop_duplicates([*KEYS[:3], "dataset"])
+    count = 0
+    for place in places[[*KEYS[:3], "dataset"]].itertuples(index=False, name=None):
+        one, two = ends.loc[("swift", *place)], ends.loc[("bmft", *place)]
+        count += one.high < two.low or two.high < one.low
+    assert rivals.str.contains("intervals apart").sum() == count > 0
+
+
+def test_gaps_below_the_floor_are_not_ranked_against_each_other(same: verdict.Verdict) -> None:
+    """SPD of Fitzpatrick-17k: SWiFT .092, LLFT .097, FairPrune .101, BMFT .119."""
+
+    def evidence(*methods: str) -> Evidence:
+        rows = pd.concat([marked(method) for method in methods], ignore_index=True)
+        return mock_evidence(rows.assign(mark="below floor", metric="spd"))
+
+    where = Where(tables=(1,), dataset="fitzpatrick17k", attribute="skin_tone")
+    kinds = {"where": where, "metrics": ("spd",)}
+    better = claim_checks.Better(type="better", better=("swift",), than=("bmft",), **kinds)
+    best = claim_checks.Best(type="best", method="llft", **kinds)
+    reduced = claim_checks.Reduction(
+        type="reduction", from_method="bmft", to_method="swift", metric="spd", percent=1,
+        where=where,
+    )  # fmt: skip
+    for below, holds in (
+        (("swift",), (True, False, True)),
+        (("swift", "bmft"), (None, False, None)),
+        (("swift", "llft"), (True, True, True)),  # these two share the first place
+        (("swift", "llft", "bmft"), (None, True, None)),
+    ):
+        given = evidence(*below)
+        answers = [check.instances(given)[0] for check in (better, best, reduced)]
+        assert tuple(answer.holds for answer in answers) == holds, below
+    assert "both below the noise floor" in answers[0].text
+
+
+def test_differences_to_the_baseline_are_counted() -> None:
+    """Every method and metric, against a loop over all cells."""
+    intervals = drawn_intervals(1)
+    blocks = {
+        f"table{table}": [
+            Block(*key, *(tuple(part[name].unique()) for name in ("dataset", "method", "metric")))
+            for key, part in rows.groupby(KEYS[:3])
+        ]
+        for table, rows in PUBLISHED[PUBLISHED.table <= 4].groupby("table")
+    }
+    floor = marked("swift").assign(mark="below floor", metric="spd")
+    floor = pd.concat([floor, floor.assign(method="baseline"), marked("llft").assign(metric="")])
+    found = run(as_metrics(PUBLISHED), panels=blocks, intervals=intervals, judged=floor).against
+    counted: dict[tuple[str, str], dict[str, int]] = {}
+    cells = PUBLISHED[PUBLISHED.table <= 4].drop_duplicates(KEYS)[KEYS]
+    for row in cells.merge(intervals, on=KEYS).itertuples():
+        if row.method == "baseline":
+            continue
+        place = (row.task, row.backbone, row.attribute, row.dataset)
+        answers = counted.setdefault((row.method, row.metric), {})
+        if place == SKIN and row.method == "llft":
+            name = "not ranked"
+        elif row.difference_low <= 0 <= row.difference_high or (
+            (place, row.method, row.metric) == (SKIN, "swift", "spd")
+        ):
+            name = "not distinguishable"
+        else:
+            up = row.difference_low > 0
+            name = "better" if up == (row.metric == "auc") else "worse"
+        answers[name] = answers.get(name, 0) + 1
+    titles = {"auc": "AUC", "spd": "SPD", "eodds": "EOdds"}
+    assert len(found) == len(counted) == 9 * 3
+    for (method, metric), answers in counted.items():
+        shown = {"swift": "SWiFT"}.get(method, method)
+        row = found[(found["method"] == shown) & (found["metric"] == titles[metric])].iloc[0]
+        assert {k: row[k] for k in answers} == answers
+        assert row["test sets"] == sum(answers.values()) == 16
+    text = verdict.markdown(run(as_metrics(PUBLISHED), panels=blocks, intervals=intervals))
+    assert "## Against the Baseline" in text and "Differences to the Baseline" in text
+
+
 # --- claims on the published tables ---------------------------------------------------------------
 
 

@@ -72,6 +72,7 @@ def mask_summaries(wildcards):
 rule plausibility:
     input:
         metrics=rules.merge_metrics.output,
+        intervals=of_setups("intervals"),
     output:
         folder("plausibility"),
     log:
@@ -98,6 +99,7 @@ rule plausibility:
 rule table:
     input:
         metrics=rules.merge_metrics.output,
+        intervals=of_setups("intervals"),
         plausibility=rules.plausibility.output,
         published=PUBLISHED,
     output:
@@ -181,6 +183,8 @@ rule intervals:
 rule compare:
     input:
         metrics=rules.merge_metrics.output,
+        plausibility=rules.plausibility.output,
+        intervals=of_setups("intervals"),
     output:
         folder("statistics"),
     log:
@@ -200,6 +204,7 @@ rule compare:
 rule verdict:
     input:
         metrics=rules.merge_metrics.output,
+        intervals=of_setups("intervals"),
         plausibility=rules.plausibility.output,
         published=PUBLISHED,
         claims=CLAIMS,

@@ -2,6 +2,7 @@
 
 from swift_debias.evaluation import plausibility
 from swift_debias.files import read_parquet, write_parquet
+from swift_debias.run import results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -11,6 +12,7 @@ with logged(snakemake):
         params.groups,
         params.min_group,
         params.baseline,
+        results.joined(snakemake.input.intervals),
     )
     write_parquet(found, snakemake.output[0])
     print(f"{len(found)} marks")

@@ -39,11 +39,14 @@ with logged(snakemake):
         ),
     ]
     compared = statistics_tables.fold_tests(read_parquet(str(given.statistics)), params.titles)
-    intervals = results.joined(given.intervals)
-    intervals = statistics_tables.intervals(intervals, params.titles, params.metrics)
+    measured = results.joined(given.intervals)
+    told = statistics_tables.sentences(measured, params.metrics)
+    intervals = statistics_tables.intervals(measured, params.titles, params.metrics)
     tests = [
-        grid(compared, "tests", "Over folds: paired differences"),
+        html.bullets(told),
+        grid(statistics_tables.test_sizes(measured), "power", "What the test sets can show"),
         grid(intervals, "intervals", "Over patients and folds: intervals, noise floors"),
+        grid(compared, "tests", "Against the Baseline and the best other method"),
     ]
     pictures = [
         Shown(name, *params.figures[name], Path(png), hidden=name in params.hidden)

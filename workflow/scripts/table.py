@@ -6,6 +6,7 @@ from swift_debias.evaluation import cells, plausibility
 from swift_debias.files import read_parquet
 from swift_debias.report import render, tables
 from swift_debias.report.published import published_lookup, read_published
+from swift_debias.run import results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -21,6 +22,7 @@ with logged(snakemake):
         params.titles,
         params.synthetic,
         marks=plausibility.marks(read_parquet(str(snakemake.input.plausibility))),
+        intervals=results.joined(snakemake.input.intervals),
     )
     render.write(table, Path(snakemake.output[0]).parent)
     print(render.terminal(table))

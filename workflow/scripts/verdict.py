@@ -32,6 +32,7 @@ with logged(snakemake):
         params.epochs_percent,
         params.synthetic,
         read_parquet(str(given.plausibility)),
+        results.joined(given.intervals),
     )
     verdict.write(found, Path(snakemake.output.html).parent)
     print("\n".join(verdict.summary(found)))

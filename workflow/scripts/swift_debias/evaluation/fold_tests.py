@@ -1,7 +1,11 @@
-"""Paired tests over folds: would another training pool give the same ranking?
+"""Paired tests over folds, beside the one interval: is a difference the same in every training?
 
-Five folds are few, and a permutation p-value cannot fall below 2 / 2**n; that floor is in every
-row. The frames state n, and every p-value of a table comes with its Holm correction inside it.
+The sign-flip test says how often random signs of the folds' differences would give so large a mean.
+Five folds are few, and its p-value cannot fall below 2 / 2**n; that floor is in every row. The
+frames state n, and every p-value of a table comes with its Holm correction inside it.
+
+The interval of a difference is that of intervals.py: a t interval over folds would leave out that
+all folds are scored on the same patients.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .cells import KEYS, Block
+from .plausibility import NO_MARKS, Marks
 from .words import HIGHER_IS_BETTER, LOWER_IS_BETTER
 
 MAX_EXACT_FOLDS = 20  # 2**20 sign patterns: a second and 170 MB
@@ -23,38 +28,27 @@ class Paired(NamedTuple):
 
     n_folds: int
     difference: float | None
-    low: float | None
-    high: float | None
-    p_t: float | None
     p_permutation: float | None
     p_floor: float | None
     reason: str | None
 
 
-def paired(differences: np.ndarray, level: float = 0.95) -> Paired:
-    """Is the mean difference over folds zero? Student's t and an exact sign-flip test.
+def paired(differences: np.ndarray) -> Paired:
+    """Is the mean difference over folds zero? An exact sign-flip test.
 
     Args:
         differences: method minus other, one a fold, shape (n,).
-        level: coverage of the t interval.
     """
-    from scipy import stats
-
     n = len(differences)
     if n == 0:
-        return Paired(0, None, None, None, None, None, None, "no fold in common")
+        return Paired(0, None, None, None, "no fold in common")
     mean = float(np.mean(differences))
     if n == 1:
-        return Paired(1, mean, None, None, None, None, None, "one fold only")
+        return Paired(1, mean, None, None, "one fold only")
     floor = 2.0 / 2**n
-    permutation = sign_flip(differences) if n <= MAX_EXACT_FOLDS else None
-    reason = None if n <= MAX_EXACT_FOLDS else f"more than {MAX_EXACT_FOLDS} folds: no exact test"
-    if np.ptp(differences) <= 1e-12:
-        same = "the same difference in every fold: no t interval"
-        return Paired(n, mean, None, None, None, permutation, floor, same)
-    test = stats.ttest_1samp(differences, 0.0)
-    low, high = map(float, test.confidence_interval(level))
-    return Paired(n, mean, low, high, float(test.pvalue), permutation, floor, reason)
+    if n > MAX_EXACT_FOLDS:
+        return Paired(n, mean, None, floor, f"more than {MAX_EXACT_FOLDS} folds: no exact test")
+    return Paired(n, mean, sign_flip(differences), floor, None)
 
 
 def sign_flip(differences: np.ndarray) -> float:
@@ -85,22 +79,27 @@ def compare(
     parts: Sequence[Block],
     metrics: pd.DataFrame,
     baseline: str | None = "baseline",
+    intervals: pd.DataFrame | None = None,
+    marks: Marks = NO_MARKS,
 ) -> pd.DataFrame:
     """Every method of a table against the Baseline and against the best other method.
 
     The best other is the method, neither this one nor the Baseline, with the best mean in the
-    same block, data set and metric. It is picked on the test results: its p-values are descriptive.
+    same block, data set and metric, among those that are ranked (`marks`). It is picked on the test
+    results: its p-values are descriptive, and it has no interval, which would ignore the picking.
 
     Args:
         name: the table's name.
         parts: the table's blocks.
         metrics: the tidy metrics: KEYS, fold, value.
         baseline: the variant that is the Baseline; None: there is none.
+        intervals: KEYS, difference_low, difference_high (`setup_intervals`, to the same Baseline).
+        marks: what is implausible.
 
     Returns:
         table, KEYS, against ('baseline' or 'best other'), other (a method), the fields of
-        `Paired`, and p_t_holm, p_permutation_holm: corrected over the rows of this table with the
-        same `against`.
+        `Paired`, low and high (the one interval of the difference to the Baseline), and
+        p_permutation_holm: corrected over the rows of this table with the same `against`.
     """
     shown = metrics[metrics["metric"].isin({name for part in parts for name in part.metrics})]
     values = {
@@ -111,18 +110,30 @@ def compare(
     rows = []
     for part in parts:
         for key in part.cell_keys():
-            for against, other in _opponents(part, key, values, baseline):
+            for against, other in _opponents(part, key, values, baseline, marks):
                 opponent = values.get(_with_method(key, other), none)
                 differences = (values.get(key, none) - opponent).dropna().to_numpy()
                 rows.append((name, *key, against, other, *paired(differences)))
     frame = pd.DataFrame(rows, columns=["table", *KEYS, "against", "other", *Paired._fields])
     frame = frame.drop_duplicates(["table", *KEYS, "against"], ignore_index=True)
     types = dict.fromkeys(Paired._fields[1:-1], "float64") | {"reason": "string"}
-    frame = frame.astype(types)
-    for column in ("p_t", "p_permutation"):
-        families = frame.groupby("against")[column]
-        frame[f"{column}_holm"] = families.transform(lambda p: np.array(holm(p.tolist()), float))
+    frame = _with_intervals(frame.astype(types), intervals)
+    families = frame.groupby("against")["p_permutation"]
+    frame["p_permutation_holm"] = families.transform(lambda p: np.array(holm(p.tolist()), float))
     return frame
+
+
+def _with_intervals(frame: pd.DataFrame, intervals: pd.DataFrame | None) -> pd.DataFrame:
+    """With `low` and `high`, the interval of the difference to the Baseline; NaN elsewhere."""
+    if intervals is None or intervals.empty:
+        return frame.assign(low=np.nan, high=np.nan)
+    ends = intervals[[*KEYS, "difference_low", "difference_high"]].assign(against="baseline")
+    ends = ends.rename(columns={"difference_low": "low", "difference_high": "high"})
+    keys = [*KEYS, "against"]
+    plain = dict.fromkeys(keys, "object")
+    return frame.astype(plain).merge(
+        ends.astype(plain), on=keys, how="left", validate="many_to_one"
+    )
 
 
 def _with_method(key: tuple[str, ...], method: str) -> tuple[str, ...]:
@@ -130,7 +141,11 @@ def _with_method(key: tuple[str, ...], method: str) -> tuple[str, ...]:
 
 
 def _opponents(
-    part: Block, key: tuple[str, ...], values: dict[tuple, pd.Series], baseline: str | None
+    part: Block,
+    key: tuple[str, ...],
+    values: dict[tuple, pd.Series],
+    baseline: str | None,
+    marks: Marks,
 ) -> Iterator[tuple[str, str]]:
     """Who a cell's method is compared with: ('baseline' or 'best other', method)."""
     method, metric = key[3], key[5]
@@ -138,10 +153,11 @@ def _opponents(
         return
     if baseline is not None:
         yield "baseline", baseline
+    others = {other: _with_method(key, other) for other in part.methods}
     means = {
-        other: values[_with_method(key, other)].mean()
-        for other in part.methods
-        if other not in (method, baseline) and len(values.get(_with_method(key, other), ()))
+        other: values[place].mean()
+        for other, place in others.items()
+        if other not in (method, baseline) and len(values.get(place, ())) and marks.ranked(place)
     }
     if means and metric in HIGHER_IS_BETTER:
         yield "best other", max(means, key=means.__getitem__)

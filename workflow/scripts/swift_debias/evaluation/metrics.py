@@ -286,6 +286,30 @@ def eodds_signed(tprs: np.ndarray, fprs: np.ndarray) -> float:
     return float(abs((tprs[1] - tprs[0]) + (fprs[1] - fprs[0])) / 2)
 
 
+@between_groups("tpr", title="dTPR", better=None, binary=True)
+def dtpr(tprs: np.ndarray) -> float:
+    """TPR of the second group minus that of the first: a part of EOdds, with its sign."""
+    return float(tprs[1] - tprs[0])
+
+
+@between_groups("fpr", title="dFPR", better=None, binary=True)
+def dfpr(fprs: np.ndarray) -> float:
+    """FPR of the second group minus that of the first: the other part of EOdds."""
+    return float(fprs[1] - fprs[0])
+
+
+@between_groups("selection_rate", title="dSPD", better=None, binary=True)
+def dspd(rates: np.ndarray) -> float:
+    """Selection rate of the second group minus that of the first."""
+    return float(rates[1] - rates[0])
+
+
+@between_groups("auc", title="dAUC", better=None, binary=True)
+def dauc(aucs: np.ndarray) -> float:
+    """AUC of the second group minus that of the first."""
+    return float(aucs[1] - aucs[0])
+
+
 def catalogue() -> dict[str, bool]:
     """Every metric -> whether each group has a value of it too, as in `tpr[0]`."""
     of_rows = dict.fromkeys([*OF_ROWS, *OF_DISEASE], True)

@@ -1,22 +1,24 @@
 """Is a result plausible? What a reader has to know before a number is compared with another.
 
 A check is one function here, under `@check`: it looks at a `Case`, one method on one test set over
-all folds, and returns a sentence where something is wrong. The decorator gives the mark, its letter
-in tables, what it means, which metrics it concerns, and whether these may still be ranked. All
-other code asks this file, so that a new check is one function.
+all folds, and returns a sentence where something is wrong, or a sentence for each metric that it
+finds something about. The decorator gives the mark, its letter in tables, what it means, which
+metrics it concerns, and whether these may still be ranked. All other code asks this file, so that a
+new check is one function.
 
-Everything is read from the tidy metrics; nothing is recomputed. Where a check has to tell a number
-from chance it takes the standard error of one fold's test images, drawn one by one: Hanley and
-McNeil's (1982) of an AUC at 0.5, and the binomial one of balanced accuracy. Folds share the test
-images, so that their mean is at most as uncertain as one fold; several images of one patient make
-it more uncertain than that.
+Everything is read from the tidy metrics and from the intervals; nothing is recomputed. Where a
+check has to tell a number from chance it takes the standard error over patients of the mean over
+folds (`variance_test` of setup_intervals.py): several images of one patient are no independent
+images. A group's own AUC has no such error. There, and where no intervals are given, it is that of
+one fold's images, drawn one by one: Hanley and McNeil's (1982) of an AUC at 0.5, and the binomial
+one of balanced accuracy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import sqrt
+from dataclasses import dataclass, field, replace
+from math import isnan, sqrt
 from statistics import NormalDist
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -27,14 +29,24 @@ from .cells import KEYS
 from .metrics import BETWEEN_GROUPS, groups_left_out
 
 CASE = KEYS[:-1]  # a case is a cell without its metric
-COLUMNS = [*CASE, "mark", "text"]
+COLUMNS = [*KEYS, "mark", "text"]  # metric is '' where the mark is of all that its check concerns
 
 CHANCE = 0.025  # how often a classifier without skill may be marked by chance, one-sided
 FEW = 10  # images of a label in a group: rates of fewer are pointed out
 COLLAPSED = 0.55  # balanced accuracy below which decisions are hardly better than a coin's
 LOST = 0.03  # balanced accuracy that a fairer method may lose against the Baseline
 
-Concern: TypeAlias = Literal["everything", "groups", "gaps"]
+Concern: TypeAlias = Literal["everything", "groups", "gaps", "named"]
+Answer: TypeAlias = "str | Mapping[str, str] | None"
+
+
+class Interval(NamedTuple):
+    """What setup_intervals.py found of a metric, for the checks; NaN where it has none."""
+
+    value: float
+    variance_test: float
+    floor_95: float
+    below_floor: bool
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class Case:
         n: metric -> the rows that it rests on.
         groups: names of the attribute's groups, in the order of their indices.
         counted: the groups that count in differences.
+        intervals: metric -> its error over patients and its noise floor, where they are known.
         baseline: the Baseline in its place; None for the Baseline and where there is none.
     """
 
@@ -53,7 +66,13 @@ class Case:
     n: Mapping[str, int]
     groups: Sequence[str] = ()
     counted: Sequence[int] = ()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     baseline: Case | None = None
+
+    def error(self, metric: str) -> float:
+        """Standard error over patients of a metric's mean over folds; NaN where it is unknown."""
+        found = self.intervals.get(metric)
+        return sqrt(found.variance_test) if found else float("nan")
 
     def mean(self, metric: str) -> float:
         """Over the folds that have a value; NaN where none has."""
@@ -74,10 +93,13 @@ class Check:
     meaning: str
     concerns: Concern
     ranked: bool
-    function: Callable[[Case], str | None] = field(repr=False)
+    shared: bool
+    function: Callable[[Case], Answer] = field(repr=False)
 
     def about(self, metric: str) -> bool:
         """Does the mark concern this metric?"""
+        if self.concerns == "named":
+            return False  # only those that it was found of
         if self.concerns == "everything":
             return True
         known = BETWEEN_GROUPS.get(metric)
@@ -90,20 +112,26 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    letter: str, meaning: str, concerns: Concern = "everything", ranked: bool = False
-) -> Callable[[Callable[[Case], str | None]], Callable[[Case], str | None]]:
+    letter: str,
+    meaning: str,
+    concerns: Concern = "everything",
+    ranked: bool = False,
+    shared: bool = False,
+) -> Callable[[Callable[[Case], Answer]], Callable[[Case], Answer]]:
     """Register a check; its mark is the function's name.
 
     Args:
         letter: stands raised behind a number in tables.
         meaning: what the letter means, for the legend.
-        concerns: metrics that bear the mark: all, those of or between groups, or gaps alone.
+        concerns: metrics that bear the mark: all, those of or between groups, gaps alone, or those
+            that the function names.
         ranked: whether a number with this mark may still be best or second.
+        shared: numbers with this mark are not ranked against each other: they share first place.
     """
 
-    def register(function: Callable[[Case], str | None]) -> Callable[[Case], str | None]:
+    def register(function: Callable[[Case], Answer]) -> Callable[[Case], Answer]:
         mark = function.__name__.replace("_", " ")
-        CHECKS[mark] = Check(mark, letter, meaning, concerns, ranked, function)
+        CHECKS[mark] = Check(mark, letter, meaning, concerns, ranked, shared, function)
         return function
 
     return register
@@ -119,7 +147,7 @@ def implausible(case: Case) -> str | None:
     ]
     for suffix, whose, chance in looks:
         value, images = case.mean(f"auc{suffix}"), case.images(suffix)
-        if below_chance(value, *images, chance):
+        if below_chance(value, *images, chance, case.error(f"auc{suffix}")):
             return (
                 f"AUC{whose} is {value:.3f} with {images[0]} images of class 1 and {images[1]} of "
                 "class 0: is the label or the score turned round?"
@@ -158,7 +186,9 @@ def collapsed(case: Case) -> str | None:
     value = case.mean("balanced_accuracy")
     if value < COLLAPSED:
         return f"balanced accuracy is {value:.3f}, below {COLLAPSED:g}"
-    error = balanced_accuracy_error(case.mean("tpr"), case.mean("fpr"), *case.images())
+    error = case.error("balanced_accuracy")
+    if isnan(error):
+        error = balanced_accuracy_error(case.mean("tpr"), case.mean("fpr"), *case.images())
     low = value - NormalDist().inv_cdf(1 - CHANCE) * error
     if low <= 0.5:
         return f"balanced accuracy is {value:.3f} and its 95 % interval starts at {low:.3f}"
@@ -182,14 +212,39 @@ def levelled_down(case: Case) -> str | None:
     return None
 
 
-def below_chance(auc: float, positives: int, negatives: int, chance: float = CHANCE) -> bool:
+@check(
+    "f",
+    "at or below the noise floor: 95 % of classifiers whose scores do not depend on the group have "
+    "a gap of up to that much on these images",
+    concerns="named",
+    ranked=True,
+    shared=True,
+)
+def below_floor(case: Case) -> dict[str, str]:
+    """Of two such gaps neither is known to be the smaller."""
+    return {
+        metric: f"{metric} is {found.value:.3f}, and its noise floor is {found.floor_95:.3f}"
+        for metric, found in case.intervals.items()
+        if found.below_floor
+    }
+
+
+def below_chance(
+    auc: float,
+    positives: int,
+    negatives: int,
+    chance: float = CHANCE,
+    error: float = float("nan"),
+) -> bool:
     """Is an AUC lower than a classifier without skill has by chance?
 
-    The error is Hanley and McNeil's at 0.5, which is that of the Mann-Whitney statistic.
+    Where its error is unknown it is Hanley and McNeil's at 0.5, which is that of the Mann-Whitney
+    statistic.
     """
     if not positives or not negatives or np.isnan(auc):
         return False
-    error = sqrt((positives + negatives + 1) / (12 * positives * negatives))
+    if isnan(error):
+        error = sqrt((positives + negatives + 1) / (12 * positives * negatives))
     return auc < 0.5 - NormalDist().inv_cdf(1 - chance) * error
 
 
@@ -214,6 +269,7 @@ def judge(
     groups: Mapping[str, Sequence[str]],
     min_group: Mapping[str, int],
     baseline: str | None = "baseline",
+    intervals: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """All checks of every method on every test set.
 
@@ -222,24 +278,43 @@ def judge(
         groups: attribute -> names of its groups.
         min_group: task -> fewest images of a group that counts, as `metrics.score` had it.
         baseline: the variant that is the Baseline; None: there is none.
+        intervals: KEYS and the columns of `setup_intervals`; None: errors are of images.
 
     Returns:
-        CASE, mark, text: a row a mark.
+        KEYS, mark, text: a row a mark; `metric` is '' where it is of all that its check concerns.
     """
-    cases = dict(_cases(metrics, groups, min_group))
+    cases = dict(_cases(metrics, groups, min_group, _intervals(intervals)))
     place = CASE.index("method")
     rows = []
     for key, case in cases.items():
         other = None
         if baseline is not None and key[place] != baseline:
             other = cases.get((*key[:place], baseline, *key[place + 1 :]))
-        seen = Case(case.values, case.n, case.groups, case.counted, other)
-        rows += [(*key, one.mark, text) for one in CHECKS.values() if (text := one.function(seen))]
+        seen = replace(case, baseline=other)
+        for one in CHECKS.values():
+            answer = one.function(seen) or {}
+            texts = {"": answer} if isinstance(answer, str) else answer
+            rows += [(*key, metric, one.mark, text) for metric, text in texts.items()]
     return pd.DataFrame(rows, columns=COLUMNS, dtype="object")
 
 
+def _intervals(frame: pd.DataFrame | None) -> dict[tuple[str, ...], dict[str, Interval]]:
+    """Case -> metric -> what is known of it."""
+    found: dict[tuple[str, ...], dict[str, Interval]] = {}
+    if frame is None or frame.empty:
+        return found
+    rows = frame[[*KEYS, *Interval._fields]].itertuples(index=False, name=None)
+    for *place, metric, value, variance, floor, below in rows:
+        one = Interval(value, variance, floor, pd.notna(below) and bool(below))
+        found.setdefault(tuple(map(str, place)), {})[str(metric)] = one
+    return found
+
+
 def _cases(
-    metrics: pd.DataFrame, groups: Mapping[str, Sequence[str]], min_group: Mapping[str, int]
+    metrics: pd.DataFrame,
+    groups: Mapping[str, Sequence[str]],
+    min_group: Mapping[str, int],
+    intervals: Mapping[tuple[str, ...], Mapping[str, Interval]],
 ) -> Iterator[tuple[tuple[str, ...], Case]]:
     values: dict[tuple[str, ...], dict[str, list[float]]] = {}
     n: dict[tuple[str, ...], dict[str, int]] = {}
@@ -256,22 +331,27 @@ def _cases(
         sizes = [case.images(f"[{group}]") for group in range(len(case.groups))]
         left_out = groups_left_out(sizes, min_group.get(task, 0))
         counted = [group for group in range(len(sizes)) if group not in left_out]
-        yield key, Case(case.values, case.n, case.groups, counted)
+        yield key, replace(case, counted=counted, intervals=intervals.get(key, {}))
 
 
 class Marks(NamedTuple):
-    """The marks of a run, by case."""
+    """The marks of a run, by cell (KEYS); those of a whole case under the metric ''."""
 
     of: Mapping[tuple[str, ...], tuple[str, ...]]
 
     def about(self, key: tuple[str, ...]) -> tuple[Check, ...]:
         """The checks that failed and concern a cell (KEYS)."""
-        found = (CHECKS[mark] for mark in self.of.get(key[:-1], ()))
-        return tuple(one for one in found if one.about(key[-1]))
+        found = (CHECKS[mark] for mark in self.of.get((*key[:-1], ""), ()))
+        named = (CHECKS[mark] for mark in self.of.get(key, ()))
+        return (*(one for one in found if one.about(key[-1])), *named)
 
     def ranked(self, key: tuple[str, ...]) -> bool:
         """May a cell (KEYS) be the best or second of its column?"""
         return all(one.ranked for one in self.about(key))
+
+    def shared(self, key: tuple[str, ...]) -> bool:
+        """Does a cell (KEYS) share the first place of its column with others of its kind?"""
+        return self.ranked(key) and any(one.shared for one in self.about(key))
 
     def remark(self, key: tuple[str, ...]) -> str:
         """Why a cell (KEYS) is not ranked: 'collapsed, constant decisions'; '' where it is."""
@@ -281,7 +361,8 @@ class Marks(NamedTuple):
 def marks(frame: pd.DataFrame) -> Marks:
     """The marks of what `judge` found, in the order of the checks."""
     of: dict[tuple[str, ...], list[str]] = {}
-    for *key, mark in frame[[*CASE, "mark"]].itertuples(index=False, name=None):
+    rows = frame.reindex(columns=[*KEYS, "mark"], fill_value="")
+    for *key, mark in rows.itertuples(index=False, name=None):
         of.setdefault(tuple(key), []).append(mark)
     return Marks({key: tuple(found) for key, found in of.items()})
 

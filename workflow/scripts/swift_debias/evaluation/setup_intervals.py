@@ -18,10 +18,10 @@ COLUMNS = [
     *("variance_test", "variance_folds", "df"),
     *("difference", "difference_low", "difference_high"),
     *("difference_variance_test", "difference_variance_folds", "difference_df"),
-    *("floor_mean", "floor_95", "below_floor", "power"),
+    *("floor_mean", "floor_95", "below_floor", "power", "smallest_cell"),
     *("n_images", "n_patients", "n_folds", "reason"),
 ]
-NUMBERS = [*COLUMNS[3:17], "power"]
+NUMBERS = [*COLUMNS[3:17], "power", "smallest_cell"]
 
 
 def setup_intervals(
@@ -53,7 +53,8 @@ def setup_intervals(
         (`dtpr`, `dfpr`, `dspd`, `dauc`) are group 1 minus group 0; with more groups the pair that
         makes the Baseline's gap, named in `reason`. `floor_*` and `below_floor` stand beside
         absolute gaps; `power` beside EOdds is the chance that this test set shows a fall from .2 to
-        .05. Differences are null for the Baseline itself.
+        .05, and `smallest_cell` the effective patients of the label and group that has the fewest.
+        Differences are null for the Baseline itself.
     """
     frames = []
     for dataset, part in predictions.groupby("dataset", observed=True):
@@ -109,30 +110,25 @@ class _TestSetRows:
     def rows(self, rng: np.random.Generator, permutations: int) -> list[dict[str, Any]]:
         """A row a metric and method."""
         floors = self._floors(rng, permutations)
-        cells = [[self.test.rows(g, y) for g in self.test.counted[:2]] for y in (0, 1)]
-        binary = len(self.test.counted) == 2
-        seen = (
-            power(np.array([[self.test.effective(c) for c in row] for row in cells]))
-            if binary
-            else None
-        )
+        size = self._test_size()
         return [
-            self._row(metric, m)
-            | floors.get((metric, m), {})
-            | ({"power": seen} if metric == "eodds" else {})
+            self._row(metric, m) | floors.get((metric, m), {}) | (size if metric == "eodds" else {})
             for metric in intervals.METRICS
             for m in range(len(self.data.methods))
         ]
 
-    def _power(self) -> float | None:
-        """Of the EOdds difference; None with more than two groups."""
-        if len(self.test.counted) != 2:
-            return None
-        counts = [
-            [self.test.effective(self.test.rows(group, label)) for group in self.test.counted]
-            for label in (0, 1)
-        ]
-        return power(np.array(counts))
+    def _test_size(self) -> dict[str, float]:
+        """What the test set can show, the same for all methods; its power for two groups only."""
+        if len(self.test.counted) < 2:
+            return {}
+        counts = np.array(
+            [
+                [self.test.effective(self.test.rows(group, label)) for group in self.test.counted]
+                for label in (0, 1)
+            ]
+        )
+        known = {"power": power(counts)} if len(self.test.counted) == 2 else {}
+        return known | {"smallest_cell": float(counts.min())}
 
     def _row(self, metric: str, m: int) -> dict[str, Any]:
         row: dict[str, Any] = {"metric": metric, "method": self.data.methods[m]}

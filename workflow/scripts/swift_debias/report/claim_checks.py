@@ -19,7 +19,6 @@ from .evidence import (
     Instance,
     Scope,
     Where,
-    apart,
     direction,
     missing,
 )
@@ -67,7 +66,9 @@ class Better(Model):
         if self.of == "std":
             return Instance(label, a.std < b.std - TIE, b.std - a.std, f"{a.std:.3f}, {b.std:.3f}")
         margin = direction(metric) * (a.mean - b.mean)
-        text = f"{a.mean:.3f} against {b.mean:.3f}" + apart(a, b)
+        text = f"{a.mean:.3f} against {b.mean:.3f}" + evidence.apart(scope, pair, metric)
+        if below := evidence.below_floor(scope, [*pair[0], *pair[1]], metric):
+            return Instance(label, None, None, text + below)
         winners = pair[0] if margin > TIE else pair[1]
         if why := evidence.unranked(scope, winners, metric):
             # it would have won: a claimed win does not count, and neither does a defeat by it
@@ -116,7 +117,8 @@ class Best(Model):
         text = f"{own.mean:.3f}, best other {evidence.method(best)} {rivals[best].mean:.3f}{tie}"
         if why := evidence.unranked(scope, [self.method], metric):
             return Instance(label, False, margin, f"{text}, but {why}{remark}")
-        return Instance(label, margin >= -TIE, margin, text + remark)
+        below = evidence.below_floor(scope, [self.method, best], metric)  # then they are tied
+        return Instance(label, bool(below) or margin >= -TIE, margin, text + below + remark)
 
 
 class Reduction(Model):
@@ -141,6 +143,8 @@ class Reduction(Model):
         margin = found.percent - self.percent
         if why := evidence.unranked(scope, [self.to_method], self.metric):
             return Instance(label, False, margin, f"{found}, but {why}")
+        if below := evidence.below_floor(scope, [found.start, self.to_method], self.metric):
+            return Instance(label, None, None, f"{found}{below}")
         # the quoted percentage is rounded to one decimal
         return Instance(label, margin >= -0.05, margin, str(found))
 
@@ -207,6 +211,7 @@ class ReductionValue(NamedTuple):
     before: float
     after: float
     method: str  # display name of the method reduced from
+    start: str  # that method
 
     def __str__(self) -> str:
         """For readers."""
@@ -227,7 +232,7 @@ def reduction(
     if a is None or b is None or a.mean == 0:
         return None
     name = evidence.method(before)
-    return ReductionValue(100 * (1 - b.mean / a.mean), a.mean, b.mean, name)
+    return ReductionValue(100 * (1 - b.mean / a.mean), a.mean, b.mean, name, before)
 
 
 def _trace_value(evidence: Evidence, where: Where, scope: Scope, quoted: float) -> str:

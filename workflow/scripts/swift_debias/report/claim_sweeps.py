@@ -18,7 +18,6 @@ from .evidence import (
     Scope,
     Value,
     Where,
-    apart,
     direction,
     overlap,
 )
@@ -76,10 +75,16 @@ class Sweep(Model):
                 text = f"no variant with {self.setting} {self.at:g}"
                 found.append(Instance(label, None, None, text))
             else:
-                found += self._judge(label, points, direction(metric))
+                told = self._told(evidence, scope, metric, points)
+                found += self._judge(label, points, direction(metric), told)
         return found
 
-    def _judge(self, label: str, points: Sequence[Point], sign: int) -> list[Instance]:
+    def _told(self, evidence: Evidence, scope: Scope, metric: str, points: Sequence[Point]) -> str:
+        """What the intervals say of the setting `at` and the first one, the Baseline."""
+        here = next(p for p in points if p.x >= self.at - TIE)
+        return evidence.apart(scope, ([here.method], [points[0].method]), metric)
+
+    def _judge(self, label: str, points: Sequence[Point], sign: int, told: str) -> list[Instance]:
         from_at = [p for p in points if p.x >= self.at - TIE]
         if self.test in ("beats_baseline", "close_to_baseline"):
             start, here = points[0].value, from_at[0].value
@@ -87,7 +92,7 @@ class Sweep(Model):
             beats = self.test == "beats_baseline"
             margin = gain if beats else self.within - abs(gain)
             text = f"{here.mean:.3f} at {self.at:g}, Baseline {start.mean:.3f}"
-            return [Instance(label, margin > TIE, margin, text + apart(here, start))]
+            return [Instance(label, margin > TIE, margin, text + told)]
         if self.test == "steady":
             first, *later = from_at
             return [_steady(label, first, point) for point in later] or [

@@ -6,7 +6,7 @@ Both are judged by the same rule. What cannot be evaluated is None, with the rea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..config.base import Model
 from ..evaluation import words
-from ..evaluation.cells import Cell
+from ..evaluation.cells import KEYS, Cell
 from ..evaluation.plausibility import NO_MARKS, Marks
 from ..evaluation.words import HIGHER_IS_BETTER
 
@@ -50,6 +50,24 @@ class Value(NamedTuple):
     std: float
 
 
+class Ends(NamedTuple):
+    """The one interval of a cell, and of its difference to the Baseline; NaN where it has none."""
+
+    low: float
+    high: float
+    difference_low: float
+    difference_high: float
+
+
+def ends(intervals: pd.DataFrame) -> dict[tuple[str, ...], Ends]:
+    """Every cell's interval by its key, from the columns of `setup_intervals`."""
+    if intervals.empty:
+        return {}
+    keys = intervals[KEYS].itertuples(index=False, name=None)
+    values = intervals[list(Ends._fields)].to_numpy(float)
+    return {tuple(map(str, key)): Ends(*row) for key, row in zip(keys, values, strict=True)}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Where a check looks its numbers up: the published tables, or this run.
@@ -62,6 +80,7 @@ class Evidence:
     absent: why a number may be missing.
     is_paper: these are the published tables themselves.
     marks: which of the numbers are not to be ranked.
+    intervals: the run's intervals (`ends`); the published tables have none.
     """
 
     published: pd.DataFrame
@@ -72,6 +91,7 @@ class Evidence:
     absent: str
     is_paper: bool
     marks: Marks = NO_MARKS
+    intervals: Mapping[tuple[str, ...], Ends] = field(default_factory=dict)
 
     def name(self, scope: Scope) -> str:
         """For readers: 'DDI (skin tone, ResNet-50)', with the network that was used."""
@@ -121,6 +141,41 @@ class Evidence:
         why = {method: self.marks.remark(self.key(scope, method, metric)) for method in methods}
         return ", ".join(f"{self.method(name)} is {text}" for name, text in why.items() if text)
 
+    def below_floor(self, scope: Scope, methods: Sequence[str], metric: str) -> str:
+        """', both below the noise floor' where all of the methods' gaps are; '' otherwise.
+
+        Such gaps are not ranked against each other.
+        """
+        shared = [self.marks.shared(self.key(scope, method, metric)) for method in methods]
+        count = "both" if len(shared) == 2 else "all"
+        return f", {count} below the noise floor" if all(shared) else ""
+
+    def apart(self, scope: Scope, pair: Sequence[Sequence[str]], metric: str) -> str:
+        """What the intervals say of two methods (or means of methods), for readers.
+
+        In a run the one interval decides (evaluation/intervals.py): that of the difference where
+        one of them is the Baseline, else whether those of both overlap. It says nothing of means
+        over methods. The published tables have mean ± standard deviation alone.
+        """
+        if self.is_paper or not self.intervals:
+            a, b = (self.average(scope, methods, metric) for methods in pair)
+            return ", intervals apart" if a and b and overlap(a, b) is False else ""
+        if any(len(methods) != 1 for methods in pair):
+            return ""
+        names = [methods[0] for methods in pair]
+        found = [self.intervals.get(self.key(scope, name, metric)) for name in names]
+        one, other = found
+        if one is None or other is None:
+            return ""
+        if "baseline" in names:
+            change = one if names[1] == "baseline" else other
+            low, high = change.difference_low, change.difference_high
+            if np.isnan(low):
+                return ""
+            word = "not distinguishable" if low <= 0 <= high else "distinguishable"
+            return f", {word}: 95 % interval of the difference {low:+.3f} to {high:+.3f}"
+        return ", intervals apart" if one.high < other.low or other.high < one.low else ""
+
     def average(self, scope: Scope, methods: Sequence[str], metric: str) -> Value | None:
         """The mean over methods of their values; None where one is missing."""
         values = [self.value(scope, method, metric) for method in methods]
@@ -157,10 +212,6 @@ class Instance(NamedTuple):
 
 def missing(evidence: Evidence, label: str) -> Instance:
     return Instance(label, None, None, evidence.absent)
-
-
-def apart(a: Value, b: Value) -> str:
-    return "" if overlap(a, b) is not False else ", intervals apart"
 
 
 def overlap(a: Value | Cell, b: Value | Cell) -> bool | None:

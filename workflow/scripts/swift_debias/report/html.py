@@ -89,6 +89,12 @@ def grid(frame: pd.DataFrame, name: str, caption: str, decimals: int = 3) -> str
     return f'{head}<div class="scroll"><div{many}>{table}</div></div>\n'
 
 
+def bullets(sentences: Iterable[str]) -> str:
+    """Sentences as a list."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>\n"
+
+
 def fragment(path: Path) -> str:
     """The body of one of the run's own HTML files."""
     text = read_text(path)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 import pandas as pd
 
 from ..evaluation.plausibility import CASE, CHECKS
 from ..evaluation.words import title
-from .html import grid
+from .html import bullets, grid
 
 
 def section(judged: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """A sentence a mark, and every row of `plausibility.judge` below them."""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(judged, titles))
-    if not items:
+    told = sentences(judged, titles)
+    if not told:
         return "<p>No number is implausible.</p>\n"
     table = grid(for_readers(judged, titles), "marks", "Where, and what was found")
-    return f"<ul>{items}</ul>\n{table}"
+    return bullets(told) + table
 
 
 def sentences(judged: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
@@ -28,9 +27,14 @@ def sentences(judged: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
         rows = judged[judged["mark"] == mark]
         if rows.empty:
             continue
-        often = rows["method"].map(lambda name: titles.get(name, name)).value_counts()
+        often = (
+            rows.drop_duplicates(CASE)["method"]
+            .map(lambda name: titles.get(name, name))
+            .value_counts()
+        )
         who = ", ".join(f"{name} {count}" for name, count in often.items())
         ranked = "" if check.ranked else " Such a number is never the best of its column."
+        ranked += " Such gaps are not ranked against each other." if check.shared else ""
         found.append(
             f"{mark[:1].upper()}{mark[1:]} ({check.letter}): {check.meaning}. "
             f"{len(rows)} of the methods' results on a test set ({who}).{ranked}"
@@ -45,6 +49,7 @@ def for_readers(judged: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame
         {
             **names,
             "method": judged["method"].map(lambda name: titles.get(name, name)),
+            "of": judged["metric"].map(lambda metric: title(metric) if metric else "all"),
             "mark": judged["mark"],
             "what was found": judged["text"],
         }

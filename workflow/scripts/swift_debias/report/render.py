@@ -17,15 +17,19 @@ from . import escaping
 from .tables import Table
 
 
-def ranks(values: Sequence[float], metric: str) -> list[int]:
+def ranks(values: Sequence[float], metric: str, shared: Sequence[bool] = ()) -> list[int]:
     """1 for the best value, 2 for the second, 0 for the others, NaN and metrics without a better.
 
-    Values that are equal at the printed precision share a rank.
+    Values that are equal at the printed precision share a rank, and those that are `shared`
+    (plausibility.py: gaps below their noise floor) share the first one.
     """
     if metric not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
         return [0] * len(values)
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     printed = [sign * round(float(v), DECIMALS.get(metric, 3)) for v in values]
+    for place in np.flatnonzero(shared):
+        if not np.isnan(printed[place]):
+            printed[place] = -np.inf
     order = sorted({v for v in printed if not np.isnan(v)})
     return [order.index(v) + 1 if v in order[:2] else 0 for v in printed]
 
@@ -43,7 +47,8 @@ class Entry(NamedTuple):
 def entries(table: Table, block: Block) -> list[list[Entry]]:
     """The printed cells of a block: one row a method, one column a (test set, metric).
 
-    A number that is not to be ranked (`plausibility`) leaves its place to the next one.
+    A number that is not to be ranked (`plausibility`) leaves its place to the next one. Those that
+    share the first place keep it, but none of them is printed as the best.
     """
     values = table.cells[["mean", "std", "published_mean", "published_std"]].to_numpy(float)
     found = dict(zip(table.cells[KEYS].itertuples(index=False, name=None), values, strict=True))
@@ -52,7 +57,9 @@ def entries(table: Table, block: Block) -> list[list[Entry]]:
         for metric in block.metrics:
             keys = [(*block[:3], method, dataset, metric) for method in block.methods]
             ranked = [found[k][0] if table.marks.ranked(k) else float("nan") for k in keys]
-            places = ranks(ranked, metric) if table.best else [0] * len(keys)
+            shared = [table.marks.shared(key) for key in keys]
+            places = ranks(ranked, metric, shared) if table.best else [0] * len(keys)
+            places = [0 if s else place for s, place in zip(shared, places, strict=True)]
             letters = [",".join(one.letter for one in table.marks.about(key)) for key in keys]
             column = [
                 _entry(found[key], metric, place, marks)

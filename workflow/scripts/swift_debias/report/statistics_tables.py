@@ -14,7 +14,6 @@ def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
     """Paired tests over folds for readers (`fold_tests.compare`)."""
     if compared.empty:
         return compared
-    interval = _ranges(compared, "low", "high", sign="+")
     return pd.DataFrame(
         {
             "table": compared["table"],
@@ -26,11 +25,9 @@ def fold_tests(compared: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFram
             "against": compared["other"].map(lambda m: titles.get(m, m)),
             "folds": compared["n_folds"],
             "difference": compared["difference"],
-            "95 % interval (t)": interval,
-            "p (t)": compared["p_t"],
-            "Holm": compared["p_t_holm"],
+            "95 % interval": _ranges(compared, "low", "high", sign="+"),
             "p (sign flips)": compared["p_permutation"],
-            "Holm ": compared["p_permutation_holm"],
+            "Holm": compared["p_permutation_holm"],
             "lowest possible p": compared["p_floor"],
             "remark": compared["reason"],
         }
@@ -68,18 +65,84 @@ def intervals(found: pd.DataFrame, titles: Mapping[str, str], shown: Sequence[st
             "difference to Baseline": part["difference"].astype(float),
             "its 95 % interval": _ranges(part, "difference_low", "difference_high", sign="+"),
             "variance from folds": _share_of_folds(part),
+            "what would help": _what_helps(part),
             "noise floor (mean, 95 %)": _floors(part),
             "below the floor": part["below_floor"].map({True: "yes", False: ""}).fillna(""),
-            "power": part["power"],
             "remark": part["reason"],
         }
     )
 
 
+def _shares(frame: pd.DataFrame) -> pd.Series:
+    """How much of each value's variance comes from the folds; NaN with one model."""
+    return frame["variance_folds"] / (frame["variance_test"] + frame["variance_folds"])
+
+
 def _share_of_folds(frame: pd.DataFrame) -> list[str]:
-    """How much of a value's variance comes from the folds: above half, more folds would help."""
-    shares = frame["variance_folds"] / (frame["variance_test"] + frame["variance_folds"])
-    return ["" if np.isnan(share) else f"{share:.0%}" for share in shares]
+    return ["" if np.isnan(share) else f"{share:.0%}" for share in _shares(frame)]
+
+
+MINOR = 0.2  # share of a variance whose source hardly matters: halving it narrows by 5 %
+HELPS = ("more test patients, not more folds", "more of both", "more folds, not more test patients")
+
+
+def _what_helps(frame: pd.DataFrame) -> list[str]:
+    """What would narrow an interval: the part of its variance that dominates, in words."""
+    return [
+        "" if np.isnan(share) else HELPS[int(share > MINOR) + int(share > 1 - MINOR)]
+        for share in _shares(frame)
+    ]
+
+
+SMALLEST = "smallest cell (effective patients)"
+TARGET = (
+    "An interval speaks of the expected metric of models trained on this pool and this external "
+    "set, over patients like those of the test set. It covers other patients and other trainings, "
+    "not another pool and not another hospital."
+)
+
+
+def sentences(found: pd.DataFrame, shown: Sequence[str]) -> list[str]:
+    """What the intervals are about, what would narrow them, and what the test sets can show.
+
+    Args:
+        found: the intervals of all cells (`setup_intervals`).
+        shown: metrics of the report.
+    """
+    lines = [TARGET]
+    shares = _shares(found[found["metric"].isin(shown)]).astype(float).dropna()
+    if len(shares):
+        test, folds = int((shares <= MINOR).sum()), int((shares > 1 - MINOR).sum())
+        lines.append(
+            f"Of {len(shares)} intervals, more test patients would narrow {test} and more folds "
+            f"would not; more folds would narrow {folds} and more test patients would not; "
+            f"{len(shares) - test - folds} need more of both."
+        )
+    sizes = test_sizes(found)
+    if len(sizes):
+        worst = sizes.sort_values(SMALLEST, kind="stable").to_dict("records")[0]
+        sure = int((sizes["power"] >= 0.8).sum())
+        lines.append(
+            f"{sure} of {len(sizes)} test sets would show a fall of EOdds from .2 to .05 four "
+            f"times in five or more. The smallest cell has {worst[SMALLEST]:.0f} effective "
+            f"patients ({worst['test set']}, {worst['attribute']}): there the chance is "
+            f"{worst['power']:.0%}."
+        )
+    return lines
+
+
+def test_sizes(found: pd.DataFrame) -> pd.DataFrame:
+    """What each test set can show of two groups: a row a setup and test set."""
+    keys = ["attribute", "backbone", "dataset"]
+    known = found[found["power"].notna()].drop_duplicates(["task", *keys])
+    columns = {
+        "attribute": known["attribute"].map(title),
+        "network": known["backbone"].map(title),
+        "test set": known["dataset"].map(title),
+        SMALLEST: known["smallest_cell"].astype(float),
+        "power": known["power"].astype(float),
+    }
+    return pd.DataFrame(columns).reset_index(drop=True)
 
 
 def _floors(frame: pd.DataFrame) -> list[str]:

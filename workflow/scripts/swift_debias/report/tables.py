@@ -10,21 +10,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import pandas as pd
 
 from ..evaluation.cells import EMPTY, KEYS, Block, Cell
+from ..evaluation.intervals import SIGNED
+from ..evaluation.metrics import at_threshold
 from ..evaluation.plausibility import CHECKS, NO_MARKS, Check, Marks
+from ..evaluation.thresholds import EXTERNAL
 
 CSV_COLUMNS = ["table", *KEYS, "mean", "std", "n_folds", "published_mean", "published_std"]
-CSV_COLUMNS += ["marks"]
+INTERVALS = ["low", "high", "floor_mean", "floor_95", "below_floor"]
+CSV_COLUMNS += ["marks", *INTERVALS]
 
 
 @dataclass(frozen=True)
 class Table:
     """A table ready to be written.
 
-    `cells` has the CSV columns, one row a cell; `notes` says what is missing or left out;
-    `titles` names the methods; `marks` says which cells are not to be taken at their word.
+    `cells` has the CSV columns, one row a cell: those shown, then the signed gaps of the methods on
+    the test sets (`intervals.SIGNED`) as far as they were computed; `notes` says what is missing or
+    left out; `titles` names the methods; `marks` says which cells are not to be taken at their
+    word.
     """
 
     name: str
@@ -39,12 +46,8 @@ class Table:
 
     @property
     def legend(self) -> tuple[Check, ...]:
-        """The marks that some cell of the table bears, in the order of the checks."""
-        used = {
-            one.mark
-            for key in self.cells[KEYS].itertuples(index=False, name=None)
-            for one in self.marks.about(key)
-        }
+        """The marks that some cell shown bears, in the order of the checks."""
+        used = {one.mark for key in shown_keys(self.blocks) for one in self.marks.about(key)}
         return tuple(one for mark, one in CHECKS.items() if mark in used)
 
     @property
@@ -58,6 +61,9 @@ class Table:
         if self.best and any(not one.ranked for one in self.legend):
             letters = ", ".join(one.letter for one in self.legend if not one.ranked)
             parts.append(f"Numbers marked {letters} are neither.")
+        if self.best and any(one.shared for one in self.legend):
+            letters = ", ".join(one.letter for one in self.legend if one.shared)
+            parts.append(f"Those marked {letters} share the first place; none of them is bold.")
         if self.synthetic:
             parts.insert(0, "Synthetic data: not comparable with the paper.")
         elif self.cells["published_mean"].notna().any():
@@ -75,6 +81,7 @@ def assemble(
     synthetic: bool,
     best: bool = True,
     marks: Marks = NO_MARKS,
+    intervals: pd.DataFrame | None = None,
 ) -> Table:
     """A table of the cells of `parts`, ours beside theirs.
 
@@ -88,21 +95,47 @@ def assemble(
         synthetic: the data are made up; the caption says so.
         best: mark the best and the second best.
         marks: what is implausible (`plausibility.marks`).
+        intervals: KEYS and the columns of `setup_intervals`: the csv has those of the cells that
+            have a value.
     """
-    keys = list(dict.fromkeys(key for part in parts for key in part.cell_keys()))
+    keys = shown_keys(parts)
+    signed = shown_keys([part._replace(metrics=_signed(part.metrics)) for part in parts])
+    besides = [key for key in signed if key not in keys and ours.get(key, EMPTY).n_folds]
     rows, reasons = [], []
-    for key in keys:
+    for key in [*keys, *besides]:
         own, other = ours.get(key, EMPTY), theirs.get(key, EMPTY)
         marked = "; ".join(one.mark for one in marks.about(key))
         values = (own.mean, own.std, own.n_folds, other.mean, other.std)
         rows.append((name, *key, *values, marked))
-        if own.reason:
+        if own.reason and key in keys:
             folds = f" ({own.n_null} of {own.n_folds + own.n_null} folds)" if own.n_null else ""
             place = " ".join(part for part in (titles.get(key[3], key[3]), *key[4:]) if part)
             reasons.append((f"{'/'.join(key[:3])}: {own.reason}", place + folds))
-    frame = pd.DataFrame(rows, columns=CSV_COLUMNS)
+    frame = pd.DataFrame(rows, columns=[c for c in CSV_COLUMNS if c not in INTERVALS])
+    frame = _with_intervals(frame, intervals)
     notes = _merge_reasons(reasons)
     return Table(name, title, tuple(parts), frame, notes, titles, synthetic, best, marks)
+
+
+def _signed(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The signed gaps, at the threshold that these metrics are at."""
+    external = any(metric.endswith(EXTERNAL) for metric in metrics)
+    return tuple(at_threshold(name, "external" if external else "fixed") for name in SIGNED)
+
+
+def shown_keys(parts: Sequence[Block]) -> list[tuple[str, ...]]:
+    """Keys of the cells of several blocks, each once."""
+    return list(dict.fromkeys(key for part in parts for key in part.cell_keys()))
+
+
+def _with_intervals(cells: pd.DataFrame, intervals: pd.DataFrame | None) -> pd.DataFrame:
+    """With the columns `INTERVALS`, empty where a cell has no value or no interval."""
+    if intervals is None or intervals.empty:
+        return cells.assign(**dict.fromkeys(INTERVALS, np.nan))
+    plain = intervals[[*KEYS, *INTERVALS]].astype(dict.fromkeys(KEYS, "object"))
+    found = cells.merge(plain, on=KEYS, how="left", validate="many_to_one")
+    found.loc[found["mean"].isna(), INTERVALS] = np.nan
+    return found
 
 
 def _merge_reasons(reasons: list[tuple[str, str]], shown: int = 4) -> tuple[str, ...]:

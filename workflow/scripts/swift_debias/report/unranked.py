@@ -48,11 +48,8 @@ def would_have_won(
             kept = [
                 mean if marks.ranked(key) else np.nan for key, mean in zip(keys, means, strict=True)
             ]
-            first = [
-                titles.get(k[3], k[3])
-                for k, r in zip(keys, render.ranks(kept, metric), strict=True)
-                if r == 1
-            ]
+            places = render.ranks(kept, metric, [marks.shared(key) for key in keys])
+            first = [titles.get(k[3], k[3]) for k, r in zip(keys, places, strict=True) if r == 1]
             for key, mean, rank in zip(keys, means, whole, strict=True):
                 if rank == 1 and not marks.ranked(key):
                     name = titles.get(key[3], key[3])

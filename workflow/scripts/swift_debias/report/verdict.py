@@ -21,9 +21,9 @@ from ..config.schema import Method
 from ..evaluation import plausibility, words
 from ..evaluation.cells import KEYS, Block, Cell, cell, lookup
 from ..files import write_text
-from . import escaping, render, unranked
+from . import against, escaping, render, unranked
 from .claims import Claim, judge
-from .evidence import DEFAULT_VARIANT, Evidence, Instance, Value, overlap
+from .evidence import DEFAULT_VARIANT, Ends, Evidence, Instance, Value, ends, overlap
 from .published import published_lookup
 
 # --- verdict --------------------------------------------------------------------------------------
@@ -38,6 +38,7 @@ class Verdict:
     claims: id, section, claim, quote, need, holds_published, published, holds_ours, ours, note.
     instances: id, source ('published' or 'ours'), label, holds, margin, text.
     unranked: columns of the tables whose best number is not to be taken at its word.
+    against: how often each method differs from the Baseline (`against.against_baseline`).
     """
 
     cells: pd.DataFrame
@@ -45,6 +46,7 @@ class Verdict:
     instances: pd.DataFrame
     synthetic: bool
     unranked: pd.DataFrame
+    against: pd.DataFrame
 
 
 def reach_verdict(
@@ -56,6 +58,7 @@ def reach_verdict(
     epochs_percent: Mapping[str, float],
     synthetic: bool,
     judged: pd.DataFrame | None = None,
+    intervals: pd.DataFrame | None = None,
 ) -> Verdict:
     """Compare a run with the paper.
 
@@ -69,6 +72,7 @@ def reach_verdict(
         epochs_percent: task -> the default share of epochs of its fine-tuning.
         synthetic: the data are made up: differences to the published numbers mean nothing.
         judged: what is implausible (`plausibility.judge`); None: nothing was looked at.
+        intervals: KEYS and the columns of `setup_intervals`; None: there are none.
     """
     names = paper_names(methods)
     borrowed = {name: f"{name} (this run's)" for name in PAPER_METHODS if name in methods}
@@ -81,6 +85,10 @@ def reach_verdict(
     if judged is not None:
         as_here = judged.assign(method=judged["method"].map(lambda name: names.get(name, name)))
         marks = plausibility.marks(as_here)
+    known: dict[tuple[str, ...], Ends] = {}
+    if intervals is not None and not intervals.empty:
+        renamed = intervals["method"].map(lambda name: names.get(name, name))
+        known = ends(intervals.assign(method=renamed))
     titles = {name: method.title or name for name, method in methods.items()}
     paper = Evidence(
         published=published,
@@ -99,6 +107,7 @@ def reach_verdict(
         absent="not computed in this run",
         is_paper=False,
         marks=marks,
+        intervals=known,
     )
     rows: list[tuple[Any, ...]] = []
     instances: list[tuple[Any, ...]] = []
@@ -126,6 +135,7 @@ def reach_verdict(
         pd.DataFrame(instances, columns=["id", "source", *Instance._fields]),
         synthetic,
         unranked.would_have_won(panels, cells, marks, names, titles),
+        against.against_baseline(panels, known, marks, names, titles),
     )
 
 
@@ -278,6 +288,7 @@ def summary(verdict: Verdict) -> list[str]:
             f"Of {len(answers)} claims of the paper's text, {yes} hold in {source}, {no} do not, "
             f"{rest} cannot be computed there."
         )
+    lines += against.sentences(verdict.against)
     lines += unranked.sentences(verdict.unranked)
     compared = int(verdict.cells["difference"].notna().sum())
     overlap = sum(value is True for value in verdict.cells["overlap"])
@@ -345,7 +356,9 @@ def _plus_minus(mean: float, std: float) -> str:
 def _parts(verdict: Verdict) -> list[tuple[str, str, pd.DataFrame]]:
     """(id, heading, frame) of everything shown below the summary."""
     won = [("unranked", "What would have won", unranked.for_readers(verdict.unranked))]
+    differences = [("against", "Against the Baseline", verdict.against)]
     return [
+        *(differences if len(verdict.against) else []),
         *(won if len(verdict.unranked) else []),
         ("disagreements", "Where the paper's text and tables disagree", disagreements(verdict)),
         ("claims", "Claims", claim_grid(verdict)),

@@ -110,7 +110,7 @@ FILES: dict[str, File] = {
     "setup_metrics": File(f"metrics/{SETUP}.parquet", "Metrics of all methods, folds, test sets."),
     "metrics": File("metrics.parquet", "All metrics: one tidy table."),
     "intervals": File(f"intervals/{SETUP}.parquet", "Intervals and noise floors of all methods."),
-    "statistics": File("statistics.parquet", "Paired tests over folds."),
+    "statistics": File("statistics.parquet", "Methods against the Baseline and the best other."),
     "plausibility": File(
         "plausibility.parquet", "What to mind about a method on a test set: a row a mark."
     ),

@@ -11,12 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from ...errors import UserError
 from ...evaluation.cells import KEYS, Block, summarize
 from ...evaluation.words import arrow, title
 from .. import escaping
-from ._style import method_style
+from ._style import GREY, SHADE, method_style
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,41 @@ def dot(axes: Axes, x: float, y: float, method: str, **options: Any) -> None:
     size = 8.5 if marker == "*" else 4.5
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.3}
     axes.plot(x, y, **{"marker": marker, "color": color, "markersize": size, **edge, **options})
+
+
+def noise_floors(intervals: pd.DataFrame, block: Block, dataset: str, metric: str) -> pd.Series:
+    """Method -> 95 % point of the noise floor of a gap; empty where there is none."""
+    if intervals.empty:
+        return pd.Series(dtype=float)
+    part = of_block(intervals, block, dataset=dataset, metric=metric)
+    part = part[part["method"].isin(list(block.methods))]
+    return part.set_index("method")["floor_95"].astype(float).dropna()
+
+
+def floor_handle(label: str) -> Patch:
+    """Legend entry of the band below a noise floor."""
+    return Patch(color=GREY, alpha=SHADE, linewidth=0, label=label)
+
+
+def spread(points: np.ndarray, distance: float, steps: int = 200) -> np.ndarray:
+    """Points moved apart, as little as it takes, so that no two are closer than `distance`.
+
+    Args:
+        points: (n, 2), in the unit of `distance`; those that are nowhere near others stay.
+    """
+    moved = points.astype(float).copy()
+    # equal points have no direction in which to part: a turn of their own, too small to be seen
+    angles = np.arange(len(points)) * 2.4
+    moved += 1e-3 * distance * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for _ in range(steps):
+        between = moved[:, None] - moved[None]
+        lengths = np.linalg.norm(between, axis=2)
+        np.fill_diagonal(lengths, np.inf)
+        short = np.clip(distance * 1.02 - lengths, 0, None)
+        if not (lengths < distance).any():
+            break
+        moved += (between * (short / lengths / 2)[..., None]).sum(axis=1)
+    return moved
 
 
 def legend_line(label: str, **options: Any) -> Line2D:

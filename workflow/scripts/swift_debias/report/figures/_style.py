@@ -24,6 +24,9 @@ DPI = 300
 INK, GREY, PALE = "#222222", "#767676", "#E4E4E4"
 
 
+SHADE = 0.25  # of grey: below the noise floor
+
+
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 7,

@@ -53,9 +53,10 @@ def draw(request: Request, sources: Sources) -> Drawing:
     axes[0][0].set_title("Image", loc="center")
     for column, method in enumerate(methods):
         axes[0][column + 1].set_title(request.title(method), loc="center")
-    bar = figure.colorbar(heat, ax=axes[:, 1:], orientation="horizontal", shrink=0.5, aspect=40)
+    # over the whole width, with its title on a line of its own: two methods leave little room
+    bar = figure.colorbar(heat, ax=axes, orientation="horizontal", shrink=0.5, aspect=40)
     bar.set_ticks([0, 1], labels=["least", "most"])
-    bar.set_label("Evidence for the true class, within each map", labelpad=-6)
+    bar.set_label("Evidence for the true class, within each map")
     bar.outline.set_visible(False)
     assert bar.solids is not None
     bar.solids.set_alpha(1)

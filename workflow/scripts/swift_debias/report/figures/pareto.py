@@ -14,6 +14,7 @@ from ._parts import (
     Sources,
     cell_means,
     dot,
+    floor_handle,
     grid_of_axes,
     heading,
     legend_below,
@@ -21,19 +22,26 @@ from ._parts import (
     method_handles,
     metric_label,
     new_figure,
+    noise_floors,
     of_block,
     panel_title,
     reach,
+    spread,
 )
-from ._style import GREY, INK, PAGE
+from ._style import GREY, INK, PAGE, SHADE, method_style
 
-NEEDS: tuple[str, ...] = ("metrics",)
+NEEDS: tuple[str, ...] = ("metrics", "intervals")
 OPTIONS = {"axes": "two metrics"}
 IGNORES: tuple[str, ...] = ("metrics",)
+SIZE = np.array([1.3, 1.05])  # inches: about what a panel measures
+APART = 0.085  # inches between the middles of two markers
 CAPTION = (
     "AUC against equalized odds of every method on every test set. Outlined: methods that "
     "no other one beats in both; what lies left of and above the dashed line is beaten. "
-    "Mean over folds; bars: one sample standard deviation over folds, cut at 0 and 1."
+    "Mean over folds; bars: one sample standard deviation over folds, cut at 0 and 1. Markers that "
+    "would hide each other are moved aside; their bars cross where they belong. Grey band: "
+    "below the noise floor, where a gap is no larger than that of a fair classifier (lighter: "
+    "where it differs between methods)."
 )
 
 
@@ -75,22 +83,54 @@ def draw(request: Request, sources: Sources) -> Drawing:
         best = non_dominated(part[f"{high}_mean"].to_numpy(), part[f"{low}_mean"].to_numpy())
         front[part.index] = best
         _pareto_axes(axes[place], part, best, high, low)
+        floors = noise_floors(sources.intervals, block, dataset, low)
+        wide.loc[part.index, f"{low}_floor_95"] = part["method"].map(floors).to_numpy(float)
+        _floor_band(axes[place], floors)
         panel_title(axes[place], place, heading(block, dataset), len(panels))
     for unused in axes[len(panels) :]:
         unused.remove()
     front_line = legend_line("non-dominated front", color=GREY, linestyle="--", linewidth=0.9)
-    legend_below(figure, [*method_handles(request, request.methods()), front_line], 6)
+    handles = [*method_handles(request, request.methods()), front_line]
+    if wide[f"{low}_floor_95"].notna().any():
+        handles.append(floor_handle("below the noise floor"))
+    legend_below(figure, handles, 6)
     return Drawing(figure, wide.assign(non_dominated=front))
+
+
+def _floor_band(axes: Axes, floors: pd.Series) -> None:
+    """Where a gap is below its noise floor: of all methods, and lighter of some."""
+    if floors.empty:
+        return
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    style = {"color": GREY, "linewidth": 0, "zorder": 0}
+    axes.axhspan(0, floors.min(), alpha=SHADE, **style)
+    axes.axhspan(floors.min(), floors.max(), alpha=SHADE / 2, **style)
 
 
 def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, low: str) -> None:
     names = (f"{high}_mean", f"{low}_mean", f"{high}_std", f"{low}_std")
     x, y, dx, dy = (part[name].to_numpy(float) for name in names)
-    for place, method in enumerate(part["method"].astype(str)):
-        edge = {"markeredgecolor": INK, "markeredgewidth": 0.7} if best[place] else {}
-        bars = {"xerr": reach(x[place], dx[place]), "yerr": reach(y[place], dy[place])}
-        dot(axes, x[place], y[place], method, **bars, **edge, zorder=4 if best[place] else 3)
+    known = np.isfinite(x) & np.isfinite(y)
+    methods = part["method"].astype(str).to_numpy()
+    for i in np.flatnonzero(known):
+        color = method_style(methods[i]).color
+        bars = {"xerr": reach(x[i], dx[i]), "yerr": reach(y[i], dy[i])}
+        axes.errorbar(x[i], y[i], **bars, fmt="none", ecolor=color, elinewidth=0.8, alpha=0.5)
     axes.margins(0.08)
+    corner = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
+    unit = np.array([np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())]) / SIZE
+    true = np.stack([x, y], axis=1)
+    moved = true.copy()
+    moved[known] = spread((true[known] - corner) / unit, APART) * unit + corner
+    for i in np.flatnonzero(known):
+        edge = {"markeredgecolor": INK, "markeredgewidth": 0.7} if best[i] else {}
+        if np.linalg.norm((moved[i] - true[i]) / unit) > APART / 20:
+            line = {"color": method_style(methods[i]).color, "linewidth": 0.6, "zorder": 3}
+            axes.plot(*np.stack([true[i], moved[i]], axis=1), **line)
+            axes.plot(*true[i], marker=".", markersize=2.5, markeredgewidth=0, **line)
+        else:
+            moved[i] = true[i]
+        dot(axes, *moved[i], methods[i], **edge, zorder=5 if best[i] else 4)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     order = np.flatnonzero(best)[np.argsort(x[best], kind="stable")]
     if len(order):

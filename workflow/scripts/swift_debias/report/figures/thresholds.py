@@ -11,23 +11,26 @@ from ._parts import (
     Drawing,
     Request,
     Sources,
+    floor_handle,
     grid_of_axes,
     heading,
     legend_below,
     legend_line,
     metric_label,
     new_figure,
+    noise_floors,
     of_block,
     panel_title,
 )
-from ._style import GREY, PAGE, method_style
+from ._style import GREY, PAGE, SHADE, method_style
 
-NEEDS: tuple[str, ...] = ("predictions",)
+NEEDS: tuple[str, ...] = ("predictions", "intervals")
 IGNORES: tuple[str, ...] = ("metrics",)
 CAPTION = (
     "What the decision threshold does; 0.5 is used in all tables. Nothing is chosen from "
     "these curves. Mean over folds; bands: one sample standard deviation over folds, cut "
-    "at 0 and 1."
+    "at 0 and 1. Grey: the highest noise floor of a method at 0.5; a gap of up to that much is no "
+    "larger than that of a fair classifier."
 )
 
 
@@ -43,11 +46,16 @@ def draw(request: Request, sources: Sources) -> Drawing:
     panels = request.panels()
     figure = new_figure(PAGE, 0.35 + 1.7 * len(panels))
     rows = grid_of_axes(figure, len(panels), len(shown))
+    floor_shown = False
     for row, (block, dataset) in enumerate(panels):
         part = of_block(curves, block, dataset=dataset)
         panel_title(rows[row][0], row, heading(block, dataset), len(panels))
         for axes, metric in zip(rows[row], shown, strict=True):
             axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+            floors = noise_floors(sources.intervals, block, dataset, metric)
+            if len(floors):  # it is known at this threshold alone
+                axes.fill_between([0.46, 0.54], floors.max(), color=GREY, alpha=SHADE, linewidth=0)
+                floor_shown = True
             seaborn.lineplot(
                 part,
                 x="threshold",
@@ -66,7 +74,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
             axes.margins(x=0.01)
             axes.yaxis.set_major_locator(MaxNLocator(4))
     lines = [legend_line(request.title(m), color=method_style(m).color) for m in request.methods()]
-    legend_below(figure, lines, 6)
+    legend_below(figure, [*lines, *[floor_handle("noise floor at 0.5")] * floor_shown], 6)
     return Drawing(figure, curves)
 
 
