@@ -89,6 +89,11 @@ def grid(frame: pd.DataFrame, name: str, caption: str, decimals: int = 3) -> str
     return f'{head}<div class="scroll"><div{many}>{table}</div></div>\n'
 
 
+def sentences(lines: Iterable[str]) -> str:
+    """A list of sentences."""
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>\n"
+
+
 def fragment(path: Path) -> str:
     """The body of one of the run's own HTML files."""
     text = read_text(path)

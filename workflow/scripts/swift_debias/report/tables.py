@@ -24,7 +24,8 @@ class Table:
     """A table ready to be written.
 
     `cells` has the CSV columns, one row a cell; `notes` says what is missing or left out;
-    `titles` names the methods; `marks` says which cells are not to be taken at their word.
+    `titles` names the methods; `marks` says which cells are not to be taken at their word;
+    `remarks` are sentences below it that everybody is to read.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Table:
     synthetic: bool = False
     best: bool = True
     marks: Marks = NO_MARKS
+    remarks: tuple[str, ...] = ()
 
     @property
     def legend(self) -> tuple[Check, ...]:
@@ -75,6 +77,7 @@ def assemble(
     synthetic: bool,
     best: bool = True,
     marks: Marks = NO_MARKS,
+    remarks: Sequence[str] = (),
 ) -> Table:
     """A table of the cells of `parts`, ours beside theirs.
 
@@ -88,6 +91,7 @@ def assemble(
         synthetic: the data are made up; the caption says so.
         best: mark the best and the second best.
         marks: what is implausible (`plausibility.marks`).
+        remarks: sentences below the table.
     """
     keys = list(dict.fromkeys(key for part in parts for key in part.cell_keys()))
     rows, reasons = [], []
@@ -102,7 +106,9 @@ def assemble(
             reasons.append((f"{'/'.join(key[:3])}: {own.reason}", place + folds))
     frame = pd.DataFrame(rows, columns=CSV_COLUMNS)
     notes = _merge_reasons(reasons)
-    return Table(name, title, tuple(parts), frame, notes, titles, synthetic, best, marks)
+    return Table(
+        name, title, tuple(parts), frame, notes, titles, synthetic, best, marks, tuple(remarks)
+    )
 
 
 def _merge_reasons(reasons: list[tuple[str, str]], shown: int = 4) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ class Verdict:
     claims: id, section, claim, quote, need, holds_published, published, holds_ours, ours, note.
     instances: id, source ('published' or 'ours'), label, holds, margin, text.
     unranked: columns of the tables whose best number is not to be taken at its word.
+    in_words: what happened (`in_words.paragraph`).
     """
 
     cells: pd.DataFrame
@@ -45,6 +46,12 @@ class Verdict:
     instances: pd.DataFrame
     synthetic: bool
     unranked: pd.DataFrame
+    in_words: tuple[str, ...] = ()
+
+    @property
+    def of_the_paper(self) -> bool:
+        """Does the run have a cell of the paper? Without one there is nothing to reproduce."""
+        return bool(self.cells["mean"].notna().any())
 
 
 def reach_verdict(
@@ -56,6 +63,7 @@ def reach_verdict(
     epochs_percent: Mapping[str, float],
     synthetic: bool,
     judged: pd.DataFrame | None = None,
+    in_words: Sequence[str] = (),
 ) -> Verdict:
     """Compare a run with the paper.
 
@@ -69,6 +77,7 @@ def reach_verdict(
         epochs_percent: task -> the default share of epochs of its fine-tuning.
         synthetic: the data are made up: differences to the published numbers mean nothing.
         judged: what is implausible (`plausibility.judge`); None: nothing was looked at.
+        in_words: what happened, in sentences.
     """
     names = paper_names(methods)
     borrowed = {name: f"{name} (this run's)" for name in PAPER_METHODS if name in methods}
@@ -126,6 +135,7 @@ def reach_verdict(
         pd.DataFrame(instances, columns=["id", "source", *Instance._fields]),
         synthetic,
         unranked.would_have_won(panels, cells, marks, names, titles),
+        tuple(in_words),
     )
 
 
@@ -239,6 +249,8 @@ def mask_rows(
 
 # --- text -----------------------------------------------------------------------------------------
 
+NOT_THE_PAPER = "No number of the paper was computed, so that its claims and tables are not judged."
+
 _ANSWERS = {True: "✓ yes", False: "✗ no", None: "– not computed"}
 
 
@@ -264,7 +276,9 @@ def cell_summary(verdict: Verdict) -> pd.DataFrame:
 
 def summary(verdict: Verdict) -> list[str]:
     """The verdict in a few sentences."""
-    lines = []
+    lines = [*verdict.in_words]
+    if not verdict.of_the_paper:
+        return [*lines, *unranked.sentences(verdict.unranked), NOT_THE_PAPER]
     if verdict.synthetic:
         lines.append(
             "Synthetic data: the numbers are not compared with the paper's, and what holds here "
@@ -345,13 +359,13 @@ def _plus_minus(mean: float, std: float) -> str:
 def _parts(verdict: Verdict) -> list[tuple[str, str, pd.DataFrame]]:
     """(id, heading, frame) of everything shown below the summary."""
     won = [("unranked", "What would have won", unranked.for_readers(verdict.unranked))]
-    return [
-        *(won if len(verdict.unranked) else []),
+    paper = [
         ("disagreements", "Where the paper's text and tables disagree", disagreements(verdict)),
         ("claims", "Claims", claim_grid(verdict)),
         ("cell-summary", "Published numbers, in short", cell_summary(verdict)),
         ("cells", "Published numbers, one by one", cell_grid(verdict)),
     ]
+    return [*(won if len(verdict.unranked) else []), *(paper if verdict.of_the_paper else [])]
 
 
 def markdown(verdict: Verdict) -> str:
