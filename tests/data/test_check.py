@@ -134,7 +134,7 @@ def test_the_text_says_it_all(config: schema.Settings, project: Path) -> None:
         "label: 0 1 (expected 21), 1 2 (expected 635)",
         "tone: light 1 (expected 208), dark 1 (expected 207), unknown 1",
         "training pool of skin: isic\n  14 images, 14 distinct ids",
-        "note: tone is measured from the pixels: its groups are counted later",
+        "note: tone is measured from the pixels: how many of each class its groups have will stand",
         "patients 14, the largest is 'IP_1' with 1 images; 0 images without a patient",
         "values of label: 'dermatofibroma' -> 1 2; 'melanoma-in-situ' -> 0 1",
         "values of sex: 'male' -> male 7; 'female' -> female 6; (empty) -> unknown 1",

@@ -28,6 +28,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from swift_debias.errors import UserError
+from swift_debias.evaluation import plausibility
 from swift_debias.evaluation.cells import KEYS, Block
 from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.methods.swift import Settings
@@ -68,6 +69,7 @@ BLOCKS: dict[str, tuple[Block, ...]] = {
         mock.block("cxr", "age", FEW),
     ),
     "cost": (mock.block("skin", "skin_tone"), mock.block("cxr", "age", FEW)),
+    "ranks": (mock.block("skin", "skin_tone"),),
     "groups": (mock.block("skin", "sex", FEW), mock.block("cxr", "age_5", ("baseline", "swift"))),
     "intervals": (mock.block("skin", "skin_tone"), mock.block("skin", "sex", FEW)),
     "thresholds": two(FEW),
@@ -120,6 +122,11 @@ def sources(run: Path) -> Sources:
             "mask_summary", sorted(run.glob("importance/*/*/*/*.mask_summary.parquet"))
         ),
         intervals=pd.concat(intervals, ignore_index=True),
+        plausibility=plausibility.judge(
+            pd.read_parquet(run / "metrics.parquet"),
+            mock.GROUPS,
+            dict.fromkeys(("skin", "cxr"), 20),
+        ),
     )
 
 

@@ -33,8 +33,8 @@ def count(external: Iterable[Path], groups: Mapping[str, Sequence[str]]) -> pd.D
         attribute = keys["attribute"]
         frame = read_parquet(path, columns=["label", "attribute"])
         cells = counted.setdefault((keys["task"], attribute), [[0, 0] for _ in groups[attribute]])
-        for (group, label), n in frame.groupby(["attribute", "label"]).size().items():  # type: ignore[misc]
-            cells[int(group)][int(label)] += int(n)
+        for group, label in frame[["attribute", "label"]].to_numpy(int):
+            cells[group][label] += 1
     rows = [
         (*key, groups[key[1]][number], *both)
         for key, cells in counted.items()
