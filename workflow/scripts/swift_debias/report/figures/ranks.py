@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from ...errors import UserError
 from ...evaluation import ranks
 from ...evaluation.ranks import Ranking
 from ...evaluation.words import title
@@ -24,6 +25,8 @@ LONGEST = 40  # characters of a method's name
 
 def draw(request: Request, sources: Sources) -> Drawing:
     """A diagram a metric; where there is nothing to rank, a sentence."""
+    if sources.metrics.empty:
+        raise UserError(f"{request.name}: there are no metrics to draw")
     found = rank_table.rankings(
         request.blocks, sources.metrics, sources.intervals, sources.plausibility
     )
