@@ -311,7 +311,7 @@ def test_ranks_and_words(run: Callable[..., str], tmp_path: Path) -> None:
     run("ranks.py", input=given, output=files, params=params)
     found = pd.read_csv(tmp_path / files[0]).set_index(["metric", "method"])["mean_rank"]
     for metric, sign in (("auc", -1), ("eodds", 1)):
-        wide = intervals[intervals["metric"] == metric].pivot(
+        wide = intervals[intervals["metric"] == metric].pivot_table(
             index="dataset", columns="method", values="value"
         )
         placed = (sign * wide.round(3)).rank(axis=1)

@@ -450,7 +450,7 @@ def test_ranks(drawings: dict[str, Drawing], sources: Sources) -> None:
             for row in part.itertuples()
         ]
         part = part.assign(score=score.where(~np.array(out), np.inf))
-        wide = part.pivot(index="dataset", columns="method", values="score")
+        wide = part.pivot_table(index="dataset", columns="method", values="score")
         found = data[data["metric"] == metric].set_index("method")["mean_rank"]
         pd.testing.assert_series_equal(
             found.sort_index(), wide.rank(axis=1).mean(), check_names=False
