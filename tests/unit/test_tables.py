@@ -158,6 +158,7 @@ DIRECTIONS = {
     **dict.fromkeys(("ece", "brier", "seconds", "peak_memory_mb", "images_seen"), LOWER),
     **dict.fromkeys(("n", "n_unknown", "prevalence", "parameters_changed"), NEITHER),
     "buffers_changed": NEITHER,
+    **dict.fromkeys(("search_seconds", "search_images_seen"), LOWER),
     **dict.fromkeys(("selection_rate", "tpr", "fpr"), NEITHER),
 }
 
