@@ -233,7 +233,7 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
             "synthetic": synthetic,
             "groups": {"tone": ["light", "middle", "dark"]},
             "prune_by_group": ["LLFT"],
-            "epochs": {"llft": [4]},
+            "searched": {"llft": {"title": "Long LLFT", "epochs": [4]}},
             "folds": 2,
         },
         wildcards={"table": "mine"},
@@ -263,7 +263,8 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
         assert ("synthetic data" in text.lower()) == synthetic
         assert "compare light and dark; for LLFT, dark is the unprivileged group" in text
         assert (
-            "over 2 folds of a setup: LLFT 2 trials of 4 epochs a step, 1,234 images seen" in text
+            "over 2 folds of a setup: Long LLFT 2 trials of 4 epochs a step, 1,234 images seen"
+            in text
         )
     assert texts[-1].strip() in said
 

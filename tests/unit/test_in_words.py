@@ -39,7 +39,7 @@ def planted(seed: int, setups: int = 2, datasets: int = 4) -> pd.DataFrame:
 
 def numbers(text: str) -> list[int]:
     """The numbers of a sentence, 'none' as 0, those of '95 %' and names left out."""
-    plain = text.replace("95 %", "")
+    plain = text.replace("95 % interval that excludes 0", "")
     return [0 if n == "none" else int(n) for n in re.findall(r"\b(?:none|\d+)\b", plain)]
 
 
@@ -89,9 +89,9 @@ def test_one_test_set_and_none() -> None:
     intervals.loc[intervals["method"] == "swift", COLUMNS[7:10]] = [-0.1, -0.15, -0.05]
     intervals.loc[intervals["metric"] == "eodds", "below_floor"] = False
     assert told(intervals) == [
-        "SWiFT lowered EOdds on the only test set, on 1 from a gap beyond the noise floor and on 1 "
-        "by more than the 95 % interval of the change.",
-        "AUC fell on the only test set, on 1 beyond its 95 % interval.",
+        "SWiFT lowered EOdds on the only test set, on 1 from a gap beyond the noise floor, on 1 "
+        "with a 95 % interval that excludes 0.",
+        "AUC fell on the only test set, on 1 with a 95 % interval that excludes 0.",
     ]
     intervals.loc[intervals["method"] == "swift", COLUMNS[7:10]] = [0.0, -0.05, 0.05]
     assert told(intervals) == [
@@ -169,9 +169,14 @@ def test_who_is_not_told_apart() -> None:
 def test_a_ranking_in_words() -> None:
     found = ranking({"baseline": [0.9] * 9, "fdr": [0.5] * 9, "swift": [0.1] * 9})
     text = in_words.rank_sentence(found, TITLES)
-    assert "of 3 methods over 9 cases has SWiFT (1.00)" in text
-    assert f"differ from {found.critical_difference:.2f} on" in text
+    assert text.startswith(
+        "EOdds: SWiFT has the lowest mean rank of 3 methods over 9 cases (1.00)."
+    )
+    assert f"further apart than {found.critical_difference:.2f} differ" in text
+    assert "sees differences" in text
     assert f"p = {found.p:.2g}" in text
+    mixed = ranking({"baseline": [0.1, 0.9, 0.5], "fdr": [0.9, 0.5, 0.1], "swift": [0.5, 0.1, 0.9]})
+    assert "Friedman's test sees no difference (p = 1)" in in_words.rank_sentence(mixed, TITLES)
     one = ranking({"baseline": [0.9], "swift": [0.1]})
     assert in_words.rank_sentence(one, TITLES) == (
         "EOdds: 1 case with a value of every method, too few for ranks."

@@ -298,6 +298,12 @@ def test_the_first_sentences_are_what_happened() -> None:
     assert verdict.markdown(answer).split("\n")[2:4] == [f"- {line}" for line in told]
 
 
+def test_names_in_the_sentences_are_text() -> None:
+    answer = run(as_metrics(PUBLISHED), in_words=["<b>Mine</b> lowered *EOdds*."])
+    assert r"- &lt;b&gt;Mine&lt;/b&gt; lowered \*EOdds\*." in verdict.markdown(answer)
+    assert "<li>&lt;b&gt;Mine&lt;/b&gt; lowered *EOdds*.</li>" in verdict.html(answer)
+
+
 def test_part_of_a_run_decides_what_it_can() -> None:
     """One failing case refutes 'everywhere'; 'most' stays open until enough is known."""
     metrics = as_metrics(PUBLISHED[PUBLISHED.backbone == "densenet121"])

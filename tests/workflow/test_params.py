@@ -6,6 +6,7 @@ tasks differ in every key. What is compared is each job of the plan, not the tex
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping
@@ -205,11 +206,18 @@ def plan(
         other["datasets"] = {n: {"root": f"results/other/raw/{n}"} for n in paper["datasets"]}
         path = folder / "other.yaml"
         path.write_text(yaml.safe_dump(other))
+    with planned(folder, path) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def planned(folder: Path, path: Path) -> Iterator[Plan]:
+    """A dry run of a configuration in a folder of its own."""
     config = read_config(path)
     if "synthetic" not in config:
         for entry in config["datasets"].values():
             (folder / entry["root"]).mkdir(parents=True)
-    (folder / "own").mkdir()
+    (folder / "own").mkdir(exist_ok=True)
     for fold in range(config["folds"]):
         (folder / f"own/net{fold}.safetensors").touch()
     before = Path.cwd()
@@ -656,7 +664,7 @@ def test_tables(plan: Plan) -> None:
         assert job.params.groups == {b["attribute"]: plan.groups(b["attribute"]) for b in blocks}
         pruned = [m for m in job.params.titles if m == "fairprune"]
         assert job.params.prune_by_group == [*titles(plan, pruned).values()]
-        assert (job.params.epochs, job.params.folds) == ({}, len(plan.folds))
+        assert (job.params.searched, job.params.folds) == ({}, len(plan.folds))
     assert {job.wildcards.table for job in plan.jobs["table"]} == set(plan.views("table"))
     [compare] = plan.jobs["compare"]
     tables = {name: plan.blocks(name) for name in plan.views("table")}
@@ -713,6 +721,57 @@ def test_ranks_and_words(plan: Plan) -> None:
     ranked = dict.fromkeys((b["task"], b["backbone"], b["attribute"]) for b in blocks)
     assert files(ranks, "intervals") == intervals(ranked)
     assert files(words, "intervals") == intervals(plan.cells())
+
+
+SEARCHED = """
+extends: config/demo.yaml
+run: searched
+methods:
+  swift: {search: {lr_factor: [0.5, 1], epochs_percent: [5, 10]}}
+  bmft: {epochs_percent: 20, search: {lr_factor: [0.5, 1]}}
+  fairprune: {search: {beta: [0.1, 0.3]}}
+"""
+
+
+def test_searches_are_told_under_the_tables_that_they_concern(tmp_path: Path) -> None:
+    path = tmp_path / "searched.yaml"
+    path.write_text(SEARCHED)
+    with planned(tmp_path, path) as plan:
+        epochs = {
+            name: task["pretraining"]["epochs"] for name, task in plan.config["tasks"].items()
+        }
+        names = titles(plan, plan.config["methods"])
+
+        def expected(percents: tuple[int, ...], tasks: set[str]) -> list[int]:
+            found = {max(1, round(epochs[task] * p / 100)) for task in tasks for p in percents}
+            return sorted(found)
+
+        every = set()
+        for job in plan.jobs["table"]:
+            blocks = plan.blocks(job.wildcards.table)
+            own, tasks = set(), {b["task"] for b in blocks}
+            for block in blocks:
+                place = "/".join(block[key] for key in ("task", "backbone", "attribute"))
+                # variants of SWiFT take over what is found for it, by `like`
+                owners = {m.split("_")[0] for m in block["methods"]} & {
+                    "swift",
+                    "bmft",
+                    "fairprune",
+                }
+                own |= {f"{plan.run}/search/{place}/{owner}.json" for owner in owners}
+            assert set(files(job, "searches")) == own
+            every |= own
+            told = job.params.searched
+            assert {Path(name).stem for name in own} == set(told)
+            assert all(told[owner]["title"] == names[owner] for owner in told)
+            if "swift" in told:
+                assert told["swift"]["epochs"] == expected((5, 10), tasks)
+            if "bmft" in told:
+                assert told["bmft"]["epochs"] == expected((20,), tasks)
+                assert told["fairprune"]["epochs"] == []
+        [table], [report] = plan.jobs["search_table"], plan.jobs["report"]
+        assert every <= set(table.input) == {str(job.output[0]) for job in plan.jobs["search"]}
+        assert f"{plan.run}/tables/search.html" in files(report, "tables")
 
 
 def test_verdict(plan: Plan) -> None:

@@ -67,25 +67,23 @@ def search_files():
     )
 
 
-def trial_epochs(name):
-    """Epochs of a step in the trials of a table's searched methods: the least and the most."""
+def searched_variants(name):
+    """Whose searches set a table's methods: title, and epochs of a step in the trials, few to many."""
     found = {}
     for block in blocks(name):
         task = settings.tasks[block["task"]]
         for method in block["methods"]:
             owner, keys = methods.searched(settings.methods, method)
             if keys:
-                found.setdefault(owner, set()).update(
-                    methods.trial_epochs(
-                        settings.methods[owner],
-                        task.pretraining.epochs,
-                        task.finetuning.epochs_percent,
-                    )
+                epochs = methods.trial_epochs(
+                    settings.methods[owner],
+                    task.pretraining.epochs,
+                    task.finetuning.epochs_percent,
                 )
+                found.setdefault(owner, set()).update(epochs)
     return {
-        owner: sorted({min(epochs), max(epochs)})
+        owner: {"title": TITLES[owner], "epochs": sorted(epochs)}
         for owner, epochs in found.items()
-        if epochs
     }
 
 
@@ -209,7 +207,7 @@ rule table:
         prune_by_group=lambda wildcards: [
             TITLES[name] for name in titles(wildcards.table) if name in PRUNE_BY_GROUP
         ],
-        epochs=lambda wildcards: trial_epochs(wildcards.table),
+        searched=lambda wildcards: searched_variants(wildcards.table),
         folds=settings.folds,
         synthetic=settings.synthetic is not None,
         code=code_id("table.py"),

@@ -25,7 +25,12 @@ with logged(snakemake):
         marks=plausibility.marks(read_parquet(str(snakemake.input.plausibility))),
         remarks=[
             *compared_groups.remarks(groups, params.groups, params.prune_by_group),
-            *search_table.budget(budgets, params.epochs, params.titles, params.folds),
+            *search_table.budget(
+                budgets,
+                {name: own["epochs"] for name, own in params.searched.items()},
+                {name: own["title"] for name, own in params.searched.items()},
+                params.folds,
+            ),
         ],
     )
     render.write(table, Path(snakemake.output[0]).parent)

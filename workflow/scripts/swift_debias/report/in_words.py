@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..evaluation.cells import KEYS
 from ..evaluation.plausibility import Marks
-from ..evaluation.ranks import Ranking
+from ..evaluation.ranks import LEVEL, Ranking
 from ..evaluation.words import HIGHER_IS_BETTER, title
 
 PLACE = [key for key in KEYS if key not in ("method", "metric")]
@@ -149,25 +149,21 @@ def _eodds(found: Changes, each: str) -> str:
     if found.better and found.from_a_gap is not None:
         text += f", on {_number(found.from_a_gap)} from a gap beyond the noise floor"
     if found.better:
-        text += (
-            f" and on {_number(found.surely_better)} by more than the 95 % interval of the change"
-        )
-    text += "."
+        text += f", {_sure(found.surely_better)}"
     if found.worse:
-        sure = f", on {_number(found.surely_worse)} beyond that interval"
-        text += f" It raised EOdds on {found.worse}{sure}."
-    return text
+        text += f". It raised EOdds on {found.worse}, {_sure(found.surely_worse)}"
+    return f"{text}."
 
 
 def _auc(found: Changes) -> str:
     if not found.compared:
         return ""
-    if not found.worse:
-        return f"AUC fell on {_of(0, found.compared)}."
-    return (
-        f"AUC fell on {_of(found.worse, found.compared)}, on {_number(found.surely_worse)} beyond "
-        "its 95 % interval."
-    )
+    text = f"AUC fell on {_of(found.worse, found.compared)}"
+    return f"{text}, {_sure(found.surely_worse)}." if found.worse else f"{text}."
+
+
+def _sure(count: int) -> str:
+    return f"on {_number(count)} with a 95 % interval that excludes 0"
 
 
 def ranked(method: str, rankings: Mapping[str, Ranking], titles: Mapping[str, str]) -> str:
@@ -195,12 +191,13 @@ def rank_sentence(found: Ranking, titles: Mapping[str, str]) -> str:
         return f"{name}: {_cases(n)} with a value of every method, too few for ranks."
     best = str(found.means.index[0])
     text = (
-        f"{name}: the lowest mean rank of {k} methods over {n} cases has {titles.get(best, best)}"
+        f"{name}: {titles.get(best, best)} has the lowest mean rank of {k} methods over {n} cases "
+        f"({found.means[best]:.2f}). Mean ranks further apart than {found.critical_difference:.2f} "
+        "differ (Nemenyi, 5 %)"
     )
-    text += (
-        f" ({found.means[best]:.2f}); two mean ranks differ from {found.critical_difference:.2f}"
-    )
-    text += " on" if pd.isna(found.p) else f" on (Friedman p = {found.p:.2g})"
+    if not pd.isna(found.p):
+        whether = "sees no difference" if found.p > LEVEL else "sees differences"
+        text += f"; Friedman's test {whether} (p = {found.p:.2g})"
     if found.left_out:
         text += f". Left out, since a value is missing: {_cases(found.left_out)}"
     if found.left_aside:

@@ -370,7 +370,11 @@ def _parts(verdict: Verdict) -> list[tuple[str, str, pd.DataFrame]]:
 
 def markdown(verdict: Verdict) -> str:
     """The whole verdict in Markdown."""
-    lines = ["# Reproduction verdict", "", *(f"- {line}" for line in summary(verdict))]
+    lines = [
+        "# Reproduction verdict",
+        "",
+        *(f"- {escaping.markdown(line)}" for line in summary(verdict)),
+    ]
     for _, heading, frame in _parts(verdict):
         lines += ["", f"## {heading}", "", render.frame_markdown(frame).rstrip()]
     return "\n".join(lines) + "\n"
