@@ -160,7 +160,7 @@ def test_who_is_not_told_apart() -> None:
     found = ranking({"baseline": [0.9] * n, "fdr": [0.1, 0.2] * (n // 2), "swift": [0.15] * n})
     text = in_words.ranked("swift", {"eodds": found}, TITLES)
     assert text == (
-        "By mean rank of EOdds it is number 1 of 3 (1.5), not distinguishable from FullFT-FDR "
+        "By mean rank of EOdds SWiFT is number 1 of 3 (1.5), not distinguishable from FullFT-FDR "
         "(Nemenyi, 5 %)."
     )
     assert "distinguishable from all" in in_words.ranked("baseline", {"eodds": found}, TITLES)

@@ -176,7 +176,7 @@ def ranked(method: str, rankings: Mapping[str, Ranking], titles: Mapping[str, st
         alike = [titles.get(other, other) for other in found.alike(method)]
         told = f"not distinguishable from {_names(alike)}" if alike else "distinguishable from all"
         parts.append(
-            f"By mean rank of {title(metric)} it is number {place} of {found.ranks.shape[1]} "
+            f"By mean rank of {title(metric)} {titles.get(method, method)} is number {place} of {found.ranks.shape[1]} "
             f"({found.means[method]:.1f}), {told} (Nemenyi, 5 %)."
         )
     return " ".join(parts)
