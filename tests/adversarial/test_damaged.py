@@ -201,6 +201,7 @@ KINDS: dict[str, Kind] = {
     "metrics": ({}, parquet("value"), files.read_parquet),
     "intervals": ({}, parquet("value"), lambda p: results.joined([p])),
     "statistics": ({}, parquet("value"), files.read_parquet),
+    "in_words": ({}, lambda p: files.write_json(p, {"sentences": ["One."]}), files.read_json),
     "arrays": (
         {},
         lambda p: files.write_arrays(p, {"a": np.arange(99.0), "b": np.array(["x", "y"])}),

@@ -134,7 +134,7 @@ def test_the_text_says_it_all(config: schema.Settings, project: Path) -> None:
         "label: 0 1 (expected 21), 1 2 (expected 635)",
         "tone: light 1 (expected 208), dark 1 (expected 207), unknown 1",
         "training pool of skin: isic\n  14 images, 14 distinct ids",
-        "note: tone is measured from the pixels: its groups are counted later",
+        "note: tone is measured from the pixels: how many of each class its groups have will stand",
         "patients 14, the largest is 'IP_1' with 1 images; 0 images without a patient",
         "values of label: 'dermatofibroma' -> 1 2; 'melanoma-in-situ' -> 0 1",
         "values of sex: 'male' -> male 7; 'female' -> female 6; (empty) -> unknown 1",
@@ -419,3 +419,41 @@ def test_the_papers_numbers() -> None:
     assert papers["ddi"] == 656 == sum(EXPECTED["datasets"]["ddi"]["counts"]["label"].values())
     assert papers["atlas"] == 1011 == sum(EXPECTED["datasets"]["atlas"]["counts"]["sex"].values())
     assert (papers["pad_ufes_20"], papers["chexpert"], papers["nih"]) == (2298, 21040, 10815)
+
+
+# --- label and group in the pool ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_the_pool_is_counted_by_group_and_label(
+    config: schema.Settings, project: Path, inverted: bool
+) -> None:
+    """From the table itself; what is measured from pixels is said to come later."""
+    task = config.tasks["skin"].model_copy(
+        update={"invert_labels": inverted, "positive": "well", "negative": "ill"}
+    )
+    changed = config.model_copy(update={"tasks": {"skin": task}})
+    report = check.check(changed, project, EXPECTED)
+    [pool] = report.pools
+    rows = [line.split(",") for line in PEOPLE.splitlines()[1:]]
+    # the adapter's class 1 is benign: target 0
+    labels = [(1 - int(row[5])) ^ inverted for row in rows]
+    expected = {
+        group: tuple(
+            sum(row[2] == sex and label == y for row, label in zip(rows, labels, strict=True))
+            for y in (0, 1)
+        )
+        for group, sex in (("f", "female"), ("m", "male"))
+    }
+    assert dict(pool.cells) == {"gender": expected}
+    stored = json.loads(json.dumps(report.as_json()))["pools"][0]
+    assert stored["cells"] == {"gender": {group: list(n) for group, n in expected.items()}}
+    assert stored["classes"] == ["ill", "well"]
+    share = expected["m"][1] / sum(expected["m"])
+    told = pool.in_words["gender"]
+    assert told.startswith("Share of well by gender: f ")
+    assert f"m {share:.0%}".replace("%", " %") in told
+    text = report.as_text()
+    assert "  gender, images of ill / well:\n" in text and told in text
+    assert f"    m {expected['m'][0]} / {expected['m'][1]}\n" in text
+    assert "tone is measured from the pixels" in text

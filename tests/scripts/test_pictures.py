@@ -406,11 +406,13 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
                 tmp_path / "plausibility.parquet", marked.assign(text="it is .51")
             ),
             "statistics": write_parquet(tmp_path / "statistics.parquet", compared),
+            "in_words": write_json(tmp_path / "in_words.json", {"sentences": ["It <fell>."]}),
             "intervals": [
                 write_parquet(tmp_path / f"i{i}.parquet", interval.iloc[i : i + 1]) for i in (0, 1)
             ],
             "verdict": tmp_path / "verdict.html",
             "costs": tmp_path / "cost.html",
+            "sources": [],
             "requirements": tmp_path / "requirements.txt",
             "assets": [],
         },
@@ -421,6 +423,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             | {"datasets": {"ddi": {"root": "data/Gruber", "only": {"name": ["Carl Gross"]}}}},
             "titles": TITLES,
             "groups": {"tone": ["light", "middle", "dark"]},
+            "classes": {"skin": ["mole", "melanoma"]},
             "figures": {"a": ["Title of a", "Caption of a"], "b": ["Title of b", "Caption of b"]},
             "metrics": ["auc"],
             "hidden": ["b"] if hidden else [],
@@ -439,6 +442,15 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
         ["middle", "12"],
         ["dark", "0"],
     ]
+    pool = table_text(html, "The training pool, by group and label")
+    assert pool[1:] == [
+        ["Skin lesions", "Tone", "light", "1", "1", "melanoma", "0.500"],
+        ["Skin lesions", "Tone", "middle", "1", "2", "melanoma", "0.667"],
+        ["Skin lesions", "Tone", "dark", "0", "0", "melanoma", ""],
+    ]
+    first = html[: html.index("<h2>What was run</h2>")]  # the first screen
+    assert "<h2>In short</h2>" in first and "<li>It &lt;fell&gt;.</li>" in first
+    assert "light 50 % (1 of 2), middle 67 % (2 of 3)" in first
     assert table_text(html, "External sets")[-1] == ["Skin lesions", "Tone", "4", "5", "4", "1"]
     assert table_text(html, "Rows of the sources")[-1] == ["DDI", "no image", "4"]
     pool = table_text(html, "Duplicates and test images in the pool")[-1]

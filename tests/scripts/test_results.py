@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from prepared import write_parquet
+from prepared import write_json, write_parquet
 from results_world import (
     BLOCK,
     CELL,
@@ -224,6 +224,16 @@ def test_compare(run: Callable[..., str], tmp_path: Path, baseline: str) -> None
             assert np.isnan([row.low, row.high]).all()
 
 
+AUC_OF_GROUP = {"auc": 0.7, "low": 0.6, "high": 0.8, "n": 9, "patients": 9}
+CHOICE = {"pair": [0, 2], "unprivileged": 1, "groups": {str(g): AUC_OF_GROUP for g in range(3)}}
+TRIALS = [
+    {"settings": {"alpha": alpha}, "eodds": alpha, "auc": 0.7, "auc_change": 0.01, "auc_se": 0.01}
+    for alpha in (0.25, 0.5)
+]
+SEARCH = {"trials": TRIALS, "chosen": {"alpha": 0.25}, "underpowered": False, "seconds": 3.5}
+SEARCH |= {"rule": "dto", "reason": "nearest", "select_images": 70, "images_seen": 1234}
+
+
 @pytest.mark.parametrize("synthetic", [False, True])
 def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None:
     metrics = draw_metrics()
@@ -241,6 +251,8 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
             "intervals": [write_parquet(tmp_path / "intervals.parquet", measured)],
             "plausibility": write_parquet(tmp_path / "plausible.parquet", pd.DataFrame([marked])),
             "published": tmp_path / "published.csv",
+            "groups": [write_json(tmp_path / "groups/skin/net/tone.json", CHOICE)],
+            "searches": [write_json(tmp_path / "search/skin/net/tone/llft.json", SEARCH)],
         },
         output=files,
         params={
@@ -248,6 +260,10 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
             "blocks": [BLOCK],
             "titles": TITLES,
             "synthetic": synthetic,
+            "groups": {"tone": ["light", "middle", "dark"]},
+            "prune_by_group": ["LLFT"],
+            "searched": {"llft": {"title": "Long LLFT", "epochs": [4]}},
+            "folds": 2,
         },
         wildcards={"table": "mine"},
     )
@@ -281,7 +297,79 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
         assert "A table of mine" in text
         assert all(TITLES[method] in text for method in METHODS)
         assert ("synthetic data" in text.lower()) == synthetic
+        assert "compare light and dark; for LLFT, dark is the unprivileged group" in text
+        assert (
+            "over 2 folds of a setup: Long LLFT 2 trials of 4 epochs a step, 1,234 images seen"
+            in text
+        )
     assert texts[-1].strip() in said
+
+
+def test_search_table(run: Callable[..., str], tmp_path: Path) -> None:
+    files = [f"tables/search.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
+    run(
+        "search_table.py",
+        input=[write_json(tmp_path / "search/skin/net/tone/llft.json", SEARCH)],
+        output=files,
+        params={"titles": TITLES},
+    )
+    found = pd.read_csv(tmp_path / files[0])
+    assert found["settings"].tolist() == ["alpha 0.25", "alpha 0.5"]
+    assert found["eodds"].tolist() == [0.25, 0.5] and found["chosen"].tolist() == [True, False]
+    for name in files[1:]:
+        text = (tmp_path / name).read_text()
+        assert "Searches: every trial" in text and "LLFT" in text and "alpha 0.25" in text
+
+
+def drawn_intervals(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Means over folds and differences to the Baseline, with intervals of +- 0.1."""
+    keys = [*CELL, "method", "dataset", "metric"]
+    means = metrics.groupby(keys)["value"].mean().reset_index()
+    base = means[means["method"] == "baseline"].drop(columns="method")
+    both = means.merge(base, on=[*CELL, "dataset", "metric"], suffixes=("", "_base"))
+    change = (both["value"] - both["value_base"]).where(both["method"] != "baseline")
+    both = both.assign(difference=change, difference_low=change - 0.1, difference_high=change + 0.1)
+    below = pd.array(both["metric"] == "eodds", dtype="boolean") & (both["dataset"] == "ddi")
+    return both.assign(below_floor=below)
+
+
+def test_ranks_and_words(run: Callable[..., str], tmp_path: Path) -> None:
+    metrics = draw_metrics()
+    intervals = drawn_intervals(metrics)
+    given = {
+        "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
+        "plausibility": write_parquet(
+            tmp_path / "plausibility.parquet", pd.DataFrame(columns=plausibility.COLUMNS)
+        ),
+        "intervals": [write_parquet(tmp_path / "intervals.parquet", intervals)],
+    }
+    files = [f"tables/ranks.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
+    params = {"blocks": [BLOCK], "titles": TITLES}
+    run("ranks.py", input=given, output=files, params=params)
+    found = pd.read_csv(tmp_path / files[0]).set_index(["metric", "method"])["mean_rank"]
+    for metric, sign in (("auc", -1), ("eodds", 1)):
+        wide = intervals[intervals["metric"] == metric].pivot_table(
+            index="dataset", columns="method", values="value"
+        )
+        placed = (sign * wide.round(3)).rank(axis=1)
+        if metric == "eodds":
+            placed.loc["ddi"] = 2.0  # all are below the floor there
+        for method in METHODS:
+            assert found[metric, method] == pytest.approx(placed[method].mean())
+    for name in files[1:]:
+        text = (tmp_path / name).read_text()
+        assert "Mean ranks of the methods" in text and "SWiFT" in text
+    said = run(
+        "in_words.py",
+        input=given,
+        output=["in_words.json"],
+        params=params | {"baseline": "baseline", "swift": "swift"},
+    )
+    told = json.loads((tmp_path / "in_words.json").read_text())["sentences"]
+    own = intervals[(intervals["method"] == "swift") & (intervals["metric"] == "eodds")]
+    lower = int((own["difference"] < 0).sum())
+    assert told[0].startswith(f"SWiFT lowered EOdds on {lower or 'none'} of 2 test sets")
+    assert "By mean rank of EOdds" in told[-1] and told[0] in said
 
 
 def test_cost_table(run: Callable[..., str], tmp_path: Path) -> None:
@@ -320,12 +408,15 @@ def test_summary(run: Callable[..., str], tmp_path: Path) -> None:
         input={
             "tables": ["table2.txt", "table1.txt"],
             "costs": list(write_costs(tmp_path).values()),
+            "in_words": write_json(tmp_path / "in_words.json", {"sentences": ["One.", "Two."]}),
         },
         output=["results/mine/summary.txt"],
         params={"run": "results/mine"},
     )
     text = (tmp_path / "results/mine/summary.txt").read_text()
-    assert text.startswith("This is table 2.\n\nThis is table 1.\n\nWhat each stage cost\n")
+    assert text.startswith(
+        "In short\n- One.\n- Two.\n\nThis is table 2.\n\nThis is table 1.\n\nWhat each"
+    )
     stages = [line.split("|")[1:5] for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line] for line in stages]
     assert ["report", "1", "20.0", "20.0"] in cells
@@ -376,6 +467,7 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
                 "claims": tmp_path / "claims.yaml",
                 "costs": list(write_costs(tmp_path).values()),
                 "summaries": summaries,
+                "in_words": write_json(tmp_path / "in_words.json", {"sentences": ["It fell."]}),
             },
             output={
                 "cells": "verdict_cells.csv",
@@ -418,5 +510,7 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
     assert f"SPD better 0, worse {rivals}, not distinguishable 0" in said
     ours = found.set_index("id")["ours"]["c0"]
     assert "distinguishable: 95 % interval of the difference +0.500 to +1.000" in ours
+    assert said.startswith("It fell.\n")
+    assert (tmp_path / "verdict.md").read_text().split("\n")[2] == "- It fell."
     _, cells, _ = reach(synthetic=True)
     assert cells["difference"].isna().all()

@@ -28,6 +28,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from swift_debias.errors import UserError
+from swift_debias.evaluation import plausibility
 from swift_debias.evaluation.cells import KEYS, Block
 from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.methods.swift import Settings
@@ -68,6 +69,7 @@ BLOCKS: dict[str, tuple[Block, ...]] = {
         mock.block("cxr", "age", FEW),
     ),
     "cost": (mock.block("skin", "skin_tone"), mock.block("cxr", "age", FEW)),
+    "ranks": (mock.block("skin", "skin_tone"),),
     "groups": (mock.block("skin", "sex", FEW), mock.block("cxr", "age_5", ("baseline", "swift"))),
     "intervals": (mock.block("skin", "skin_tone"), mock.block("skin", "sex", FEW)),
     "thresholds": two(FEW),
@@ -120,6 +122,11 @@ def sources(run: Path) -> Sources:
             "mask_summary", sorted(run.glob("importance/*/*/*/*.mask_summary.parquet"))
         ),
         intervals=pd.concat(intervals, ignore_index=True),
+        plausibility=plausibility.judge(
+            pd.read_parquet(run / "metrics.parquet"),
+            mock.GROUPS,
+            dict.fromkeys(("skin", "cxr"), 20),
+        ),
     )
 
 
@@ -529,6 +536,50 @@ def test_examples_are_named_by_their_class(sources: Sources) -> None:
     assert heights[positive] > heights[negative]
 
 
+def test_ranks(drawings: dict[str, Drawing], sources: Sources) -> None:
+    """Mean ranks over two test sets; of gaps, those below the floor share the first places."""
+    data = drawings["ranks"].data
+    block = BLOCKS["ranks"][0]
+    implausible = plausibility.marks(sources.plausibility)
+    for metric, sign in (("auc", -1), ("eodds", 1)):
+        part = _parts.of_block(sources.intervals, block, metric=metric)
+        below = part["below_floor"].fillna(False).to_numpy(bool)
+        score = (sign * part["value"].round(3)).where(~below, -np.inf)
+        out = [
+            not implausible.ranked((*block[:3], row.method, row.dataset, metric))
+            for row in part.itertuples()
+        ]
+        part = part.assign(score=score.where(~np.array(out), np.inf))
+        wide = part.pivot_table(index="dataset", columns="method", values="score")
+        found = data[data["metric"] == metric].set_index("method")["mean_rank"]
+        pd.testing.assert_series_equal(
+            found.sort_index(), wide.rank(axis=1).mean(), check_names=False
+        )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 14])
+@pytest.mark.parametrize("cases", [1, 2, 9])
+@pytest.mark.parametrize("long", [False, True])
+def test_ranks_of_any_size_and_names_do_not_overlap(count: int, cases: int, long: bool) -> None:
+    rng = np.random.default_rng([count, cases])
+    methods = tuple(f"m{i}" for i in range(count))
+    titles = {m: f"{'A method with a long name ' * 3 * long}$_{m}" for m in methods}
+    sets = tuple(f"d{i}" for i in range(cases))
+    keys = pd.DataFrame(
+        itertools.product(["skin"], ["net"], ["sex"], methods, sets, ["auc", "eodds"]), columns=KEYS
+    )
+    metrics = keys.assign(fold=0, value=rng.random(len(keys)), reason=None)
+    block = Block("skin", "net", "sex", sets, methods, ("auc",))
+    nothing = pd.DataFrame(columns=plausibility.COLUMNS)
+    drawing = _write.draw(
+        PLOTS["ranks"],
+        Request(name="ranks", blocks=(block,), titles=titles, synthetic=True),
+        Sources(metrics=metrics, plausibility=nothing),
+    )
+    assert text_mistakes(drawing) == []
+    assert len(drawing.data) == 2 * count * (count > 1 and cases > 1)
+
+
 # --- the method's diagram -------------------------------------------------------------------------
 
 
@@ -581,6 +632,8 @@ def test_nothing_to_draw_is_said(sources: Sources) -> None:
         _write.draw(PLOTS["pareto"], lost, sources)
     with pytest.raises(UserError, match="intervals"):
         _write.draw(PLOTS["intervals"], request_of("intervals"), Sources())
+    with pytest.raises(UserError, match="metrics"):
+        _write.draw(PLOTS["ranks"], request_of("ranks"), Sources())
     empty = Sources(summaries=sources.summaries[:0])
     with pytest.raises(UserError, match="mask summaries"):
         _write.draw(PLOTS["masks"], request_of("masks"), empty)

@@ -15,7 +15,7 @@ import sklearn.metrics as sk
 from swift_debias.errors import UserError
 from swift_debias.evaluation import metrics, words
 from swift_debias.evaluation.cells import KEYS, Block, lookup
-from swift_debias.files import read_parquet, write_json, write_parquet
+from swift_debias.files import read_json, read_parquet, write_json, write_parquet
 from swift_debias.report import data_tables, render, tables
 from swift_debias.report.costs import COSTS, PRETRAINING, cost_table, read_costs, stage_times
 from swift_debias.report.published import published_lookup, read_published
@@ -170,6 +170,7 @@ DIRECTIONS = {
     **dict.fromkeys(("ece", "brier", "seconds", "peak_memory_mb", "images_seen"), LOWER),
     **dict.fromkeys(("n", "n_unknown", "prevalence", "parameters_changed"), NEITHER),
     "buffers_changed": NEITHER,
+    **dict.fromkeys(("search_seconds", "search_images_seen"), LOWER),
     **dict.fromkeys(("selection_rate", "tpr", "fpr"), NEITHER),
     **dict.fromkeys(("dtpr", "dfpr", "dspd", "dauc"), NEITHER),
 }
@@ -389,6 +390,16 @@ def test_costs_stand_beside_the_training(tmp_path: Path) -> None:
     assert rows["SWiFT"][1].startswith("1,23")
     assert rows["SWiFT"][3:] == ["7 ± 0", "1,056 ± 0"]
     assert read_html(render.html(table)).rows[-1][0] == "SWiFT"
+    assert "search" not in render.markdown(table)  # nothing was searched
+
+    for fold, (seconds, seen) in enumerate(((20.0, 5000), (30.0, 7001))):
+        path = tmp_path / f"debiased/skin/net/sex/swift/fold{fold}/cost.json"
+        found = read_json(path) | {"search_seconds": seconds, "search_images_seen": seen}
+        write_json(path, found)
+    table = cost_table(read_costs(tmp_path.rglob("cost.json")), TITLES, synthetic=True)
+    rows = markdown_rows(render.markdown(table))
+    assert [text.split(" ±")[0] for text in rows["SWiFT"][-2:]] == ["25.0", "6,000"]
+    assert [text.split(" ±")[0] for text in rows["Baseline (training)"][-2:]] == ["0.0", "0"]
 
     write_json(tmp_path / "debiased/skin/net/sex/swift/fold1/cost.json", {})
     table = cost_table(read_costs(tmp_path.rglob("cost.json")), TITLES, True)

@@ -388,6 +388,34 @@ def test_synthetic_runs_on_other_networks_are_judged_but_not_compared() -> None:
     assert verdict.summary(answer)[0].startswith("Synthetic data")
 
 
+def test_a_run_without_a_cell_of_the_paper_is_not_judged_by_it(same: verdict.Verdict) -> None:
+    """Its own data sets and networks: no claim, no contradiction, no published number is shown."""
+    own = as_metrics(PUBLISHED).replace({"dataset": {d: f"my_{d}" for d in PUBLISHED.dataset}})
+    answer = run(own, panels={}, in_words=["SWiFT lowered EOdds on 3 of 4 test sets."])
+    assert not answer.of_the_paper and same.of_the_paper
+    assert verdict.summary(answer) == [answer.in_words[0], verdict.NOT_THE_PAPER]
+    for text, other in (
+        (verdict.markdown(answer), verdict.markdown(same)),
+        (verdict.html(answer), verdict.html(same)),
+    ):
+        for heading in ("Claims", "disagree", "Published numbers"):
+            assert heading not in text and heading in other
+        assert answer.in_words[0] in text
+
+
+def test_the_first_sentences_are_what_happened() -> None:
+    told = ["SWiFT lowered EOdds on 6 of 8 test sets.", "AUC fell on none of 8 test sets."]
+    answer = run(as_metrics(PUBLISHED), in_words=told)
+    assert verdict.summary(answer)[:2] == told
+    assert verdict.markdown(answer).split("\n")[2:4] == [f"- {line}" for line in told]
+
+
+def test_names_in_the_sentences_are_text() -> None:
+    answer = run(as_metrics(PUBLISHED), in_words=["<b>Mine</b> lowered *EOdds*."])
+    assert r"- &lt;b&gt;Mine&lt;/b&gt; lowered \*EOdds\*." in verdict.markdown(answer)
+    assert "<li>&lt;b&gt;Mine&lt;/b&gt; lowered *EOdds*.</li>" in verdict.html(answer)
+
+
 def test_part_of_a_run_decides_what_it_can() -> None:
     """One failing case refutes 'everywhere'; 'most' stays open until enough is known."""
     metrics = as_metrics(PUBLISHED[PUBLISHED.backbone == "densenet121"])

@@ -6,6 +6,7 @@ tasks differ in every key. What is compared is each job of the plan, not the tex
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping
@@ -205,11 +206,18 @@ def plan(
         other["datasets"] = {n: {"root": f"results/other/raw/{n}"} for n in paper["datasets"]}
         path = folder / "other.yaml"
         path.write_text(yaml.safe_dump(other))
+    with planned(folder, path) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def planned(folder: Path, path: Path) -> Iterator[Plan]:
+    """A dry run of a configuration in a folder of its own."""
     config = read_config(path)
     if "synthetic" not in config:
         for entry in config["datasets"].values():
             (folder / entry["root"]).mkdir(parents=True)
-    (folder / "own").mkdir()
+    (folder / "own").mkdir(exist_ok=True)
     for fold in range(config["folds"]):
         (folder / f"own/net{fold}.safetensors").touch()
     before = Path.cwd()
@@ -647,6 +655,16 @@ def test_tables(plan: Plan) -> None:
         assert job.params.titles == titles(plan, {m for b in blocks for m in b["methods"]})
         assert job.params.synthetic == synthetic
         assert files(job, "metrics") == [f"{plan.run}/metrics.parquet"]
+        told = [
+            f"{plan.run}/groups/{b['task']}/{b['backbone']}/{b['attribute']}.json"
+            for b in blocks
+            if len(plan.groups(b["attribute"])) > 2 or "fairprune" in b["methods"]
+        ]
+        assert files(job, "groups") == told
+        assert job.params.groups == {b["attribute"]: plan.groups(b["attribute"]) for b in blocks}
+        pruned = [m for m in job.params.titles if m == "fairprune"]
+        assert job.params.prune_by_group == [*titles(plan, pruned).values()]
+        assert (job.params.searched, job.params.folds) == ({}, len(plan.folds))
     assert {job.wildcards.table for job in plan.jobs["table"]} == set(plan.views("table"))
     [compare] = plan.jobs["compare"]
     tables = {name: plan.blocks(name) for name in plan.views("table")}
@@ -683,6 +701,77 @@ def summaries(plan: Plan, cells: Any) -> list[str]:
         for cell in cells
         for fold in plan.folds
     ]
+
+
+def test_ranks_and_words(plan: Plan) -> None:
+    """Over the panels of figure `ranks`, or of all tables where there is none."""
+    shown = ["ranks"] if "ranks" in plan.views("figure") else plan.views("table")
+    blocks = [block for name in shown for block in plan.blocks(name)]
+    [ranks], [words] = plan.jobs["ranks"], plan.jobs["in_words"]
+    for job in (ranks, words):
+        assert plain(job.params.blocks) == blocks
+        assert job.params.titles == titles(plan, plan.config["methods"])
+        assert files(job, "plausibility") == [f"{plan.run}/plausibility.parquet"]
+        assert files(job, "metrics") == [f"{plan.run}/metrics.parquet"]
+    assert (words.params.baseline, words.params.swift) == ("baseline", "swift")
+
+    def intervals(cells: Any) -> list[str]:
+        return [f"{plan.run}/intervals/{'/'.join(cell)}.parquet" for cell in cells]
+
+    ranked = dict.fromkeys((b["task"], b["backbone"], b["attribute"]) for b in blocks)
+    assert files(ranks, "intervals") == intervals(ranked)
+    assert files(words, "intervals") == intervals(plan.cells())
+
+
+SEARCHED = """
+extends: config/demo.yaml
+run: searched
+methods:
+  swift: {search: {lr_factor: [0.5, 1], epochs_percent: [5, 10]}}
+  bmft: {epochs_percent: 20, search: {lr_factor: [0.5, 1]}}
+  fairprune: {search: {beta: [0.1, 0.3]}}
+"""
+
+
+def test_searches_are_told_under_the_tables_that_they_concern(tmp_path: Path) -> None:
+    path = tmp_path / "searched.yaml"
+    path.write_text(SEARCHED)
+    with planned(tmp_path, path) as plan:
+        epochs = {
+            name: task["pretraining"]["epochs"] for name, task in plan.config["tasks"].items()
+        }
+        names = titles(plan, plan.config["methods"])
+
+        def expected(percents: tuple[int, ...], tasks: set[str]) -> list[int]:
+            found = {max(1, round(epochs[task] * p / 100)) for task in tasks for p in percents}
+            return sorted(found)
+
+        every = set()
+        for job in plan.jobs["table"]:
+            blocks = plan.blocks(job.wildcards.table)
+            own, tasks = set(), {b["task"] for b in blocks}
+            for block in blocks:
+                place = "/".join(block[key] for key in ("task", "backbone", "attribute"))
+                # variants of SWiFT take over what is found for it, by `like`
+                owners = {m.split("_")[0] for m in block["methods"]} & {
+                    "swift",
+                    "bmft",
+                    "fairprune",
+                }
+                own |= {f"{plan.run}/search/{place}/{owner}.json" for owner in owners}
+            assert set(files(job, "searches")) == own
+            every |= own
+            told = job.params.searched
+            assert {Path(name).stem for name in own} == set(told)
+            assert all(told[owner]["title"] == names[owner] for owner in told)
+            if "swift" in told:
+                assert told["swift"]["epochs"] == expected((5, 10), tasks)
+            if "bmft" in told:
+                assert told["bmft"]["epochs"] == expected((20,), tasks)
+                assert told["fairprune"]["epochs"] == []
+        [table], [report] = plan.jobs["search_table"], plan.jobs["report"]
+        assert every <= set(table.input) == {str(job.output[0]) for job in plan.jobs["search"]}
+        assert f"{plan.run}/tables/search.html" in files(report, "tables")
 
 
 def test_verdict(plan: Plan) -> None:
@@ -760,6 +849,7 @@ def test_figures_read_what_they_draw(plan: Plan) -> None:
             "metrics": [f"{run}/metrics.parquet"],
             "predictions": [f"{run}/predictions/{'/'.join(cell)}" for cell in cells],
             "intervals": [f"{run}/intervals/{'/'.join(cell)}.parquet" for cell in cells],
+            "plausibility": [f"{run}/plausibility.parquet"],
             "summaries": summaries(plan, cells),
             "arrays": [f"{run}/figures/arrays/{name}.npz"],
             "costs": [
@@ -787,6 +877,7 @@ NEEDS = {
     "cost": {"costs"},
     "groups": {"metrics"},
     "intervals": {"intervals"},
+    "ranks": {"metrics", "intervals", "plausibility"},
     "thresholds": {"predictions"},
     "estimators": {"metrics", "arrays"},
 }
@@ -853,7 +944,13 @@ def test_report_and_summary(plan: Plan) -> None:
         assert params.figures[name][0] == plan.config["experiments"][name]["title"]
         assert len(params.figures[name][1]) > 30
     assert files(job, "figures") == [f"{run}/figures/{name}.png" for name in figures]
-    assert files(job, "tables") == [f"{run}/tables/{name}.html" for name in tables]
+    shown = [*tables, "ranks"]  # nothing is searched, so that there is no table of searches
+    assert files(job, "tables") == [f"{run}/tables/{name}.html" for name in shown]
+    for reader in ("report", "verdict", "summary"):
+        assert files(plan.jobs[reader][0], "in_words") == [f"{run}/in_words.json"]
+    assert params.classes == {
+        name: [task["negative"], task["positive"]] for name, task in plan.config["tasks"].items()
+    }
     cells = list(plan.cells())
     assert files(job, "intervals") == [f"{run}/intervals/{'/'.join(c)}.parquet" for c in cells]
     assert set(files(job, "external")) == {
@@ -869,7 +966,7 @@ def test_report_and_summary(plan: Plan) -> None:
     assert files(job, "cohort_logs") == [f"{run}/cohorts/{t}.log.json" for t in ("cxr", "skin")]
     [summary] = plan.jobs["summary"]
     assert summary.params.run == run
-    assert files(summary, "tables") == [f"{run}/tables/{name}.txt" for name in tables]
+    assert files(summary, "tables") == [f"{run}/tables/{name}.txt" for name in shown]
     assert files(summary, "costs") == method_costs(plan, copies=True)
 
 
@@ -889,6 +986,8 @@ def test_check_data_depends_on_data_alone(plan: Plan) -> None:
         assert given["tasks"][name]["invert_labels"] == task.get("invert_labels", False)
         assert given["tasks"][name]["pretraining"]["epochs"] == 1  # whatever the config says
         assert given["tasks"][name]["group_by_patient"] == task.get("group_by_patient", True)
+        for which in ("positive", "negative"):
+            assert given["tasks"][name][which] == task[which]
         written = task.get("finetuning", {})
         sizes = {"min_cell": written.get("min_cell", 10), "min_group": written.get("min_group", 20)}
         assert given["tasks"][name]["finetuning"] == sizes

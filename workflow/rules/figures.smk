@@ -52,6 +52,7 @@ def figure_input(wildcards):
         "predictions": lambda: of_blocks(name, "setup_predictions"),
         "summaries": lambda: of_blocks(name, "mask_summary"),
         "intervals": lambda: of_blocks(name, "intervals"),
+        "plausibility": lambda: [folder("plausibility")],
         "arrays": lambda: [folder("arrays", figure=name)],
     }
     return {need: paths[need]() for need in facts(wildcards).needs}

@@ -67,11 +67,11 @@ def checked_settings():
     recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
     for name, task in slices["tasks"].items():
         names = ("train", "tests", "invert_labels", "group_by_patient", "tie")
+        names += ("positive", "negative")
         kept = {key: task[key] for key in names}
         sizes = ("min_cell", "min_group")
         kept["finetuning"] = {key: task["finetuning"][key] for key in sizes}
-        blank = {"pretraining": recipe, "positive": "", "negative": ""}
-        slices["tasks"][name] = kept | blank
+        slices["tasks"][name] = kept | {"pretraining": recipe}
     for name, experiment in slices["experiments"].items():
         panels = [panel | {"methods": None} for panel in experiment["panels"]]
         kept = {key: experiment[key] for key in ("kind", "title")}

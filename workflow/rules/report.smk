@@ -14,6 +14,79 @@ TABLES = [
 ]
 
 
+# The cases that methods are ranked over: those of the figures of ranks; without one, of the tables.
+RANKED = [
+    name for name in FIGURES if settings.experiments[name].plot == "ranks"
+] or TABLES
+
+
+def ranked_blocks():
+    """The slices of the results that methods are ranked over."""
+    return [block for name in RANKED for block in blocks(name)]
+
+
+def block_files(parts, file):
+    """A file of every (task, backbone, attribute) of some blocks."""
+    return unique(folder(file, **setup_of(block)) for block in parts)
+
+
+def compared_groups(name):
+    """What was chosen for a table's setups of more than two groups, or where a method prunes by group."""
+    return block_files(
+        [
+            block
+            for block in blocks(name)
+            if len(settings.attributes[block["attribute"]].group_names) > 2
+            or any(method in PRUNE_BY_GROUP for method in block["methods"])
+        ],
+        "groups",
+    )
+
+
+PRUNE_BY_GROUP = [
+    name for name, method in USED.items() if method.algorithm == "fairprune"
+]
+
+
+def searches(parts):
+    """What the searches of the methods of some blocks found."""
+    return unique(
+        folder("search", **setup_of(block), method=owner)
+        for block in parts
+        for method in block["methods"]
+        for owner, keys in [methods.searched(settings.methods, method)]
+        if keys
+    )
+
+
+def search_files():
+    """What all searches of the run found."""
+    return searches(
+        dict(task=task, backbone=backbone, attribute=attribute, methods=names)
+        for (task, backbone, attribute), names in SETUPS.items()
+    )
+
+
+def searched_variants(name):
+    """Whose searches set a table's methods: title, and epochs of a step in the trials, few to many."""
+    found = {}
+    for block in blocks(name):
+        task = settings.tasks[block["task"]]
+        for method in block["methods"]:
+            owner, keys = methods.searched(settings.methods, method)
+            if keys:
+                epochs = methods.trial_epochs(
+                    settings.methods[owner],
+                    task.pretraining.epochs,
+                    task.finetuning.epochs_percent,
+                )
+                found.setdefault(owner, set()).update(epochs)
+    return {
+        owner: {"title": TITLES[owner], "epochs": sorted(epochs)}
+        for owner, epochs in found.items()
+    }
+
+
 def of_setups(file):
     """A file of every (task, backbone, attribute)."""
     return [
@@ -102,6 +175,8 @@ rule table:
         intervals=of_setups("intervals"),
         plausibility=rules.plausibility.output,
         published=PUBLISHED,
+        groups=lambda wildcards: compared_groups(wildcards.table),
+        searches=lambda wildcards: searches(blocks(wildcards.table)),
     output:
         csv=folder("table", format="csv"),
         md=folder("table", format="md"),
@@ -125,6 +200,17 @@ rule table:
         title=lambda wildcards: settings.experiments[wildcards.table].title,
         blocks=lambda wildcards: blocks(wildcards.table),
         titles=lambda wildcards: titles(wildcards.table),
+        groups=lambda wildcards: {
+            block["attribute"]: list(
+                settings.attributes[block["attribute"]].group_names
+            )
+            for block in blocks(wildcards.table)
+        },
+        prune_by_group=lambda wildcards: [
+            TITLES[name] for name in titles(wildcards.table) if name in PRUNE_BY_GROUP
+        ],
+        searched=lambda wildcards: searched_variants(wildcards.table),
+        folds=settings.folds,
         synthetic=settings.synthetic is not None,
         code=code_id("table.py"),
     script:
@@ -201,10 +287,79 @@ rule compare:
         "../scripts/compare.py"
 
 
+rule ranks:
+    input:
+        metrics=rules.merge_metrics.output,
+        plausibility=rules.plausibility.output,
+        intervals=block_files(ranked_blocks(), "intervals"),
+    output:
+        [
+            folder("table", table="ranks", format=format)
+            for format in ("csv", "md", "tex", "html", "txt")
+        ],
+    log:
+        log_of("ranks"),
+    benchmark:
+        benchmark_of("ranks")
+    conda:
+        "../../envs/report.yaml"
+    params:
+        blocks=ranked_blocks(),
+        titles=TITLES,
+        code=code_id("ranks.py"),
+    script:
+        "../scripts/ranks.py"
+
+
+rule search_table:
+    input:
+        search_files(),
+    output:
+        [
+            folder("table", table="search", format=format)
+            for format in ("csv", "md", "tex", "html", "txt")
+        ],
+    log:
+        log_of("search_table"),
+    benchmark:
+        benchmark_of("search_table")
+    conda:
+        "../../envs/report.yaml"
+    params:
+        titles=TITLES,
+        code=code_id("search_table.py"),
+    script:
+        "../scripts/search_table.py"
+
+
+rule in_words:
+    input:
+        metrics=rules.merge_metrics.output,
+        plausibility=rules.plausibility.output,
+        intervals=of_setups("intervals"),
+    output:
+        folder("in_words"),
+    log:
+        log_of("in_words"),
+    benchmark:
+        benchmark_of("in_words")
+    conda:
+        "../../envs/report.yaml"
+    params:
+        blocks=ranked_blocks(),
+        titles=TITLES,
+        baseline=BASELINE,
+        swift=SWIFT,
+        code=code_id("in_words.py"),
+    script:
+        "../scripts/in_words.py"
+
+
 rule verdict:
     input:
         metrics=rules.merge_metrics.output,
         intervals=of_setups("intervals"),
+        in_words=rules.in_words.output,
         plausibility=rules.plausibility.output,
         published=PUBLISHED,
         claims=CLAIMS,
@@ -263,7 +418,11 @@ rule report:
             for task, _, attribute in SETUPS
             for fold in FOLDS
         ),
-        tables=[folder("table", table=name, format="html") for name in TABLES],
+        in_words=rules.in_words.output,
+        tables=[
+            folder("table", table=name, format="html")
+            for name in (*TABLES, "ranks", *(["search"] if search_files() else []))
+        ],
         figures=[folder("figure", figure=name, format="png") for name in FIGURES],
         plausibility=rules.plausibility.output,
         statistics=rules.compare.output,
@@ -290,6 +449,10 @@ rule report:
         settings=dump(settings),
         titles=TITLES,
         groups={name: list(a.group_names) for name, a in settings.attributes.items()},
+        classes={
+            name: [task.negative, task.positive]
+            for name, task in settings.tasks.items()
+        },
         figures={
             name: [
                 settings.experiments[name].title,
@@ -307,7 +470,10 @@ rule report:
 
 rule summary:
     input:
-        tables=[folder("table", table=name, format="txt") for name in TABLES],
+        in_words=rules.in_words.output,
+        tables=[
+            folder("table", table=name, format="txt") for name in (*TABLES, "ranks")
+        ],
         costs=debias_costs,
     output:
         folder("summary"),

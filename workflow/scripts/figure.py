@@ -31,6 +31,7 @@ with logged(snakemake):
         predictions=results.read("predictions", predictions),
         summaries=results.read("mask_summary", given.get("summaries", [])),
         intervals=results.joined(given.get("intervals", [])),
+        plausibility=results.joined(given.get("plausibility", [])),
         arrays={k: v for path in given.get("arrays", []) for k, v in read_arrays(path).items()},
     )
     draw = figures.load(params.plot).draw

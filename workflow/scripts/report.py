@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from swift_debias.files import read_json, read_parquet, write_text
-from swift_debias.report import costs, data_tables, html, marks_table, statistics_tables
+from swift_debias.report import (
+    costs,
+    data_tables,
+    html,
+    marks_table,
+    pool_table,
+    statistics_tables,
+)
 from swift_debias.report.html import Section, Shown, grid
 from swift_debias.run import results
 from swift_debias.run.job import logged
@@ -52,10 +59,21 @@ with logged(snakemake):
         Shown(name, *params.figures[name], Path(png), hidden=name in params.hidden)
         for name, png in ((Path(png).stem, png) for png in given.figures)
     ]
+    pool = pool_table.count(map(Path, given.external), params.groups)
+    short = [
+        html.bullets(read_json(str(given.in_words))["sentences"]),
+        grid(
+            pool_table.for_readers(pool, params.classes),
+            "pool",
+            "The training pool, by group and label",
+        ),
+        html.bullets(pool_table.sentences(pool, params.classes)),
+    ]
     stages = grid(costs.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
     versions = html.software(Path(given.requirements))
     weights = grid(data_tables.weight_files(map(Path, given.sources)), "weights", "Weight files")
     sections = [
+        Section("short", "In short", "".join(short)),
         Section("run", "What was run", html.configuration(params.settings, versions) + weights),
         Section("data", "Data", "".join(data)),
         Section(

@@ -1,8 +1,8 @@
-"""What the terminal shows at the end of a run: the tables in short, and what they cost."""
+"""What the terminal shows at the end of a run: what happened, tables in short, their cost."""
 
 from pathlib import Path
 
-from swift_debias.files import read_text, write_text
+from swift_debias.files import read_json, read_text, write_text
 from swift_debias.report import render
 from swift_debias.report.costs import read_costs, stage_times
 from swift_debias.run.job import logged
@@ -12,6 +12,9 @@ with logged(snakemake):
     costs = read_costs(map(Path, snakemake.input.costs))
     stages = stage_times(Path(snakemake.params.run) / "benchmarks")
     lines = [
+        "In short",
+        *(f"- {sentence}" for sentence in read_json(str(snakemake.input.in_words))["sentences"]),
+        "",
         *texts,
         "What each stage cost",
         render.frame_markdown(stages, decimals=1),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from swift_debias.evaluation import cells, plausibility
 from swift_debias.files import read_parquet
-from swift_debias.report import render, tables
+from swift_debias.report import compared_groups, render, search_table, tables
 from swift_debias.report.published import published_lookup, read_published
 from swift_debias.run import results
 from swift_debias.run.job import logged
@@ -13,6 +13,8 @@ with logged(snakemake):
     params = snakemake.params
     ours = cells.lookup(read_parquet(str(snakemake.input.metrics)))
     published = read_published(Path(snakemake.input.published))
+    groups = map(Path, snakemake.input.get("groups", []))
+    _, budgets = search_table.read(map(Path, snakemake.input.get("searches", [])))
     table = tables.assemble(
         snakemake.wildcards.table,
         params.title,
@@ -23,6 +25,15 @@ with logged(snakemake):
         params.synthetic,
         marks=plausibility.marks(read_parquet(str(snakemake.input.plausibility))),
         intervals=results.joined(snakemake.input.intervals),
+        remarks=[
+            *compared_groups.remarks(groups, params.groups, params.prune_by_group),
+            *search_table.budget(
+                budgets,
+                {name: own["epochs"] for name, own in params.searched.items()},
+                {name: own["title"] for name, own in params.searched.items()},
+                params.folds,
+            ),
+        ],
     )
     render.write(table, Path(snakemake.output[0]).parent)
     print(render.terminal(table))

@@ -6,7 +6,7 @@ import pandas as pd
 
 from swift_debias.config.schema import Method
 from swift_debias.evaluation import cells
-from swift_debias.files import read_parquet
+from swift_debias.files import read_json, read_parquet
 from swift_debias.report import claims, costs, published, verdict
 from swift_debias.run import results
 from swift_debias.run.job import logged
@@ -33,6 +33,7 @@ with logged(snakemake):
         params.synthetic,
         read_parquet(str(given.plausibility)),
         results.joined(given.intervals),
+        read_json(str(given.in_words))["sentences"],
     )
     verdict.write(found, Path(snakemake.output.html).parent)
     print("\n".join(verdict.summary(found)))

@@ -19,6 +19,8 @@ from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
 
 SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm")  # beside an algorithm's own settings
 MOST_TRIALS = 1000
+# tables that a run has beside those of its experiments
+TABLES = {"cost": "costs", "ranks": "mean ranks", "search": "searches"}
 
 
 class Drawing(Protocol):
@@ -90,8 +92,8 @@ def _names(settings: Settings) -> Iterator[str]:
     if settings.run.casefold() == "README.md".casefold():
         yield f"run: results/{settings.run} is a file of the project; take another name"
     for name, experiment in settings.experiments.items():
-        if experiment.kind == "table" and name.casefold() == "cost":
-            yield "experiments.cost: tables/cost.* is the table of costs; take another name"
+        if experiment.kind == "table" and (what := TABLES.get(name.casefold())):
+            yield f"experiments.{name}: tables/{name}.* is the table of {what}; take another name"
     for name in settings.tasks:
         if name.casefold().endswith(".duplicates"):
             yield f"tasks.{name}: cohorts/{name}.parquet lists duplicates; take another name"

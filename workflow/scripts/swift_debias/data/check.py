@@ -16,6 +16,7 @@ import yaml
 
 from .. import errors
 from ..config import plan, schema
+from ..evaluation.label_by_group import sentence
 from .adapters import read
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ class PoolCheck:
     leaks: dict[str, int] = dataclasses.field(default_factory=dict)
     images_left: int | None = None
     notes: tuple[str, ...] = ()
+    classes: tuple[str, str] = ("class 0", "class 1")
+    cells: dict[str, dict[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
+    in_words: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -401,6 +405,7 @@ def _check_pool(
     pools: list[dict[str, Any]] = expected["pools"]
     known = next((pool for pool in pools if sorted(pool["adapters"]) == adapters), {})
     present = [manifests[name]["image_id"] for name in train if name in manifests]
+    cells = {name: dict(groups) for name, groups in outlook.cells.items()} if outlook else {}
     return PoolCheck(
         task=task,
         datasets=train,
@@ -414,6 +419,12 @@ def _check_pool(
         leaks=dict(outlook.leaks) if outlook else {},
         images_left=outlook.images if outlook and not outlook.problems else None,
         notes=outlook.notes if outlook else (),
+        classes=(config.tasks[task].negative, config.tasks[task].positive),
+        cells=cells,
+        in_words={
+            attribute: sentence(attribute.replace("_", " "), groups, config.tasks[task].positive)
+            for attribute, groups in cells.items()
+        },
     )
 
 
@@ -530,5 +541,10 @@ def _pool_text(pool: PoolCheck) -> str:
         )
     if pool.images_left is not None and pool.images_left < pool.images:
         lines.append(f"  {pool.images_left:,} images stay, as far as ids tell")
+    for attribute, groups in pool.cells.items():
+        lines.append(f"  {attribute}, images of {pool.classes[0]} / {pool.classes[1]}:")
+        width = max(map(len, groups), default=0)
+        lines += [f"    {group:<{width}} {n0:,} / {n1:,}" for group, (n0, n1) in groups.items()]
+        lines.append(f"    {pool.in_words[attribute]}")
     lines += [f"  note: {note}" for note in pool.notes]
     return "\n".join(lines)

@@ -29,7 +29,8 @@ class PoolOutlook(NamedTuple):
 
     images: that stay. leaks: counts of training images that a test set has too, or whose patient.
     largest: images of the largest cluster (a patient, say). problems: why nothing of the task can
-    run; by_attribute: why nothing of an attribute can. notes: what a reader should know.
+    run; by_attribute: why nothing of an attribute can. notes: what a reader should know. cells:
+    attribute -> group -> images of class 0 and 1; without attributes that only pixels will show.
     """
 
     images: int = 0
@@ -38,6 +39,7 @@ class PoolOutlook(NamedTuple):
     problems: tuple[str, ...] = ()
     by_attribute: Mapping[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
+    cells: Mapping[str, Mapping[str, tuple[int, int]]] = {}
 
 
 def outlook(
@@ -113,17 +115,22 @@ def outlook(
         if attribute in task.tests and attribute not in measured
     }
     used = [a for owner, _, a in plan.setups(config) if owner == name]
+    cells = {}
     by_attribute = {}
     for attribute in dict.fromkeys(used):
         if attribute in measured:
-            notes.append(f"{attribute} is measured from the pixels: its groups are counted later")
+            notes.append(
+                f"{attribute} is measured from the pixels: how many of each class its groups have "
+                "will stand in the report"
+            )
             continue
         spec = config.attributes[attribute]
+        cells[attribute] = _cells(labels, groups[attribute], spec.group_names)
         problems = demands.external_problems(
             labels, groups[attribute], spec.group_names, task.finetuning, config.folds, clusters
         )
         by_attribute[attribute] = tuple(problems)
-    found = found._replace(by_attribute=by_attribute, notes=tuple(notes))
+    found = found._replace(by_attribute=by_attribute, notes=tuple(notes), cells=cells)
     certain = {*plan.strata(config, name)} <= groups.keys()
     if found.problems or not certain or len(frame) > CUT:
         return found
@@ -157,6 +164,16 @@ def _cut(
             )
             by_attribute[attribute] = tuple(f"fold {fold}: {text}" for text in problems)
     return found._replace(by_attribute=by_attribute)
+
+
+def _cells(
+    labels: np.ndarray, groups: np.ndarray, names: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Group -> images of class 0 and of class 1."""
+    counted = [
+        [int(((groups == g) & (labels == y)).sum()) for y in (0, 1)] for g in range(len(names))
+    ]
+    return {name: (n0, n1) for name, (n0, n1) in zip(names, counted, strict=True)}
 
 
 def _no_pixels(rows: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ LOWER_IS_BETTER = {
         for rule in ("fixed", "external")
         if known.better == "lower"
     ),
-    *("seconds", "peak_memory_mb", "images_seen"),
+    *("seconds", "peak_memory_mb", "images_seen", "search_seconds", "search_images_seen"),
 }
 
 _TITLES = {name: known.title for name, known in _METRICS.items()} | {
@@ -31,6 +31,8 @@ _TITLES = {name: known.title for name, known in _METRICS.items()} | {
     "seconds": "Seconds",
     "peak_memory_mb": "Peak memory (MB)",
     "images_seen": "Images seen",
+    "search_seconds": "Its search, seconds",
+    "search_images_seen": "Its search, images seen",
     "parameters_changed": "Parameters changed",
     "buffers_changed": "BatchNorm statistics changed",
     "resnet50": "ResNet-50",
@@ -43,8 +45,8 @@ _TITLES = {name: known.title for name, known in _METRICS.items()} | {
     "skin": "Skin lesions",
     "cxr": "Chest X-rays",
 }
-COUNTS = ("images_seen", "parameters_changed", "buffers_changed", "n")
-DECIMALS = {"seconds": 1, "peak_memory_mb": 0} | dict.fromkeys(COUNTS, 0)
+COUNTS = ("images_seen", "search_images_seen", "parameters_changed", "buffers_changed", "n")
+DECIMALS = {"seconds": 1, "search_seconds": 1, "peak_memory_mb": 0} | dict.fromkeys(COUNTS, 0)
 MISSING = "–"
 
 

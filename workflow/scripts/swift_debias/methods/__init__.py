@@ -103,6 +103,28 @@ def searched(methods: Mapping[str, Method], name: str) -> tuple[str | None, tupl
     return owner, tuple(key for key in grid if own.get(key) == theirs.get(key))
 
 
+def epochs(percent: float, of: int) -> int:
+    """Epochs of a fine-tuning step: a share, in percent, of the pre-training's."""
+    return max(1, round(of * percent / 100))
+
+
+def trial_epochs(variant: Method, of: int, percent: float) -> tuple[int, ...]:
+    """Epochs of a step in the trials of a searched variant; (): its length is no epochs.
+
+    Args:
+        variant: with its grid.
+        of: epochs of the pre-training.
+        percent: the task's share of them.
+    """
+    grid = variant.search
+    if not isinstance(grid, dict) or "epochs_percent" in getattr(
+        load(variant.algorithm).Settings, "ignores", ()
+    ):
+        return ()
+    percents = grid.get("epochs_percent", [variant.epochs_percent])
+    return tuple(sorted({epochs(value or percent, of) for value in percents}))
+
+
 def first_keys(variant: Method, keys: Iterable[str]) -> tuple[str, ...]:
     """Those of a variant's settings that its first half reads."""
     second = getattr(load(variant.algorithm), "SECOND_ONLY", ())

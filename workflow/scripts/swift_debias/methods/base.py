@@ -17,7 +17,7 @@ import numpy as np
 from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining
 from ..errors import of_job
 from ..files import read_parquet
-from . import first_half, load, read_importances
+from . import epochs, first_half, load, read_importances
 from ._choice import Choice
 from ._external import choose_rows
 
@@ -44,7 +44,7 @@ class Training:
     def epochs(self, variant: Method) -> int:
         """Epochs of each fine-tuning step of a variant."""
         percent = variant.epochs_percent or self.finetuning.epochs_percent
-        return max(1, round(self.pretraining.epochs * percent / 100))
+        return epochs(percent, self.pretraining.epochs)
 
     def finetuning_of(self, variant: Method) -> Finetuning:
         """The task's settings of fine-tuning, with what a variant overrides."""

@@ -13,6 +13,7 @@ from ..run import layout
 from .tables import Table, assemble
 
 COSTS = ("seconds", "peak_memory_mb", "images_seen", "parameters_changed", "buffers_changed")
+SEARCH_COSTS = ("search_seconds", "search_images_seen")  # of a fold; 0 where nothing is searched
 PRETRAINING = "pretraining"
 
 
@@ -21,7 +22,7 @@ def read_costs(files: Iterable[Path]) -> pd.DataFrame:
 
     Args:
         files: `baseline_cost` and `cost` of `run.layout`; each an object with some of seconds,
-            peak_memory_mb, images_seen, parameters_changed, buffers_changed.
+            peak_memory_mb, images_seen, parameters_changed, buffers_changed, and of the search.
 
     Returns:
         KEYS, fold, value, n, reason. The Baseline's training has the method `pretraining` and no
@@ -37,12 +38,15 @@ def read_costs(files: Iterable[Path]) -> pd.DataFrame:
         for name in COSTS:
             value = cost.get(name)
             rows.append((*keys, name, fold, value, 1, "not recorded" if value is None else None))
+        rows += [(*keys, name, fold, cost.get(name, 0), 1, None) for name in SEARCH_COSTS]
     frame = pd.DataFrame(rows, columns=[*KEYS, "fold", "value", "n", "reason"])
     return frame.astype({"value": "float64"})
 
 
 def cost_table(costs: pd.DataFrame, titles: Mapping[str, str], synthetic: bool) -> Table:
     """Cost of each method beside the Baseline's training, a block a (task, backbone, attribute).
+
+    What a search cost has columns of its own where a method of the run was searched.
 
     Args:
         costs: as `read_costs` gives them.
@@ -51,12 +55,14 @@ def cost_table(costs: pd.DataFrame, titles: Mapping[str, str], synthetic: bool) 
     """
     training = costs[costs["method"] == PRETRAINING]
     debiasing = costs[costs["method"] != PRETRAINING]
+    searched = debiasing[debiasing["metric"].isin(SEARCH_COSTS)]["value"].gt(0).any()
+    shown = (*COSTS, *(SEARCH_COSTS if searched else ()))
     parts, rows = [], [debiasing]
     for key, group in debiasing.groupby(["task", "backbone", "attribute"]):
         task, backbone, attribute = map(str, key)
         used = set(group["method"])
         methods = (PRETRAINING, *(m for m in titles if m in used))
-        parts.append(Block(task, backbone, attribute, ("",), methods, COSTS))
+        parts.append(Block(task, backbone, attribute, ("",), methods, shown))
         same = (training["task"] == task) & (training["backbone"] == backbone)
         rows.append(training[same].assign(attribute=attribute))
     return assemble(

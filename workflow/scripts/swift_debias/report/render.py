@@ -112,6 +112,7 @@ def markdown(table: Table) -> str:
             lines.append(_pipe([name, *map(_markdown_cell, row)]))
         lines.append("")
     lines += [f"- <sup>{letter}</sup> {meaning}" for letter, meaning in legend(table)]
+    lines += [f"- {escaping.markdown(remark)}" for remark in table.remarks]
     lines += [f"- Note: {escaping.markdown(note)}" for note in table.notes]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -148,6 +149,9 @@ def latex(table: Table) -> str:
         for letter, meaning in legend(table)
     ]
     lines += [f"\\par\\smallskip{{\\footnotesize {'; '.join(raised)}.}}"] * bool(raised)
+    lines += [
+        f"\\par\\smallskip{{\\footnotesize {escaping.latex(remark)}}}" for remark in table.remarks
+    ]
     lines.append("\\end{table*}")
     lines += [f"% note: {escaping.one_line(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
@@ -213,6 +217,7 @@ def html(table: Table) -> str:
     if table.legend:
         items = "; ".join(f"<sup>{letter}</sup> {escape(text)}" for letter, text in legend(table))
         parts.append(f'<p class="marks">{items}.</p>')
+    parts += [f'<p class="remark">{escape(remark)}</p>' for remark in table.remarks]
     if table.notes:
         items = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
         parts.append(f"<details><summary>Notes</summary><ul>{items}</ul></details>")
@@ -270,6 +275,7 @@ def terminal(table: Table) -> str:
         for name, row in zip(names, texts, strict=True):
             lines.append(name.ljust(first) + "".join(text.rjust(wide) for text in row))
     lines += [""] * bool(table.legend) + [f"^{letter}: {text}" for letter, text in legend(table)]
+    lines += [""] * bool(table.remarks) + [escaping.one_line(text) for text in table.remarks]
     return "\n".join(lines) + "\n"
 
 
@@ -297,7 +303,7 @@ def write(table: Table, folder: Path) -> list[Path]:
 def frame_markdown(frame: pd.DataFrame, decimals: int = 3) -> str:
     """A plain frame as a Markdown grid."""
     rows = [
-        [escaping.markdown(_plain(value, decimals)) for value in row]
+        [escaping.markdown(plain(value, decimals)) for value in row]
         for row in frame.itertuples(index=False)
     ]
     rule = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in frame.dtypes]
@@ -309,12 +315,13 @@ def frame_markdown(frame: pd.DataFrame, decimals: int = 3) -> str:
 
 def frame_html(frame: pd.DataFrame, name: str, decimals: int = 3) -> str:
     """A plain frame as an HTML grid with class `frame` and the given id; cells are escaped."""
-    plain = frame.map(lambda value: _plain(value, decimals))
+    texts = frame.map(lambda value: plain(value, decimals))
     with pd.option_context("display.max_colwidth", None):
-        return plain.to_html(index=False, border=0, classes="frame", table_id=name) + "\n"
+        return texts.to_html(index=False, border=0, classes="frame", table_id=name) + "\n"
 
 
-def _plain(value: Any, decimals: int) -> str:
+def plain(value: Any, decimals: int = 3) -> str:
+    """A value of a plain frame as text."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""
     if isinstance(value, bool | np.bool_):

@@ -31,7 +31,7 @@ class Table:
     `cells` has the CSV columns, one row a cell: those shown, then the signed gaps of the methods on
     the test sets (`intervals.SIGNED`) as far as they were computed; `notes` says what is missing or
     left out; `titles` names the methods; `marks` says which cells are not to be taken at their
-    word.
+    word; `remarks` are sentences below it that everybody is to read.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Table:
     synthetic: bool = False
     best: bool = True
     marks: Marks = NO_MARKS
+    remarks: tuple[str, ...] = ()
 
     @property
     def legend(self) -> tuple[Check, ...]:
@@ -82,6 +83,7 @@ def assemble(
     best: bool = True,
     marks: Marks = NO_MARKS,
     intervals: pd.DataFrame | None = None,
+    remarks: Sequence[str] = (),
 ) -> Table:
     """A table of the cells of `parts`, ours beside theirs.
 
@@ -97,6 +99,7 @@ def assemble(
         marks: what is implausible (`plausibility.marks`).
         intervals: KEYS and the columns of `setup_intervals`: the csv has those of the cells that
             have a value.
+        remarks: sentences below the table.
     """
     keys = shown_keys(parts)
     signed = shown_keys([part._replace(metrics=_signed(part.metrics)) for part in parts])
@@ -114,7 +117,9 @@ def assemble(
     frame = pd.DataFrame(rows, columns=[c for c in CSV_COLUMNS if c not in INTERVALS])
     frame = _with_intervals(frame, intervals)
     notes = _merge_reasons(reasons)
-    return Table(name, title, tuple(parts), frame, notes, titles, synthetic, best, marks)
+    return Table(
+        name, title, tuple(parts), frame, notes, titles, synthetic, best, marks, tuple(remarks)
+    )
 
 
 def _signed(metrics: Sequence[str]) -> tuple[str, ...]:

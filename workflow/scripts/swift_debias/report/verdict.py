@@ -39,6 +39,7 @@ class Verdict:
     instances: id, source ('published' or 'ours'), label, holds, margin, text.
     unranked: columns of the tables whose best number is not to be taken at its word.
     against: how often each method differs from the Baseline (`against.against_baseline`).
+    in_words: what happened (`in_words.paragraph`).
     """
 
     cells: pd.DataFrame
@@ -47,6 +48,12 @@ class Verdict:
     synthetic: bool
     unranked: pd.DataFrame
     against: pd.DataFrame
+    in_words: tuple[str, ...] = ()
+
+    @property
+    def of_the_paper(self) -> bool:
+        """Does the run have a cell of the paper? Without one there is nothing to reproduce."""
+        return bool(self.cells["mean"].notna().any())
 
 
 def reach_verdict(
@@ -59,6 +66,7 @@ def reach_verdict(
     synthetic: bool,
     judged: pd.DataFrame | None = None,
     intervals: pd.DataFrame | None = None,
+    in_words: Sequence[str] = (),
 ) -> Verdict:
     """Compare a run with the paper.
 
@@ -73,6 +81,7 @@ def reach_verdict(
         synthetic: the data are made up: differences to the published numbers mean nothing.
         judged: what is implausible (`plausibility.judge`); None: nothing was looked at.
         intervals: KEYS and the columns of `setup_intervals`; None: there are none.
+        in_words: what happened, in sentences.
     """
     names = paper_names(methods)
     borrowed = {name: f"{name} (this run's)" for name in PAPER_METHODS if name in methods}
@@ -136,6 +145,7 @@ def reach_verdict(
         synthetic,
         unranked.would_have_won(panels, cells, marks, names, titles),
         against.against_baseline(panels, known, marks, names, titles),
+        tuple(in_words),
     )
 
 
@@ -249,6 +259,8 @@ def mask_rows(
 
 # --- text -----------------------------------------------------------------------------------------
 
+NOT_THE_PAPER = "No number of the paper was computed, so that its claims and tables are not judged."
+
 _ANSWERS = {True: "✓ yes", False: "✗ no", None: "– not computed"}
 
 
@@ -274,7 +286,9 @@ def cell_summary(verdict: Verdict) -> pd.DataFrame:
 
 def summary(verdict: Verdict) -> list[str]:
     """The verdict in a few sentences."""
-    lines = []
+    lines = [*verdict.in_words]
+    if not verdict.of_the_paper:
+        return [*lines, *unranked.sentences(verdict.unranked), NOT_THE_PAPER]
     if verdict.synthetic:
         lines.append(
             "Synthetic data: the numbers are not compared with the paper's, and what holds here "
@@ -357,19 +371,26 @@ def _parts(verdict: Verdict) -> list[tuple[str, str, pd.DataFrame]]:
     """(id, heading, frame) of everything shown below the summary."""
     won = [("unranked", "What would have won", unranked.for_readers(verdict.unranked))]
     differences = [("against", "Against the Baseline", verdict.against)]
-    return [
-        *(differences if len(verdict.against) else []),
-        *(won if len(verdict.unranked) else []),
+    paper = [
         ("disagreements", "Where the paper's text and tables disagree", disagreements(verdict)),
         ("claims", "Claims", claim_grid(verdict)),
         ("cell-summary", "Published numbers, in short", cell_summary(verdict)),
         ("cells", "Published numbers, one by one", cell_grid(verdict)),
     ]
+    return [
+        *(differences if len(verdict.against) else []),
+        *(won if len(verdict.unranked) else []),
+        *(paper if verdict.of_the_paper else []),
+    ]
 
 
 def markdown(verdict: Verdict) -> str:
     """The whole verdict in Markdown."""
-    lines = ["# Reproduction verdict", "", *(f"- {line}" for line in summary(verdict))]
+    lines = [
+        "# Reproduction verdict",
+        "",
+        *(f"- {escaping.markdown(line)}" for line in summary(verdict)),
+    ]
     for _, heading, frame in _parts(verdict):
         lines += ["", f"## {heading}", "", render.frame_markdown(frame).rstrip()]
     return "\n".join(lines) + "\n"

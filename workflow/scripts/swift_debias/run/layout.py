@@ -114,6 +114,7 @@ FILES: dict[str, File] = {
     "plausibility": File(
         "plausibility.parquet", "What to mind about a method on a test set: a row a mark."
     ),
+    "in_words": File("in_words.json", "What happened, in a few sentences made from the numbers."),
     "table": File("tables/{table}.{format}", "A table as csv, md, tex, html and txt."),
     "figure": File("figures/{figure}.{format}", "A figure as pdf and png, and its data as csv."),
     "arrays": File("figures/arrays/{figure}.npz", "What a figure computes from models or pixels."),

@@ -3,7 +3,7 @@
 A drawing is a file of this folder with
 
     NEEDS          which results it is drawn from (`_parts.Sources`): metrics, costs, predictions,
-                   summaries, intervals, arrays
+                   summaries, intervals, plausibility, arrays
     CAPTION        what it shows, in words
     draw           (Request, Sources) -> Drawing
     ARRAYS_NEED    for "arrays" only: predictions, pixels, index, models, summaries, importance

@@ -72,6 +72,7 @@ class Sources:
         predictions: `run.results.read("predictions", ...)`.
         summaries: `run.results.read("mask_summary", ...)`.
         intervals: task, backbone, attribute and the columns of `setup_intervals`.
+        plausibility: what is implausible (`plausibility.judge`).
         arrays: what script figure_arrays.py computed for this figure.
     """
 
@@ -80,6 +81,7 @@ class Sources:
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     summaries: pd.DataFrame = field(default_factory=pd.DataFrame)
     intervals: pd.DataFrame = field(default_factory=pd.DataFrame)
+    plausibility: pd.DataFrame = field(default_factory=pd.DataFrame)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

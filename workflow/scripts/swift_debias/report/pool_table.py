@@ -1,0 +1,75 @@
+"""How many images of each class each group of the training pool has: the cause of the bias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ..evaluation.label_by_group import sentence
+from ..evaluation.words import title
+from ..files import read_parquet
+from ..run import layout
+
+COLUMNS = ["task", "attribute", "group", "class_0", "class_1"]
+
+
+def count(external: Iterable[Path], groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Images of the pool by group and class, also where the group was measured from the pixels.
+
+    The external sets of all folds together are the pool's images of known group.
+
+    Args:
+        external: `external/{task}/{attribute}/fold{fold}.parquet`, of all folds.
+        groups: attribute -> names of its groups, in the order of their indices.
+
+    Returns:
+        COLUMNS, a row a task, attribute and group.
+    """
+    counted: dict[tuple[str, str], list[list[int]]] = {}
+    for path in external:
+        keys = layout.keys("external", path)
+        attribute = keys["attribute"]
+        frame = read_parquet(path, columns=["label", "attribute"])
+        cells = counted.setdefault((keys["task"], attribute), [[0, 0] for _ in groups[attribute]])
+        for group, label in frame[["attribute", "label"]].to_numpy(int):
+            cells[group][label] += 1
+    rows = [
+        (*key, groups[key[1]][number], *both)
+        for key, cells in counted.items()
+        for number, both in enumerate(cells)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def sentences(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> list[str]:
+    """One a task and attribute.
+
+    Args:
+        counted: as `count` gives it.
+        classes: task -> names of class 0 and class 1.
+    """
+    found = []
+    for (task, attribute), part in counted.groupby(["task", "attribute"], sort=False):
+        rows = part[["group", "class_0", "class_1"]].itertuples(index=False, name=None)
+        cells = {group: (n0, n1) for group, n0, n1 in rows}
+        name = title(str(attribute))
+        said = sentence(name[:1].lower() + name[1:], cells, classes[str(task)][1])
+        found.append(f"{title(str(task))}: {said[:1].lower()}{said[1:]}")
+    return found
+
+
+def for_readers(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The counts, with the names of things and the share of class 1."""
+    return pd.DataFrame(
+        {
+            "task": counted["task"].map(title),
+            "attribute": counted["attribute"].map(title),
+            "group": counted["group"],
+            "class 0": counted["class_0"],
+            "class 1": counted["class_1"],
+            "class 1 is": counted["task"].map(lambda task: classes[task][1]),
+            "its share": counted["class_1"] / (counted["class_0"] + counted["class_1"]),
+        }
+    )
