@@ -412,7 +412,6 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             ],
             "verdict": tmp_path / "verdict.html",
             "costs": tmp_path / "cost.html",
-            "sources": [],
             "requirements": tmp_path / "requirements.txt",
             "assets": [],
         },

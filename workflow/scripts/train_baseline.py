@@ -27,7 +27,7 @@ with logged(snakemake):
     seed = derive_seed(params.seed, "baseline", wildcards.task, wildcards.backbone, wildcards.fold)
 
     pool = read_parquet(snakemake.input.cohort)
-    trains = pool["trains"] if "trains" in pool else True  # a tied pool has images that do not
+    trains = pool.get("trains", True)  # a tied pool has images that do not
     pool = pool[["dataset", "image_id", "label"]].assign(trains=trains)
     pool = pool.merge(read_parquet(str(snakemake.input.folds)), on=["dataset", "image_id"])
     held_out = pool.fold == int(wildcards.fold)

@@ -176,8 +176,8 @@ def ranked(method: str, rankings: Mapping[str, Ranking], titles: Mapping[str, st
         alike = [titles.get(other, other) for other in found.alike(method)]
         told = f"not distinguishable from {_names(alike)}" if alike else "distinguishable from all"
         parts.append(
-            f"By mean rank of {title(metric)} {titles.get(method, method)} is number {place} of {found.ranks.shape[1]} "
-            f"({found.means[method]:.1f}), {told} (Nemenyi, 5 %)."
+            f"By mean rank of {title(metric)} {titles.get(method, method)} is number {place} "
+            f"of {found.ranks.shape[1]} ({found.means[method]:.1f}), {told} (Nemenyi, 5 %)."
         )
     return " ".join(parts)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -123,14 +125,17 @@ def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, lo
     moved = true.copy()
     moved[known] = spread((true[known] - corner) / unit, APART) * unit + corner
     for i in np.flatnonzero(known):
-        edge = {"markeredgecolor": INK, "markeredgewidth": 0.7} if best[i] else {}
+        edge: dict[str, Any] = {}
+        if best[i]:
+            edge = {"markeredgecolor": INK, "markeredgewidth": 0.7}
         if np.linalg.norm((moved[i] - true[i]) / unit) > APART / 20:
             line = {"color": method_style(methods[i]).color, "linewidth": 0.6, "zorder": 3}
             axes.plot(*np.stack([true[i], moved[i]], axis=1), **line)
             axes.plot(*true[i], marker=".", markersize=2.5, markeredgewidth=0, **line)
         else:
             moved[i] = true[i]
-        dot(axes, *moved[i], methods[i], **edge, zorder=5 if best[i] else 4)
+        at, height = moved[i].tolist()
+        dot(axes, at, height, methods[i], **edge, zorder=5 if best[i] else 4)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     order = np.flatnonzero(best)[np.argsort(x[best], kind="stable")]
     if len(order):
