@@ -129,7 +129,8 @@ def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, lo
         if best[i]:
             edge = {"markeredgecolor": INK, "markeredgewidth": 0.7}
         if np.linalg.norm((moved[i] - true[i]) / unit) > APART / 20:
-            line = {"color": method_style(methods[i]).color, "linewidth": 0.6, "zorder": 3}
+            line: dict[str, Any] = {"color": method_style(methods[i]).color}
+            line |= {"linewidth": 0.6, "zorder": 3}
             axes.plot(*np.stack([true[i], moved[i]], axis=1), **line)
             axes.plot(*true[i], marker=".", markersize=2.5, markeredgewidth=0, **line)
         else:
