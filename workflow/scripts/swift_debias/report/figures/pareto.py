@@ -116,7 +116,7 @@ def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, lo
     methods = part["method"].astype(str).to_numpy()
     for i in np.flatnonzero(known):
         color = method_style(methods[i]).color
-        bars = {"xerr": reach(x[i], dx[i]), "yerr": reach(y[i], dy[i])}
+        bars: dict[str, Any] = {"xerr": reach(x[i], dx[i]), "yerr": reach(y[i], dy[i])}
         axes.errorbar(x[i], y[i], **bars, fmt="none", ecolor=color, elinewidth=0.8, alpha=0.5)
     axes.margins(0.08)
     corner = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
