@@ -670,6 +670,12 @@ def test_tables(plan: Plan) -> None:
     tables = {name: plan.blocks(name) for name in plan.views("table")}
     assert plain(compare.params.tables) == tables
     assert compare.params.baseline == "baseline"
+    intervals = [f"{plan.run}/intervals/{'/'.join(cell)}.parquet" for cell in plan.cells()]
+    [marks], [verdict] = plan.jobs["plausibility"], plan.jobs["verdict"]
+    for job in (*plan.jobs["table"], compare, marks, verdict):
+        assert files(job, "intervals") == intervals
+    for job in (*plan.jobs["table"], compare, verdict):
+        assert files(job, "plausibility") == [f"{plan.run}/plausibility.parquet"]
     [costs] = plan.jobs["cost_table"]
     assert list(costs.params.titles.items()) == list(titles(plan, plan.config["methods"]).items())
     assert sorted(costs.input) == sorted([*method_costs(plan, copies=False), *training_costs(plan)])
@@ -873,12 +879,12 @@ NEEDS = {
     "reinit": {"metrics", "arrays"},
     "external": {"metrics"},
     "masks": {"summaries"},
-    "pareto": {"metrics"},
+    "pareto": {"metrics", "intervals"},
     "cost": {"costs"},
     "groups": {"metrics"},
     "intervals": {"intervals"},
     "ranks": {"metrics", "intervals", "plausibility"},
-    "thresholds": {"predictions"},
+    "thresholds": {"predictions", "intervals"},
     "estimators": {"metrics", "arrays"},
 }
 

@@ -29,14 +29,15 @@ MEASURED = ("isic2019", "isic2020")  # data sets whose skin tone is measured
 def road() -> dict[str, set[str]]:
     """Job -> jobs whose results it reads, as docs/design.md draws the road."""
     tables = {"table/table1", "table/table5"}
-    reads: dict[str, set[str]] = {"check_data": set(), "compare": {"merge_metrics"}}
-    reads |= {"merge_metrics": set(), "cost_table": set(), "verdict": {"merge_metrics"}}
-    reads |= {table: {"merge_metrics"} for table in tables}
-    reads["figure/pareto"] = {"merge_metrics"}
+    reads: dict[str, set[str]] = {"check_data": set(), "merge_metrics": set()}
+    judged = {"merge_metrics", "plausibility"}
+    reads |= {reader: {*judged} for reader in ("compare", "verdict", *tables)}
+    reads |= {"plausibility": {"merge_metrics"}, "cost_table": set()}
+    reads["figure/pareto"] = {"merge_metrics", "intervals/skin/small_resnet/sex"}
     reads["figure_arrays/figure1"] = {"predict/skin/small_resnet/sex", "cache_images/atlas"}
     reads["figure/figure1"] = {"figure_arrays/figure1", "predict/skin/small_resnet/sex"}
     reads["summary"] = set(tables)
-    reads["report"] = {"check_data", "merge_metrics", "compare", "verdict", "cost_table"}
+    reads["report"] = {"check_data", "compare", "verdict", "cost_table", *judged}
     reads["report"] |= {*tables, "figure/pareto", "figure/figure1"}
     for task, train in cut.TRAIN.items():
         cells = {attribute: cell for (t, attribute), cell in cut.CELLS.items() if t == task}
@@ -82,6 +83,8 @@ def road() -> dict[str, set[str]]:
             reads[f"predict/{cell}"] = {*copies, *debiased, *test}
             reads |= {f"{rule}/{cell}": {f"predict/{cell}"} for rule in ("evaluate", "intervals")}
             reads["merge_metrics"].add(f"evaluate/{cell}")
+            for reader in ("plausibility", "compare", "verdict", *tables):
+                reads[reader].add(f"intervals/{cell}")
             reads["cost_table"] |= debiased
             reads["verdict"] |= debiased | copies | {importance}
             reads["summary"] |= debiased | copies

@@ -30,6 +30,7 @@ from ._style import GREY, PAGE, SHADE, method_style
 
 NEEDS: tuple[str, ...] = ("intervals",)
 MOST = 6  # axes beside each other; more leave no room for the numbers below them
+MOST_TITLES = 4  # test sets beside each other
 CAPTION = (
     "Difference to the Baseline on the same test images, with 95 % intervals over other "
     "test patients and other trainings on the same pool. Grey: differences that bring a gap below "
@@ -73,7 +74,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
 
 def _lines(block: Block) -> Iterator[tuple[Block, list[tuple[str, str]]]]:
     """The rows of axes of a block: as many whole test sets as have room beside each other."""
-    at_once = max(1, MOST // len(block.metrics))
+    at_once = max(1, min(MOST // len(block.metrics), MOST_TITLES))
     for first in range(0, len(block.datasets), at_once):
         cells = list(product(block.datasets[first : first + at_once], block.metrics))
         for start in range(0, len(cells), MOST):
