@@ -132,9 +132,9 @@ def _serve(place: Path) -> None:
         __import__(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(place) + ".new")
+        server.bind(str(place.with_name("jobs.new")))
         server.listen()
-        os.rename(str(place) + ".new", place)
+        place.with_name("jobs.new").rename(place)
         while True:
             connection = server.accept()[0]
             if os.fork() == 0:
@@ -198,7 +198,7 @@ def _send_jobs_to(place: Path, fault: Fault | None) -> None:
 
     def execute_script(self: PythonScript, fname: str, edit: bool = False) -> None:
         hit = fault if fault and fname.endswith(f".{fault.script}") else None
-        asked = json.dumps({"script": fname, "cwd": os.getcwd(), "fault": hit}).encode()
+        asked = json.dumps({"script": fname, "cwd": str(Path.cwd()), "fault": hit}).encode()
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(place))
             socket.send_fds(connection, [asked], [1, 2])

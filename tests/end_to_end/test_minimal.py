@@ -173,7 +173,7 @@ def test_little_is_enough_for_a_report(
     kinds = {"table": set(), "figure": set()}
     for view, experiment in config["experiments"].items():
         kinds[experiment["kind"]].add(view)
-    assert all(f'figures/{view}.png' in page for view in kinds["figure"])
+    assert all(f"figures/{view}.png" in page for view in kinds["figure"])
     assert ("figures/pareto.png" in page) == ("pareto" in kinds["figure"])
     scored = pd.read_parquet(results / "metrics.parquet")
     shown = {m for view in config["experiments"].values() for m in view["methods"]}
@@ -237,8 +237,10 @@ def test_too_little_in_a_configuration_is_refused_when_it_is_read(
 REFUSED_DATA: dict[str, tuple[Change, str]] = {
     "too few images for the folds": (lambda config: config.update(folds=40), "40 folds"),
     "one fold more than patients": (
-        lambda config: config["datasets"]["train"].update(only={"patient": ["train_0", "train_1"]})
-        or config.update(folds=3),
+        lambda config: (
+            config["datasets"]["train"].update(only={"patient": ["train_0", "train_1"]})
+            or config.update(folds=3)
+        ),
         "3 folds need as many groups of images, there are 2",
     ),
     "an empty test set": (on("sex", "empty"), "empty: "),
