@@ -1,4 +1,4 @@
-"""What goes wrong at each stage: the state afterwards, and that the next run ends as an unbroken one.
+"""What goes wrong at each stage: how a run is left, and that the next one ends as an unbroken one.
 
 The table of faults and stages in docs/rerun.md. One tiny run (tests/tiny.py) is made unbroken; each
 entry copies it, takes away what a stage has made, and lets that stage fail. Then the same command
