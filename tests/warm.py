@@ -132,9 +132,9 @@ def _serve(place: Path) -> None:
         __import__(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(place) + ".new")
+        server.bind(str(place.with_name("jobs.new")))
         server.listen()
-        Path(str(place) + ".new").rename(place)
+        place.with_name("jobs.new").rename(place)
         while True:
             connection = server.accept()[0]
             if os.fork() == 0:

@@ -242,6 +242,7 @@ def draw(
         "swift": "swift",
     }
     given = {"blocks": [BLOCK], "options": {}, "variants": {}, "names": names, "synthetic": True}
+    given |= {"folds": FOLDS}
     said = run(
         "figure.py",
         input=inputs,

@@ -108,11 +108,35 @@ def test_merge_metrics(run: Callable[..., str], tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")])
+def test_no_prediction_is_missing_without_a_word(
+    damage: Callable[[Path], Any], run: Callable[..., str], tmp_path: Path, capsys: Any
+) -> None:
+    """The folder is one output: a file that is deleted in it would not be made again."""
+    write_predictions(tmp_path / PLACE)
+    damage(tmp_path / PLACE / "llft" / "fold1.parquet")
+    both = {"methods": METHODS, "folds": FOLDS, "min_group": 12}
+    more = {"groups": 3, "permutations": 60, "seed": 1, "baseline": "baseline"}
+    scripts = {
+        "intervals.py": both | more,
+        "evaluate.py": both | {"groups": ["a", "b", "c"]},
+    }
+    for script, params in scripts.items():
+        with pytest.raises(SystemExit):
+            run(script, input=[PLACE], output=["out.parquet"], params=params)
+        said = capsys.readouterr().err.strip()
+        assert "llft/fold1.parquet" in said
+        assert said.endswith(f"delete the folder {PLACE} and run again")
+        assert not (tmp_path / "out.parquet").exists()
+
+
 def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
     predictions = write_predictions(tmp_path / PLACE)
 
     def measure(**params: Any) -> pd.DataFrame:
         given = {
+            "methods": METHODS,
+            "folds": FOLDS,
             "groups": 3,
             "min_group": 12,
             "permutations": 60,

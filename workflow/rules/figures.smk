@@ -216,6 +216,7 @@ rule figure:
         caption=lambda wildcards: facts(wildcards).caption,
         plot=plot_of,
         blocks=lambda wildcards: blocks(wildcards.figure),
+        folds=FOLDS,
         options=options_of,
         variants=drawn_variants,
         names=lambda wildcards: figure_names(wildcards.figure),

@@ -254,6 +254,8 @@ rule intervals:
     resources:
         runtime=minutes(30),
     params:
+        methods=setup_methods,
+        folds=FOLDS,
         groups=lambda wildcards: len(
             settings.attributes[wildcards.attribute].group_names
         ),

@@ -5,18 +5,17 @@ import itertools
 import pandas as pd
 
 from swift_debias.evaluation import metrics
-from swift_debias.files import read_parquet, write_parquet
-from swift_debias.run import layout
+from swift_debias.files import write_parquet
+from swift_debias.run import layout, results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    run = layout.run_folder("setup_predictions", snakemake.input[0])
     frames = []
     for method, fold in itertools.product(params.methods, params.folds):
         keys = layout.keys("setup_predictions", snakemake.input[0])
         keys |= {"method": method, "fold": fold}
-        predictions = read_parquet(run / layout.path("predictions", **keys))
+        predictions = results.predictions(snakemake.input[0], [method], [fold]).drop(columns=keys)
         frame = metrics.score(
             predictions,
             groups=len(params.groups),

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from swift_debias.evaluation.cells import Block
 from swift_debias.files import read_arrays
 from swift_debias.report import costs, figures
 from swift_debias.report.figures import _parts, _write
-from swift_debias.run import results
+from swift_debias.run import layout, results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -19,16 +21,27 @@ with logged(snakemake):
         options=params.options,
         synthetic=params.synthetic,
     )
-    predictions = [
-        path
+    shown = {
+        folder: [
+            method
+            for block in request.blocks
+            if layout.keys("setup_predictions", folder)
+            == {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
+            for method in block.methods
+        ]
         for folder in given.get("predictions", [])
-        for method in request.methods()
-        for path in sorted(Path(folder).glob(f"{method}/fold*.parquet"))
-    ]
+    }
     sources = _parts.Sources(
         metrics=results.joined(given.get("metrics", [])),
         costs=costs.read_costs(map(Path, given.get("costs", []))),
-        predictions=results.read("predictions", predictions),
+        predictions=pd.concat(
+            [
+                results.predictions(folder, dict.fromkeys(methods), params.folds)
+                for folder, methods in shown.items()
+            ]
+            or [results.read("predictions", [])],
+            ignore_index=True,
+        ),
         summaries=results.read("mask_summary", given.get("summaries", [])),
         intervals=results.joined(given.get("intervals", [])),
         plausibility=results.joined(given.get("plausibility", [])),

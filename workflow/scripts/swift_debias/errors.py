@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable, Iterator
 
 
@@ -28,6 +31,27 @@ def of_job(name: str) -> Iterator[None]:
         yield
     except NotFiniteError as error:
         raise NotFiniteError(f"{name}: {error}" if name else str(error)) from None
+
+
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+
+
+def of_disk(error: BaseException | None) -> str:
+    """What a full, read-only or failing disk did, in one line; '' where it was something else.
+
+    The libraries that write files in other languages tell it in words: "os error 28".
+    """
+    if error is None:
+        return ""
+    words = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(words[1]) if words else None
+    if number not in OF_DISK:
+        return of_disk(error.__cause__ or error.__context__)
+    file = getattr(error, "filename", None)
+    return (
+        f"{file or 'a result'} cannot be written or read: {os.strerror(number)}; make room or mend "
+        "the disk, and run again: what is finished is kept"
+    )
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, of_disk
 
 
 @contextlib.contextmanager
@@ -21,20 +21,28 @@ def logged(snakemake: Any) -> Iterator[None]:
     """Send everything printed to the rule's log; a user's mistake is shown without a traceback."""
     _end_with_parent()
     terminal = sys.stderr
-    with (
-        Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        try:
-            yield
-        except UserError as error:
-            print(f"error: {error}", file=log)
-            print(f"\nerror in {snakemake.rule}: {error}\n", file=terminal, flush=True)
-            sys.exit(1)
-        except BaseException:
-            traceback.print_exc(file=log)
+    try:
+        with (
+            Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8") as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+        ):
+            try:
+                yield
+            except BaseException as error:
+                told = error if isinstance(error, UserError) else of_disk(error)
+                if not told:
+                    traceback.print_exc(file=log)
+                    raise
+                with contextlib.suppress(OSError):  # the log may be on the same full disk
+                    print(f"error: {told}", file=log)
+                raise UserError(str(told)) from error
+    except (UserError, OSError) as error:  # or that the log itself could not be written
+        told = error if isinstance(error, UserError) else of_disk(error)
+        if not told:
             raise
+        print(f"\nerror in {snakemake.rule}: {told}\n", file=terminal, flush=True)
+        sys.exit(1)
 
 
 def _end_with_parent() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from ..errors import UserError
 from ..files import read_parquet
 from . import layout
 
@@ -31,3 +33,27 @@ def read(name: str, paths: Iterable[str | Path]) -> pd.DataFrame:
     if not frames:
         return pd.DataFrame(columns=layout.key_names(name))
     return pd.concat(frames, ignore_index=True)
+
+
+def predictions(folder: str | Path, methods: Iterable[str], folds: Iterable[int]) -> pd.DataFrame:
+    """Predictions of these methods and folds of one setup, as `read` gives them.
+
+    Args:
+        folder: `setup_predictions` of `layout`, which rule `predict` makes as a whole.
+        methods, folds: which are to be there; what else the folder holds is not looked at.
+
+    Raises:
+        UserError: one is missing or damaged. It says to delete the folder: Snakemake would not make
+            a file inside of it again.
+    """
+    run = layout.run_folder("setup_predictions", folder)
+    keys = layout.keys("setup_predictions", folder)
+    paths = [
+        run / layout.path("predictions", **keys, method=method, fold=fold)
+        for method, fold in itertools.product(methods, folds)
+    ]
+    try:
+        return read("predictions", sorted(paths))
+    except UserError as error:
+        what = str(error).removesuffix(": delete it and run again")
+        raise UserError(f"{what}: delete the folder {folder} and run again") from error

@@ -11,10 +11,10 @@ import torch
 from ...config.schema import Backbone, Compute
 from ...data.image_cache import CachedImages, cache_pairs
 from ...data.normalization import IMAGENET, Normalization
-from ...files import read_parquet
 from ...learning import cam, devices, networks
 from ...learning.networks import Classifier
 from ...learning.samples import make_samples
+from ...run import results
 from ._arrays import Arrays, Given
 
 
@@ -44,8 +44,7 @@ def chosen_images(
 
 def first_predictions(given: Given) -> pd.DataFrame:
     """Predictions of the first method and fold on the figure's test set."""
-    path = given.predictions[0] / given.methods[0] / f"fold{given.fold}.parquet"
-    predictions = read_parquet(path)
+    predictions = results.predictions(given.predictions[0], given.methods[:1], [given.fold])
     return predictions[predictions["dataset"] == given.dataset]
 
 

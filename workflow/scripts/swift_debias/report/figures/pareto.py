@@ -104,7 +104,7 @@ def _floor_band(axes: Axes, floors: pd.Series) -> None:
     if floors.empty:
         return
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    style = {"color": GREY, "linewidth": 0, "zorder": 0}
+    style: dict[str, Any] = {"color": GREY, "linewidth": 0, "zorder": 0}
     axes.axhspan(0, floors.min(), alpha=SHADE, **style)
     axes.axhspan(floors.min(), floors.max(), alpha=SHADE / 2, **style)
 
