@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -55,10 +57,12 @@ def test_views_are_the_whole_dihedral_group(images: torch.Tensor) -> None:
         (True, True, {0, 1, 2, 3, 4, 5, 6, 7}),
         (True, False, {0, 1, 2, 3}),
         (False, True, {0, 4}),
+        ("horizontal", False, {0, 1}),
+        ("horizontal", True, {0, 1, 4, 5}),
         (False, False, {0}),
     ],
 )
-def test_drawn_views_are_the_finite_set(flips: bool, transpose: bool, expected: set[int]) -> None:
+def test_drawn_views_are_the_finite_set(flips: Any, transpose: bool, expected: set[int]) -> None:
     augmentation = Augmentation(flips=flips, transpose=transpose)
     assert set(views(augmentation)) == expected
     drawn = draw_views(4000, augmentation, torch.Generator().manual_seed(0))

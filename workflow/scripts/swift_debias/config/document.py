@@ -26,7 +26,8 @@ Every key of the configuration. This file is made from the settings models
 
 - `config.yaml`: the paper. `demo.yaml`: the same on synthetic data, laid on it by
   `extends: config/config.yaml` (mappings are merged, everything else replaces; an entry set to
-  null is left out).
+  null is left out). `released.yaml`: the paper with what the released code does differently.
+  `study_dermoscopy.yaml`: how methods fare as bias grows.
   `own_data.yaml`: somebody's own table of images.
 - Unknown keys, wrong types and names that do not exist are refused before anything runs, with the
   path of the key and the nearest valid name.
@@ -34,8 +35,9 @@ Every key of the configuration. This file is made from the settings models
   two names of one section may not differ by letter case alone. Titles are free text.
 - A *file* is looked for before anything runs, and so is a module. Numbers are finite; `true` is no
   number. What would be ignored is refused.
-- Marks: [paper] stated in Yan et al., MELBA 2025; [code] read in the authors' released source;
-  [ours] our decision where the paper is silent.
+- Marks: [paper] stated in Yan et al., MELBA 2025; [code] read in the released source of a method's
+  authors; [ours] our decision where both are silent. A number of another method's own paper is
+  marked with that paper.
 """
 
 SECTIONS: list[tuple[str, type[BaseModel]]] = [
@@ -53,6 +55,7 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`tasks.<name>.augmentation`", schema.Augmentation),
     ("`tasks.<name>.pretraining`", schema.Pretraining),
     ("`tasks.<name>.pretraining.optimizer`", schema.Optimizer),
+    ("`tasks.<name>.pretraining.plateau`", schema.Plateau),
     ("`tasks.<name>.finetuning`", schema.Finetuning),
     ("`backbones.<name>`", schema.Backbone),
     ("`methods.<name>`", schema.Method),

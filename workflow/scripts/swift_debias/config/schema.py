@@ -3,8 +3,9 @@
 The single place where a key is defined; adapters and methods define their own keys in their files.
 `config/README.md` and `config/schema.json` are made from these models.
 
-Marks in the descriptions: [paper] stated in Yan et al., MELBA 2025; [code] read in the authors'
-released source; [ours] our decision.
+Marks in the descriptions: [paper] stated in Yan et al., MELBA 2025; [code] read in the released
+source of the method's authors; [ours] our decision. A number of another method's own paper is
+marked with that paper.
 
 Longer than other files, since every key is here and nowhere else.
 """
@@ -389,7 +390,18 @@ class Optimizer(Model):
     name: Literal["sgd", "adam"]
     lr: Positive = Field(description="Learning rate [paper: 1e-4].")
     momentum: Number = Field(0.9, ge=0, lt=1, description="SGD only [code].")
-    weight_decay: NotNegative = Field(5e-4, description="[code]")
+    weight_decay: NotNegative = Field(
+        5e-4, description="Of SGD [code]; the released Adam, for X-rays, has none [code]."
+    )
+
+
+class Plateau(Model):
+    """The learning rate falls where the held-out AUC does, as torch's ReduceLROnPlateau does."""
+
+    factor: Number = Field(0.1, gt=0, lt=1, description="By which the rate is multiplied.")
+    patience: Whole = Field(
+        10, description="Epochs without a better AUC that are borne; after the next, it falls."
+    )
 
 
 class Pretraining(Model):
@@ -398,6 +410,16 @@ class Pretraining(Model):
     epochs: Count
     batch_size: Integer = Field(128, ge=2, le=MOST)
     optimizer: Optimizer
+    clip: Positive | None = Field(
+        None,
+        description="Largest norm of a step's gradient; longer ones are scaled down to it. The "
+        "released code has 0.5 [code]; the paper does not say. null: none is.",
+    )
+    plateau: Plateau | None = Field(
+        None,
+        description="Lower the learning rate on a plateau; the released code does [code], the "
+        "paper does not say. null: it stays.",
+    )
 
 
 class Finetuning(Model):
@@ -409,8 +431,14 @@ class Finetuning(Model):
         le=10_000,
         description="Epochs of each step, in percent of the pre-training epochs [paper].",
     )
-    lr_extractor: Positive = Field(1e-4, description="[paper]")
-    lr_head: Positive = Field(1e-3, description="[code]")
+    lr_extractor: Positive = Field(
+        1e-4,
+        description="Of the extractor: the paper's rate of pre-training; it gives none for "
+        "fine-tuning [ours]. The released code's only documented command of SWiFT has 1e-6 [code].",
+    )
+    lr_head: Positive = Field(
+        1e-3, description="Of the head: the released default; that command has 1e-6 [code]."
+    )
     eodds: EoddsKind = Field(
         "mean_abs", description="Fairness proxy, Eq. 2; signed_mean is the predecessor's [code]."
     )
@@ -438,7 +466,11 @@ class Finetuning(Model):
 class Augmentation(Model):
     """Random augmentation of training images [paper: random flipping, random transpose]."""
 
-    flips: Flag = True
+    flips: Flag | Literal["horizontal"] = Field(
+        True,
+        description="true: left-right and up-down [paper]; horizontal: left-right alone, which "
+        "turns no chest upside down (the released code's X-rays [code]).",
+    )
     transpose: Flag = True
 
 

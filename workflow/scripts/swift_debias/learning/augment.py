@@ -21,7 +21,9 @@ from ..data.normalization import IMAGENET, Normalization
 
 def views(augmentation: Augmentation) -> tuple[int, ...]:
     """The finite set of views that the augmentation can make; always contains 0, the original."""
-    flips = (0, 1, 2, 3) if augmentation.flips else (0,)
+    flips: tuple[int, ...] = (0, 1, 2, 3) if augmentation.flips else (0,)
+    if augmentation.flips == "horizontal":
+        flips = (0, 1)
     return flips + tuple(view + 4 for view in flips) if augmentation.transpose else flips
 
 

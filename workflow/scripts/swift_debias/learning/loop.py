@@ -7,16 +7,17 @@ the same draws as an unbroken one, and nothing random needs to be stored in a ch
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..config.schema import Pretraining
+from ..config.schema import Plateau, Pretraining
 from ..errors import of_job
 from ..seeds import derive_seed
 from .augment import draw_views
@@ -39,6 +40,8 @@ def fit(
     *,
     epochs: int | None = None,
     watch: Callable[[], dict[str, float]] | None = None,
+    clip: float | None = None,
+    rate: Callable[[list[dict[str, Any]]], float] | None = None,
 ) -> None:
     """Train what is trainable in `module`; a row an epoch goes to the history and the log.
 
@@ -52,6 +55,9 @@ def fit(
         stage: name of this training stage, e.g. "step1"; seeds and checkpoints depend on it.
         epochs: default: the context's.
         watch: called after every epoch; its values join the epoch's row.
+        clip: largest norm of a step's gradient; None: any.
+        rate: rows of the epochs so far -> the learning rate of the next; None: it stays. Of the
+            rows alone, so that a resumed run goes on with the same.
 
     Raises:
         NotFiniteError: it diverged; names stage, epoch and step (see `finite.Watch`).
@@ -71,8 +77,11 @@ def fit(
     for epoch in range(done, epochs):
         watched = Watch(f"{stage} epoch {epoch + 1}", module, inner)
         name = f"{stage}/{epoch}"
+        if rate is not None:
+            for group in inner.param_groups:
+                group["lr"] = rate(rows)
         with torch.random.fork_rng():
-            row = _epoch(forward, samples, objective, optimizer, context, name, bar, watched)
+            row = _epoch(forward, samples, objective, optimizer, context, name, bar, watched, clip)
         # speed goes to the log alone, so that a history is the same bytes in every run
         speed = row.pop("images_per_second")
         with watched.scoring():
@@ -110,6 +119,7 @@ def _epoch(
     name: str,
     bar: tqdm[Never],
     watched: Watch,
+    clip: float | None,
 ) -> dict[str, Any]:
     """One pass over the samples; returns its means."""
     started = time.monotonic()
@@ -127,6 +137,8 @@ def _epoch(
         parts = objective(logits, labels, samples.attributes[at])
         optimizer.zero_grad(set_to_none=True)
         parts[0].backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(trained(optimizer), clip)
         optimizer.step()
         watched.step(parts[0])
         sums += torch.stack([part.detach() for part in parts]) * len(index)
@@ -175,6 +187,28 @@ def _split(order: Tensor, batch_size: int) -> list[Tensor]:
     return batches
 
 
+def trained(optimizer: AnyOptimizer) -> list[Tensor]:
+    """What an optimizer trains."""
+    inner = optimizer.optimizer if isinstance(optimizer, MaskedOptimizer) else optimizer
+    return [parameter for group in inner.param_groups for parameter in group["params"]]
+
+
+def plateau_rate(aucs: Sequence[float], lr: float, plateau: Plateau) -> float:
+    """The learning rate after epochs with these held-out AUCs (torch's ReduceLROnPlateau).
+
+    An AUC is better if it exceeds the best so far by more than a ten-thousandth of it, as there.
+    """
+    best, bad = -math.inf, 0
+    for auc_of_epoch in aucs:
+        if auc_of_epoch > best * (1 + 1e-4) or best == -math.inf:
+            best, bad = auc_of_epoch, 0
+        else:
+            bad += 1
+        if bad > plateau.patience:
+            lr, bad = lr * plateau.factor, 0
+    return lr
+
+
 def _line(row: dict[str, Any], epochs: int, speed: float, left: float) -> str:
     """An epoch in the log."""
     watched = {k: v for k, v in row.items() if k.startswith("validation_")}
@@ -204,6 +238,11 @@ def pretrain(
             logits = predict(classifier, validation)
         return {"validation_auc": auc(logits.float(), validation.labels)}
 
+    def rate(rows: list[dict[str, Any]]) -> float:
+        assert recipe.plateau is not None
+        aucs = [row["validation_auc"] for row in rows]
+        return plateau_rate(aucs, recipe.optimizer.lr, recipe.plateau)
+
     with of_job(context.name):
         fit(
             classifier,
@@ -214,4 +253,6 @@ def pretrain(
             "pretraining",
             epochs=recipe.epochs,
             watch=watch,
+            clip=recipe.clip,
+            rate=rate if recipe.plateau else None,
         )

@@ -31,8 +31,10 @@ class Settings(Model):
 
     ignores: ClassVar = ("epochs_percent",)  # nothing is trained
 
-    ratio: Number = Field(0.35, gt=0, lt=1, description="Share of the weights set to zero [paper].")
-    beta: Share = Field(0.33, description="Weight of the privileged group's saliency [paper].")
+    ratio: Number = Field(
+        0.35, gt=0, lt=1, description="Share of the weights set to zero [FairPrune]."
+    )
+    beta: Share = Field(0.33, description="Weight of the privileged saliency [FairPrune].")
     iterations: Count = Field(
         1,
         description="The ratio is pruned in this many equal parts, with the importances computed "
