@@ -30,14 +30,19 @@ def road() -> dict[str, set[str]]:
     """Job -> jobs whose results it reads, as docs/design.md draws the road."""
     tables = {"table/table1", "table/table5"}
     reads: dict[str, set[str]] = {"check_data": set(), "compare": {"merge_metrics"}}
-    reads |= {"merge_metrics": set(), "cost_table": set(), "verdict": {"merge_metrics"}}
-    reads |= {table: {"merge_metrics"} for table in tables}
+    reads |= {"merge_metrics": set(), "cost_table": set(), "plausibility": {"merge_metrics"}}
+    judged = {"merge_metrics", "plausibility"}
+    reads |= {job: {*judged} for job in (*tables, "ranks", "in_words")}
+    reads["verdict"] = {*judged, "in_words"}
+    # under them stands which groups were compared, or which one FairPrune is for
+    reads["table/table1"].add("choose_groups/skin/small_resnet/sex")
+    reads["table/table5"].add("choose_groups/cxr/small_resnet/age_4")
     reads["figure/pareto"] = {"merge_metrics"}
     reads["figure_arrays/figure1"] = {"predict/skin/small_resnet/sex", "cache_images/atlas"}
     reads["figure/figure1"] = {"figure_arrays/figure1", "predict/skin/small_resnet/sex"}
-    reads["summary"] = set(tables)
+    reads["summary"] = {*tables, "ranks", "in_words"}
     reads["report"] = {"check_data", "merge_metrics", "compare", "verdict", "cost_table"}
-    reads["report"] |= {*tables, "figure/pareto", "figure/figure1"}
+    reads["report"] |= {*tables, "ranks", "in_words", "figure/pareto", "figure/figure1"}
     for task, train in cut.TRAIN.items():
         cells = {attribute: cell for (t, attribute), cell in cut.CELLS.items() if t == task}
         tests = {dataset for _, datasets in cells.values() for dataset in datasets}
@@ -85,7 +90,9 @@ def road() -> dict[str, set[str]]:
             reads["cost_table"] |= debiased
             reads["verdict"] |= debiased | copies | {importance}
             reads["summary"] |= debiased | copies
-            reads["report"] |= {external, f"intervals/{cell}"}
+            for job in ("report", "ranks", "in_words"):
+                reads[job].add(f"intervals/{cell}")
+            reads["report"].add(external)
     return reads
 
 
@@ -154,7 +161,7 @@ CHANGES = [
     ),
     Change(
         "title of one method",
-        ("table/*", "figure/pareto", "cost_table", "verdict", "report"),
+        ("table/*", "ranks", "in_words", "figure/pareto", "cost_table", "verdict", "report"),
         {"methods": {"swift": {"title": "Ours"}}},
     ),
     Change(
@@ -204,12 +211,12 @@ CHANGES = [
     ),
     Change(
         "names of the classes of a task without a figure",
-        ("report",),
+        ("check_data", "report"),  # both say how many of each class a group has
         {"tasks": {"cxr": {"positive": "collapsed lung"}}},
     ),
     Change(
         "names of the classes of a task with figures",
-        ("figure/*", "report"),
+        ("check_data", "figure/*", "report"),
         {"tasks": {"skin": {"positive": "harmless"}}},
     ),
     Change(
@@ -272,7 +279,7 @@ CHANGES = [
         "cells of tables",  # figures read them too, and with a figure the arrays that it computes
         (
             *("set_sizes/*", "figure_arrays/*", "figure/*", "table/*", "cost_table", "compare"),
-            *("verdict", "summary", "report"),
+            *("plausibility", "ranks", "in_words", "verdict", "summary", "report"),
         ),
         edit={
             f"{LIBRARY}/evaluation/cells.py": ("import pandas as pd\n", "import pandas as pd, re\n")
