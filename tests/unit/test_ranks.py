@@ -92,7 +92,7 @@ def test_ranks_equal_a_count_of_who_is_better(seed: int) -> None:
     cells = cells_of(table, methods, "eodds")
     below = {key for key in cells if rng.random() < 0.3}
     collapsed = {key for key in cells if rng.random() < 0.2}
-    marks = Marks({key[:-1]: ("collapsed",) for key in collapsed})
+    marks = Marks({(*key[:-1], ""): ("collapsed",) for key in collapsed})
     found = ranks.rank([block(7, methods)], cells, "eodds", marks, below)
 
     def score(key: tuple[str, ...]) -> tuple[int, float]:
