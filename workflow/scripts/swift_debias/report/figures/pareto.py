@@ -92,7 +92,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     for unused in axes[len(panels) :]:
         unused.remove()
     front_line = legend_line("non-dominated front", color=GREY, linestyle="--", linewidth=0.9)
-    handles = [*method_handles(request, request.methods()), front_line]
+    handles: list[Any] = [*method_handles(request, request.methods()), front_line]
     if wide[f"{low}_floor_95"].notna().any():
         handles.append(floor_handle("below the noise floor"))
     legend_below(figure, handles, 6)
