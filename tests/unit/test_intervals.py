@@ -266,6 +266,36 @@ def test_values_are_the_means_over_folds_of_the_metrics(groups: int) -> None:
     assert set(table["n_patients"]) == {len(np.unique(data.patients))}
 
 
+@pytest.mark.parametrize("groups", [2, 3])
+def test_decisions_at_the_external_thresholds_have_rows_of_their_own(groups: int) -> None:
+    """Each model at its own threshold, some equal to a score; AUC does not depend on it."""
+    data, _ = drawn(8, groups=groups)
+    rng = np.random.default_rng(0)
+    predictions = frame(data)
+    predictions["score"] = predictions["score"].round(2).astype("float32")
+    parts = predictions.groupby(["method", "fold"])["score"]
+    own = parts.transform(lambda s: float(rng.choice(s[(s > 0.3) & (s < 0.7)]))).astype(float)
+    fixed = setup_intervals(predictions, groups, 0, 40, min_group=5)
+    both = setup_intervals(predictions.assign(threshold=own), groups, 0, 40, min_group=5)
+    pd.testing.assert_frame_equal(both[: len(fixed)], fixed)
+    external = both[len(fixed) :].set_index(["metric", "method"])
+    decided = {m for m in iv.METRICS if "auc" not in m}
+    assert {name for name, _ in external.index} == {f"{m}@external" for m in decided}
+    scored = pd.concat(
+        [
+            metrics.score(part, groups, min_group=5).assign(method=key[0], fold=key[1])
+            for key, part in predictions.assign(threshold=own).groupby(["method", "fold"])
+        ]
+    )
+    means = scored.groupby(["metric", "method"])["value"].mean()
+    for metric in ("spd", "eodds", "eodds_max", "eopp", "balanced_accuracy"):
+        for method in ("baseline", "swift"):
+            row = external.loc[(f"{metric}@external", method)]
+            assert row["value"] == pytest.approx(means[f"{metric}@external", method])
+            assert row["low"] <= row["high"]
+            assert np.isfinite(row["floor_95"]) == (metric in iv.GAPS)
+
+
 def test_the_table_does_not_depend_on_the_order_of_rows_or_data_sets() -> None:
     data, _ = drawn(6)
     predictions = frame(data)

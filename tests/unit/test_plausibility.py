@@ -313,5 +313,7 @@ def test_which_metrics_a_mark_concerns() -> None:
     assert about.pop("levelled down") == ["spd"]
     assert about.pop("below floor") == []  # only those that it was found of
     assert all(metrics == ["auc", "tpr[0]", "spd", "auc_min"] for metrics in about.values())
+    at_another = {mark for mark, check in CHECKS.items() if check.about("eodds@external")}
+    assert at_another == {*CHECKS} - {"levelled down", "below floor"}
     letters = [check.letter for check in CHECKS.values()]
     assert len(set(letters)) == len(letters)

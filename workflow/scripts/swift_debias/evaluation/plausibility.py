@@ -27,6 +27,7 @@ import pandas as pd
 
 from .cells import KEYS
 from .metrics import BETWEEN_GROUPS, groups_left_out
+from .thresholds import plain
 
 CASE = KEYS[:-1]  # a case is a cell without its metric
 COLUMNS = [*KEYS, "mark", "text"]  # metric is '' where the mark is of all that its check concerns
@@ -102,10 +103,10 @@ class Check:
             return False  # only those that it was found of
         if self.concerns == "everything":
             return True
-        known = BETWEEN_GROUPS.get(metric)
-        if self.concerns == "gaps":
+        if self.concerns == "gaps":  # judged at 0.5, which says nothing of another threshold
+            known = BETWEEN_GROUPS.get(metric)
             return known is not None and known.better == "lower"
-        return known is not None or "[" in metric
+        return plain(metric) in BETWEEN_GROUPS or "[" in metric
 
 
 CHECKS: dict[str, Check] = {}

@@ -10,8 +10,10 @@ import pandas as pd
 
 from . import intervals, noise_floor
 from .intervals import Found, Pair, Rates, TestSet, UndefinedError
+from .metrics import is_decided
 from .power import power
 from .stacked import Scores, stack
+from .thresholds import EXTERNAL
 
 COLUMNS = [
     *("dataset", "metric", "method", "value", "low", "high"),
@@ -38,7 +40,7 @@ def setup_intervals(
 
     Args:
         predictions: columns method, fold, dataset, image_id, patient_id, label, group, score, of
-            one (task, backbone, attribute).
+            one (task, backbone, attribute); threshold, the models' external ones, where known.
         groups: number of attribute groups.
         seed: of the noise floor. The data set's name is mixed in, so data sets do not depend on
             each other's order.
@@ -49,13 +51,36 @@ def setup_intervals(
             differences.
 
     Returns:
-        Rows of `COLUMNS`. `value` is the mean over folds of what metrics.py computes. Signed gaps
+        Rows of `COLUMNS`; metrics of decisions also at the external threshold (`eodds@external`).
+        `value` is the mean over folds of what metrics.py computes. Signed gaps
         (`dtpr`, `dfpr`, `dspd`, `dauc`) are group 1 minus group 0; with more groups the pair that
         makes the Baseline's gap, named in `reason`. `floor_*` and `below_floor` stand beside
         absolute gaps; `power` beside EOdds is the chance that this test set shows a fall from .2 to
         .05, and `smallest_cell` the effective patients of the label and group that has the fewest.
         Differences are null for the Baseline itself.
     """
+    arguments = (groups, seed, permutations, level)
+    found = _at_threshold(predictions, threshold, *arguments, min_group, baseline)
+    if "threshold" not in predictions:
+        return found
+    # a score reaches its threshold exactly if their difference reaches 0
+    scores = predictions["score"].astype("float64") - predictions["threshold"]
+    own = _at_threshold(predictions.assign(score=scores), 0.0, *arguments, min_group, baseline)
+    own = own[own["metric"].map(is_decided).astype(bool)]
+    return pd.concat([found, own.assign(metric=own["metric"] + EXTERNAL)], ignore_index=True)
+
+
+def _at_threshold(
+    predictions: pd.DataFrame,
+    threshold: float,
+    groups: int,
+    seed: int,
+    permutations: int,
+    level: float,
+    min_group: int,
+    baseline: str | None,
+) -> pd.DataFrame:
+    """All rows at one threshold; arguments as of `setup_intervals`."""
     frames = []
     for dataset, part in predictions.groupby("dataset", observed=True):
         if not (part["group"] >= 0).any():
