@@ -50,6 +50,7 @@ def test_evaluate(run: Callable[..., str], tmp_path: Path, min_group: int) -> No
             "folds": folds,
             "groups": ["a", "b", "c"],
             "min_group": min_group,
+            "disease": None,
         },
     )
     found = pd.read_parquet(tmp_path / "metrics/skin.parquet")
@@ -80,7 +81,7 @@ def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
         low = written["swift", fold].assign(score=0.1)
         write_parquet(tmp_path / PLACE / f"swift/fold{fold}.parquet", low)
     names = ["a", "b", "c"]
-    given = {"methods": METHODS, "folds": FOLDS, "groups": names, "min_group": 8}
+    given = {"methods": METHODS, "folds": FOLDS, "groups": names, "min_group": 8, "disease": None}
     run("evaluate.py", input=[PLACE], output=["metrics/skin.parquet"], params=given)
     said = run(
         "plausibility.py",

@@ -44,6 +44,7 @@ tasks:
     pretraining: {epochs: 22, batch_size: 64}
     finetuning: {epochs_percent: 27, min_cell: 3, min_group: 21, lr_head: 0.1, eodds: signed_mean,
       batchnorm: masked}
+    tie: {attribute: sex, strength: 0.4}
   cxr:
     images: {size: 32}
     augmentation: {flips: false, transpose: true}
@@ -382,6 +383,14 @@ def test_pools(plan: Plan) -> None:
         assert set(job.params.sources) == {*task["train"], *tests}
         assert_says(job.params.duplicates, plan.config["duplicates"])
         assert job.params.group_by_patient == task.get("group_by_patient", True)
+        if "tie" not in task:
+            assert job.params.tie is None
+            continue
+        assert_says(job.params.tie["tie"], task["tie"])
+        assert_says(
+            job.params.tie["attribute"], plan.config["attributes"][task["tie"]["attribute"]]
+        )
+        assert job.params.tie["seed"] == plan.config.get("seed", 0)
 
 
 def test_folds_and_external_sets(plan: Plan) -> None:
@@ -629,6 +638,7 @@ def test_predict_evaluate_and_intervals(plan: Plan) -> None:
             if rule == "evaluate":
                 assert (job.params.methods, job.params.folds) == (cells[cell], plan.folds)
                 assert job.params.groups == plan.groups(attribute)
+                assert job.params.disease == {"skin": 0, "cxr": 1}[task]
             else:
                 assert job.params.groups == len(plan.groups(attribute))
                 assert job.params.permutations == 1000
@@ -996,6 +1006,8 @@ def test_check_data_depends_on_data_alone(plan: Plan) -> None:
         assert given["tasks"][name]["group_by_patient"] == task.get("group_by_patient", True)
         for which in ("positive", "negative"):
             assert given["tasks"][name][which] == task[which]
+        assert (given["tasks"][name]["tie"] is None) == ("tie" not in task)
+        assert_says(given["tasks"][name]["tie"] or {}, task.get("tie", {}))
         written = task.get("finetuning", {})
         sizes = {"min_cell": written.get("min_cell", 10), "min_group": written.get("min_group", 20)}
         assert given["tasks"][name]["finetuning"] == sizes
