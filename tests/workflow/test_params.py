@@ -714,9 +714,11 @@ def test_ranks_and_words(plan: Plan) -> None:
     shown = ["ranks"] if "ranks" in plan.views("figure") else plan.views("table")
     blocks = [block for name in shown for block in plan.blocks(name)]
     [ranks], [words] = plan.jobs["ranks"], plan.jobs["in_words"]
-    for job in (ranks, words):
+    used = {method for methods in plan.cells().values() for method in methods}
+    named = {method for block in blocks for method in block["methods"]}
+    for job, methods in ((ranks, named), (words, used)):
         assert plain(job.params.blocks) == blocks
-        assert job.params.titles == titles(plan, plan.config["methods"])
+        assert job.params.titles == titles(plan, methods)
         assert files(job, "plausibility") == [f"{plan.run}/plausibility.parquet"]
         assert files(job, "metrics") == [f"{plan.run}/metrics.parquet"]
     assert (words.params.baseline, words.params.swift) == ("baseline", "swift")

@@ -31,14 +31,19 @@ def road() -> dict[str, set[str]]:
     tables = {"table/table1", "table/table5"}
     reads: dict[str, set[str]] = {"check_data": set(), "merge_metrics": set()}
     judged = {"merge_metrics", "plausibility"}
-    reads |= {reader: {*judged} for reader in ("compare", "verdict", *tables)}
+    readers = ("compare", "verdict", "ranks", "in_words", *tables)
+    reads |= {reader: {*judged} for reader in readers}
     reads |= {"plausibility": {"merge_metrics"}, "cost_table": set()}
+    reads["verdict"].add("in_words")
+    # under them stands which groups were compared, or which one FairPrune is for
+    reads["table/table1"].add("choose_groups/skin/small_resnet/sex")
+    reads["table/table5"].add("choose_groups/cxr/small_resnet/age_4")
     reads["figure/pareto"] = {"merge_metrics", "intervals/skin/small_resnet/sex"}
     reads["figure_arrays/figure1"] = {"predict/skin/small_resnet/sex", "cache_images/atlas"}
     reads["figure/figure1"] = {"figure_arrays/figure1", "predict/skin/small_resnet/sex"}
-    reads["summary"] = set(tables)
+    reads["summary"] = {*tables, "ranks", "in_words"}
     reads["report"] = {"check_data", "compare", "verdict", "cost_table", *judged}
-    reads["report"] |= {*tables, "figure/pareto", "figure/figure1"}
+    reads["report"] |= {*tables, "ranks", "in_words", "figure/pareto", "figure/figure1"}
     for task, train in cut.TRAIN.items():
         cells = {attribute: cell for (t, attribute), cell in cut.CELLS.items() if t == task}
         tests = {dataset for _, datasets in cells.values() for dataset in datasets}
@@ -88,7 +93,9 @@ def road() -> dict[str, set[str]]:
             reads["cost_table"] |= debiased
             reads["verdict"] |= debiased | copies | {importance}
             reads["summary"] |= debiased | copies
-            reads["report"] |= {external, f"intervals/{cell}"}
+            for job in ("report", "ranks", "in_words"):
+                reads[job].add(f"intervals/{cell}")
+            reads["report"].add(external)
     return reads
 
 
@@ -157,7 +164,7 @@ CHANGES = [
     ),
     Change(
         "title of one method",
-        ("table/*", "figure/pareto", "cost_table", "verdict", "report"),
+        ("table/*", "ranks", "in_words", "figure/pareto", "cost_table", "verdict", "report"),
         {"methods": {"swift": {"title": "Ours"}}},
     ),
     Change(
@@ -207,12 +214,12 @@ CHANGES = [
     ),
     Change(
         "names of the classes of a task without a figure",
-        ("report",),
+        ("check_data", "report"),  # both say how many of each class a group has
         {"tasks": {"cxr": {"positive": "collapsed lung"}}},
     ),
     Change(
         "names of the classes of a task with figures",
-        ("figure/*", "report"),
+        ("check_data", "figure/*", "report"),
         {"tasks": {"skin": {"positive": "harmless"}}},
     ),
     Change(
@@ -275,7 +282,7 @@ CHANGES = [
         "cells of tables",  # figures read them too, and with a figure the arrays that it computes
         (
             *("set_sizes/*", "figure_arrays/*", "figure/*", "table/*", "cost_table", "compare"),
-            *("verdict", "summary", "report"),
+            *("plausibility", "ranks", "in_words", "verdict", "summary", "report"),
         ),
         edit={
             f"{LIBRARY}/evaluation/cells.py": ("import pandas as pd\n", "import pandas as pd, re\n")

@@ -307,7 +307,11 @@ rule ranks:
         "../../envs/report.yaml"
     params:
         blocks=ranked_blocks(),
-        titles=TITLES,
+        titles={
+            method: TITLES[method]
+            for block in ranked_blocks()
+            for method in block["methods"]
+        },
         code=code_id("ranks.py"),
     script:
         "../scripts/ranks.py"
@@ -328,7 +332,7 @@ rule search_table:
     conda:
         "../../envs/report.yaml"
     params:
-        titles=TITLES,
+        titles={name: TITLES[name] for name in SEARCHED if name in USED},
         code=code_id("search_table.py"),
     script:
         "../scripts/search_table.py"
@@ -349,7 +353,7 @@ rule in_words:
         "../../envs/report.yaml"
     params:
         blocks=ranked_blocks(),
-        titles=TITLES,
+        titles={name: TITLES[name] for name in USED},
         baseline=BASELINE,
         swift=SWIFT,
         code=code_id("in_words.py"),
