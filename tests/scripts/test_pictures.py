@@ -360,6 +360,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     ids = ["Anna Schmidt/1.png", "/home/ward7/b.png"]
     log = {"rows_read": 9, "rules": [{"rule": "no image", "removed": 4, "examples": ids}]}
     marked = pd.DataFrame([{**CELL, "method": "swift", "dataset": "ddi", "mark": "collapsed"}])
+    marked["metric"] = ""
     checked = {"name": "ddi", "origin": {"title": "Origin", "licence": "CC"}, "rows_read": 17}
     checked |= {"folder": "/mnt/clinic", "missing_examples": ["Bodo Klein.png"]}
     checked |= {"images_found": 16, "images_missing": 1, "counts": {"label": {"0": 3, "1": 13}}}
@@ -401,6 +402,9 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
                 )
             ],
             "external": [write_parquet(tmp_path / "external/skin/tone/fold4.parquet", external)],
+            "cohorts": [
+                write_parquet(tmp_path / "cohorts/skin.parquet", external.assign(dataset="isic"))
+            ],
             "tables": [tmp_path / "table1.html"],
             "figures": [tmp_path / "figures/b.png", tmp_path / "figures/a.png"],
             "plausibility": write_parquet(

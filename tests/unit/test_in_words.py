@@ -55,7 +55,7 @@ def test_every_number_is_that_of_pandas(seed: int) -> None:
     rng = np.random.default_rng(seed)
     cases = intervals[intervals["method"] == "swift"][COLUMNS[:4]].drop_duplicates()
     out = [tuple(case) for case in cases.itertuples(index=False) if rng.random() < 0.2]
-    marks = Marks({(*case[:3], "swift", case[3]): ("collapsed",) for case in out})
+    marks = Marks({(*case[:3], "swift", case[3], ""): ("collapsed",) for case in out})
 
     aside = pd.MultiIndex.from_tuples(out, names=COLUMNS[:4]) if out else []
     own = intervals[intervals["method"] == "swift"].set_index(COLUMNS[:4])
@@ -152,7 +152,7 @@ def ranking(values: dict[str, list[float]], metric: str = "eodds") -> ranks.Rank
         for i, value in enumerate(own)
     }
     block = Block("skin", "net", "sex", tuple(f"d{i}" for i in range(n)), names, (metric,))
-    return ranks.rank([block], cells, metric, NO_MARKS, set())
+    return ranks.rank([block], cells, metric, NO_MARKS)
 
 
 def test_who_is_not_told_apart() -> None:

@@ -93,7 +93,7 @@ def road() -> dict[str, set[str]]:
             reads["cost_table"] |= debiased
             reads["verdict"] |= debiased | copies | {importance}
             reads["summary"] |= debiased | copies
-            for job in ("report", "ranks", "in_words"):
+            for job in ("report", "in_words"):
                 reads[job].add(f"intervals/{cell}")
             reads["report"].add(external)
     return reads
