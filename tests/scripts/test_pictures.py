@@ -459,7 +459,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     assert table_text(html, "Rows of the sources")[-1] == ["DDI", "no image", "4"]
     pool = table_text(html, "Duplicates and test images in the pool")[-1]
     assert pool == ["Skin lesions", "clusters", "", "77"]
-    tests = table_text(html, "Over folds: paired differences")[-1]
+    tests = table_text(html, "Against the Baseline and the best other method")[-1]
     assert tests[5:10] == ["SWiFT", "LLFT", "3", "0.250", "+0.100 to +0.400"]
     intervals = table_text(html, "Over patients and folds: intervals, noise floors")
     assert [row[3] for row in intervals[1:]] == ["AUC"]  # ECE is not among the metrics to show
