@@ -360,6 +360,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     ids = ["Anna Schmidt/1.png", "/home/ward7/b.png"]
     log = {"rows_read": 9, "rules": [{"rule": "no image", "removed": 4, "examples": ids}]}
     marked = pd.DataFrame([{**CELL, "method": "swift", "dataset": "ddi", "mark": "collapsed"}])
+    marked["metric"] = ""
     checked = {"name": "ddi", "origin": {"title": "Origin", "licence": "CC"}, "rows_read": 17}
     checked |= {"folder": "/mnt/clinic", "missing_examples": ["Bodo Klein.png"]}
     checked |= {"images_found": 16, "images_missing": 1, "counts": {"label": {"0": 3, "1": 13}}}
@@ -401,6 +402,9 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
                 )
             ],
             "external": [write_parquet(tmp_path / "external/skin/tone/fold4.parquet", external)],
+            "cohorts": [
+                write_parquet(tmp_path / "cohorts/skin.parquet", external.assign(dataset="isic"))
+            ],
             "tables": [tmp_path / "table1.html"],
             "figures": [tmp_path / "figures/b.png", tmp_path / "figures/a.png"],
             "plausibility": write_parquet(
@@ -455,7 +459,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     assert table_text(html, "Rows of the sources")[-1] == ["DDI", "no image", "4"]
     pool = table_text(html, "Duplicates and test images in the pool")[-1]
     assert pool == ["Skin lesions", "clusters", "", "77"]
-    tests = table_text(html, "Over folds: paired differences")[-1]
+    tests = table_text(html, "Against the Baseline and the best other method")[-1]
     assert tests[5:10] == ["SWiFT", "LLFT", "3", "0.250", "+0.100 to +0.400"]
     intervals = table_text(html, "Over patients and folds: intervals, noise floors")
     assert [row[3] for row in intervals[1:]] == ["AUC"]  # ECE is not among the metrics to show

@@ -361,11 +361,12 @@ def drawn_intervals(metrics: pd.DataFrame) -> pd.DataFrame:
 def test_ranks_and_words(run: Callable[..., str], tmp_path: Path) -> None:
     metrics = draw_metrics()
     intervals = drawn_intervals(metrics)
+    marked = pd.DataFrame({**CELL, "method": METHODS}).assign(
+        dataset="ddi", metric="eodds", mark="below floor", text="why"
+    )
     given = {
         "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
-        "plausibility": write_parquet(
-            tmp_path / "plausibility.parquet", pd.DataFrame(columns=plausibility.COLUMNS)
-        ),
+        "plausibility": write_parquet(tmp_path / "plausibility.parquet", marked),
         "intervals": [write_parquet(tmp_path / "intervals.parquet", intervals)],
     }
     files = [f"tables/ranks.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]

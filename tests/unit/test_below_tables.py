@@ -55,7 +55,8 @@ def test_the_sentence() -> None:
     assert sentence("sex", {"women": (0, 0)}, "melanoma") == "No image has a known sex."
 
 
-def test_the_pool_is_all_external_sets_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_pool_is_all_external_sets_together(tmp_path: Path, tied: bool) -> None:
     rng = np.random.default_rng(0)
     frames, paths = {}, []
     for attribute, fold in itertools.product(GROUPS, range(3)):
@@ -65,6 +66,8 @@ def test_the_pool_is_all_external_sets_together(tmp_path: Path) -> None:
                 "label": rng.integers(0, 2, n).astype("int8"),
                 "attribute": rng.integers(0, 2, n).astype("int16"),  # nobody of type III
                 "balanced": rng.random(n) < 0.5,
+                "dataset": "isic",
+                "image_id": [f"{fold}_{i}" for i in range(n)],
             }
         )
         path = tmp_path / f"external/skin/{attribute}/fold{fold}.parquet"
@@ -72,7 +75,17 @@ def test_the_pool_is_all_external_sets_together(tmp_path: Path) -> None:
         write_parquet(frame, path)
         paths.append(path)
         frames[attribute, fold] = frame
-    found = pool_table.count(paths, GROUPS).set_index(["attribute", "group"])
+    ids = [f"{fold}_{i}" for fold in range(3) for i in range(40)]
+    cohort = pd.DataFrame({"dataset": "isic", "image_id": ids})
+    if tied:  # half of the images are for external sets alone
+        cohort["trains"] = rng.random(len(ids)) < 0.5
+    (tmp_path / "cohorts").mkdir()
+    write_parquet(cohort, tmp_path / "cohorts/skin.parquet")
+    found = pool_table.count(paths, GROUPS, [tmp_path / "cohorts/skin.parquet"])
+    found = found.set_index(["attribute", "group"])
+    if tied:
+        trains = set(cohort.loc[cohort["trains"], "image_id"])
+        frames = {key: frame[frame["image_id"].isin(trains)] for key, frame in frames.items()}
     for attribute, names in GROUPS.items():
         pooled = pd.concat([frames[attribute, fold] for fold in range(3)])
         for group, name in enumerate(names):

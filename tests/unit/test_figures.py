@@ -126,6 +126,7 @@ def sources(run: Path) -> Sources:
             pd.read_parquet(run / "metrics.parquet"),
             mock.GROUPS,
             dict.fromkeys(("skin", "cxr"), 20),
+            intervals=pd.concat(intervals, ignore_index=True),
         ),
     )
 

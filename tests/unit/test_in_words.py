@@ -152,7 +152,7 @@ def ranking(values: dict[str, list[float]], metric: str = "eodds") -> ranks.Rank
         for i, value in enumerate(own)
     }
     block = Block("skin", "net", "sex", tuple(f"d{i}" for i in range(n)), names, (metric,))
-    return ranks.rank([block], cells, metric, NO_MARKS, set())
+    return ranks.rank([block], cells, metric, NO_MARKS)
 
 
 def test_who_is_not_told_apart() -> None:

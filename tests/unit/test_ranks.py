@@ -5,11 +5,10 @@ from __future__ import annotations
 from math import nan
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from swift_debias.evaluation import ranks
-from swift_debias.evaluation.cells import KEYS, Block, Cell
+from swift_debias.evaluation.cells import Block, Cell
 from swift_debias.evaluation.plausibility import NO_MARKS, Marks
 
 # Demšar (2006), Table 6: AUC of C4.5 and three tuned versions of it on 14 data sets. The two 0.975
@@ -52,7 +51,7 @@ def block(n: int, methods: tuple[str, ...]) -> Block:
 @pytest.fixture(scope="module")
 def published() -> ranks.Ranking:
     table = np.array([line.split() for line in DEMSAR.split("\n") if line], float)
-    return ranks.rank([block(14, METHODS)], cells_of(table, METHODS, "auc"), "auc", NO_MARKS, set())
+    return ranks.rank([block(14, METHODS)], cells_of(table, METHODS, "auc"), "auc", NO_MARKS)
 
 
 def test_a_published_example(published: ranks.Ranking) -> None:
@@ -78,7 +77,7 @@ def test_the_critical_difference_is_the_published_one(k: int, q: float) -> None:
     rng = np.random.default_rng(k)
     methods = tuple(f"m{i}" for i in range(k))
     found = ranks.rank(
-        [block(20, methods)], cells_of(rng.random((20, k)), methods, "auc"), "auc", NO_MARKS, set()
+        [block(20, methods)], cells_of(rng.random((20, k)), methods, "auc"), "auc", NO_MARKS
     )
     assert found.critical_difference == pytest.approx(q * (k * (k + 1) / 120) ** 0.5, abs=5e-4)
 
@@ -92,8 +91,14 @@ def test_ranks_equal_a_count_of_who_is_better(seed: int) -> None:
     cells = cells_of(table, methods, "eodds")
     below = {key for key in cells if rng.random() < 0.3}
     collapsed = {key for key in cells if rng.random() < 0.2}
+<<<<<<< HEAD
     marks = Marks({(*key[:-1], ""): ("collapsed",) for key in collapsed})
     found = ranks.rank([block(7, methods)], cells, "eodds", marks, below)
+=======
+    of: dict[tuple[str, ...], tuple[str, ...]] = dict.fromkeys(below, ("below floor",))
+    marks = Marks(of | {(*key[:-1], ""): ("collapsed",) for key in collapsed})
+    found = ranks.rank([block(7, methods)], cells, "eodds", marks)
+>>>>>>> w-words
 
     def score(key: tuple[str, ...]) -> tuple[int, float]:
         if key in collapsed:
@@ -123,7 +128,7 @@ def test_only_methods_of_every_case_are_ranked_and_only_whole_cases() -> None:
     del cells[*PLACE, "b", "d3", "auc"]
     parts = [block(4, methods), block(2, ("a", "b"))._replace(attribute="age")]
     cells |= {(*key[:2], "age", *key[3:]): cell for key, cell in cells.items()}
-    found = ranks.rank(parts, cells, "auc", NO_MARKS, set())
+    found = ranks.rank(parts, cells, "auc", NO_MARKS)
     assert list(found.ranks) == ["a", "b"] and found.left_aside == ("c",)
     assert len(found.ranks) == 5 and found.left_out == 1
     assert np.isnan(found.statistic)  # Friedman's test takes three methods
@@ -134,14 +139,14 @@ def test_only_methods_of_every_case_are_ranked_and_only_whole_cases() -> None:
 def test_too_little_to_rank(n: int, k: int) -> None:
     methods = tuple("abc"[:k])
     found = ranks.rank(
-        [block(n, methods)], cells_of(np.ones((n, k)), methods, "auc"), "auc", NO_MARKS, set()
+        [block(n, methods)], cells_of(np.ones((n, k)), methods, "auc"), "auc", NO_MARKS
     )
     assert not found.enough and ranks.table([found]).empty
 
 
 def test_ties_alone_are_no_difference() -> None:
     found = ranks.rank(
-        [block(3, METHODS)], cells_of(np.ones((3, 4)), METHODS, "auc"), "auc", NO_MARKS, set()
+        [block(3, METHODS)], cells_of(np.ones((3, 4)), METHODS, "auc"), "auc", NO_MARKS
     )
     assert np.isnan(found.p) and (found.means == 2.5).all()
 
@@ -150,11 +155,3 @@ def test_the_table(published: ranks.Ranking) -> None:
     table = ranks.table([published])
     assert table["method"].tolist() == ["m_cf", "m", "cf", "c45"]
     assert set(table["cases"]) == {14} and table["alike"][0] == "m; cf; c45"
-
-
-def test_below_the_floor_is_what_the_intervals_say() -> None:
-    frame = pd.DataFrame([(*PLACE, m, "d", "eodds") for m in "abc"], columns=KEYS).assign(
-        below_floor=pd.array([True, False, None], "boolean")
-    )
-    assert ranks.below_floor_cells(frame) == {(*PLACE, "a", "d", "eodds")}
-    assert ranks.below_floor_cells(pd.DataFrame()) == set()

@@ -736,8 +736,6 @@ def test_ranks_and_words(plan: Plan) -> None:
     def intervals(cells: Any) -> list[str]:
         return [f"{plan.run}/intervals/{'/'.join(cell)}.parquet" for cell in cells]
 
-    ranked = dict.fromkeys((b["task"], b["backbone"], b["attribute"]) for b in blocks)
-    assert files(ranks, "intervals") == intervals(ranked)
     assert files(words, "intervals") == intervals(plan.cells())
 
 
@@ -895,7 +893,7 @@ NEEDS = {
     "cost": {"costs"},
     "groups": {"metrics"},
     "intervals": {"intervals"},
-    "ranks": {"metrics", "intervals", "plausibility"},
+    "ranks": {"metrics", "plausibility"},
     "thresholds": {"predictions", "intervals"},
     "estimators": {"metrics", "arrays"},
 }

@@ -293,7 +293,6 @@ rule ranks:
     input:
         metrics=rules.merge_metrics.output,
         plausibility=rules.plausibility.output,
-        intervals=block_files(ranked_blocks(), "intervals"),
     output:
         [
             folder("table", table="ranks", format=format)
@@ -434,6 +433,10 @@ rule report:
         statistics=rules.compare.output,
         intervals=of_setups("intervals"),
         verdict=rules.verdict.output.html,
+        cohorts=expand(
+            rules.find_duplicates.output.cohort,
+            task=unique(task for task, *_ in SETUPS),
+        ),
         costs=folder("table", table="cost", format="html"),
         sources=[
             folder("baseline_source", task=task, backbone=backbone, fold=fold)

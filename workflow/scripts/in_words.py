@@ -17,7 +17,6 @@ with logged(snakemake):
         rank_table.rankings(
             [Block(**block) for block in params.blocks],
             read_parquet(str(given.metrics)),
-            intervals,
             judged,
         ),
         params.titles,

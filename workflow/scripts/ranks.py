@@ -6,7 +6,6 @@ from swift_debias.evaluation import ranks
 from swift_debias.evaluation.cells import Block
 from swift_debias.files import read_parquet
 from swift_debias.report import plain_tables, rank_table
-from swift_debias.run import results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -14,7 +13,6 @@ with logged(snakemake):
     found = rank_table.rankings(
         [Block(**block) for block in params.blocks],
         read_parquet(str(given.metrics)),
-        results.joined(given.intervals),
         read_parquet(str(given.plausibility)),
     )
     table = ranks.table(list(found.values()))

@@ -59,7 +59,7 @@ with logged(snakemake):
         Shown(name, *params.figures[name], Path(png), hidden=name in params.hidden)
         for name, png in ((Path(png).stem, png) for png in given.figures)
     ]
-    pool = pool_table.count(map(Path, given.external), params.groups)
+    pool = pool_table.count(map(Path, given.external), params.groups, map(Path, given.cohorts))
     short = [
         html.bullets(read_json(str(given.in_words))["sentences"]),
         grid(

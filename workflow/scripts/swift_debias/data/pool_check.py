@@ -115,6 +115,7 @@ def outlook(
         if attribute in task.tests and attribute not in measured
     }
     used = [a for owner, _, a in plan.setups(config) if owner == name]
+    trains = frame["trains"].to_numpy() if "trains" in frame else np.ones(len(frame), bool)
     cells = {}
     by_attribute = {}
     for attribute in dict.fromkeys(used):
@@ -125,7 +126,7 @@ def outlook(
             )
             continue
         spec = config.attributes[attribute]
-        cells[attribute] = _cells(labels, groups[attribute], spec.group_names)
+        cells[attribute] = _cells(labels[trains], groups[attribute][trains], spec.group_names)
         problems = demands.external_problems(
             labels, groups[attribute], spec.group_names, task.finetuning, config.folds, clusters
         )

@@ -10,7 +10,7 @@ images, so that the true uncertainty is larger.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -79,7 +79,6 @@ def rank(
     cells: Mapping[tuple[str, ...], Cell],
     metric: str,
     marks: Marks,
-    below_floor: Collection[tuple[str, ...]],
 ) -> Ranking:
     """Rank the methods that are in every case of some blocks.
 
@@ -87,8 +86,7 @@ def rank(
         blocks: which cases, and which methods.
         cells: the run's cells (`cells.lookup`).
         metric: by which.
-        marks: what is implausible.
-        below_floor: cells (KEYS) whose gap does not exceed its noise floor (`below_floor_cells`).
+        marks: what is implausible, and which gaps do not exceed their noise floor.
     """
     shown: dict[tuple[str, ...], dict[str, None]] = {}
     for block in blocks:
@@ -108,7 +106,7 @@ def rank(
             np.inf
             if not marks.ranked(key)
             else -np.inf
-            if key in below_floor
+            if marks.shared(key)
             else sign * round(mean, DECIMALS.get(metric, 3))
             for key, mean in zip(keys, means, strict=True)
         ]
@@ -118,14 +116,6 @@ def rank(
     )
     left_aside = tuple(m for m in every if m not in methods)
     return Ranking(metric, ranks, *_friedman(ranks), _nemenyi(*ranks.shape), left_out, left_aside)
-
-
-def below_floor_cells(intervals: pd.DataFrame) -> set[tuple[str, ...]]:
-    """Keys (KEYS) of gaps that do not exceed the noise floor, from the run's intervals."""
-    if intervals.empty:
-        return set()
-    below = intervals[intervals["below_floor"].fillna(False).astype(bool)]
-    return set(below[KEYS].itertuples(index=False, name=None))
 
 
 def _friedman(ranks: pd.DataFrame) -> tuple[float, float]:

@@ -12,26 +12,35 @@ from ..evaluation.words import title
 from ..files import read_parquet
 from ..run import layout
 
+IMAGE = ["dataset", "image_id"]
 COLUMNS = ["task", "attribute", "group", "class_0", "class_1"]
 
 
-def count(external: Iterable[Path], groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def count(
+    external: Iterable[Path], groups: Mapping[str, Sequence[str]], cohorts: Iterable[Path]
+) -> pd.DataFrame:
     """Images of the pool by group and class, also where the group was measured from the pixels.
 
-    The external sets of all folds together are the pool's images of known group.
+    The external sets of all folds together are the pool's images of known group. Those of a tied
+    pool may have more, which nothing is trained on (column `trains` of the cohort).
 
     Args:
         external: `external/{task}/{attribute}/fold{fold}.parquet`, of all folds.
         groups: attribute -> names of its groups, in the order of their indices.
+        cohorts: `cohorts/{task}.parquet` of the tasks.
 
     Returns:
         COLUMNS, a row a task, attribute and group.
     """
+    trained = {layout.keys("cohort", path)["task"]: read_parquet(path) for path in cohorts}
     counted: dict[tuple[str, str], list[list[int]]] = {}
     for path in external:
         keys = layout.keys("external", path)
         attribute = keys["attribute"]
-        frame = read_parquet(path, columns=["label", "attribute"])
+        frame = read_parquet(path)
+        if "trains" in trained[keys["task"]]:
+            pool = trained[keys["task"]]
+            frame = frame.merge(pool.loc[pool["trains"], IMAGE], on=IMAGE)
         cells = counted.setdefault((keys["task"], attribute), [[0, 0] for _ in groups[attribute]])
         for group, label in frame[["attribute", "label"]].to_numpy(int):
             cells[group][label] += 1

@@ -23,7 +23,6 @@ CAUTION = (
 def rankings(
     blocks: Iterable[Block],
     metrics: pd.DataFrame,
-    intervals: pd.DataFrame,
     judged: pd.DataFrame,
 ) -> dict[str, Ranking]:
     """Metric -> the ranks of the methods that are in every case.
@@ -31,13 +30,12 @@ def rankings(
     Args:
         blocks: cases and methods.
         metrics: the tidy metrics.
-        intervals: of all setups; they know the noise floors.
-        judged: what is implausible (`plausibility.judge`).
+        judged: what is implausible or below its noise floor (`plausibility.judge`).
     """
     wanted = metrics[metrics["metric"].isin(ranks.METRICS)]
     cells, marks = lookup(wanted), plausibility.marks(judged)
-    below, parts = ranks.below_floor_cells(intervals), list(blocks)
-    return {name: ranks.rank(parts, cells, name, marks, below) for name in ranks.METRICS}
+    parts = list(blocks)
+    return {name: ranks.rank(parts, cells, name, marks) for name in ranks.METRICS}
 
 
 def caption(found: Mapping[str, Ranking], titles: Mapping[str, str]) -> list[str]:

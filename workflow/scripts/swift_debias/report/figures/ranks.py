@@ -12,7 +12,7 @@ from .. import in_words, rank_table
 from ._parts import Drawing, Request, Sources, grid_of_axes, new_figure, panel_title
 from ._style import GREY, INK, PAGE, method_style
 
-NEEDS: tuple[str, ...] = ("metrics", "intervals", "plausibility")
+NEEDS: tuple[str, ...] = ("metrics", "plausibility")
 IGNORES: tuple[str, ...] = ("metrics",)
 CAPTION = (
     "Mean rank of each method over all test sets, networks and attributes; 1 is the best. A bar "
@@ -27,9 +27,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     """A diagram a metric; where there is nothing to rank, a sentence."""
     if sources.metrics.empty:
         raise UserError(f"{request.name}: there are no metrics to draw")
-    found = rank_table.rankings(
-        request.blocks, sources.metrics, sources.intervals, sources.plausibility
-    )
+    found = rank_table.rankings(request.blocks, sources.metrics, sources.plausibility)
     heights = [_lines(one) * LINE for one in found.values()]
     figure = new_figure(PAGE, sum(heights) + 0.3 * len(heights))
     rows = grid_of_axes(figure, len(found), 1, height_ratios=heights)
