@@ -91,14 +91,9 @@ def test_ranks_equal_a_count_of_who_is_better(seed: int) -> None:
     cells = cells_of(table, methods, "eodds")
     below = {key for key in cells if rng.random() < 0.3}
     collapsed = {key for key in cells if rng.random() < 0.2}
-<<<<<<< HEAD
-    marks = Marks({(*key[:-1], ""): ("collapsed",) for key in collapsed})
-    found = ranks.rank([block(7, methods)], cells, "eodds", marks, below)
-=======
     of: dict[tuple[str, ...], tuple[str, ...]] = dict.fromkeys(below, ("below floor",))
     marks = Marks(of | {(*key[:-1], ""): ("collapsed",) for key in collapsed})
     found = ranks.rank([block(7, methods)], cells, "eodds", marks)
->>>>>>> w-words
 
     def score(key: tuple[str, ...]) -> tuple[int, float]:
         if key in collapsed:
