@@ -31,16 +31,10 @@ def road() -> dict[str, set[str]]:
     tables = {"table/table1", "table/table5"}
     reads: dict[str, set[str]] = {"check_data": set(), "merge_metrics": set()}
     judged = {"merge_metrics", "plausibility"}
-<<<<<<< HEAD
-    reads |= {job: {*judged} for job in ("compare", "ranks", "in_words", *tables)}
-    reads |= {"plausibility": {"merge_metrics"}, "cost_table": set()}
-    reads["verdict"] = {*judged, "in_words"}
-=======
     readers = ("compare", "verdict", "ranks", "in_words", *tables)
     reads |= {reader: {*judged} for reader in readers}
     reads |= {"plausibility": {"merge_metrics"}, "cost_table": set()}
     reads["verdict"].add("in_words")
->>>>>>> w-words
     # under them stands which groups were compared, or which one FairPrune is for
     reads["table/table1"].add("choose_groups/skin/small_resnet/sex")
     reads["table/table5"].add("choose_groups/cxr/small_resnet/age_4")
@@ -99,11 +93,7 @@ def road() -> dict[str, set[str]]:
             reads["cost_table"] |= debiased
             reads["verdict"] |= debiased | copies | {importance}
             reads["summary"] |= debiased | copies
-<<<<<<< HEAD
-            for job in ("report", "ranks", "in_words"):
-=======
             for job in ("report", "in_words"):
->>>>>>> w-words
                 reads[job].add(f"intervals/{cell}")
             reads["report"].add(external)
     return reads
