@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
-from swift_debias.files import atomic_path
-from swift_debias.run.job import _end_with_parent, key
+from swift_debias.files import atomic_path, write_arrays, write_json, write_parquet, write_text
+from swift_debias.learning import tensor_files
+from swift_debias.run import job as job_module
+from swift_debias.run.job import _end_with_parent, key, logged
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 
@@ -36,6 +42,43 @@ def test_a_file_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         raise OSError("disk full")
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
     assert final.read_text() == "old"
+
+
+WRITERS: dict[str, Any] = {
+    "x.json": lambda path: write_json(path, {"a": "b" * 5000}),
+    "x.parquet": lambda path: write_parquet(pd.DataFrame({"a": np.arange(5000)}), path),
+    "x.npz": lambda path: write_arrays(path, {"a": np.random.default_rng(0).random(5000)}),
+    "x.safetensors": lambda path: tensor_files.write(path, {"a": torch.rand(5000)}),
+    "x.html": lambda path: write_text(path, "a" * 5000),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("said", [0, 5000], ids=["its file", "its log too"])
+def test_a_full_disk_is_told_in_one_line(
+    name: str, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Whoever writes the file, in whichever language; the log may not take a word any more."""
+    monkeypatch.setattr(job_module, "_end_with_parent", lambda: None)
+    job = SimpleNamespace(log=[str(tmp_path / "job.log")], rule="mine")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(SystemExit) as end, logged(job):
+            if said:
+                print("x" * said)
+            WRITERS[name](tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert end.value.code == 1
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error in mine: ")
+    assert "File too large; make room" in told
+    assert "\n" not in told
+    assert {path.name for path in tmp_path.iterdir()} == {"job.log"}
+    if not said:
+        assert "make room" in (tmp_path / "job.log").read_text()
+        assert "Traceback" not in (tmp_path / "job.log").read_text()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")

@@ -41,7 +41,8 @@ def logged(snakemake: Any) -> Iterator[None]:
         told = error if isinstance(error, UserError) else of_disk(error)
         if not told:
             raise
-        print(f"\nerror in {snakemake.rule}: {told}\n", file=terminal, flush=True)
+        with contextlib.suppress(OSError):
+            print(f"\nerror in {snakemake.rule}: {told}\n", file=terminal, flush=True)
         sys.exit(1)
 
 
