@@ -166,6 +166,8 @@ def markdown_rows(text: str) -> dict[str, list[str]]:
 HIGHER, LOWER, NEITHER = ([0, 2, 1], "↑"), ([1, 2, 0], "↓"), ([0, 0, 0], "")
 DIRECTIONS = {
     **dict.fromkeys(("auc", "auc_min", "accuracy", "balanced_accuracy"), HIGHER),
+    **dict.fromkeys(("tpr_min", "tnr_min", "sensitivity", "specificity"), HIGHER),
+    **dict.fromkeys(("sensitivity_at_80", "sensitivity_at_90"), HIGHER),
     **dict.fromkeys(("spd", "eodds", "eodds_max", "eodds_signed", "eopp", "auc_gap"), LOWER),
     **dict.fromkeys(("ece", "brier", "seconds", "peak_memory_mb", "images_seen"), LOWER),
     **dict.fromkeys(("n", "n_unknown", "prevalence", "parameters_changed"), NEITHER),
