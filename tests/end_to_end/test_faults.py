@@ -45,7 +45,6 @@ def made_from(stage: str) -> list[str]:
     return [*later, "report.html", "summary.txt", "metrics.parquet", "metrics", "intervals"]
 
 
-SHORT = {("killed", "train"), ("full", "debias"), ("damaged", "predict"), ("moved", "report")}
 # Every rule that has a script, and a file that it makes.
 RULES = {
     "check_data": "data_check.json",
@@ -73,18 +72,12 @@ RULES = {
     "report": "report.html",
     "summary": "summary.txt",
 }
-SHORT_RULES = {("killed", "train_baseline"), ("full", "debias")}
+pytestmark = pytest.mark.long
 VIEWS = {
     "table1": tiny.table("baseline", "swift"),
     "pareto": tiny.figure("pareto", "baseline", "swift"),
     "bias": tiny.figure("bias", "baseline"),
 }
-
-
-def parameters(names: Any, short: set[tuple[str, str]], fault: str) -> list[Any]:
-    """Names as parameters; few of them are in `make test`."""
-    marks = {True: pytest.mark.slow, False: pytest.mark.long}
-    return [pytest.param(name, marks=marks[(fault, name) in short]) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +182,7 @@ def copied(unbroken: Path, folder: Path, *without: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("rule", parameters(RULES, SHORT_RULES, "killed"))
+@pytest.mark.parametrize("rule", RULES)
 def test_a_job_that_is_killed_while_it_writes(
     rule: str, unbroken: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -203,7 +196,7 @@ def test_a_job_that_is_killed_while_it_writes(
     check_same(folder, unbroken)
 
 
-@pytest.mark.parametrize("rule", parameters(RULES, SHORT_RULES, "full"))
+@pytest.mark.parametrize("rule", RULES)
 def test_a_disk_that_is_full_while_a_job_writes(
     rule: str, unbroken: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -226,7 +219,7 @@ def test_a_disk_that_is_full_while_a_job_writes(
 # --- what happens between two runs ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", parameters(STAGES, SHORT, "damaged"))
+@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("how", ["a bit", "cut"])
 def test_a_file_that_is_damaged_is_named_and_made_anew(
     how: str, stage: str, unbroken: Path, run: Run, tmp_path: Path
@@ -268,7 +261,7 @@ def check_finished_but(victim: Path, folder: Path, unbroken: Path) -> None:
     victim.write_bytes(damaged)
 
 
-@pytest.mark.parametrize("stage", parameters(STAGES, SHORT, "moved"))
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_folder_that_is_moved_carries_on(
     stage: str, unbroken: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -284,7 +277,7 @@ def test_a_folder_that_is_moved_carries_on(
     assert not again
 
 
-@pytest.mark.parametrize("stage", parameters(STAGES, SHORT, "changed"))
+@pytest.mark.parametrize("stage", STAGES)
 def test_data_that_change_in_the_middle_of_a_run(
     stage: str, unbroken: Path, data: Path, changed: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -343,7 +336,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize("stage", parameters(STAGES, SHORT, "read-only"))
+@pytest.mark.parametrize("stage", STAGES)
 def test_results_that_are_read_only(
     stage: str, unbroken: Path, run: Run, disk: Callable[[str], Path]
 ) -> None:
@@ -368,7 +361,7 @@ def read_only(run: Run, folder: Path) -> subprocess.CompletedProcess[str]:
         return run(folder)
 
 
-@pytest.mark.parametrize("stage", parameters(STAGES, SHORT, "main"))
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_run_that_is_killed_takes_its_job_along(
     stage: str, unbroken: Path, data: Path, run: Run, tmp_path: Path
 ) -> None:

@@ -97,8 +97,6 @@ REPORTS: dict[str, Change] = {
     "a test set with one image": on("sex", "single"),
     "three groups, one absent": on("age", "no_old"),
 }
-CORE = ("only baseline", "only swift", "one figure: pareto", "two methods, none the Baseline")
-CORE += ("a test set without a group",)
 
 TESTS: dict[str, Callable[[Any], bool]] = {
     "no_men": lambda row: row["sex"] == "female",
@@ -152,11 +150,8 @@ def finished(data: Path, jobs: Path) -> Path:
     return folder
 
 
-def long_unless_core(name: str) -> Any:
-    return pytest.param(name, marks=[pytest.mark.slow] if name in CORE else [pytest.mark.long])
-
-
-@pytest.mark.parametrize("name", [long_unless_core(name) for name in REPORTS])
+@pytest.mark.long
+@pytest.mark.parametrize("name", REPORTS)
 def test_little_is_enough_for_a_report(
     name: str, finished: Path, data: Path, jobs: Path, tmp_path: Path
 ) -> None:
