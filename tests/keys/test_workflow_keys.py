@@ -426,11 +426,15 @@ def test_pictures_of_the_report(make: Make, images: bool | None) -> None:
         )
         for fold in (0, 1)
     }
+    frames |= {COHORT: pd.DataFrame({"dataset": ["north"], "image_id": ["0"], "label": [0]})}
     columns = ["label", "patient_id", "sex", "age", "fitzpatrick"]
     sets = ("north", "south", *TESTS)
     frames |= {f"manifests/{name}.parquet": pd.DataFrame(columns=columns) for name in sets}
-    texts = {f"{name}.html": page for name in ("tables/table1", "tables/cost", "verdict")}
+    texts = {
+        f"{name}.html": page for name in ("tables/table1", "tables/cost", "tables/ranks", "verdict")
+    }
     texts |= {"data_check.json": json.dumps({"datasets": []}), "cohorts/skin.log.json": "{}"}
+    texts |= {"in_words.json": '{"sentences": []}'}
     texts |= {f"baseline/skin/net/fold{fold}/source.json": '{"file": null}' for fold in (0, 1)}
     log = json.dumps({"rows_read": 1, "rules": []})
     texts |= {f"manifests/{name}.log.json": log for name in sets}

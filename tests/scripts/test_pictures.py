@@ -77,7 +77,7 @@ def shown(tmp_path: Path) -> tuple[DataSet, pd.DataFrame]:
     for method, fold in itertools.product(("swift", "baseline"), (0, 1)):
         mine = (method, fold) == ("swift", 1)
         frame = pd.concat([other, rows if mine else rows.assign(score=1 - rows["score"])])
-        write_parquet(tmp_path / f"{method}/fold{fold}.parquet", frame)
+        write_parquet(tmp_path / f"predictions/{PLACE}/{method}/fold{fold}.parquet", frame)
     return one, rows
 
 
@@ -89,7 +89,7 @@ def test_example_images_lie_at_the_quantiles(
     options: dict[str, Any],
 ) -> None:
     one, rows = shown
-    inputs = {"predictions": ["."], **caches([one])}
+    inputs = {"predictions": [f"predictions/{PLACE}"], **caches([one])}
     found = arrays(run, tmp_path, input=inputs, plot="bias", options=options)
     expected = []
     for label, group in ((1, 0), (1, 1), (0, 0), (0, 1)):
@@ -109,7 +109,7 @@ def test_activation_maps_add_up_to_each_methods_logit(
 ) -> None:
     one, _ = shown
     models = [write_model(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2)]
-    inputs = {"predictions": ["."], "models": models, **caches([one])}
+    inputs = {"predictions": [f"predictions/{PLACE}"], "models": models, **caches([one])}
     # larger than elsewhere: 12 pixels leave a single position after four stages
     images = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     write_cache(one.pixels, list(one.frame["image_id"]), images)

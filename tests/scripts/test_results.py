@@ -120,7 +120,7 @@ def test_no_prediction_is_missing_without_a_word(
     more = {"groups": 3, "permutations": 60, "seed": 1, "baseline": "baseline"}
     scripts = {
         "intervals.py": both | more,
-        "evaluate.py": both | {"groups": ["a", "b", "c"]},
+        "evaluate.py": both | {"groups": ["a", "b", "c"], "disease": None},
     }
     for script, params in scripts.items():
         with pytest.raises(SystemExit):

@@ -1,13 +1,13 @@
 """Which files of weights a run has used: noted by the job that reads them, listed in the report."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from swift_debias.config.schema import Backbone
+from swift_debias.files import write_json
 from swift_debias.learning import sources
 from swift_debias.report import data_tables
 
@@ -62,7 +62,7 @@ def test_the_report_lists_each_file_once(tmp_path: Path) -> None:
     paths = [tmp_path / folder / "source.json" for folder in made]
     for path, source in zip(paths, made.values(), strict=True):
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(source))
+        write_json(path, source)
     found = data_tables.weight_files(paths)
     columns = ["task", "network", "folds", "used as", "file", "SHA-256"]
     assert list(found) == columns

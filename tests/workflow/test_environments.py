@@ -82,7 +82,8 @@ def dependencies(environment: str) -> dict[str, SpecifierSet]:
 def modules(environment: str) -> set[str]:
     """The modules that an environment provides; what pip installs is imported by its own name."""
     names = dependencies(environment)
-    return {LISTED[name].module if name in LISTED else name for name in names} - {""}
+    found = {LISTED[name].module if name in LISTED else name for name in names} - {""}
+    return found | ({"pydantic_core"} if "pydantic" in found else set())  # its other half
 
 
 def on_pypi(name: str) -> str:

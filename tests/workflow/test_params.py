@@ -577,6 +577,7 @@ def test_debias(plan: Plan) -> None:
         variant = {k: v for k, v in plan.config["methods"][method].items() if k != "title"}
         assert_says(job.params.method, variant)
         defaults = {"external_fraction": 1.0, "epochs_percent": None, "batchnorm": None}
+        defaults |= {"lr_factor": 1.0}
         assert plain(job.params.method) == defaults | variant  # and nothing of another one's
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
         assert job.params.normalization == normalization(plan, task)
@@ -602,7 +603,7 @@ def test_debias(plan: Plan) -> None:
 def test_copy_baseline(plan: Plan) -> None:
     for job in plan.jobs["copy_baseline"]:
         task, backbone, fold = of(job, "task", "backbone", "fold")
-        names = ("model.safetensors", "history.parquet", "cost.json")
+        names = ("model.safetensors", "history.parquet", "cost.json", "threshold.json")
         folder = f"{plan.run}/baseline/{task}/{backbone}/fold{fold}"
         assert list(job.input) == [f"{folder}/{name}" for name in names]
         assert [Path(path).name for path in job.output] == list(names)

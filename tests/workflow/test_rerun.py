@@ -215,7 +215,7 @@ CHANGES = [
     Change(
         "names of the classes of a task without a figure",
         ("check_data", "report"),  # both say how many of each class a group has
-        {"tasks": {"cxr": {"positive": "collapsed lung"}}},
+        {"tasks": {"cxr": {"positive": "collapsed lung", "disease": "collapsed lung"}}},
     ),
     Change(
         "names of the classes of a task with figures",
@@ -420,7 +420,12 @@ def test_exactly_what_a_change_concerns_runs_again(changed: Path, change: Change
         (Change("", ()), ["Nothing would run"]),
         (
             Change("", (), {"methods": {"swift": {"prediction_weight_1": 0.4}}}),
-            ["debias: 3 jobs\n    method.prediction_weight_1: 0.5 -> 0.4  (3 jobs)", "(follow"],
+            [
+                "first_step: 3 jobs\n    not made yet  (3 jobs)",
+                "debias: 3 jobs\n",
+                "\n    method.prediction_weight_1: 0.5 -> 0.4  (3 jobs)",
+                "(follow",
+            ],
         ),
         (Change("", (), {"folds": 3}), ["split.folds: 2 -> 3", "not made yet"]),
         (

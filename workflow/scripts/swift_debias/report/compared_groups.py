@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..evaluation.words import title
 from ..files import read_json
-from ..methods._choice import Choice
+from ..methods import _choice
 from ..run import layout
 
 
@@ -26,7 +26,7 @@ def remarks(
     for path in files:
         keys = layout.keys("groups", path)
         names = dict(enumerate(groups[keys["attribute"]]))
-        choice = Choice.from_json(read_json(path))
+        choice = _choice.Choice.from_json(read_json(path))
         place = f"{title(keys['attribute'])} ({title(keys['task'])}, {title(keys['backbone'])})"
         said = []
         if len(names) > 2:
@@ -38,14 +38,14 @@ def remarks(
     return found
 
 
-def _pair(choice: Choice, names: Mapping[int, str]) -> str:
+def _pair(choice: _choice.Choice, names: Mapping[int, str]) -> str:
     if choice.pair is None:
         return "no two groups can be compared"
     one, other = (names[group] for group in choice.pair)
     return f"methods that compare two groups compare {one} and {other}"
 
 
-def _unprivileged(choice: Choice, names: Mapping[int, str]) -> str:
+def _unprivileged(choice: _choice.Choice, names: Mapping[int, str]) -> str:
     if choice.unprivileged is None:
         return "no group is unprivileged: one of the two has one class only"
     pair = choice.pair or (0, 1)
