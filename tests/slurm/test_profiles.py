@@ -47,7 +47,8 @@ def test_who_uses_a_gpu_asks_for_one() -> None:
             drawing = path.parent.name == "figures"  # computed by a rule's script for all drawings
             users.add("figure_arrays" if drawing else path.stem)
     users -= {"devices"}  # where it is defined
-    assert users == {"train_baseline", "importance", "debias", "predict", "figure_arrays"}
+    given = {"train_baseline", "importance", "search", "debias", "predict", "figure_arrays"}
+    assert users == given
     users.add("first_step")  # by the script of rule debias
     assert {name for name, text in blocks().items() if "gpu=1," in text} == users
     assert set(SLURM["set-resources"]) == users
