@@ -1,6 +1,6 @@
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="be054959d4dd66109ca2e63785f2e7859121067f65a18b31ac3bc4297e090292"
+LABEL io.github.snakemake.conda_env_hash="55c0edd45a4ad38ce51a572c3266346599f968aa4ad787bcadc1e9f39b68d9c8"
 # Conda environment:
 #   source: envs/data.yaml
 #   prefix: /conda-envs/bf8fddaa1938dfbee609b48822f3ab81
@@ -48,7 +48,7 @@ RUN mkdir -p /conda-envs/20d878d0a50937a9aead72b1a3c96228
 COPY envs/report.yaml /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.yaml
 # Conda environment:
 #   source: envs/torch.yaml
-#   prefix: /conda-envs/daab31b93a892326775fc4fc603fb2b1
+#   prefix: /conda-envs/4585d34923e70f07e39cd43d6604ce81
 #   # Training, importances, debiasing, scoring. On a machine with a GPU conda-forge resolves a CUDA build.
 #   channels:
 #     - conda-forge
@@ -61,14 +61,16 @@ COPY envs/report.yaml /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.y
 #     - pandas >=3.0.3,<4
 #     - pyarrow >=25,<27
 #     - scipy >=1.16,<2
+#     - scikit-learn >=1.8,<2 # which groups are compared, by their AUC with its interval
+#     - fairlearn >=0.12,<0.16
 #     - pydantic >=2.13.4,<3
 #     - safetensors >=0.7,<0.9
 #     - tqdm >=4.67.2,<5
 #     - matplotlib-base >=3.10.7,<4 # arrays and drawing of a figure share a file
-RUN mkdir -p /conda-envs/daab31b93a892326775fc4fc603fb2b1
-COPY envs/torch.yaml /conda-envs/daab31b93a892326775fc4fc603fb2b1/environment.yaml
+RUN mkdir -p /conda-envs/4585d34923e70f07e39cd43d6604ce81
+COPY envs/torch.yaml /conda-envs/4585d34923e70f07e39cd43d6604ce81/environment.yaml
 
 RUN conda env create --prefix /conda-envs/bf8fddaa1938dfbee609b48822f3ab81 --file /conda-envs/bf8fddaa1938dfbee609b48822f3ab81/environment.yaml && \
     conda env create --prefix /conda-envs/20d878d0a50937a9aead72b1a3c96228 --file /conda-envs/20d878d0a50937a9aead72b1a3c96228/environment.yaml && \
-    conda env create --prefix /conda-envs/daab31b93a892326775fc4fc603fb2b1 --file /conda-envs/daab31b93a892326775fc4fc603fb2b1/environment.yaml && \
+    conda env create --prefix /conda-envs/4585d34923e70f07e39cd43d6604ce81 --file /conda-envs/4585d34923e70f07e39cd43d6604ce81/environment.yaml && \
     conda clean --all -y
