@@ -453,7 +453,8 @@ def test_the_threshold_is_the_best_on_the_external_set(
 
 def test_what_a_search_found_is_taken(debias: Callable[..., str], tmp_path: Path) -> None:
     """Its settings of the keys that it sets, its held-out thresholds, and its cost."""
-    found = tmp_path / "search.json"
+    found = tmp_path / "search/skin/net/sex/mine.json"
+    found.parent.mkdir(parents=True)
     write_json(
         found,
         {
@@ -478,3 +479,6 @@ def test_what_a_search_found_is_taken(debias: Callable[..., str], tmp_path: Path
         spent = cost(tmp_path, fold)
         assert (spent["search_seconds"], spent["search_images_seen"]) == (30, 100)
         assert cost(tmp_path, fold, "own")["search_seconds"] == 0
+    # an ablation takes the settings over; its scores are others, and so is its threshold
+    debias(method, search=found, searched=["prediction_weight"], wildcard=("method", "ablation"))
+    assert {threshold(tmp_path, fold)["found_on"] for fold in FOLDS} == {"fitted on"}

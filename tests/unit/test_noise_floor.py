@@ -14,11 +14,8 @@ from swift_debias.evaluation.noise_floor import GAPS, below_floor, noise_floor, 
 FAIR = World(300, 0.3, 3, (Model(),), shift_sd=0.0)
 
 
-def test_set(data: Drawn, groups: int = 2) -> intervals.TestSet:
+def as_test_set(data: Drawn, groups: int = 2) -> intervals.TestSet:
     return intervals.TestSet.of(data.labels, data.groups, data.patients, groups)
-
-
-test_set.__test__ = False
 
 
 def brute_force(data: Drawn, groups: np.ndarray, n_groups: int) -> pd.Series:
@@ -41,7 +38,7 @@ def test_one_permutation_against_the_metrics(n_groups: int) -> None:
     if n_groups == 3:
         groups = rng.integers(0, 3, 150)[data.patients]
         data = Drawn(data.labels, groups, data.patients, data.scores)
-    test = test_set(data, n_groups)
+    test = as_test_set(data, n_groups)
     drawn = noise_floor(test, data.scores, np.random.default_rng(1), 5)
     assert set(drawn) == set(GAPS)
     units, groups, strata = floors._units(test)
@@ -56,7 +53,7 @@ def test_one_permutation_against_the_metrics(n_groups: int) -> None:
 
 def test_groups_are_permuted_among_patients_alike() -> None:
     data = draw(World(400, 0.4, 1, (Model(),)), np.random.default_rng(3))
-    test = test_set(data)
+    test = as_test_set(data)
     units, groups, strata = floors._units(test)
     assert len(groups) == 400 and (groups[units] == data.groups).all()
     kinds = {}
@@ -73,7 +70,7 @@ def test_groups_are_permuted_among_patients_alike() -> None:
     assert (permuted != groups).any(axis=1).all()
     # somebody with images in two groups is handed two
     both = Drawn(data.labels, np.arange(len(data.labels)) % 2, data.patients, data.scores)
-    assert len(floors._units(test_set(both))[1]) > 400
+    assert len(floors._units(as_test_set(both))[1]) > 400
 
 
 def test_the_floor_of_a_fair_classifier_is_what_fair_classifiers_have() -> None:
@@ -83,10 +80,10 @@ def test_the_floor_of_a_fair_classifier_is_what_fair_classifiers_have() -> None:
     fresh, floors = [], []
     for run in range(300):
         data = draw(FAIR, rng)
-        model = intervals.rates(test_set(data), data.scores[0])
+        model = intervals.rates(as_test_set(data), data.scores[0])
         fresh.append([intervals.of_method(model, name).value for name in names])
         if run % 5 == 0:
-            drawn = noise_floor(test_set(data), data.scores, rng, 200)
+            drawn = noise_floor(as_test_set(data), data.scores, rng, 200)
             floors.append([summary(drawn[name][0]) for name in names])
     mean, high = np.mean(floors, axis=0).T
     assert mean == pytest.approx(np.mean(fresh, axis=0), rel=0.12)
@@ -99,7 +96,7 @@ def test_a_fair_classifier_is_below_its_floor_19_times_in_20() -> None:
     for _ in range(100):
         for name, gaps in (("fair", (0.0, 0.0)), ("unfair", (0.8, 0.8))):
             data = draw(World(300, 0.3, 2, (Model(gaps=gaps),), shift_sd=0.0), rng)
-            test = test_set(data)
+            test = as_test_set(data)
             floor = summary(noise_floor(test, data.scores, rng, 200)["eodds"][0])[1]
             value = intervals.of_method(intervals.rates(test, data.scores[0]), "eodds").value
             below[name].append(below_floor(value, floor))
@@ -109,7 +106,7 @@ def test_a_fair_classifier_is_below_its_floor_19_times_in_20() -> None:
 
 def test_the_same_permutations_for_every_method_and_chunk() -> None:
     data = draw(World(100, 0.4, 2, (Model(), Model())), np.random.default_rng(7))
-    test = test_set(data)
+    test = as_test_set(data)
     twice = np.stack([data.scores[0], data.scores[0]])
     drawn = noise_floor(test, twice, np.random.default_rng(0), 30)
     for values in drawn.values():

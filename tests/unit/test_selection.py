@@ -22,6 +22,7 @@ from swift_debias.config.schema import (
     Pretraining,
     Selection,
 )
+from swift_debias.errors import UserError
 from swift_debias.evaluation.thresholds import best_threshold
 from swift_debias.methods import _trials, base, searched, shared_first
 from swift_debias.methods._choice import Choice
@@ -341,6 +342,17 @@ def test_a_killed_search_carries_on(
     assert len(calls) == 6
     run(variant, folds, tmp_path, key="other settings")
     assert len(calls) == 10
+
+
+def test_a_trial_that_diverges_is_not_taken(folds: list[_trials.Fold]) -> None:
+    """It is a point of the grid: noted and passed over; if all do, one line says so."""
+    variant = Method(algorithm="fullft", search={"lr_factor": (1e30, 1.0)}, batchnorm="eval")
+    found, log = run(variant, folds)
+    assert found["chosen"] == {"lr_factor": 1.0}
+    assert found["trials"][0]["auc"] is None and found["trials"][1]["auc"] > 0.5
+    assert "diverged" in log
+    with pytest.raises(UserError, match="fullft: no trial of its search"):
+        run(Method(algorithm="fullft", search={"lr_factor": (1e30, 1e31)}), folds)
 
 
 def test_importances_are_measured_on_the_fit_part(

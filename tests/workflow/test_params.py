@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,16 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from snakemake.api import SnakemakeApi
+from dag import jobs_of
 from snakemake.iocontainers import Wildcards
-from snakemake.settings.enums import Quietness
-from snakemake.settings.types import (
-    ConfigSettings,
-    DAGSettings,
-    OutputSettings,
-    ResourceSettings,
-    SchedulingSettings,
-)
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Two tasks that share no value; a user's own classifier; a data set of one task only.
@@ -221,24 +212,8 @@ def planned(folder: Path, path: Path) -> Iterator[Plan]:
     (folder / "own").mkdir(exist_ok=True)
     for fold in range(config["folds"]):
         (folder / f"own/net{fold}.safetensors").touch()
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-            workflow = api.workflow(
-                resource_settings=ResourceSettings(cores=1),
-                config_settings=ConfigSettings(configfiles=[path]),
-                snakefile=PROJECT / "Snakefile",
-            )
-            dag = workflow.dag(DAGSettings())
-            greedy = SchedulingSettings(scheduler="greedy")
-            dag.execute_workflow(executor="dryrun", scheduling_settings=greedy)
-            jobs: dict[str, list[Any]] = {}
-            for job in workflow._workflow.dag.jobs:
-                jobs.setdefault(job.rule.name, []).append(job)
-            yield Plan(jobs, config, workflow._workflow.globals)
-    finally:
-        os.chdir(before)
+    with jobs_of(folder, path) as (jobs, names):
+        yield Plan(jobs, config, names)
 
 
 def plain(value: Any) -> Any:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from snakemake.api import SnakemakeApi
-from snakemake.settings.types import (
-    ConfigSettings,
-    DAGSettings,
-    OutputSettings,
-    Quietness,
-    ResourceSettings,
-    SchedulingSettings,
-)
+from dag import jobs_of
 
 from swift_debias import errors, methods
 from swift_debias.config import load as reading
@@ -60,24 +51,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[An
     folder = tmp_path_factory.mktemp("search")
     path = folder / "search.yaml"
     path.write_text(yaml.safe_dump(config(selection={"trials": 4, "share": 0.4})))
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-            workflow = api.workflow(
-                resource_settings=ResourceSettings(cores=1),
-                config_settings=ConfigSettings(configfiles=[path]),
-                snakefile=PROJECT / "Snakefile",
-            )
-            dag = workflow.dag(DAGSettings())
-            greedy = SchedulingSettings(scheduler="greedy")
-            dag.execute_workflow(executor="dryrun", scheduling_settings=greedy)
-            found: dict[str, list[Any]] = {}
-            for job in workflow._workflow.dag.jobs:
-                found.setdefault(job.rule.name, []).append(job)
-            yield found
-    finally:
-        os.chdir(before)
+    with jobs_of(folder, path) as (found, _):
+        yield found
 
 
 def of(job: Any) -> str:

@@ -6,14 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from swift_debias.config.schema import (
-    Augmentation,
-    Backbone,
-    Compute,
-    Finetuning,
-    Method,
-    Pretraining,
-)
+from swift_debias.config.schema import Backbone, Compute, Method
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
 from swift_debias.evaluation.thresholds import best_threshold
@@ -24,6 +17,7 @@ from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.learning.samples import Samples
 from swift_debias.methods import base, with_settings
 from swift_debias.methods._choice import Choice
+from swift_debias.run import layout
 from swift_debias.run.job import key, logged
 from swift_debias.seeds import debias_seed, external_seed
 
@@ -31,12 +25,7 @@ with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
     params, wildcards = snakemake.params, snakemake.wildcards
     compute, job = Compute(**params.compute), key(snakemake)
-    training = base.Training(
-        Pretraining(**params.task["pretraining"]),
-        Finetuning(**params.task["finetuning"]),
-        Augmentation(**params.task["augmentation"]),
-        compute,
-    )
+    training = base.Training.of(params.task, compute)
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     normalization = Normalization.of(**params.normalization)
@@ -44,9 +33,10 @@ with logged(snakemake):
     task, backbone, attribute = (wildcards[key] for key in ("task", "backbone", "attribute"))
     title = wildcards.get("method") or "first step"
 
-    variant, found = Method(**params.method), None
+    variant, found, searched_for = Method(**params.method), None, None
     if params.searched:
         found = read_json(str(inputs.search))
+        searched_for = layout.keys("search", str(inputs.search))["method"]
         settings = {name: found["chosen"][name] for name in params.searched}
         print(f"set by the search: {settings}")
         variant = with_settings(variant, settings)
@@ -62,8 +52,11 @@ with logged(snakemake):
         )
 
     def external_threshold(outcome: base.Outcome, samples: Samples, fold: int) -> dict[str, object]:
-        """Where a search held samples out, found on those; else on what the method was given."""
-        if found is not None:
+        """Where its own search held samples out, found on those; else on what it was given.
+
+        An ablation takes settings over from another variant's search, but is another model.
+        """
+        if found is not None and searched_for == wildcards.get("method"):
             return {"threshold": found["thresholds"][fold], "found_on": "held out"}
         logits = inference.predict(outcome.classifier, samples).double()
         labels, scores = samples.labels.cpu().numpy(), logits.sigmoid().cpu().numpy()

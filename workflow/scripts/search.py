@@ -4,15 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from swift_debias.config.schema import (
-    Augmentation,
-    Backbone,
-    Compute,
-    Finetuning,
-    Method,
-    Pretraining,
-    Selection,
-)
+from swift_debias.config.schema import Backbone, Compute, Method, Selection
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import KEYS
 from swift_debias.data.normalization import Normalization
@@ -26,12 +18,7 @@ from swift_debias.seeds import debias_seed, external_seed
 with logged(snakemake):
     inputs, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
     compute = Compute(**params.compute)
-    training = base.Training(
-        Pretraining(**params.task["pretraining"]),
-        Finetuning(**params.task["finetuning"]),
-        Augmentation(**params.task["augmentation"]),
-        compute,
-    )
+    training = base.Training.of(params.task, compute)
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     normalization = Normalization.of(**params.normalization)

@@ -115,7 +115,13 @@ def split(
 
 
 def judge(folds: Sequence[Scored]) -> Judged:
-    """What models score on samples that they were not fitted on; nan where a cell is empty."""
+    """What models score on samples that they were not fitted on; nan where a cell is empty.
+
+    A trial that diverged in some fold has no scores there (nan), and is nan in all.
+    """
+    if not all(np.isfinite(fold.scores).all() for fold in folds):
+        nan, middle = math.nan, (0.5,) * len(folds)
+        return Judged(nan, nan, nan, nan, nan, nan, middle)
     gaps = np.array([_signed_gaps(fold) for fold in folds])
     dtpr, dfpr = (float(value) for value in gaps.mean(axis=0))
     by_group = [[_auc(fold, fold.groups == group) for fold in folds] for group in (0, 1)]
@@ -136,6 +142,8 @@ def auc_change(trial: Sequence[Scored], baseline: Sequence[Scored]) -> tuple[flo
 
     The error is that of other patients (clustered); a patient's images may lie in several folds.
     """
+    if not all(np.isfinite(fold.scores).all() for fold in trial):
+        return math.nan, math.nan
     people = patient_codes(np.concatenate([fold.patients for fold in trial]), -1)
     parts, start = [], 0
     for ours, theirs in zip(trial, baseline, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import numpy as np
 
 from ..config.schema import Method, Selection
+from ..errors import NotFiniteError, UserError
 from ..files import atomic_path
 from ..seeds import derive_seed
 from . import load, read_importances, with_settings
@@ -86,6 +88,11 @@ def search(
         Trial(settings, judge(scored), *auc_change(scored, baseline))
         for settings, scored in zip(grid, trials, strict=True)
     ]
+    if all(math.isnan(trial.judged.auc) for trial in judged):
+        raise UserError(
+            f"{variant.algorithm}: no trial of its search can be judged, since all diverged or a "
+            "class is missing: lower the learning rates in `search`, or give more external images"
+        )
     verdict = choose(judged, of_baseline, selection)
     best = judged[verdict.best]
     print(f"chosen: {json.dumps(best.settings)} ({verdict.reason})", file=log)
@@ -159,20 +166,24 @@ def _fold(
                         fold.classifier, external, training.finetuning,
                         training.pretraining.batch_size, fold.set_seed, wanted,
                     )  # fmt: skip
-                outcome = debias(
-                    copy.deepcopy(fold.classifier),
-                    inner,
-                    balanced,
-                    2,
-                    with_settings(variant, point),
-                    training,
-                    lambda: binary,
-                    seed=fold.seed,
-                    set_seed=fold.set_seed,
-                    stored=lambda stored=stored: stored,  # type: ignore[misc]
-                    log=log,
-                )
-                found = _probabilities(predict(outcome.classifier, rest))
+                try:
+                    outcome = debias(
+                        copy.deepcopy(fold.classifier),
+                        inner,
+                        balanced,
+                        2,
+                        with_settings(variant, point),
+                        training,
+                        lambda: binary,
+                        seed=fold.seed,
+                        set_seed=fold.set_seed,
+                        stored=lambda stored=stored: stored,  # type: ignore[misc]
+                        log=log,
+                    )
+                    found = _probabilities(predict(outcome.classifier, rest))
+                except NotFiniteError as error:  # a point of the grid, not the end of the search
+                    print(f"this trial diverged and is not taken: {error}", file=log)
+                    found = np.full(len(rest), np.nan)
                 _write(path, key, found)
             scores[index].append(found)
     truth = (labels[judged_on], groups[judged_on], patients[judged_on])

@@ -41,6 +41,16 @@ class Training:
     augmentation: Augmentation
     compute: Compute
 
+    @classmethod
+    def of(cls, task: Mapping[str, Mapping[str, Any]], compute: Compute) -> Training:
+        """From a task's slice of the settings, as rules hand it on: section -> plain values."""
+        return cls(
+            Pretraining(**task["pretraining"]),
+            Finetuning(**task["finetuning"]),
+            Augmentation(**task["augmentation"]),
+            compute,
+        )
+
     def epochs(self, variant: Method) -> int:
         """Epochs of each fine-tuning step of a variant."""
         percent = variant.epochs_percent or self.finetuning.epochs_percent

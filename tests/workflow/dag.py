@@ -1,0 +1,38 @@
+"""The jobs of a dry run as Snakemake's own objects, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from snakemake.api import SnakemakeApi
+from snakemake.settings.enums import Quietness
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    ResourceSettings,
+    SchedulingSettings,
+)
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@contextlib.contextmanager
+def jobs_of(folder: Path, config: Path) -> Iterator[tuple[dict[str, list[Any]], dict[str, Any]]]:
+    """Rule -> its jobs, and the names that the rules define, for a run in a folder."""
+    with contextlib.chdir(folder), SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(configfiles=[config]),
+            snakefile=PROJECT / "Snakefile",
+        )
+        dag = workflow.dag(DAGSettings())
+        greedy = SchedulingSettings(scheduler="greedy")
+        dag.execute_workflow(executor="dryrun", scheduling_settings=greedy)
+        jobs: dict[str, list[Any]] = {}
+        for job in workflow._workflow.dag.jobs:
+            jobs.setdefault(job.rule.name, []).append(job)
+        yield jobs, workflow._workflow.globals
