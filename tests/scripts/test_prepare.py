@@ -285,6 +285,7 @@ def test_find_duplicates(run: Callable[..., str], tmp_path: Path) -> None:
                 },
                 "roots": {name: f"roots/{name}" for name in ("old", "new", "test")},
                 "duplicates": duplicates,
+                "external": [],
                 "group_by_patient": by_patient,
                 "tie": None,
             },

@@ -118,9 +118,14 @@ def of_datasets(name, datasets):
     ]
 
 
-def train_sets(wildcards):
-    """The data sets of a task's training pool."""
-    return list(settings.tasks[wildcards.task].train)
+def pool_sets(wildcards):
+    """The data sets that a task learns from: its training pool, and external sets of one's own."""
+    return list(plan.pool(settings, wildcards.task))
+
+
+def own_external(wildcards):
+    """Whether a task has external sets of its own."""
+    return bool(settings.tasks[wildcards.task].external)
 
 
 def attribute_tests(wildcards):
@@ -139,10 +144,10 @@ def skin_tones(datasets):
 
 def pool_images(wildcards):
     """Image caches of a task's training pool."""
-    train = train_sets(wildcards)
+    names = pool_sets(wildcards)
     return {
-        "pixels": [folder("pixels", dataset=name) for name in train],
-        "index": [folder("image_index", dataset=name) for name in train],
+        "pixels": [folder("pixels", dataset=name) for name in names],
+        "index": [folder("image_index", dataset=name) for name in names],
     }
 
 

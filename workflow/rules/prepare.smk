@@ -9,7 +9,7 @@ def task_of(dataset):
     """The task whose image settings a data set's cache follows."""
     for name, task in settings.tasks.items():
         tests = {test for tests in task.tests.values() for test in tests}
-        if dataset in (*task.train, *tests):
+        if dataset in (*task.pool, *tests):
             return name
 
 
@@ -66,7 +66,14 @@ def checked_settings():
     slices = dump(settings)
     recipe = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}}
     for name, task in slices["tasks"].items():
-        names = ("train", "tests", "invert_labels", "group_by_patient", "tie")
+        names = (
+            "train",
+            "external",
+            "tests",
+            "invert_labels",
+            "group_by_patient",
+            "tie",
+        )
         names += ("positive", "negative")
         kept = {key: task[key] for key in names}
         sizes = ("min_cell", "min_group")
@@ -101,7 +108,7 @@ def task_tests(wildcards):
 
 def task_sets(wildcards):
     """All data sets of a task."""
-    return unique([*train_sets(wildcards), *task_tests(wildcards)])
+    return unique([*pool_sets(wildcards), *task_tests(wildcards)])
 
 
 def used_attributes(wildcards):
@@ -251,8 +258,8 @@ rule cache_images:
 
 rule find_duplicates:
     input:
-        train_manifests=of_datasets("manifest", train_sets),
-        train_images=of_datasets("image_index", train_sets),
+        train_manifests=of_datasets("manifest", pool_sets),
+        train_images=of_datasets("image_index", pool_sets),
         test_manifests=of_datasets("manifest", task_tests),
         test_images=of_datasets("image_index", task_tests),
     output:
@@ -269,7 +276,7 @@ rule find_duplicates:
         mem_mb=memory(4000, per_input=20),
         runtime=minutes(30, per_input=5),
     params:
-        train=train_sets,
+        train=pool_sets,
         tests=task_tests,
         sources=lambda wildcards: {
             name: [
@@ -283,6 +290,7 @@ rule find_duplicates:
         },
         data=lambda wildcards: {name: files_of(name) for name in task_sets(wildcards)},
         duplicates=dump(settings.duplicates),
+        external=lambda wildcards: list(settings.tasks[wildcards.task].external),
         tie=lambda wildcards: tie_of(wildcards.task),
         group_by_patient=lambda wildcards: settings.tasks[
             wildcards.task
@@ -319,7 +327,7 @@ rule annotate_skin_tone:
 rule make_folds:
     input:
         cohort=rules.find_duplicates.output.cohort,
-        skin_tone=skin_tones(train_sets),
+        skin_tone=skin_tones(pool_sets),
     output:
         folder("folds"),
     log:
@@ -344,7 +352,7 @@ rule make_external:
     input:
         cohort=rules.find_duplicates.output.cohort,
         folds=rules.make_folds.output,
-        skin_tone=skin_tones(train_sets),
+        skin_tone=skin_tones(pool_sets),
     output:
         all_folds("external"),
     log:
@@ -367,7 +375,7 @@ rule set_sizes:
         cohort=rules.find_duplicates.output.cohort,
         folds=folder("folds"),
         external=external_of_task,
-        skin_tone=skin_tones(train_sets),
+        skin_tone=skin_tones(pool_sets),
         expected=EXPECTED,
     output:
         csv=folder("sizes_csv"),
@@ -380,7 +388,7 @@ rule set_sizes:
         "../../envs/report.yaml"
     params:
         adapters=lambda wildcards: [
-            settings.datasets[name].adapter for name in train_sets(wildcards)
+            settings.datasets[name].adapter for name in pool_sets(wildcards)
         ],
         attributes=lambda wildcards: {
             name: dump(settings.attributes[name])

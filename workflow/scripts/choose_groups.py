@@ -19,7 +19,7 @@ with logged(snakemake):
             zip(snakemake.input.external, snakemake.input.scores, strict=True)
         )
     ]
-    rows = pd.concat(frames, ignore_index=True).merge(cohort, on=KEYS, validate="one_to_one")
+    rows = pd.concat(frames, ignore_index=True).merge(cohort, on=KEYS, validate="many_to_one")
     names = {"attribute": "group", "logit": "score", "patient_id": "patient"}
     finetuning = Finetuning(**params.finetuning)
     choice = choose_groups(rows.rename(columns=names), len(params.groups), finetuning)

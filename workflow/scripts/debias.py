@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from swift_debias.config.schema import Backbone, Compute, Method
+from swift_debias.data import own_external
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
 from swift_debias.evaluation.thresholds import best_threshold
@@ -52,15 +53,20 @@ with logged(snakemake):
         )
 
     def external_threshold(outcome: base.Outcome, samples: Samples, fold: int) -> dict[str, object]:
-        """Where its own search held samples out, found on those; else on what it was given.
+        """Where samples were held out, found on those; else on what it was given.
 
         An ablation takes settings over from another variant's search, but is another model.
         """
         if found is not None and searched_for == wildcards.get("method"):
             return {"threshold": found["thresholds"][fold], "found_on": "held out"}
+        if params.own_external:
+            frames = [read_parquet(path) for path in inputs.external]
+            rest = own_external.held_out(frames, fold)
+            samples = base.external_samples(rest, images, device, compute.resident, normalization)
         logits = inference.predict(outcome.classifier, samples).double()
         labels, scores = samples.labels.cpu().numpy(), logits.sigmoid().cpu().numpy()
-        return {"threshold": best_threshold(labels, scores), "found_on": "fitted on"}
+        found_on = "held out" if params.own_external else "fitted on"
+        return {"threshold": best_threshold(labels, scores), "found_on": found_on}
 
     def debias(fold: int) -> None:
         """Debias the Baseline of one fold and write its outputs."""

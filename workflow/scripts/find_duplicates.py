@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from swift_debias.config.schema import Attribute, Duplicates, Tie
-from swift_debias.data import duplicates, image_cache, manifest
+from swift_debias.data import duplicates, image_cache, manifest, own_external
 from swift_debias.data.groups import groups_in
 from swift_debias.data.tie import tie_pool
 from swift_debias.files import write_json, write_parquet
@@ -36,6 +36,9 @@ with logged(snakemake):
         Duplicates(**params.duplicates),
         params.group_by_patient,
     )
+    if params.external:
+        marked = own_external.mark(cohort.frame, params.external)
+        cohort = cohort._replace(frame=marked.frame, log=cohort.log | {"external": marked.log})
     if params.tie:
         attribute = Attribute(**params.tie["attribute"])
         tied = tie_pool(

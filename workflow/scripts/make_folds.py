@@ -3,6 +3,7 @@
 import pandas as pd
 
 from swift_debias.config.schema import Attribute
+from swift_debias.data import own_external
 from swift_debias.data.folds import make_folds
 from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import with_skin_tone
@@ -17,6 +18,10 @@ with logged(snakemake):
         name: groups_in(cohort, Attribute(**attribute))
         for name, attribute in params.attributes.items()
     }
-    folds = make_folds(cohort, pd.DataFrame(groups), **params.split)
+    strata = pd.DataFrame(groups, index=cohort.index)
+    own = own_external.external_rows(cohort)
+    if own is not None:
+        strata = strata.assign(**{own_external.EXTERNAL: own})
+    folds = make_folds(cohort, strata, **params.split)
     write_parquet(folds, snakemake.output[0])
     print(folds.groupby("fold").size().to_string())

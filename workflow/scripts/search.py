@@ -4,7 +4,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from swift_debias.config.schema import Backbone, Compute, Method, Selection
+from swift_debias.data import own_external
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import KEYS
 from swift_debias.data.normalization import Normalization
@@ -27,17 +31,21 @@ with logged(snakemake):
 
     def open_fold(fold: int) -> _trials.Fold:
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
-        path = Path(inputs.external[fold])
-        samples, _ = base.read_external(path, images, device, compute.resident, normalization)
-        rows = read_parquet(path, columns=KEYS).merge(
-            cohort, on=KEYS, how="left", validate="one_to_one"
-        )
+        frames = [read_parquet(path) for path in inputs.external]
+        rows, select = frames[fold], None
+        if params.own_external:
+            rest = own_external.held_out(frames, fold)
+            select = np.arange(len(rows) + len(rest)) >= len(rows)
+            rows = pd.concat([rows, rest], ignore_index=True)
+        samples = base.external_samples(rows, images, device, compute.resident, normalization)
+        rows = rows[KEYS].merge(cohort, on=KEYS, how="left", validate="one_to_one")
         return _trials.Fold(
             devices.place(classifier, device, compute),
             samples,
             rows.patient_id.to_numpy(dtype=object),
             debias_seed(params.seed, task, backbone, attribute, fold),
             external_seed(params.seed, task, attribute, fold),
+            select,
         )
 
     found = _trials.search(

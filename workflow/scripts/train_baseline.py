@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuning, Pretraining
+from swift_debias.data import own_external
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
 from swift_debias.evaluation.thresholds import best_threshold
@@ -27,10 +28,15 @@ with logged(snakemake):
     seed = derive_seed(params.seed, "baseline", wildcards.task, wildcards.backbone, wildcards.fold)
 
     pool = read_parquet(snakemake.input.cohort)
+    external = own_external.external_rows(pool)
     trains = pool.get("trains", True)  # a tied pool has images that do not
     pool = pool[["dataset", "image_id", "label"]].assign(trains=trains)
     pool = pool.merge(read_parquet(str(snakemake.input.folds)), on=["dataset", "image_id"])
     held_out = pool.fold == int(wildcards.fold)
+    # what is debiased on is scored: the fold, or an external set of one's own, whose fold is kept
+    # to find the threshold on
+    scored = held_out if external is None else external
+    watched = held_out if external is None else held_out & pool.trains
     images = CachedImages(cache_pairs(snakemake.input.pixels, snakemake.input.index))
 
     def samples(rows: pd.DataFrame) -> loop.Samples:
@@ -44,9 +50,6 @@ with logged(snakemake):
             compute.resident,
             Normalization.of(**params.normalization),
         )
-
-    train, validation = samples(pool[~held_out & pool.trains]), samples(pool[held_out])
-    print(f"{len(train)} training and {len(validation)} validation images on {device}")
 
     context = Context(
         seed=seed,
@@ -69,16 +72,20 @@ with logged(snakemake):
         classifier = devices.place(networks.build(backbone, seed), device, compute)
     source = sources.source(backbone, own)  # now: a training takes hours, and files change
     cost = Cost(classifier, device)
+    seen = 0
     if own is None:
+        train, validation = samples(pool[~held_out & pool.trains]), samples(pool[watched])
+        print(f"{len(train)} training and {len(validation)} validation images on {device}")
         loop.pretrain(classifier, train, validation, recipe, context)
+        seen = train.seen[0] + validation.seen[0]
     write_json(snakemake.output.source, source)
     networks.save(classifier, Path(snakemake.output.model))
     write_parquet(pd.DataFrame(context.history), snakemake.output.history)
-    write_json(snakemake.output.cost, cost.measure(classifier, train.seen[0] + validation.seen[0]))
-    logits = inference.predict(classifier, validation).double().cpu().numpy()
-    scored = pool.loc[held_out, ["dataset", "image_id", "label"]].assign(logit=logits)
-    write_parquet(scored, snakemake.output.scores)
-    probabilities = 1 / (1 + np.exp(-logits))
-    threshold = best_threshold(scored.label.to_numpy(), probabilities)
+    write_json(snakemake.output.cost, cost.measure(classifier, seen))
+    logits = inference.predict(classifier, samples(pool[scored])).double().cpu().numpy()
+    scores = pool.loc[scored, ["dataset", "image_id", "label"]].assign(logit=logits)
+    write_parquet(scores, snakemake.output.scores)
+    probabilities, of_fold = 1 / (1 + np.exp(-logits)), held_out[scored].to_numpy()
+    threshold = best_threshold(scores.label.to_numpy()[of_fold], probabilities[of_fold])
     write_json(snakemake.output.threshold, {"threshold": threshold, "found_on": "held out"})
     context.checkpoints.clear()

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import nearest
 from .base import Integer, Line, Model, Share, explain, place, shown
+from .plan import setups
 from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
 
 SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm")  # beside an algorithm's own settings
@@ -71,6 +72,7 @@ def problems(
         yield from _task(place("tasks", name), task)
     yield from _shared_datasets(settings)
     yield from _backbones(settings, known)
+    yield from _untrained(settings)
     yield from _methods(settings, known, written)
     if settings.synthetic:
         for name in settings.synthetic.images:
@@ -102,6 +104,13 @@ def _names(settings: Settings) -> Iterator[str]:
 def _task(path: str, task: Task) -> Iterator[str]:
     if twice := repeated(task.train):
         yield f"{path}.train: {twice!r} stands there twice"
+    if twice := repeated(task.external):
+        yield f"{path}.external: {twice!r} stands there twice"
+    if task.external and task.tie is not None:
+        yield (
+            f"{path}.tie: ties a training pool whose own folds are the external sets; leave out "
+            "tie: or external:"
+        )
     for attribute, tests in task.tests.items():
         if twice := repeated(tests):
             yield f"{path}.tests.{attribute}: {twice!r} stands there twice"
@@ -125,7 +134,7 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
         return {"invert_labels": task.invert_labels, **named}
 
     def sets(task: Task) -> set[str]:
-        return {*task.train, *itertools.chain(*task.tests.values())}
+        return {*task.pool, *itertools.chain(*task.tests.values())}
 
     for (one, first), (other, second) in itertools.combinations(settings.tasks.items(), 2):
         shared = sorted(sets(first) & sets(second))
@@ -152,6 +161,16 @@ def _backbones(settings: Settings, known: Known) -> Iterator[str]:
             known.networks[architecture].model_validate(dict(backbone.options))
         except ValidationError as error:
             yield explain(error, f"{path}.options.")
+
+
+def _untrained(settings: Settings) -> Iterator[str]:
+    """Networks that nothing would be trained for, and which bring no classifier either."""
+    for task, backbone in dict.fromkeys((task, backbone) for task, backbone, _ in setups(settings)):
+        if not settings.tasks[task].train and settings.backbones[backbone].baseline is None:
+            yield (
+                f"tasks.{task}.train: names no data set, so backbones.{backbone} needs a trained "
+                "classifier of yours (baseline:)"
+            )
 
 
 def _methods(

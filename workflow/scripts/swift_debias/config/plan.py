@@ -40,8 +40,17 @@ def used_datasets(settings: Settings) -> tuple[str, ...]:
     """Data sets that some experiment needs, in the order of the config."""
     used: set[str] = set()
     for task, _, attribute in setups(settings):
-        used |= {*settings.tasks[task].train, *settings.tasks[task].tests[attribute]}
+        used |= {*settings.tasks[task].pool, *settings.tasks[task].tests[attribute]}
     return tuple(name for name in settings.datasets if name in used)
+
+
+def pool(settings: Settings, task: str) -> tuple[str, ...]:
+    """Data sets that a task learns from, in the order in which `duplicates.keep` takes copies.
+
+    A copy that is in an external set of one's own stays there.
+    """
+    of = settings.tasks[task]
+    return of.pool if settings.duplicates.keep == "last" else (*of.external, *of.train)
 
 
 def archives(settings: Settings) -> dict[str, str]:

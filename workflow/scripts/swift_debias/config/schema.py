@@ -500,7 +500,14 @@ class Tie(Model):
 class Task(Model):
     """One classification task: its training pool, its test sets and how it is trained."""
 
-    train: tuple[Name, ...] = Field(min_length=1, description="Data sets pooled for training.")
+    train: tuple[Name, ...] = Field((), description="Data sets pooled for training.")
+    external: tuple[Name, ...] = Field(
+        (),
+        description="Data sets that debiasing works on, such as a hospital's small labelled set. "
+        "Nothing is pre-trained on them. Folds are folds of them: one part is kept to choose "
+        "thresholds and settings on, methods are fitted on the others. Default: none, and a fold's "
+        "external set is its validation images of the training pool [paper].",
+    )
     tests: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
         description="Attribute -> test data sets that carry it."
     )
@@ -525,8 +532,29 @@ class Task(Model):
     )
     images: Images = Images()
     augmentation: Augmentation = Augmentation()
-    pretraining: Pretraining
+    pretraining: Pretraining = Field(
+        Pretraining(epochs=200, optimizer=Optimizer(name="sgd", lr=1e-4)),
+        description="May be left out where every network brings its trained classifier. "
+        "Fine-tuning takes its optimizer, its batch size and a share of its epochs from here "
+        "[paper].",
+    )
     finetuning: Finetuning = Finetuning()
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """Data sets that may be learnt from: what is trained on, and external ones."""
+        return (*self.train, *self.external)
+
+    @model_validator(mode="after")
+    def _something_to_learn_from(self) -> Task:
+        if not self.pool:
+            raise ValueError(
+                "train: is missing. Name the data sets that a classifier is trained on; or, for a "
+                "classifier of your own, those that it is debiased on (external:)"
+            )
+        if self.train and "pretraining" not in self.model_fields_set:
+            raise ValueError("pretraining: is missing: epochs, batch_size, optimizer")
+        return self
 
     @model_validator(mode="after")
     def _disease_is_a_class(self) -> Task:
@@ -753,9 +781,17 @@ class Settings(Model):
     def _task_problems(self) -> Iterator[str]:
         for name, task in self.tasks.items():
             path = f"tasks.{name}"
-            for dataset in task.train:
-                if dataset not in self.datasets:
-                    yield f"{path}.train: no data set {dataset!r}{nearest(dataset, self.datasets)}"
+            for key, named in (("train", task.train), ("external", task.external)):
+                for dataset in named:
+                    if dataset not in self.datasets:
+                        near = nearest(dataset, self.datasets)
+                        yield f"{path}.{key}: no data set {dataset!r}{near}"
+            for dataset in task.external:
+                if dataset in task.train:
+                    yield (
+                        f"{path}.external: {dataset!r} is a training set as well; debiasing needs "
+                        "images that the classifier has not seen"
+                    )
             yield from self._tie_problems(f"{path}.tie", task)
             for attribute, tests in task.tests.items():
                 if attribute not in self.attributes:
@@ -764,7 +800,7 @@ class Settings(Model):
                         f"{nearest(attribute, self.attributes)}"
                     )
                     continue
-                for dataset in (*task.train, *tests):
+                for dataset in (*task.pool, *tests):
                     if dataset not in self.datasets:
                         if dataset in tests:
                             yield (
@@ -776,8 +812,9 @@ class Settings(Model):
                             f"{path}.tests.{attribute}: data set {dataset!r} has no column "
                             f"{column!r}, so the attribute is not known there; take the set out"
                         )
-                for dataset in set(tests) & set(task.train):
-                    yield f"{path}.tests.{attribute}: {dataset!r} is also a training set"
+                for dataset in set(tests) & set(task.pool):
+                    kind = "a training set" if dataset in task.train else "an external set"
+                    yield f"{path}.tests.{attribute}: {dataset!r} is also {kind}"
 
     def _tie_problems(self, path: str, task: Task) -> Iterator[str]:
         if task.tie is None:

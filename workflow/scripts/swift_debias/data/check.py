@@ -215,7 +215,11 @@ def check(
             )
             for name, experiment in config.experiments.items()
         ),
-        notes=(*_unused_values(config, manifests), *_empty_cells(config, manifests)),
+        notes=(
+            *_unused_values(config, manifests),
+            *_empty_cells(config, manifests),
+            *_seen_before(config),
+        ),
     )
 
 
@@ -231,7 +235,7 @@ def _outlook(
         if owner == task
         for dataset in config.tasks[task].tests[attribute]
     }
-    needed = {*config.tasks[task].train, *tests}
+    needed = {*config.tasks[task].pool, *tests}
     if not all(name in manifests and len(manifests[name]) for name in needed):
         return None
     return outlook(task, config, manifests, sorted(tests), project)
@@ -288,6 +292,18 @@ def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame])
                         f"{dataset}: no image of label {label} in group {group} of {name}; what "
                         "needs it (AUC, rates, EOdds of this group) will have no value"
                     )
+
+
+def _seen_before(config: schema.Settings) -> Iterator[str]:
+    """Classifiers that were brought along and are debiased on what may be their training images."""
+    for task, backbone in dict.fromkeys((task, b) for task, b, _ in plan.setups(config)):
+        train = config.tasks[task].train
+        if config.backbones[backbone].baseline is not None and not config.tasks[task].external:
+            yield (
+                f"backbone {backbone} brings its own classifier, which is debiased on folds of "
+                f"{', '.join(train)}. If it was trained on these images they are no external set: "
+                f"name others in tasks.{task}.external"
+            )
 
 
 def _check_dataset(
@@ -390,7 +406,7 @@ def _attributes_of(name: str, config: schema.Settings) -> list[str]:
     used = {
         attribute
         for task, _, attribute in plan.setups(config)
-        if name in (*config.tasks[task].train, *config.tasks[task].tests[attribute])
+        if name in (*config.tasks[task].pool, *config.tasks[task].tests[attribute])
     }
     return [attribute for attribute in config.attributes if attribute in used]
 
@@ -402,7 +418,7 @@ def _check_pool(
     expected: Mapping[str, Any],
     outlook: PoolOutlook | None,
 ) -> PoolCheck:
-    train = config.tasks[task].train
+    train = config.tasks[task].pool
     adapters = sorted(config.datasets[name].adapter for name in train)
     pools: list[dict[str, Any]] = expected["pools"]
     known = next((pool for pool in pools if sorted(pool["adapters"]) == adapters), {})
@@ -441,10 +457,10 @@ def _reasons(
     for panel in experiment.panels:
         task = config.tasks[panel.task]
         tests = panel.datasets or task.tests[panel.attribute]
-        problems = {name: _problem(datasets[name]) for name in (*task.train, *tests)}
+        problems = {name: _problem(datasets[name]) for name in (*task.pool, *tests)}
         reasons.update({f"{name}: {text}": None for name, text in problems.items() if text})
         # The training sets are pooled: one that knows the attribute is enough.
-        for names in (task.train, *((name,) for name in tests)):
+        for names in (task.external or task.train, *((name,) for name in tests)):
             usable = [datasets[name] for name in names if not problems[name]]
             if usable and not any(_knows(data, panel.attribute) for data in usable):
                 reasons[f"{' + '.join(names)}: no image has a known {panel.attribute}"] = None

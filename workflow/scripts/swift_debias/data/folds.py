@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from . import demands
+from . import demands, own_external
 
 SIZE_COLUMNS = ["set", "fold", "attribute", "group", "label", "n", "paper", "difference"]
 
@@ -97,12 +97,15 @@ def sizes(
     fold = folds["fold"].to_numpy()
     label = cohort["label"].to_numpy()
     trains = cohort["trains"].to_numpy() if "trains" in cohort else np.ones(len(fold), bool)
+    watched = trains if own_external.EXTERNAL in cohort else np.ones(len(fold), bool)
     parts: list[tuple[str, int | None, np.ndarray, Any]] = [
         ("pool", None, trains, paper.get("paper"))
     ]
     for number in range(int(fold.max()) + 1):
         parts.append(("train", number, trains & (fold != number), paper.get("paper_train")))
-        parts.append(("validation", number, fold == number, paper.get("paper_validation")))
+        parts.append(
+            ("validation", number, watched & (fold == number), paper.get("paper_validation"))
+        )
     rows: list[tuple[Any, ...]] = []
     for name, of_fold, mask, published in parts:
         rows += _counts(name, of_fold, "all", label[mask], None, (), published)

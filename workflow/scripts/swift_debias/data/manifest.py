@@ -60,6 +60,7 @@ OUR_COLUMNS = frozenset(
             "cluster",
             "measured",
             "trains",
+            "external",
             "fold",
             "group",
             "attribute",

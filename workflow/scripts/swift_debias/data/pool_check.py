@@ -7,7 +7,7 @@ and lesions; what only pixels show is not known yet. Each demand is the rules' o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..config import plan, schema
 from ..errors import UserError
-from . import demands, duplicates
+from . import demands, duplicates, own_external
 from .folds import make_folds
 from .groups import groups_in
 from .tie import tie_pool
@@ -70,7 +70,7 @@ def outlook(
 
     try:
         cohort = duplicates.find_duplicates(
-            [source(dataset) for dataset in task.train],
+            [source(dataset) for dataset in plan.pool(config, name)],
             [source(dataset) for dataset in tests],
             config.duplicates,
             task.group_by_patient,
@@ -78,6 +78,12 @@ def outlook(
     except UserError as error:
         return PoolOutlook(problems=(str(error),))
     frame, notes = cohort.frame, []
+    if task.external:
+        marked = own_external.mark(frame, task.external)
+        frame = marked.frame
+        notes.append(
+            "external sets: " + ", ".join(f"{what} {count:,}" for what, count in marked.log.items())
+        )
     if task.tie is not None:
         spec = config.attributes[task.tie.attribute]
         try:
@@ -88,12 +94,13 @@ def outlook(
         kept = ", ".join(f"{what} {count:,}" for what, count in tied.log.items())
         notes.append(f"tie of {task.tie.attribute}, strength {task.tie.strength:g}: {kept}")
     labels, clusters = frame["label"].to_numpy(), pd.factorize(frame["cluster"])[0]
+    own = own_external.external_rows(frame)
     sizes = np.bincount(clusters)
     found = PoolOutlook(
         images=len(frame),
         leaks=cohort.log[f"leaks_{config.duplicates.leaks}"],
         largest=int(sizes.max()),
-        problems=tuple(demands.fold_problems(labels, clusters, config.folds)),
+        problems=tuple(_fold_problems(labels, clusters, own, config.folds)),
     )
     if sizes.max() > max(1, len(frame) / config.folds):
         notes.append(
@@ -105,7 +112,7 @@ def outlook(
         for attribute in task.tests
         if any(
             config.datasets[dataset].measures(column)
-            for dataset in task.train
+            for dataset in task.pool
             for column in config.attributes[attribute].columns
         )
     }
@@ -126,9 +133,16 @@ def outlook(
             )
             continue
         spec = config.attributes[attribute]
-        cells[attribute] = _cells(labels[trains], groups[attribute][trains], spec.group_names)
-        problems = demands.external_problems(
-            labels, groups[attribute], spec.group_names, task.finetuning, config.folds, clusters
+        counted = trains if task.train else np.ones(len(frame), bool)
+        cells[attribute] = _cells(labels[counted], groups[attribute][counted], spec.group_names)
+        problems = (
+            demands.external_problems(
+                labels, groups[attribute], spec.group_names, task.finetuning, config.folds, clusters
+            )
+            if own is None  # else all folds but one are one's own set
+            else demands.external_problems(
+                labels[own], groups[attribute][own], spec.group_names, task.finetuning
+            )
         )
         by_attribute[attribute] = tuple(problems)
     found = found._replace(by_attribute=by_attribute, notes=tuple(notes), cells=cells)
@@ -147,6 +161,9 @@ def _cut(
 ) -> PoolOutlook:
     """Cut the pool as rule `make_folds` will, and ask of each fold what `make_external` will."""
     strata = pd.DataFrame({a: groups[a] for a in plan.strata(config, name)}, index=frame.index)
+    own = own_external.external_rows(frame)
+    if own is not None:
+        strata = strata.assign(**{own_external.EXTERNAL: own})
     try:
         folds = make_folds(frame, strata, config.folds, config.seed)["fold"].to_numpy()
     except UserError as error:
@@ -156,7 +173,7 @@ def _cut(
         for fold in range(config.folds):
             if by_attribute[attribute]:
                 break
-            inside = folds == fold
+            inside = own_external.fitted_on(own, folds, fold)
             problems = demands.external_problems(
                 frame["label"].to_numpy()[inside],
                 groups[attribute][inside],
@@ -165,6 +182,19 @@ def _cut(
             )
             by_attribute[attribute] = tuple(f"fold {fold}: {text}" for text in problems)
     return found._replace(by_attribute=by_attribute)
+
+
+def _fold_problems(
+    labels: np.ndarray, clusters: np.ndarray, own: np.ndarray | None, folds: int
+) -> Iterator[str]:
+    """Why the pool, or an external set of one's own beside it, cannot be cut into folds."""
+    parts = [("", np.ones(len(labels), bool))]
+    if own is not None:
+        parts = [("external sets: ", own)]
+        parts += [("training sets: ", ~own)] if not own.all() else []
+    for what, rows in parts:
+        for text in demands.fold_problems(labels[rows], clusters[rows], folds):
+            yield what + text
 
 
 def _cells(

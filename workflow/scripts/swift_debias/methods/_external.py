@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..config.schema import Finetuning
-from ..data import demands
+from ..data import demands, own_external
 from ..errors import UserError
 from ..seeds import derive_seed
 
@@ -39,13 +39,14 @@ def make_external(
     rng: np.random.Generator,
     names: Sequence[str] | None = None,
 ) -> External:
-    """The external set of a fold for one attribute.
+    """The external set of a fold for one attribute: its images, or those of a set of one's own.
 
     With more than two groups, those that have fewer than `min_cell` images of a label are no part
     of the balanced set; which two of the others are compared depends on the model (`choose_rows`).
 
     Args:
-        cohort: columns image_id, dataset, label, fold.
+        cohort: columns image_id, dataset, label, fold; `external` where a task has an external set
+            of one's own, of which all but the fold is taken.
         attributes: int (N,), group index or -1.
         fold: whose validation images to take.
         n_groups: groups that the attribute has.
@@ -56,7 +57,8 @@ def make_external(
     Raises:
         UserError: see `balance`.
     """
-    inside = (cohort["fold"] == fold).to_numpy()
+    own = own_external.external_rows(cohort)
+    inside = own_external.fitted_on(own, cohort["fold"].to_numpy(), fold)
     known = inside & (attributes >= 0)
     labels, groups = cohort["label"].to_numpy()[known], attributes[known]
     cells = _cells(labels, groups, range(n_groups))

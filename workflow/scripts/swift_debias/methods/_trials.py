@@ -34,6 +34,7 @@ class Fold(NamedTuple):
 
     classifier: the Baseline, on its device. samples: the external set, groups 0, 1, ... patients:
     (n,), whose image each is; null: somebody of their own. seed, set_seed: see `base.debias`.
+    select: bool (n,), samples that trials are judged on and not fitted on; None: some are drawn.
     """
 
     classifier: Classifier
@@ -41,6 +42,7 @@ class Fold(NamedTuple):
     patients: np.ndarray
     seed: int
     set_seed: int
+    select: np.ndarray | None = None
 
 
 def search(
@@ -135,14 +137,17 @@ def _fold(
     from ..learning.inference import predict
     from ..learning.samples import ExternalSet
 
-    samples, patients = _compared(fold.samples, fold.patients, choice)
+    samples, patients, rows = _compared(fold.samples, fold.patients, choice)
     labels = samples.labels.cpu().numpy().astype(np.int64)
     groups = samples.attributes.cpu().numpy()
     wanted = sorted({n for point in grid for n in _reads(with_settings(variant, point))})
-    cuts = split(
-        labels, groups, patients, selection, training.finetuning.min_cell,
-        derive_seed(fold.set_seed, "select"),
-    )  # fmt: skip
+    if fold.select is not None:
+        cuts = [(~fold.select[rows], fold.select[rows])]
+    else:
+        cuts = split(
+            labels, groups, patients, selection, training.finetuning.min_cell,
+            derive_seed(fold.set_seed, "select"),
+        )  # fmt: skip
     judged_on = np.concatenate([np.flatnonzero(select) for _, select in cuts])
     scores: list[list[np.ndarray]] = [[] for _ in grid]
     before: list[np.ndarray] = []
@@ -194,15 +199,17 @@ def _fold(
     )
 
 
-def _compared(samples: Samples, patients: np.ndarray, choice: Choice) -> tuple[Samples, np.ndarray]:
-    """The samples of the two groups that are compared, as groups 0 and 1."""
+def _compared(
+    samples: Samples, patients: np.ndarray, choice: Choice
+) -> tuple[Samples, np.ndarray, np.ndarray]:
+    """The samples of the two compared groups, as groups 0 and 1, and which rows they are."""
     if choice.pair is None:
-        return samples, patients
+        return samples, patients, np.arange(len(samples))
     groups = samples.attributes.cpu().numpy()
     rows = np.flatnonzero(np.isin(groups, choice.pair))
     kept = samples.subset(rows)
     recoded = (groups[rows] == choice.pair[1]).astype(np.int64)
-    return kept.with_attributes(kept.attributes.new_tensor(recoded)), patients[rows]
+    return kept.with_attributes(kept.attributes.new_tensor(recoded)), patients[rows], rows
 
 
 def _reads(variant: Method) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from ._choice import Choice
 from ._external import choose_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from torch import Tensor
 
@@ -213,10 +214,22 @@ def read_external(
     normalization: Normalization,
 ) -> tuple[Samples, np.ndarray]:
     """The samples of an external set file, and which of them are balanced."""
+    rows = read_parquet(path)
+    samples = external_samples(rows, images, device, resident, normalization)
+    return samples, rows.balanced.to_numpy()
+
+
+def external_samples(
+    rows: pd.DataFrame,
+    images: CachedImages,
+    device: torch.device,
+    resident: str,
+    normalization: Normalization,
+) -> Samples:
+    """The samples of rows of external sets: dataset, image_id, label, attribute."""
     from ..learning.samples import make_samples
 
-    rows = read_parquet(path)
-    samples = make_samples(
+    return make_samples(
         images,
         images.rows(rows.dataset.tolist(), rows.image_id.tolist()),
         rows.label.to_numpy(),
@@ -225,7 +238,6 @@ def read_external(
         resident,
         normalization,
     )
-    return samples, rows.balanced.to_numpy()
 
 
 def _together(first: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..data.own_external import EXTERNAL, TRAINS
 from ..evaluation.label_by_group import sentence
 from ..evaluation.words import title
 from ..files import read_parquet
@@ -22,7 +23,8 @@ def count(
     """Images of the pool by group and class, also where the group was measured from the pixels.
 
     The external sets of all folds together are the pool's images of known group. Those of a tied
-    pool may have more, which nothing is trained on (column `trains` of the cohort).
+    pool may have more, which nothing is trained on (column `trains` of the cohort). Of a task with
+    an external set of its own that set is counted: a classifier that was brought along has no pool.
 
     Args:
         external: `external/{task}/{attribute}/fold{fold}.parquet`, of all folds.
@@ -34,14 +36,19 @@ def count(
     """
     trained = {layout.keys("cohort", path)["task"]: read_parquet(path) for path in cohorts}
     counted: dict[tuple[str, str], list[list[int]]] = {}
+    seen: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for path in external:
         keys = layout.keys("external", path)
         attribute = keys["attribute"]
-        frame = read_parquet(path)
-        if "trains" in trained[keys["task"]]:
-            pool = trained[keys["task"]]
-            frame = frame.merge(pool.loc[pool["trains"], IMAGE], on=IMAGE)
+        pool, frame = trained[keys["task"]], read_parquet(path)
         cells = counted.setdefault((keys["task"], attribute), [[0, 0] for _ in groups[attribute]])
+        if EXTERNAL in pool:  # an image is in the sets of all folds but one
+            held = seen.setdefault((keys["task"], attribute), set())
+            new = [key not in held for key in zip(frame["dataset"], frame["image_id"], strict=True)]
+            frame = frame[new]
+            held |= {*zip(frame["dataset"], frame["image_id"], strict=True)}
+        elif TRAINS in pool:
+            frame = frame.merge(pool.loc[pool[TRAINS], IMAGE], on=IMAGE)
         for group, label in frame[["attribute", "label"]].to_numpy(int):
             cells[group][label] += 1
     rows = [
