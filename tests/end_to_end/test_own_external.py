@@ -6,6 +6,7 @@ One tiny run of two tasks. What is expected is counted in plain pandas and plain
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from tests import tiny, warm
 
 from swift_debias import methods
@@ -36,6 +37,7 @@ def config(data: Path) -> dict[str, Any]:
     """`brought`: a classifier and a small set, nothing else; `trained`: a pool beside that set."""
     settings = tiny.config(data, {})
     settings["folds"] = FOLDS
+    settings["repeats"] = 2
     settings["datasets"]["small"] = tiny.dataset(data / "small")
     for name in ("train", "small"):
         settings["datasets"][name]["archive"] = "hospital"  # whose patients have one name in both
@@ -151,6 +153,28 @@ def test_trials_are_judged_on_the_fold_that_was_kept(run: Path) -> None:
     found = pd.read_json(run / "search/brought/mine/sex/llft.json", typ="series")
     assert found["select_images"] == 72  # each once, in the fold that is kept
     assert found["chosen"]["alpha"] in (0.2, 0.8)
+
+
+@pytest.mark.key("settings.repeats")
+def test_every_fold_is_debiased_twice_and_counts_once(run: Path) -> None:
+    place = "brought/mine/sex"
+    scored = pd.read_parquet(run / f"metrics/{place}.parquet")
+    for method, fold in itertools.product(("swift", "llft"), range(FOLDS)):
+        folder = run / f"debiased/{place}/{method}/fold{fold}"
+        first, second = (
+            load_file(path / "model.safetensors") for path in (folder, folder / "repeat1")
+        )
+        assert any(not torch.equal(first[name], second[name]) for name in first)
+        cell = run / f"predictions/{place}/{method}"
+        both = [pd.read_parquet(cell / f"fold{fold}{end}.parquet") for end in ("", ".repeat1")]
+        assert not np.array_equal(both[0]["score"], both[1]["score"])
+        expected = np.mean([roc_auc_score(rows["label"], rows["score"]) for rows in both])
+        mine = scored[(scored["method"] == method) & (scored["fold"] == fold)]
+        [value] = mine.loc[mine["metric"] == "auc", "value"]
+        assert value == pytest.approx(expected)
+    intervals = pd.read_parquet(run / f"intervals/{place}.parquet")
+    assert set(intervals["n_folds"]) == {FOLDS}
+    assert not (run / f"debiased/{place}/baseline/fold0/repeat1").exists()
 
 
 @pytest.mark.key("task.external")

@@ -44,8 +44,9 @@ def test_evaluate(run: Callable[..., str], tmp_path: Path, min_group: int) -> No
     run(
         "evaluate.py",
         input=[PLACE],
-        output=["metrics/skin.parquet"],
+        output={"metrics": "metrics/skin.parquet"},
         params={
+            "repeats": {},
             "methods": methods,
             "folds": folds,
             "groups": ["a", "b", "c"],
@@ -74,6 +75,39 @@ def test_evaluate(run: Callable[..., str], tmp_path: Path, min_group: int) -> No
         assert least == pytest.approx(min(compared))
 
 
+def test_evaluate_takes_the_mean_over_repeats(run: Callable[..., str], tmp_path: Path) -> None:
+    written = write_predictions(tmp_path / PLACE)
+    again = {
+        fold: written["llft", fold].assign(score=written["swift", fold]["score"]) for fold in FOLDS
+    }
+    for fold, rows in again.items():
+        write_parquet(tmp_path / PLACE / f"llft/fold{fold}.repeat1.parquet", rows)
+    run(
+        "evaluate.py",
+        input=[PLACE],
+        output={"metrics": "m.parquet", "repeats": "r.parquet"},
+        params={
+            "repeats": {"llft": 2, "baseline": 1},
+            "methods": ["baseline", "llft"],
+            "folds": FOLDS,
+            "groups": ["a", "b", "c"],
+            "min_group": 8,
+            "disease": None,
+        },
+    )
+    found, each = pd.read_parquet(tmp_path / "m.parquet"), pd.read_parquet(tmp_path / "r.parquet")
+    for fold, dataset in itertools.product(FOLDS, SETS):
+        place = {"fold": fold, "dataset": dataset, "metric": "auc"}
+        both = [auc(known(rows, dataset)) for rows in (written["llft", fold], again[fold])]
+        assert value_of(found, method="llft", **place) == pytest.approx([sum(both) / 2])
+        for repeat, value in enumerate(both):
+            one = value_of(each, method="llft", repeat=repeat, **place)
+            assert one == pytest.approx([value])
+        [alone] = value_of(found, method="baseline", **place)
+        assert alone == pytest.approx(auc(known(written["baseline", fold], dataset)))
+    assert set(each.loc[each["method"] == "baseline", "repeat"]) == {0}
+
+
 def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
     """Of what rule evaluate writes: SWiFT calls nobody positive, and group c has eight images."""
     written = write_predictions(tmp_path / PLACE)
@@ -82,7 +116,8 @@ def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
         write_parquet(tmp_path / PLACE / f"swift/fold{fold}.parquet", low)
     names = ["a", "b", "c"]
     given = {"methods": METHODS, "folds": FOLDS, "groups": names, "min_group": 8, "disease": None}
-    run("evaluate.py", input=[PLACE], output=["metrics/skin.parquet"], params=given)
+    metrics = {"metrics": "metrics/skin.parquet"}
+    run("evaluate.py", input=[PLACE], output=metrics, params=given | {"repeats": {}})
     said = run(
         "plausibility.py",
         input={"metrics": ["metrics/skin.parquet"], "intervals": []},
@@ -116,7 +151,7 @@ def test_no_prediction_is_missing_without_a_word(
     """The folder is one output: a file that is deleted in it would not be made again."""
     write_predictions(tmp_path / PLACE)
     damage(tmp_path / PLACE / "llft" / "fold1.parquet")
-    both = {"methods": METHODS, "folds": FOLDS, "min_group": 12}
+    both = {"methods": METHODS, "folds": FOLDS, "min_group": 12, "repeats": {}}
     more = {"groups": 3, "permutations": 60, "seed": 1, "baseline": "baseline"}
     scripts = {
         "intervals.py": both | more,
@@ -124,7 +159,7 @@ def test_no_prediction_is_missing_without_a_word(
     }
     for script, params in scripts.items():
         with pytest.raises(SystemExit):
-            run(script, input=[PLACE], output=["out.parquet"], params=params)
+            run(script, input=[PLACE], output={"metrics": "out.parquet"}, params=params)
         said = capsys.readouterr().err.strip()
         assert "llft/fold1.parquet" in said
         assert said.endswith(f"delete the folder {PLACE} and run again")
@@ -138,6 +173,7 @@ def test_intervals(run: Callable[..., str], tmp_path: Path) -> None:
         given = {
             "methods": METHODS,
             "folds": FOLDS,
+            "repeats": {},
             "groups": 3,
             "min_group": 12,
             "permutations": 60,

@@ -309,6 +309,36 @@ def test_the_table_does_not_depend_on_the_order_of_rows_or_data_sets() -> None:
     assert not np.allclose(alone["floor_95"].dropna(), other["floor_95"].dropna())
 
 
+def test_repeats_of_a_fold_are_one_training() -> None:
+    data, test = drawn()
+    scores = data.scores[1].astype(np.float64)  # (3, N)
+    rng = np.random.default_rng(5)
+    noisy = np.clip(scores[:, None] + rng.normal(0, 0.05, (3, 4, scores.shape[1])), 0, 1)
+    part = iv.rates(test, noisy.reshape(12, -1), repeats=4).overall["auc"]
+    assert part is not None
+    labels = data.labels
+    of_folds = [np.mean([roc_auc_score(labels, one) for one in fold]) for fold in noisy]
+    found = iv.estimate(part)
+    assert found.models == 3
+    assert found.value == pytest.approx(np.mean(of_folds))
+    assert found.variance_folds == pytest.approx(np.var(of_folds, ddof=1) / 3)
+    # other patients: by the definition, the variance of the mean of all twelve models
+    alone = iv.rates(test, noisy.reshape(12, -1)).overall["auc"]
+    assert alone is not None and found.variance_test == pytest.approx(alone.variance)
+
+
+def test_the_same_repeats_change_nothing() -> None:
+    data, _ = drawn()
+    once = frame(data)
+    thrice = pd.concat(
+        [once.assign(repeat=0)]
+        + [once[once["method"] == "swift"].assign(repeat=repeat) for repeat in (1, 2)],
+        ignore_index=True,
+    )
+    found, wanted = (setup_intervals(rows, 2, 0, 50) for rows in (thrice, once))
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-9)
+
+
 def test_images_are_paired_by_their_name() -> None:
     data, _ = drawn(7)
     predictions = frame(data)

@@ -70,6 +70,7 @@ wildcard_constraints:
     attribute=one_of(settings.attributes),
     method=one_of(settings.methods),
     fold=r"\d+",
+    repeat=r"[1-9]\d*",
 
 
 def folder(name, **keys):

@@ -254,3 +254,41 @@ rule debias:
         code=debias_code,
     script:
         "../scripts/debias.py"
+
+
+# The same with other draws. Nothing is shared with the first: a step that variants have in common
+# depends on its draws.
+use rule debias as debias_again with:
+    input:
+        unpack(pool_images),
+        models=all_folds("baseline_model"),
+        external=external_sets,
+        groups=rules.choose_groups.output,
+        importance=shared_importance,
+        search=search_of,
+    output:
+        models=all_folds("repeat_model"),
+        history=all_folds("repeat_history"),
+        costs=all_folds("repeat_cost"),
+        thresholds=all_folds("repeat_threshold"),
+    log:
+        log_of("debias_again", "task", "backbone", "attribute", "method", "repeat"),
+    benchmark:
+        benchmark_of(
+            "debias_again", "task", "backbone", "attribute", "method", "repeat"
+        )
+    params:
+        method=recipe,
+        searched=lambda wildcards: list(set_by_search(wildcards)[1]),
+        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
+        task=debias_task,
+        normalization=normalization,
+        groups=groups_of,
+        folds=FOLDS,
+        own_external=own_external,
+        compute=dump(settings.compute),
+        seed=settings.seed,
+        checkpoints=folder("repeat_checkpoints"),
+        torch=TORCH,
+        code=debias_code,

@@ -19,12 +19,34 @@ def setup_thresholds(wildcards):
     ]
 
 
+def repeats(wildcards):
+    """How often each method of a setup is repeated: the Baseline's classifier is one and the same."""
+    return {
+        method: 1 if method in UNTOUCHED else settings.repeats
+        for method in setup_methods(wildcards)
+    }
+
+
+def of_repeats(name):
+    """A file of every repeat but the first, of all methods and folds of a setup."""
+    return lambda wildcards: [
+        folder(name, **wildcards, method=method, fold=fold, repeat=repeat)
+        for method, count in repeats(wildcards).items()
+        for repeat in range(1, count)
+        for fold in FOLDS
+    ]
+
+
 # One job scores all models of a (task, backbone, attribute): a job's fixed cost is its imports. Its
 # output is a folder with {method}/fold{fold}.parquet, since the methods differ from cell to cell.
 rule predict:
     input:
         models=setup_models,
-        thresholds=setup_thresholds,
+        repeat_models=of_repeats("repeat_model"),
+        thresholds=lambda wildcards: [
+            *setup_thresholds(wildcards),
+            *of_repeats("repeat_threshold")(wildcards),
+        ],
         manifests=of_datasets("manifest", attribute_tests),
         pixels=of_datasets("pixels", attribute_tests),
         index=of_datasets("image_index", attribute_tests),
@@ -62,7 +84,8 @@ rule evaluate:
     input:
         rules.predict.output,
     output:
-        folder("setup_metrics"),
+        **({"repeats": folder("setup_repeats")} if settings.repeats > 1 else {}),
+        metrics=folder("setup_metrics"),
     log:
         log_of("evaluate", "task", "backbone", "attribute"),
     benchmark:
@@ -72,6 +95,7 @@ rule evaluate:
     params:
         methods=setup_methods,
         folds=FOLDS,
+        repeats=repeats,
         groups=lambda wildcards: list(
             settings.attributes[wildcards.attribute].group_names
         ),

@@ -256,6 +256,7 @@ rule intervals:
     params:
         methods=setup_methods,
         folds=FOLDS,
+        repeats=repeats,
         groups=lambda wildcards: len(
             settings.attributes[wildcards.attribute].group_names
         ),

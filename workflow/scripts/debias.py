@@ -32,7 +32,9 @@ with logged(snakemake):
     normalization = Normalization.of(**params.normalization)
     choice = Choice.from_json(read_json(str(inputs.groups)))
     task, backbone, attribute = (wildcards[key] for key in ("task", "backbone", "attribute"))
+    repeat = int(wildcards.get("repeat", 0))
     title = wildcards.get("method") or "first step"
+    title += f" repeat {repeat}" if repeat else ""
 
     variant, found, searched_for = Method(**params.method), None, None
     if params.searched:
@@ -57,7 +59,7 @@ with logged(snakemake):
 
         An ablation takes settings over from another variant's search, but is another model.
         """
-        if found is not None and searched_for == wildcards.get("method"):
+        if found is not None and searched_for == wildcards.get("method") and not repeat:
             return {"threshold": found["thresholds"][fold], "found_on": "held out"}
         if params.own_external:
             frames = [read_parquet(path) for path in inputs.external]
@@ -84,7 +86,7 @@ with logged(snakemake):
             variant,
             training,
             lambda: choice,
-            seed=debias_seed(params.seed, task, backbone, attribute, fold),
+            seed=debias_seed(params.seed, task, backbone, attribute, fold, repeat),
             set_seed=external_seed(params.seed, task, attribute, fold),
             first=first_step(fold),
             stored=(lambda: Stored(Path(stored[fold]), device)) if stored else None,

@@ -9,7 +9,7 @@ with logged(snakemake):
     params = snakemake.params
     keys = layout.keys("setup_predictions", snakemake.input[0])
     found = setup_intervals(
-        results.predictions(snakemake.input[0], params.methods, params.folds),
+        results.predictions(snakemake.input[0], params.methods, params.folds, params.repeats),
         groups=params.groups,
         seed=params.seed,
         permutations=params.permutations,

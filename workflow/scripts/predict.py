@@ -36,20 +36,21 @@ with logged(snakemake):
     )
     run = layout.run_folder("setup_predictions", snakemake.output[0])
     thresholds = {
-        tuple(layout.keys("threshold", path).items()): read_json(path)["threshold"]
-        for path in snakemake.input.thresholds
+        Path(path).parent: read_json(path)["threshold"] for path in snakemake.input.thresholds
     }
-    for model in snakemake.input.models:
+    repeated = set(snakemake.input.get("repeat_models", []))
+    for model in (*snakemake.input.models, *repeated):
         classifier = devices.place(networks.load(Path(model), backbone), device, compute)
         with of_job(model):
             logits = inference.predict(classifier, samples)
         scores = logits.double().sigmoid().cpu().numpy()
-        # the keys of its model: scores cannot be filed under another method or fold
-        keys = layout.keys("model", model)
+        # the keys of its model: scores cannot be filed under another method, fold or repeat
+        kind = "repeat_" if model in repeated else ""
+        keys = layout.keys(f"{kind}model", model)
         predictions = tests.assign(
-            score=scores.astype("float32"), threshold=thresholds[tuple(keys.items())]
+            score=scores.astype("float32"), threshold=thresholds[Path(model).parent]
         )
-        output = run / layout.path("predictions", **keys)
+        output = run / layout.path(f"{kind}predictions", **keys)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(predictions, output)
         print(f"{model}: {len(predictions)} images scored")

@@ -754,6 +754,14 @@ class Settings(Model):
         0, ge=-(2**63), lt=2**63, description="All random state is derived from it."
     )
     folds: Integer = Field(5, ge=2, le=100, description="[paper]")
+    repeats: Integer = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="How often each fold is debiased by each method, with other draws; metrics are "
+        "means over the repeats. The Baseline is trained once. One draw's EOdds differs from "
+        "another's by about .03 on the demo, so small differences need several [ours].",
+    )
     synthetic: Synthetic | None = Field(None, description="Demo only: draw raw data folders.")
     datasets: Named[SerializeAsAny[Dataset]] = Field(description="Data sets by name.")
     attributes: Named[Attribute] = Field(description="Sensitive attributes by name.")

@@ -26,6 +26,9 @@ class Part:
     # Variance added where every image of a cell is decided alike: the influences are all 0 there,
     # and a variance of 0 would claim that no other image could be decided otherwise.
     uniform: float = 0.0
+    # Models of one fold that differ by their draws alone, one after the other: they are one
+    # training, whose luck is averaged, and not several.
+    repeats: int = 1
 
     @property
     def value(self) -> float:
@@ -44,6 +47,7 @@ class Part:
             self.influence - other.influence,
             min(self.patients, other.patients),
             self.uniform + other.uniform,
+            self.repeats,
         )
 
     def paired(self, other: Part) -> Part:
@@ -52,6 +56,7 @@ class Part:
             self.values - other.values,
             self.influence - other.influence,
             min(self.patients, other.patients),
+            repeats=self.repeats,
         )
 
     def scaled(self, factor: float) -> Part:
@@ -61,6 +66,7 @@ class Part:
             self.influence * factor,
             self.patients,
             self.uniform * factor**2,
+            self.repeats,
         )
 
 
@@ -71,6 +77,7 @@ def mean(parts: Sequence[Part]) -> Part:
         np.mean([part.influence for part in parts], axis=0),
         min(part.patients for part in parts),
         sum(part.uniform for part in parts) / len(parts) ** 2,
+        parts[0].repeats,
     )
 
 

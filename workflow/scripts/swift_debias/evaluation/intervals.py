@@ -119,8 +119,9 @@ class Estimate(NamedTuple):
 
 def estimate(part: Part) -> Estimate:
     """Value, variances, models and patients of a statistic."""
-    k = len(part.values)
-    folds = float(np.var(part.values, ddof=1)) / k if k > 1 else np.nan
+    by_fold = part.values.reshape(-1, part.repeats).mean(axis=1)
+    k = len(by_fold)
+    folds = float(np.var(by_fold, ddof=1)) / k if k > 1 else np.nan
     return Estimate(part.value, part.variance, folds, k, part.patients)
 
 
@@ -273,27 +274,30 @@ class Rates:
         return cls(overall, by_group, gaps)
 
 
-def rates(test: TestSet, scores: np.ndarray, threshold: float = 0.5) -> Rates:
+def rates(test: TestSet, scores: np.ndarray, threshold: float = 0.5, repeats: int = 1) -> Rates:
     """Rates and AUCs of K models, overall and by group, with the signed gaps of all pairs.
 
     Args:
         scores: (K, N), finite.
         threshold: a score at or above it is a decision for class 1.
+        repeats: so many models after each other are one fold's.
     """
     decisions = (scores >= threshold).astype(np.float64)
 
     def share(rows: np.ndarray) -> Part | None:
         ones = np.ones(len(rows))
-        return ratio(decisions[:, rows], ones, test.patients[rows], test.n_patients)
+        part = ratio(decisions[:, rows], ones, test.patients[rows], test.n_patients)
+        return part and replace(part, repeats=repeats)
 
     def area(group: int | None) -> Part | None:
         cells = test.rows(group, 1), test.rows(group, 0)
-        return auc(scores, *cells, test.patients, test.n_patients)
+        part = auc(scores, *cells, test.patients, test.n_patients)
+        return part and replace(part, repeats=repeats)
 
     tpr, fpr = share(test.rows(label=1)), share(test.rows(label=0))
     balanced = None
     if tpr and fpr:
-        one = Part(np.ones(len(scores)), np.zeros(test.n_patients), np.inf)
+        one = Part(np.ones(len(scores)), np.zeros(test.n_patients), np.inf, repeats=repeats)
         balanced = mean([tpr, one - fpr])
     by_group = {
         "selection_rate": [share(test.rows(g)) for g in test.counted],

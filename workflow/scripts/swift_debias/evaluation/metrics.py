@@ -367,6 +367,23 @@ def score(
     return frame.astype({"value": "float64", "n": "int64", "reason": "string"})
 
 
+def mean_of_repeats(scored: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean over repeats of what `score` gave for each.
+
+    Where one of them has no value the mean has none, for that one's reason.
+    """
+    first = scored[0]
+    if len(scored) == 1:
+        return first
+    values = np.stack([one["value"].to_numpy() for one in scored])
+    reason = first["reason"]
+    for one in scored[1:]:
+        if not one[["dataset", "metric"]].equals(first[["dataset", "metric"]]):
+            raise ValueError("the repeats have other metrics")
+        reason = reason.fillna(one["reason"])
+    return first.assign(value=values.mean(axis=0), reason=reason)
+
+
 def score_dataset(
     part: pd.DataFrame,
     groups: int,

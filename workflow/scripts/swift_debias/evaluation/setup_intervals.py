@@ -40,7 +40,8 @@ def setup_intervals(
 
     Args:
         predictions: columns method, fold, dataset, image_id, patient_id, label, group, score, of
-            one (task, backbone, attribute); threshold, the models' external ones, where known.
+            one (task, backbone, attribute); threshold, the models' external ones, where known;
+            repeat, where folds were debiased several times.
         groups: number of attribute groups.
         seed: of the noise floor. The data set's name is mixed in, so data sets do not depend on
             each other's order.
@@ -104,7 +105,10 @@ class _TestSetRows:
     ) -> None:
         self.data, self.test, self.threshold, self.level = data, test, threshold, level
         self.base = data.methods.index(baseline) if baseline in data.methods else None
-        self.finite = np.isfinite(data.scores).all(axis=2)  # (methods, folds)
+        # (methods, models): a fold counts if all of its repeats do
+        finite = np.isfinite(data.scores).all(axis=2)
+        by_fold = finite.reshape(len(finite), -1, data.repeats).all(axis=2)
+        self.finite = np.repeat(by_fold, data.repeats, axis=1)
         self.known: dict[tuple[int, bytes], Rates] = {}
         self.pairs = self._signed_pairs()
 
@@ -113,7 +117,7 @@ class _TestSetRows:
         key = method, folds.tobytes()
         if key not in self.known:
             scores = self.data.scores[method, folds].astype(np.float64)
-            self.known[key] = intervals.rates(self.test, scores, self.threshold)
+            self.known[key] = intervals.rates(self.test, scores, self.threshold, self.data.repeats)
         return self.known[key]
 
     def _signed_pairs(self) -> dict[str, Pair]:
@@ -158,7 +162,7 @@ class _TestSetRows:
     def _row(self, metric: str, m: int) -> dict[str, Any]:
         row: dict[str, Any] = {"metric": metric, "method": self.data.methods[m]}
         row |= {"n_images": len(self.test.labels), "n_patients": self.test.n_patients}
-        row |= {"n_folds": int(self.finite[m].sum())}
+        row |= {"n_folds": int(self.finite[m].sum()) // self.data.repeats}
         try:
             row |= self._found(metric, m)
         except UndefinedError as error:

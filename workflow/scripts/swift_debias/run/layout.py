@@ -102,12 +102,37 @@ FILES: dict[str, File] = {
         f"debiased/{SETUP}/{{method}}/fold{{fold}}/threshold.json",
         "The threshold at which its balanced accuracy on external samples is best.",
     ),
+    "repeat_model": File(
+        f"debiased/{SETUP}/{{method}}/fold{{fold}}/repeat{{repeat}}/model.safetensors",
+        "The same with other draws (repeats: of the config): 1, 2, ...",
+    ),
+    "repeat_history": File(
+        f"debiased/{SETUP}/{{method}}/fold{{fold}}/repeat{{repeat}}/history.parquet",
+        "A row an epoch or step.",
+    ),
+    "repeat_cost": File(
+        f"debiased/{SETUP}/{{method}}/fold{{fold}}/repeat{{repeat}}/cost.json", "What it cost."
+    ),
+    "repeat_threshold": File(
+        f"debiased/{SETUP}/{{method}}/fold{{fold}}/repeat{{repeat}}/threshold.json",
+        "Its external threshold.",
+    ),
     "setup_predictions": File(f"predictions/{SETUP}", "Folder of all methods' predictions."),
     "predictions": File(
         f"predictions/{SETUP}/{{method}}/fold{{fold}}.parquet",
         "A row a test image: dataset, image_id, patient_id, label, group, score, threshold.",
     ),
-    "setup_metrics": File(f"metrics/{SETUP}.parquet", "Metrics of all methods, folds, test sets."),
+    "repeat_predictions": File(
+        f"predictions/{SETUP}/{{method}}/fold{{fold}}.repeat{{repeat}}.parquet",
+        "The same of a repeat.",
+    ),
+    "setup_metrics": File(
+        f"metrics/{SETUP}.parquet",
+        "Metrics of all methods, folds, test sets; of repeats their mean.",
+    ),
+    "setup_repeats": File(
+        f"metrics/{SETUP}.repeats.parquet", "The metrics of each repeat, where there are several."
+    ),
     "metrics": File("metrics.parquet", "All metrics: one tidy table."),
     "intervals": File(f"intervals/{SETUP}.parquet", "Intervals and noise floors of all methods."),
     "statistics": File("statistics.parquet", "Methods against the Baseline and the best other."),
@@ -129,6 +154,9 @@ FILES: dict[str, File] = {
     ),
     "checkpoints": File(
         f"checkpoints/{SETUP}/{{method}}", "States of a running debiasing; removed when done."
+    ),
+    "repeat_checkpoints": File(
+        f"checkpoints/repeats/{SETUP}/{{method}}/repeat{{repeat}}", "States of a running repeat."
     ),
     "search_journal": File(
         f"checkpoints/search/{SETUP}/{{method}}", "Scores of a running search's finished trials."
