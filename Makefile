@@ -41,6 +41,10 @@ quick: setup
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/slurm
 
+# What CI runs besides: whole runs in environments of conda, of renamed methods, on a full disk.
+test-ci: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ci tests --ignore tests/slurm
+
 # What is too slow for that: a SLURM of its own, long chaos, every key frozen, every fault planted, oldest versions.
 test-all: lint test-slurm
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "" tests --ignore tests/slurm

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,20 @@ Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def snakemake() -> Snakemake:
+def warm_jobs() -> Iterator[Path]:
+    """Where jobs are forked from a process that has imported what they import (warm.py)."""
+    with warm.serve_jobs() as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def snakemake(request: pytest.FixtureRequest) -> Snakemake:
     """Run snakemake on the project's Snakefile with `directory` as its working directory.
 
-    `arguments` start with an option: `--rerun-triggers` takes every word up to the next one. A dry
-    run is forked from a process that has Snakemake loaded (warm.py).
+    `arguments` start with an option: `--rerun-triggers` takes every word up to the next one. What
+    is run, and its jobs, are forked from processes that have imported what they need (warm.py),
+    except under `--sdm`, where a job has its environment's Python. The runs of chaos.py, which are
+    started as a user does, have to end in the same bytes.
     """
 
     def run(
@@ -33,6 +42,9 @@ def snakemake() -> Snakemake:
         words += arguments
         if "-n" in arguments:
             done = warm.run("snakemake", *words, cwd=Path.cwd())
+        elif "--sdm" not in arguments:
+            jobs = request.getfixturevalue("warm_jobs")
+            done = warm.run("snakemake", *words, cwd=Path.cwd(), timeout=900, jobs=jobs)
         else:
             command = [sys.executable, "-m", "snakemake", *words]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}

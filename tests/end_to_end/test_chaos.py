@@ -118,7 +118,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_full_and_a_read_only_disk_stop_a_run_that_carries_on_later(
     cut_run: Path, copy_run: Callable[[Path], Path], disk: Callable[[str], Path]
 ) -> None:

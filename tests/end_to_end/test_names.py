@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, snakemake) -> Path:
     return results
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_renamed_methods_are_compared_with_the_variant_that_is_the_baseline(run: Path) -> None:
     compared = pd.read_parquet(run / "statistics0.parquet")
     against = compared[compared["against"] == "baseline"]
@@ -79,7 +79,7 @@ def test_renamed_methods_are_compared_with_the_variant_that_is_the_baseline(run:
     assert all(variant.get("title", "") in page for variant in RENAMED.values())
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_without_baseline_and_swift_ends_in_a_report(run: Path) -> None:
     compared = pd.read_parquet(run / "statistics1.parquet")
     # the best other method is one that is ranked: few images are decided at random here

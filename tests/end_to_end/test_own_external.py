@@ -155,7 +155,7 @@ def test_trials_are_judged_on_the_fold_that_was_kept(run: Path) -> None:
     assert found["chosen"]["alpha"] in (0.2, 0.8)
 
 
-@pytest.mark.key("settings.repeats")
+@pytest.mark.key("repeats")
 def test_every_fold_is_debiased_twice_and_counts_once(run: Path) -> None:
     place = "brought/mine/sex"
     scored = pd.read_parquet(run / f"metrics/{place}.parquet")

@@ -49,7 +49,7 @@ def by_loop(labels: np.ndarray, scores: np.ndarray, disease: int, least: float) 
 def test_against_a_loop_and_scikit_learn(disease: int) -> None:
     """200 tables: all images, and those of every group."""
     rng, compared = np.random.default_rng(disease), 0
-    for _ in range(100):
+    for _ in range(40):
         frame = drawn(rng, int(rng.integers(8, 120)))
         scored = metrics.score(frame, 3, disease=disease).set_index("metric")
         for suffix, part in {
@@ -73,7 +73,7 @@ def test_against_a_loop_and_scikit_learn(disease: int) -> None:
             ]
             assert values == pytest.approx(expected, abs=1e-12)
             compared += 1
-    assert compared > 300
+    assert compared > 100
 
 
 def test_eight_of_ten_is_eighty_percent() -> None:

@@ -51,6 +51,7 @@ def test_who_uses_a_gpu_asks_for_one() -> None:
     assert users == given
     users.add("first_step")  # by the script of rule debias
     assert {name for name, text in blocks().items() if "gpu=1," in text} == users
+    users.add("debias_again")  # which has all of debias that it does not say itself
     assert set(SLURM["set-resources"]) == users
     assert not users & {entry.split("=")[0] for entry in SLURM["groups"]}
 

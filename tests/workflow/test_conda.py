@@ -34,6 +34,7 @@ TRIGGERS = ["mtime", "params", "input"]  # of every profile: `software-env` is l
 CUT = """
 extends: config/demo.yaml
 run: conda
+repeats: 2
 synthetic: {size: 32, images: {isic2018: 100, fitzpatrick17k: 40}}
 datasets:
   isic2018: {root: results/conda/raw/isic2018}
@@ -102,7 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, snakemake) -> Path:
     return directory
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_each_file_becomes_one_environment(finished: Path) -> None:
     names = {path.read_text(): path.stem for path in ENVIRONMENTS}
     made = {names[path.read_text()]: path.with_suffix("") for path in environments(finished)}
@@ -116,7 +117,7 @@ def test_each_file_becomes_one_environment(finished: Path) -> None:
         assert all(versions[k] in wanted for k, wanted in dependencies(name).items())
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_each_script_runs_in_its_own_environment(finished: Path) -> None:
     """A script sees Snakemake's own packages too, after its environment's: none is needed."""
     known = {path.read_text(): path.stem for path in ENVIRONMENTS}
@@ -135,7 +136,7 @@ def test_each_script_runs_in_its_own_environment(finished: Path) -> None:
     assert own and all(path.endswith(".py") for path in own), "pure Python serves every version"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_switching_conda_off_reruns_nothing(finished: Path, snakemake) -> None:
     config = str(finished / "cut.yaml")
     off = snakemake(finished, "--cores", "1", "-n", "--configfile", config)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests import warm
 
 PROJECT = Path(__file__).resolve().parents[2]
 MANIFEST = "results/demo/manifests/ddi.parquet"
@@ -25,9 +24,8 @@ use rule * from swift as swift_*
 
 def planned(folder: Path, *arguments: str) -> dict[str, int]:
     """Rule -> jobs of a dry run."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--scheduler", "greedy"]
-    done = subprocess.run(
-        [*command, *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+    done = warm.run(
+        "snakemake", "--dry-run", "--scheduler", "greedy", *arguments, cwd=folder, timeout=300
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     jobs = re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)
