@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from swift_debias.config.schema import Backbone
 from swift_debias.errors import UserError
-from swift_debias.importance import estimators, layers, store
-from swift_debias.importance.convolutions import FEW_POSITIONS, depthwise_gradients
-from swift_debias.importance.layers import BLOCK_BYTES, BLOCK_SAMPLES, _watchable, squared_gradients
+from swift_debias.importance import estimators, products, store
+from swift_debias.importance.convolutions import FEW_POSITIONS, Geometry, depthwise_gradients
+from swift_debias.importance.layers import slow_parameters, squared_gradients
+from swift_debias.importance.products import BLOCK_BYTES, BLOCK_SAMPLES
 from swift_debias.learning import losses
 from swift_debias.learning.networks import Classifier, build
 from swift_debias.learning.samples import Batch
@@ -205,7 +206,7 @@ def test_what_is_done_on_a_gpu_equals_the_loop(
     convolutional: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same code, here on a CPU; test_cuda.py runs it where there is a GPU."""
-    monkeypatch.setattr(layers, "_is_on_gpu", lambda images: True)
+    monkeypatch.setattr(products, "is_on_gpu", lambda images: True)
     monkeypatch.setitem(BLOCK_BYTES, "cuda", 1 << 14)
     check_against_the_loop(convolutional, batches())
 
@@ -231,7 +232,9 @@ def test_depthwise_gradients_equal_autograd_image_by_image(size: int) -> None:
         torch.autograd.grad(module(image[None]), module.weight, gradient[None])[0].flatten()
         for image, gradient in zip(x, g, strict=True)
     ]
-    torch.testing.assert_close(depthwise_gradients(module, x, g), torch.stack(expected))
+    how = Geometry(module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
+    found = depthwise_gradients(how, module.weight, x, g)
+    torch.testing.assert_close(found, torch.stack(expected))
 
 
 def test_hooks_equal_vmap(convolutional: Classifier) -> None:
@@ -340,7 +343,7 @@ def test_batches_may_be_a_function_and_their_size_does_not_matter(
 
 
 class Odd(nn.Module):
-    """Everything that hooks cannot serve."""
+    """Parameters in unusual places; only the transposed convolution's cannot be served."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -368,15 +371,15 @@ class Odd(nn.Module):
         return self.last(self.by_keyword(input=x)).squeeze(1)
 
 
-def test_unknown_modules_fall_back_to_a_correct_loop_with_a_notice() -> None:
+def test_unknown_functions_fall_back_to_a_correct_loop_with_a_notice() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = Odd().double()
-    with pytest.warns(UserWarning, match=r"slow automatic.*(twice\.weight|scale)") as caught:
+    with pytest.warns(UserWarning, match=r"2 parameter.*slow automatic.*up\.weight") as caught:
         check_against_the_loop(network, batches(n=5, size=8, batch=2))
     assert len(caught) == 3  # one for each of the three ways that are checked
-    layers = _watchable(network.eval(), batches()[0].images)
-    assert set(layers) == {"stem", "last"}
+    slow = slow_parameters(network, batches()[0].images)
+    assert slow == dict.fromkeys(["up.weight", "up.bias"], "conv_transpose2d")
 
 
 def test_a_hook_that_changes_a_layers_output_is_respected(convolutional: Classifier) -> None:

@@ -1,73 +1,119 @@
-"""Per-sample weight gradients of convolutions, and the patches that they are made of."""
+"""Per-sample weight gradients of convolutions, and the patches that they are made of.
+
+Of one, two or three spatial dimensions. Elements of a gradient have the order (C_out, *kernel,
+C_in): channels are fastest, as in the patches.
+"""
 
 from __future__ import annotations
 
 import itertools
-from typing import cast
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
+from torch import Tensor
 
 # Below so many output positions (times elements of the kernel) a plain sum or matrix product beats
-# the library's weight gradient on a CPU: measured, see `_depthwise_gradients` and `_convolution`.
+# the library's weight gradient on a CPU: measured, see `depthwise_gradients` and `rules.py`.
 FEW_POSITIONS, FEW_PATCHES = 64, 144
 
 
-def grouped_gradients(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
-    """Per-sample weight gradients of a grouped convolution, (B, C_out * h * w * C_in / groups).
+class Geometry(NamedTuple):
+    """How a convolution goes over its input; one number a spatial dimension.
+
+    kernel_size, stride, padding (of zeros, on both sides), dilation; groups of channels.
+    """
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def weight_gradient(
+    geometry: Geometry, shape: Sequence[int], x: Tensor, g: Tensor, groups: int | None = None
+) -> Tensor:
+    """The library's weight gradient of a batch, of this shape (C_out, C_in / groups, *kernel)."""
+    weight = g.new_empty(1).expand(*shape)  # its shape is all that is read
+    _, stride, padding, dilation, own = geometry
+    found = torch.ops.aten.convolution_backward(
+        g,
+        x,
+        weight,
+        None,
+        stride,
+        padding,
+        dilation,
+        False,
+        [0],
+        own if groups is None else groups,
+        (False, True, False),
+    )
+    return found[1]
+
+
+def grouped_gradients(geometry: Geometry, weight: Tensor, x: Tensor, g: Tensor) -> Tensor:
+    """Per-sample weight gradients of a grouped convolution, (B, number of elements).
 
     The samples are made groups of one large convolution, whose weight gradient is the library's.
     """
-    b, c_out, c_in, h, w = len(x), *module.weight.shape
-    gradients = conv2d_weight(
-        x.reshape(1, -1, *x.shape[2:]),
-        (b * c_out, c_in, h, w),
-        g.reshape(1, -1, *g.shape[2:]),
-        module.stride,
-        module.padding,
-        module.dilation,
-        b * module.groups,
-    )
-    return gradients.view(b, c_out, c_in, h, w).permute(0, 1, 3, 4, 2).reshape(b, -1)
+    b, c_out, *rest = len(x), *weight.shape
+    x, g = (t.reshape(1, -1, *t.shape[2:]) for t in (x, g))
+    gradients = weight_gradient(geometry, (b * c_out, *rest), x, g, b * geometry.groups)
+    return gradients.view(b, c_out, *rest).movedim(2, -1).reshape(b, -1)
 
 
-def depthwise_gradients(module: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
-    """Per-sample weight gradients of a depthwise convolution, (B, C * h * w).
+def depthwise_gradients(geometry: Geometry, _weight: Tensor, x: Tensor, g: Tensor) -> Tensor:
+    """Per-sample weight gradients of a depthwise convolution, (B, C * kernel).
 
     The products are summed over whichever is fewer, positions or (nearly) elements of the kernel;
     many times faster than the library on the small maps of the deep layers.
     """
-    windows, g = _windows(module, x), g.permute(0, 2, 3, 1)  # (B, y, x, h, w, C), (B, y, x, C)
-    b, height, width, h, w, c = windows.shape
-    out = g.new_zeros(b, h, w, c)
-    if height * width <= FEW_POSITIONS:
-        for i, j in itertools.product(range(height), range(width)):
-            out.addcmul_(windows[:, i, j], g[:, i, j, None, None])
+    windows, g = _windows(geometry, x), g.movedim(1, -1)  # (B, *out, *kernel, C), (B, *out, C)
+    n = g.dim() - 2
+    b, *out_size, c = g.shape
+    kernel = geometry.kernel_size
+    out = g.new_zeros(b, *kernel, c)
+    if math.prod(out_size) <= FEW_POSITIONS:
+        for at in itertools.product(*map(range, out_size)):
+            here = (slice(None), *at)
+            out.addcmul_(windows[here], g[here].view(b, *[1] * n, c))
     else:
-        for i, j in itertools.product(range(h), range(w)):
-            torch.sum(windows[:, :, :, i, j] * g, (1, 2), out=out[:, i, j])
-    return out.permute(0, 3, 1, 2).reshape(b, -1)
+        every = [slice(None)] * (n + 1)
+        for at in itertools.product(*map(range, kernel)):
+            torch.sum(windows[(*every, *at)] * g, tuple(range(1, n + 1)), out=out[:, *at])
+    return out.movedim(-1, 1).reshape(b, -1)
 
 
-def image_patches(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """What each output position sees: (B, positions, h * w * C_in), channels fastest."""
-    if module.kernel_size == (1, 1) and not any(module.padding):
-        return x[:, :, :: module.stride[0], :: module.stride[1]].flatten(2).transpose(1, 2)
-    return _windows(module, x).flatten(3).flatten(1, 2)
+def image_patches(geometry: Geometry, x: Tensor) -> Tensor:
+    """What each output position sees: (B, positions, kernel * C_in), channels fastest."""
+    if set(geometry.kernel_size) == {1} and not any(geometry.padding):
+        some = (slice(None, None, step) for step in geometry.stride)
+        return x[:, :, *some].flatten(2).transpose(1, 2)
+    n = len(geometry.kernel_size)
+    return _windows(geometry, x).flatten(n + 1).flatten(1, n)
 
 
-def _windows(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """A view of what each output position sees: (B, out y, out x, h, w, C_in)."""
-    (h, w), (dy, dx), (sy, sx) = module.kernel_size, module.dilation, module.stride
-    py, px = cast(tuple[int, int], module.padding)  # not a string: see `_plainly_padded`
-    x = F.pad(x.permute(0, 2, 3, 1).contiguous(), (0, 0, px, px, py, py))
-    b, height, width, c = x.shape
-    out_h = (height - dy * (h - 1) - 1) // sy + 1
-    out_w = (width - dx * (w - 1) - 1) // sx + 1
-    row, pixel = width * c, c
+def _windows(geometry: Geometry, x: Tensor) -> Tensor:
+    """A view of what each output position sees: (B, *out, *kernel, C_in)."""
+    kernel, stride, padding, dilation, _ = geometry
+    sides = [side for p in reversed(padding) for side in (p, p)]
+    x = F.pad(x.movedim(1, -1).contiguous(), (0, 0, *sides))
+    b, *size, c = x.shape
+    steps = x.stride()[1:-1]  # from one position to the next, in each dimension
+    out = [
+        (length - d * (k - 1) - 1) // s + 1
+        for length, k, s, d in zip(size, kernel, stride, dilation, strict=True)
+    ]
     return x.as_strided(
-        (b, out_h, out_w, h, w, c),
-        (height * row, sy * row, sx * pixel, dy * row, dx * pixel, 1),
+        (b, *out, *kernel, c),
+        (
+            math.prod(size) * c,
+            *(s * step for s, step in zip(stride, steps, strict=True)),
+            *(d * step for d, step in zip(dilation, steps, strict=True)),
+            1,
+        ),
     )
