@@ -144,7 +144,7 @@ def squared_sums(gradients: dict[str, Tensor], d: Tensor, sizes: list[int]) -> d
     """Mean over batches of (sum_i d_ji g_i)^2, by a loop over the batches."""
     out = {}
     for name, g in gradients.items():
-        parts = zip(g.flatten(1).split(sizes), d.split(sizes, dim=1), strict=True)
+        parts = zip(g.reshape(len(g), -1).split(sizes), d.split(sizes, dim=1), strict=True)
         squares = [(factors @ rows).square() for rows, factors in parts]
         out[name] = torch.stack(squares).mean(0).view(-1, *g.shape[1:])
     return out

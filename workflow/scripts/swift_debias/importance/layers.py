@@ -110,9 +110,10 @@ def _go_through(
         count += 1
         at = slice(done, done + len(batch.labels))
         done = at.stop
-        with sums.watch(batch.images) as watch:
+        watch = sums.watch(batch.images)
+        with watch if sums.served else torch.no_grad():
             logits = classifier(batch.images)
-        if watch.at != len(plan.sites):
+        if sums.served and watch.at != len(plan.sites):
             raise ForwardChangedError
         c, d = (_of_batch(source, logits, batch, at) for source in (per_sample, per_batch))
         coefficients.append((c, d))
@@ -178,6 +179,7 @@ class _Sums:
     """Gradients of a network's parameters, squared and summed.
 
     Attributes:
+        served: whether any parameter is.
         weights, factors: c^2 and d of the batch and the backward pass at hand.
         squares: sums over samples of squared gradients.
         sums: sums over batches of the squares of the batches' gradients.
@@ -186,6 +188,7 @@ class _Sums:
     def __init__(self, classifier: nn.Module, plan: Plan) -> None:
         self.classifier, self.plan = classifier, plan
         self.parameters = dict(classifier.named_parameters())
+        self.served = len(plan.slow) < len(self.parameters)
         values = {name: parameter.detach() for name, parameter in self.parameters.items()}
         self.squares, self.sums = _Totals(values), _Totals(values)
         self.weights = self.factors = torch.empty(0)
@@ -357,7 +360,12 @@ class _Pass(Watch):
             sources = [self.aliases[name] for name in names]
             with torch.enable_grad():
                 found = torch.autograd.grad(
-                    tensor, sources, rows, retain_graph=True, allow_unused=True, is_grads_batched=True
+                    tensor,
+                    sources,
+                    rows,
+                    retain_graph=True,
+                    allow_unused=True,
+                    is_grads_batched=True,
                 )
         for name, part in zip(names, found, strict=True):
             if part is not None:

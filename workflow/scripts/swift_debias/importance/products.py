@@ -104,9 +104,7 @@ def add_batch_products(sink: Sink, x: Tensor, g: Tensor) -> None:
     sink.take(products.view(len(sink.factors), -1))
 
 
-def add_blocks(
-    sink: Sink, work: Workspace, parts: Iterable[tuple[slice, Tensor, Tensor]]
-) -> None:
+def add_blocks(sink: Sink, work: Workspace, parts: Iterable[tuple[slice, Tensor, Tensor]]) -> None:
     """Add each sample's gradient g (O, S) times its inputs (S, I), a block of rows at a time.
 
     Args:

@@ -72,7 +72,7 @@ class Rule:
             seen: which one's logit it is.
         """
         rows = g.shape[:1] if self.features is None else g.shape[: g.dim() - self.features]
-        touched = (g != 0).flatten(len(rows)).any(-1).flatten()
+        touched = (g.abs() > 0).flatten(len(rows)).any(-1).flatten()
         others = [i for i in range(samples) if i != seen]
         if rows[0] % samples == 0 and not touched.view(samples, -1)[others].any():
             return "first"

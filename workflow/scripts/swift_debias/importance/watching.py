@@ -158,7 +158,13 @@ class Watch(TorchFunctionMode):
             # The graph starts here: no gradient is computed for the image. A copy, because a leaf
             # cannot be changed in place by the activation that follows.
             output = output.requires_grad_().clone()
-        output.register_hook(partial(self.served, site, rule))
+        shape, base = output.shape, output
+        if output._is_view():
+            # Of a view that is changed in place afterwards only the base learns its gradient.
+            if not same_memory(output):
+                output = output.clone()
+            base = output if output._base is None else output._base
+        base.register_hook(lambda g: self.served(site, rule, g.reshape(shape)))
         return output
 
     def _derive(self, site: Site, args: Any, kwargs: Any, found: list[Tensor]) -> Any:
@@ -328,7 +334,7 @@ class Probe(Watch):
 
     def found(self, site: Site, tensor: Tensor, g: Tensor) -> None:
         """Only the rows of the sample whose logit it is may have a gradient."""
-        rows = (g != 0).flatten(1).any(1).view(self.samples, -1)
+        rows = (g.abs() > 0).flatten(1).any(1).view(self.samples, -1)
         others = [i for i in range(self.samples) if i != SEEN]
         site.failed |= bool(rows[others].any())
 
@@ -363,7 +369,11 @@ def probe(classifier: nn.Module, images: Tensor) -> Plan:
     for site in plan.sites:
         if site.kind in ("serve", "axis", "enlarge"):
             # What an enlarging call hands over is one tensor, made of all.
-            handed = [{n for names in site.roots for n in names}] if site.kind == "enlarge" else site.roots
+            handed = (
+                [{n for names in site.roots for n in names}]
+                if site.kind == "enlarge"
+                else site.roots
+            )
             for name in (name for names in handed for name in names if name not in plan.slow):
                 plan.uses[name] = plan.uses.get(name, 0) + 1
     return plan
@@ -418,6 +428,17 @@ def _size(tensor: Tensor, axis: int, dims: int) -> int:
     """Size of an axis of a tensor when it is broadcast to so many dimensions."""
     at = axis - (dims - tensor.dim())
     return tensor.shape[at] if at >= 0 else 1
+
+
+def same_memory(view: Tensor) -> bool:
+    """Whether a view is its base in another shape, element by element."""
+    base = view._base
+    return (
+        base is not None
+        and base.numel() == view.numel()
+        and base.is_contiguous()
+        and view.is_contiguous()
+    )
 
 
 def is_close(one: Tensor, other: Tensor) -> bool:
