@@ -232,7 +232,9 @@ def test_depthwise_gradients_equal_autograd_image_by_image(size: int) -> None:
         torch.autograd.grad(module(image[None]), module.weight, gradient[None])[0].flatten()
         for image, gradient in zip(x, g, strict=True)
     ]
-    how = Geometry(module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
+    how = Geometry(
+        module.kernel_size, module.stride, module.padding, module.dilation, module.groups
+    )
     found = depthwise_gradients(how, module.weight, x, g)
     torch.testing.assert_close(found, torch.stack(expected))
 

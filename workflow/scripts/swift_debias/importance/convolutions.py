@@ -73,18 +73,19 @@ def depthwise_gradients(geometry: Geometry, _weight: Tensor, x: Tensor, g: Tenso
     many times faster than the library on the small maps of the deep layers.
     """
     windows, g = _windows(geometry, x), g.movedim(1, -1)  # (B, *out, *kernel, C), (B, *out, C)
-    n = g.dim() - 2
-    b, *out_size, c = g.shape
-    kernel = geometry.kernel_size
+    b, *positions, c = g.shape
+    kernel, n = geometry.kernel_size, len(positions)
     out = g.new_zeros(b, *kernel, c)
-    if math.prod(out_size) <= FEW_POSITIONS:
-        for at in itertools.product(*map(range, out_size)):
-            here = (slice(None), *at)
-            out.addcmul_(windows[here], g[here].view(b, *[1] * n, c))
+    if math.prod(positions) <= FEW_POSITIONS:
+        windows, g = windows.movedim(0, n), g.movedim(0, n)
+        for at in itertools.product(*[range(size) for size in positions]):
+            out.addcmul_(windows[at], g[at].view(b, *[1] * n, c))
     else:
-        every = [slice(None)] * (n + 1)
-        for at in itertools.product(*map(range, kernel)):
-            torch.sum(windows[(*every, *at)] * g, tuple(range(1, n + 1)), out=out[:, *at])
+        inside = tuple(range(n + 1, 2 * n + 1))
+        windows = windows.movedim(inside, tuple(range(n)))
+        elements = out.movedim(0, n)
+        for at in itertools.product(*[range(size) for size in kernel]):
+            torch.sum(windows[at] * g, tuple(range(1, n + 1)), out=elements[at])
     return out.movedim(-1, 1).reshape(b, -1)
 
 

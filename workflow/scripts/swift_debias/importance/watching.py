@@ -23,7 +23,6 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -63,6 +62,11 @@ class Site:
     dims: int = 0
     failed: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All parameters that take part."""
+        return tuple(sorted({name for names in self.roots for name in names}))
+
 
 @dataclass
 class Plan:
@@ -90,7 +94,7 @@ class Watch(TorchFunctionMode):
     def __init__(self, parameters: Mapping[str, Tensor], samples: int) -> None:
         super().__init__()
         self.samples = samples
-        self.roots = {id(parameter): (name,) for name, parameter in parameters.items()}
+        self.roots: dict[int, tuple[str, ...]] = {id(p): (name,) for name, p in parameters.items()}
         self.held: list[Tensor] = []  # an id stays one tensor's as long as it lives
 
     def site(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Site:
@@ -170,19 +174,16 @@ class Watch(TorchFunctionMode):
     def _derive(self, site: Site, args: Any, kwargs: Any, found: list[Tensor]) -> Any:
         given = {id(t): self.source(t) for t in found}
         output = site.function(*replaced(args, given), **replaced(kwargs, given))
-        roots = tuple(sorted({name for names in site.roots for name in names}))
         for tensor in tensors_in(output):
             if tensor.requires_grad:
-                self.roots[id(tensor)] = roots
-                self.held.append(tensor)
+                self._made(tensor, site)
         return output
 
     def _enlarge(self, site: Site, args: Any, kwargs: Any, found: list[Tensor]) -> Tensor:
         given = {id(t): self.source(t) for t in found}
         output = site.function(*replaced(args, given), **replaced(kwargs, given))
         base = output[:1]  # all rows are equal
-        self.roots[id(base)] = tuple(sorted({name for names in site.roots for name in names}))
-        self.held.append(base)
+        self._made(base, site)
         leaf = output.detach().requires_grad_()
         self._await(site, base, leaf)
         return leaf.clone()
@@ -194,6 +195,11 @@ class Watch(TorchFunctionMode):
             self._await(site, tensor, leaf)
             given[id(tensor)] = leaf
         return site.function(*replaced(args, given), **replaced(kwargs, given))
+
+    def _made(self, tensor: Tensor, site: Site) -> None:
+        """Watch what a call made of watched tensors."""
+        self.roots[id(tensor)] = site.names
+        self.held.append(tensor)
 
     def _await(self, site: Site, tensor: Tensor, leaf: Tensor) -> None:
         def arrived(leaf: Tensor) -> None:
@@ -384,11 +390,9 @@ def _slow(sites: list[Site], unseen: list[str]) -> dict[str, str]:
     slow = dict.fromkeys(unseen, "a function that cannot be watched")
     for site in sites:
         if site.failed:
-            names = [name for roots in site.roots for name in roots]
-            if site.kind != "plain":
-                slow |= dict.fromkeys(names, _name(site.function))
-            else:  # without a gradient there it does not matter
-                slow |= {name: _name(site.function) for name in names if name in slow}
+            # A plain use matters if a gradient came from it.
+            names = [n for n in site.names if site.kind != "plain" or n in slow]
+            slow |= dict.fromkeys(names, _name(site.function))
     return slow
 
 
