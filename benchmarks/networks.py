@@ -179,7 +179,7 @@ def page(text: str, report: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     options_of = parser(__doc__)
     options_of.add_argument("--networks", nargs="+", default=list(NETWORKS))
-    options_of.add_argument("--sizes", nargs="+", type=int, default=[56, 224])
+    options_of.add_argument("--sizes", nargs="+", type=int, default=[56], help="pixels a side")
     options_of.add_argument("--images", type=int, default=64)
     options_of.add_argument("--batch", type=int, default=32)
     options_of.add_argument("--no-swift", dest="swift", action="store_false")

@@ -350,7 +350,7 @@ class Mixed(nn.Module):
         self.inner, self.head = nn.Linear(4, 4), nn.Linear(4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x[:, :3, :2, :2].reshape(-1, 3, 1, 4).permute(1, 0, 2, 3).repeat(1, 1, 2, 1)
+        x = x[:, :3, :2, :2].reshape(-1, 3, 1, 4).permute(1, 0, 2, 3).repeat(1, 1, 3, 1)
         return self.head(self.inner(x).tanh().sum((0, 2))).squeeze(1)
 
 
