@@ -366,6 +366,27 @@ def test_what_is_not_served_is_right_too(make: type[nn.Module], slow: int | None
     check_against_the_loop(network, data)
 
 
+class Switched(nn.Module):
+    """Which layer is used depends on the images; those of a batch agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bright, self.dark, self.head = nn.Linear(12, 4), nn.Linear(12, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.bright if bool((x[:, 0, 0, 0] > 0).all()) else self.dark
+        return self.head(layer(x[:, :, :2, :2].flatten(1)).tanh()).squeeze(1)
+
+
+def test_a_pass_that_calls_other_layers_than_the_probe_is_right() -> None:
+    network = prepared(Switched, 6)
+    data = batches(n=4, size=6, batch=2)
+    for batch, sign in zip(data, (1, -1), strict=True):
+        batch.images[:, 0, 0, 0] = sign
+    with pytest.warns(UserWarning, match="6 parameter.*that changes with the images"):
+        check_against_the_loop(network, data)
+
+
 def test_naming_slow_parameters_changes_nothing() -> None:
     network = prepared(lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 1), nn.Flatten(0)), 6)
     network.train()
