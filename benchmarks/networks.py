@@ -127,12 +127,12 @@ def measure(
     except Exception as error:  # not installed, or it cannot be of this size: that is the result
         return {"built": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
     row: dict[str, Any] = {"built": "yes", "size": size}
-    if options.swift:
-        start = time.monotonic()
-        row |= {"swift": swift(network, size), "swift_seconds": round(time.monotonic() - start, 1)}
     whole = OneLogit(network).to(device, memory_format=torch.channels_last).eval()
     data = make_batches(options.images, size, options.batch, device)
     calibrate(whole, data[0].images)
+    if options.swift:
+        start = time.monotonic()
+        row |= {"swift": swift(network, size), "swift_seconds": round(time.monotonic() - start, 1)}
     slow = slow_parameters(whole, data[0].images)
     row |= {"parameters": len(list(whole.parameters())), "slow": slow}
     return row | passes(whole, data, options.repeats, clock)
