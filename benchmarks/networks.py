@@ -37,7 +37,7 @@ from swift_debias.learning.networks import import_torchvision
 from swift_debias.learning.samples import Batch
 
 ROOT = Path(__file__).parents[1]
-PAGE, COMMITTED = ROOT / "docs" / "performance.md", ROOT / "resources" / "networks.json"
+PAGE, COMMITTED = ROOT / "docs/performance.md", ROOT / "resources/networks.json"
 BEGIN, END = "<!-- networks: begin -->", "<!-- networks: end -->"
 NETWORKS = (
     "resnet18",
