@@ -232,6 +232,21 @@ def test_every_kind_of_parameter_equals_the_loop(kind: str) -> None:
         check_against_the_loop(network, data)
 
 
+def test_convolutions_on_large_maps_equal_the_loop() -> None:
+    """There the library's gradients of single images are used, and products without patches."""
+    layers = [
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Conv2d(4, 6, 1),
+        nn.Conv2d(6, 6, 5, padding=2, groups=6),
+        nn.Conv2d(6, 4, 3, padding=1, groups=2),
+        nn.Conv2d(4, 4, 1, stride=2),
+    ]
+    parts = [part for layer in layers for part in (layer, nn.Tanh())]
+    end = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0)]
+    network = prepared(lambda: nn.Sequential(*parts, *end), 29)
+    check_against_the_loop(network, batches(n=3, size=29, batch=2))
+
+
 # --- networks as they ship ------------------------------------------------------------------------
 
 

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Up to so many output positions (times elements of the kernel) a plain sum or matrix product beats
-# the library's weight gradient on a CPU: measured, see `depthwise_gradients` and `rules.py`.
-FEW_POSITIONS, FEW_PATCHES = 64, 144
+# the library's weight gradient on a CPU; from so many on, the library's gradients of single images
+# beat products with their patches (64 channels, 56 x 56: 61 ms against 85). Measured, see
+# `depthwise_gradients` and `rules.py`.
+FEW_POSITIONS, FEW_PATCHES, MANY_POSITIONS = 64, 144, 784
 
 
 class Geometry(NamedTuple):

@@ -82,6 +82,19 @@ def add_rows(sink: Sink, gradients: Tensor) -> None:
         sink.squares.addmm_(sink.weights, gradients.square())
 
 
+def add_parts(sink: Sink, parts: Iterable[tuple[slice, Tensor]]) -> None:
+    """The same, of a few samples at a time: which ones, and their gradients."""
+    of_batch: Tensor | None = None
+    for at, gradients in parts:
+        if len(sink.factors):
+            product = sink.factors[:, at] @ gradients
+            of_batch = product if of_batch is None else of_batch.add_(product)
+        if len(sink.weights):
+            sink.squares.addmm_(sink.weights[:, at], gradients.square_())
+    if of_batch is not None:
+        sink.take(of_batch)
+
+
 def add_products(sink: Sink, work: Workspace, x: Tensor, g: Tensor) -> None:
     """Add sums over positions of outer products: x (B, S, I), g (B, S, O)."""
     if x.shape[1] == 1 and not sink.apart:

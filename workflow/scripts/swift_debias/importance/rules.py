@@ -9,7 +9,7 @@ a batch axis (see watching.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from .convolutions import (
     FEW_PATCHES,
     FEW_POSITIONS,
+    MANY_POSITIONS,
     Geometry,
     depthwise_gradients,
     grouped_gradients,
@@ -32,6 +33,7 @@ from .products import (
     add_batch_products,
     add_blocks,
     add_outer_products,
+    add_parts,
     add_products,
     add_rows,
     slices,
@@ -177,13 +179,14 @@ class Convolution(Rule):
     def _add_weight(self, sink: Sink, g: Tensor, work: Workspace) -> None:
         x, how = self.x, self.geometry
         positions, kernel = g[0, 0].numel(), math.prod(how.kernel_size)
-        size = self.weight[0].numel()
         if how.groups > 1 or x.shape[1] == g.shape[1] == 1:
             self._add_grouped(sink, g, work)
         elif positions == 1 and not sink.apart:
             add_outer_products(sink, image_patches(how, x).flatten(1), g.flatten(1))
-        elif sink.one_by_one or work.on_gpu:
-            parts = slices(len(x), work.step(positions, size))
+        elif kernel > 1 and positions >= MANY_POSITIONS and not work.on_gpu:
+            add_parts(sink, self._parts(single_gradients, g, work.samples))
+        elif sink.one_by_one or work.on_gpu or (kernel == 1 and positions > FEW_PATCHES):
+            parts = slices(len(x), work.step(positions, self.weight[0].numel()))
             add_blocks(
                 sink, work, ((at, image_patches(how, x[at]), g[at].flatten(2)) for at in parts)
             )
@@ -204,18 +207,14 @@ class Convolution(Rule):
             # It reads as much as for the whole batch's gradient, which is in every backward pass.
             # Reasoned; its time was not measured.
             step = work.step(positions, self.weight[0].numel())
-            rows = self._in_parts(grouped_gradients, g, step)
-        elif positions > FEW_POSITIONS:
-            rows = single_gradients(self.geometry, self.weight, self.x, g)
-        elif depthwise:
+            add_parts(sink, self._parts(grouped_gradients, g, step))
+        elif depthwise and positions <= FEW_POSITIONS:
             step = min(max(IN_CACHE // self.weight.numel(), 1), work.samples)
-            rows = self._in_parts(depthwise_gradients, g, step)
-        elif sink.one_by_one:
-            rows = single_gradients(self.geometry, self.weight, self.x, g)
+            add_parts(sink, self._parts(depthwise_gradients, g, step))
+        elif sink.one_by_one or positions > FEW_POSITIONS:
+            add_parts(sink, self._parts(single_gradients, g, work.samples))
         else:
             self._add_batch(sink, g)
-            return
-        add_rows(sink, rows)
 
     def _add_batch(self, sink: Sink, g: Tensor) -> None:
         """The library's weight gradient, for the mini-batch alone."""
@@ -224,15 +223,15 @@ class Convolution(Rule):
         rows = [weight_gradient(how, shape, self.x, g * factors) for factors in each]
         sink.take(torch.stack([row.movedim(1, -1).flatten() for row in rows]))
 
-    def _in_parts(
+    def _parts(
         self,
         gradients: Callable[[Geometry, Tensor, Tensor, Tensor], Tensor],
         g: Tensor,
         step: int,
-    ) -> Tensor:
-        """Per-sample gradients (B, number of elements), formed a few samples at a time."""
-        pairs = zip(self.x.split(step), g.split(step), strict=True)
-        return torch.cat([gradients(self.geometry, self.weight, *pair) for pair in pairs])
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Per-sample gradients (b, number of elements), of a few samples at a time."""
+        for at in slices(len(g), step):
+            yield at, gradients(self.geometry, self.weight, self.x[at], g[at])
 
 
 class BatchNorm(Rule):
