@@ -126,7 +126,8 @@ def measure(
         network = make(name, size)
     except Exception as error:  # not installed, or it cannot be of this size: that is the result
         return {"built": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-    row: dict[str, Any] = {"built": "yes", "size": size}
+    row: dict[str, Any] = {"built": "yes", "size": size, "images": options.images}
+    row |= {"batch": options.batch, "rounds": options.repeats}
     whole = OneLogit(network).to(device, memory_format=torch.channels_last).eval()
     data = make_batches(options.images, size, options.batch, device)
     calibrate(whole, data[0].images)
@@ -166,11 +167,16 @@ def table(report: dict[str, Any]) -> str:
 
 def page(text: str, report: dict[str, Any]) -> str:
     """The page with its table anew."""
-    machine, settings = report["machine"], report["settings"]
+    machine = report["machine"]
+    rows = {size: row for rows in report["results"].values() for size, row in rows.items()}
+    how = "; ".join(
+        f"{size} px: {row['images']} images in batches of {row['batch']}, {row['rounds']} rounds"
+        for size, row in sorted(rows.items(), key=lambda item: int(item[0]))
+        if row["built"] == "yes"
+    )
     said = (
-        f"{machine['processor']}, one thread, torch {machine['torch']}; {settings['images']} "
-        f"images in batches of {settings['batch']}, {settings['repeats']} interleaved rounds, "
-        "medians."
+        f"{machine['processor']}, one thread of a busy machine, torch {machine['torch']}. {how}. "
+        "Medians of ratios within a round."
     )
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
