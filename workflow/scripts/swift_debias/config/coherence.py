@@ -151,11 +151,20 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
 def _backbones(settings: Settings, known: Known) -> Iterator[str]:
     for name, backbone in settings.backbones.items():
         path, architecture = place("backbones", name), backbone.architecture
-        if known.networks is None or ":" in architecture:
+        yield from _channels(path, name, settings)
+        if known.networks is None:
+            continue
+        if ":" in architecture:  # a function is looked for by named_files, timm's names by timm
             continue
         if architecture not in known.networks:
-            near = nearest(architecture, known.networks)
-            yield f"{path}.architecture: no network {shown(architecture)}{near}, or module:function"
+            names = list(known.networks)
+            near = nearest(architecture, names)
+            if "did you mean" not in near:  # the list would be a page
+                near = f"; known: {', '.join(names[:3])} ... of torchvision, small_resnet"
+            yield (
+                f"{path}.architecture: no network {shown(architecture)}{near}, timm:NAME, "
+                "xrv:NAME, or module:function"
+            )
             continue
         try:
             known.networks[architecture].model_validate(dict(backbone.options))
@@ -170,6 +179,21 @@ def _untrained(settings: Settings) -> Iterator[str]:
             yield (
                 f"tasks.{task}.train: names no data set, so backbones.{backbone} needs a trained "
                 "classifier of yours (baseline:)"
+            )
+
+
+def _channels(path: str, name: str, settings: Settings) -> Iterator[str]:
+    """A library's network that is made for other pictures than a task has."""
+    backbone = settings.backbones[name]
+    library, colon, _ = backbone.architecture.partition(":")
+    if colon and library not in ("timm", "xrv"):
+        return
+    for task in dict.fromkeys(t for t, used, _ in setups(settings) if used == name):
+        given = len(settings.tasks[task].images.mean)
+        if given != backbone.channels:
+            yield (
+                f"{path}.channels: {backbone.channels}, but tasks.{task}.images.mean has {given} "
+                "numbers, one for each channel that the network is given"
             )
 
 
