@@ -634,7 +634,7 @@ class Backbone(Model):
                 "weights: would be ignored, since baseline: is the whole classifier; keep one"
             )
         library = self.architecture.partition(":")[0] if ":" in self.architecture else None
-        if library not in (None, "timm", "xrv") and "channels" in self.model_fields_set:
+        if library not in (None, "timm", "xrv") and self.channels != 3:
             raise ValueError("channels: would be ignored; your function makes the network")
         return self
 

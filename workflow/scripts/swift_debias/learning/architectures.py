@@ -21,6 +21,8 @@ from .torchvision_names import FAMILIES
 # Words before the colon of an architecture that are no module of a user's.
 LIBRARIES = ("timm", "xrv")
 
+MODULES = "SWIFT_DEBIAS_MODULES"  # environment variable: folders of the configuration's files
+
 
 class NoOptions(Model):
     """A network that is taken as it is."""

@@ -109,13 +109,19 @@ def last_registered(network: nn.Module, head: str | None = None) -> LastLayer:
     return LastLayer(name, before if place and isinstance(module, nn.Dropout) else None)
 
 
-def find_last_layer(model: nn.Module, images: Tensor, head: str | None = None) -> LastLayer:
+def find_last_layer(
+    model: nn.Module,
+    images: Tensor,
+    head: str | None = None,
+    outputs: tuple[int, ...] | None = (1, 2),
+) -> LastLayer:
     """The linear layer whose output is the network's, up to its shape.
 
     Args:
         model: in eval mode.
         images: inputs, on its device.
         head: its name; None: the last that a forward pass calls.
+        outputs: how many it may have; None: any number, where another takes its place.
 
     Raises:
         UserError: there is none, or it cannot serve as a head; says what to do.
@@ -158,7 +164,13 @@ def find_last_layer(model: nn.Module, images: Tensor, head: str | None = None) -
             "or softmax; let its forward return the logits, that layer's output"
         )
     name, module, inputs, _ = ends[-1]
-    _check_head(name, cast(nn.Linear, module), inputs, [call[0] for call in linear])
+    layer = cast(nn.Linear, module)
+    if outputs is not None and layer.out_features not in outputs:
+        raise UserError(
+            f"the last layer {name!r} has {layer.out_features} outputs; it needs one, or two for "
+            "a softmax"
+        )
+    _check_head(name, layer, inputs, [call[0] for call in linear])
     feeding = [
         (called, number)
         for number, (called, layer, _, out) in enumerate(calls)
@@ -170,11 +182,6 @@ def find_last_layer(model: nn.Module, images: Tensor, head: str | None = None) -
 
 def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str]) -> None:
     """Refuse a last layer that cannot serve as a head."""
-    if linear.out_features not in (1, 2):
-        raise UserError(
-            f"the last layer {name!r} has {linear.out_features} outputs; it needs one, or two for "
-            "a softmax"
-        )
     if not name:
         raise UserError(
             "the network is one linear layer; put it in a Sequential with what feeds it"

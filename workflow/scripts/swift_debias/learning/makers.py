@@ -23,12 +23,10 @@ from torch import nn
 from ..config.schema import Backbone
 from ..errors import UserError, nearest
 from . import weight_files
-from .architectures import LIBRARIES, OURS, library_of, timm_names
+from .architectures import LIBRARIES, MODULES, OURS, library_of, timm_names
 from .last_layer import last_registered, replace, split
 from .states import fill
 from .torchvision_names import WEIGHTS
-
-MODULES = "SWIFT_DEBIAS_MODULES"  # environment variable: folders of the configuration's files
 
 
 class Made(NamedTuple):
@@ -156,8 +154,8 @@ def _timm(name: str, backbone: Backbone, published: bool) -> Made:
     plain = name.partition(".")[0]
     if known and plain not in known:
         raise UserError(unknown(backbone.architecture))
-    if not known and ":" not in backbone.architecture:
-        raise UserError(f"{unknown(backbone.architecture)} (timm is not installed)")
+    if not known and name == backbone.architecture:
+        raise UserError(f"{unknown(name)}; a name of timm's needs timm, which is not installed")
     timm = optional("timm", "timm")
     options: dict[str, Any] = {"num_classes": 0, "in_chans": backbone.channels}
     if published:
