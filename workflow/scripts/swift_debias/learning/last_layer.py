@@ -221,15 +221,24 @@ def unfolded(start: nn.Linear, one: nn.Linear) -> None:
     """
     with torch.no_grad():
         for name, parameter in start.named_parameters():
-            trained = one.get_parameter(name).detach().to(parameter)
-            if len(parameter) == 1:
-                parameter.copy_(trained)
-                continue
-            low, high = parameter.double()
-            total, difference = low + high, trained.double().view_as(low)
-            pair = torch.stack([(total - difference) / 2, (total + difference) / 2])
-            same = one_logit(parameter).view_as(low) == trained.view_as(low)
-            parameter.copy_(torch.where(same, parameter, pair.to(parameter)))
+            parameter.copy_(unfolded_rows(parameter, one.get_parameter(name).detach()))
+
+
+def unfolded_rows(before: Tensor, trained: Tensor) -> Tensor:
+    """The rows of a last layer, one or two, of which `one_logit` makes `trained`.
+
+    Args:
+        before: (1, ...) or (2, ...), what it was made of before the training.
+        trained: (1, ...), any type.
+    """
+    trained = trained.to(before)
+    if len(before) == 1:
+        return trained
+    low, high = before.double()
+    total, difference = low + high, trained.double().view_as(low)
+    pair = torch.stack([(total - difference) / 2, (total + difference) / 2])
+    same = one_logit(before).view_as(low) == trained.view_as(low)
+    return torch.where(same, before, pair.to(before))
 
 
 def replace(network: nn.Module, name: str, module: nn.Module) -> None:

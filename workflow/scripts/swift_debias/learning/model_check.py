@@ -19,7 +19,7 @@ from ..config.schema import Backbone
 from ..errors import UserError
 from . import networks, weight_files
 from .architectures import library_of
-from .last_layer import find_last_layer, last_registered
+from .last_layer import last_registered
 from .makers import own_function
 from .networks import Classifier
 from .samples import Batch
@@ -54,14 +54,13 @@ def check(
     where = f"backbones.{name}"
     pictures = torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(0))
     shown = f"a picture of {size} x {size} pixels and {channels} channels"
-    with _told(where):
-        weights = _weights(backbone)
+    with told(where):
         for file in files:
             classifier = networks.load(file, backbone, own=True)
         if not files:
-            classifier = networks.build(backbone, seed=0).eval()
-    with _told(f"{where}: {shown}"):
-        last = _last_layer(backbone, pictures, where)
+            classifier = networks.build(backbone, seed=0).eval()  # downloads published weights
+    with told(f"{where}: {shown}"):
+        last = last_layer(backbone, pictures, where)
         with torch.no_grad():
             logits = classifier(pictures)
         if logits.shape != (4,) or not logits.isfinite().all():
@@ -71,9 +70,9 @@ def check(
     labels, groups = torch.tensor([0.0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     lines = [
         f"{backbone.architecture}, {shown}",
-        *weights,
+        *_weights(backbone),
         *(f"whole classifier: {file}, SHA-256 {weight_files.digest(file)}" for file in files),
-        f"last layer: {last or 'added'}, {classifier.head.linear.in_features} features",
+        f"last layer: {last or ('of the file' if files else 'new')}, {classifier.head.linear.in_features} features",
         f"{count:,} parameters; forward and backward pass: done",
     ]
     if idle:
@@ -82,25 +81,24 @@ def check(
 
 
 def _weights(backbone: Backbone) -> list[str]:
-    """Which file the network starts from; published ones are downloaded when it is built."""
+    """Which file the network starts from."""
     if backbone.weights is None:
         return []
-    if backbone.weights not in weight_files.PUBLISHED:
+    if backbone.weights in weight_files.PUBLISHED:
+        path = weight_files.file_of(backbone)
+    else:
         path = Path(backbone.weights)
-        return [f"weights: {path}, SHA-256 {weight_files.digest(path)}"] if path.is_file() else []
-    networks.make(backbone)  # which looks for the file, or says where to get it
-    path = weight_files.file_of(backbone)
     return [f"weights: {path.name}, SHA-256 {weight_files.digest(path)}"]
 
 
-def _last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
-    """The last layer of a whole network of a user's own, by a forward pass.
+def last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
+    """The last layer of a whole network of a user's own, by a forward pass; None of others.
 
     Raises:
         UserError: it is another one than the jobs would take, which do not look.
     """
     if library_of(backbone.architecture)[0] != "own":
-        return networks.make(backbone).head
+        return None
     network = own_function(backbone.architecture)(**backbone.options)
     if isinstance(getattr(network, "out_features", None), int):
         return None
@@ -130,7 +128,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _told(where: str) -> Iterator[None]:
+def told(where: str) -> Iterator[None]:
     """Whatever a network's code raises, in one line that says which network it is."""
     try:
         yield

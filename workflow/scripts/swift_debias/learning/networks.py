@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Backbone
-from ..errors import of_job
+from ..errors import UserError, of_job
 from . import tensor_files
 from .finite import refuse_not_finite
 from .makers import import_torchvision, make
@@ -107,6 +107,28 @@ def attach_unit_mask(classifier: Classifier, layer: str, mask: Tensor) -> None:
         setattr(module, UNIT_MASK, mask)
 
 
+def without_masks(state: dict[str, Tensor], classifier: Classifier) -> dict[str, Tensor]:
+    """Pruning masks of whole channels, multiplied into the weights that make the channels."""
+    masks = {name: mask for name, mask in state.items() if name.endswith(f".{UNIT_MASK}")}
+    state = {name: value for name, value in state.items() if name not in masks}
+    for name, mask in masks.items():
+        layer = name.removesuffix(f".{UNIT_MASK}")
+        module = classifier.get_submodule(layer)
+        linear_in_weights = isinstance(
+            module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d
+        )
+        if mask.numel() != len(mask) or not linear_in_weights or module.weight is None:
+            raise UserError(
+                f"the pruning mask of {layer.removeprefix('extractor.')!r} has no place in the "
+                "network's weights; prune channels (unit='channel') of a normalization, "
+                "convolution or linear layer"
+            )
+        for key in ("weight", "bias"):
+            if (value := state.get(f"{layer}.{key}")) is not None:
+                state[f"{layer}.{key}"] = value * mask.view(-1, *[1] * (value.dim() - 1))
+    return state
+
+
 def save(classifier: nn.Module, path: Path) -> None:
     """Write all weights and buffers; the file appears whole or not at all.
 
@@ -154,4 +176,5 @@ __all__ = [
     "load",
     "read_state",
     "save",
+    "without_masks",
 ]

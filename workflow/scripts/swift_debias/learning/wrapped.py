@@ -20,8 +20,9 @@ from ..errors import UserError
 from .inference import inference
 from .last_layer import find_last_layer, folded, split, unfolded
 from .makers import own_function
-from .networks import UNIT_MASK, Classifier, attach_unit_mask, fill, read_state
+from .networks import UNIT_MASK, Classifier, attach_unit_mask, without_masks
 from .samples import Samples
+from .states import fill, read_state
 
 HEAD = "head.1."  # of a `Classifier`: the names of the last layer's weights
 
@@ -85,7 +86,7 @@ class Wrapped:
                 if last == UNIT_MASK:
                     attach_unit_mask(cast(Classifier, model), layer, torch.ones_like(mask))
         else:
-            state = _fold_masks(state, classifier)
+            state = without_masks(state, classifier)
             start = cast(nn.Linear, model.get_submodule(self._head))
             unfolded(start, classifier.head.linear)
             state = {name.removeprefix("extractor."): value for name, value in state.items()}
@@ -122,28 +123,6 @@ def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
     with inference(model):
         parts = [of_class_1(model(batch.images)) for batch in samples.batches(batch_size)]
         return torch.cat(parts) if parts else torch.zeros(0)
-
-
-def _fold_masks(state: dict[str, Tensor], classifier: Classifier) -> dict[str, Tensor]:
-    """Pruning masks of whole channels, multiplied into the weights that make the channels."""
-    masks = {name: mask for name, mask in state.items() if name.endswith(f".{UNIT_MASK}")}
-    state = {name: value for name, value in state.items() if name not in masks}
-    for name, mask in masks.items():
-        layer = name.removesuffix(f".{UNIT_MASK}")
-        module = classifier.get_submodule(layer)
-        linear_in_weights = isinstance(
-            module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d
-        )
-        if mask.numel() != len(mask) or not linear_in_weights or module.weight is None:
-            raise UserError(
-                f"the pruning mask of {layer.removeprefix('extractor.')!r} has no place in the "
-                "network's weights; prune channels (unit='channel') of a normalization, "
-                "convolution or linear layer"
-            )
-        for key in ("weight", "bias"):
-            if (value := state.get(f"{layer}.{key}")) is not None:
-                state[f"{layer}.{key}"] = value * mask.view(-1, *[1] * (value.dim() - 1))
-    return state
 
 
 def _device(model: nn.Module) -> torch.device:
