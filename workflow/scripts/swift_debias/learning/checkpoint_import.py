@@ -93,12 +93,12 @@ def _imported(
     swap_classes: bool,
     path: Path,
 ) -> dict[str, Tensor]:
-    state = as_classifier(tensors, wanted, path, found=found)
-    for name, value in state.items():
-        if value.is_floating_point():
-            state[name] = value.float()
-        if swap_classes and name.startswith(f"{HEAD}."):
-            state[name] = -state[name]
+    real = {
+        n: value.float() if value.is_floating_point() else value for n, value in tensors.items()
+    }
+    state = as_classifier(real, wanted, path, found=found)
+    if swap_classes:
+        state |= {n: -value for n, value in state.items() if n.startswith(f"{HEAD}.")}
     return state
 
 

@@ -231,13 +231,14 @@ def unfolded_rows(before: Tensor, trained: Tensor) -> Tensor:
         before: (1, ...) or (2, ...), what it was made of before the training.
         trained: (1, ...), any type.
     """
-    trained = trained.to(before)
+    trained = trained.to(before.device)
     if len(before) == 1:
-        return trained
+        return trained.to(before)
     low, high = before.double()
     total, difference = low + high, trained.double().view_as(low)
     pair = torch.stack([(total - difference) / 2, (total + difference) / 2])
-    same = one_logit(before).view_as(low) == trained.view_as(low)
+    # of the difference as it was made, which was in the type that `trained` has
+    same = one_logit(before.to(trained.dtype)).view_as(low) == trained.view_as(low)
     return torch.where(same, before, pair.to(before))
 
 

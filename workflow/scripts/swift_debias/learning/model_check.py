@@ -19,7 +19,7 @@ from ..config.schema import Backbone
 from ..errors import UserError
 from . import networks, weight_files
 from .architectures import library_of
-from .last_layer import last_registered
+from .last_layer import find_last_layer, last_registered
 from .makers import own_function
 from .networks import Classifier
 from .samples import Batch
@@ -66,13 +66,14 @@ def check(
         if logits.shape != (4,) or not logits.isfinite().all():
             raise UserError(f"gives logits of shape {tuple(logits.shape)}, {logits.flatten()[:2]}")
         idle = _idle(classifier, pictures)
+    features = classifier.head.linear.in_features
     count = sum(parameter.numel() for parameter in classifier.parameters())
     labels, groups = torch.tensor([0.0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     lines = [
         f"{backbone.architecture}, {shown}",
         *_weights(backbone),
         *(f"whole classifier: {file}, SHA-256 {weight_files.digest(file)}" for file in files),
-        f"last layer: {last or ('of the file' if files else 'new')}, {classifier.head.linear.in_features} features",
+        f"last layer: {last or ('of the file' if files else 'new')}, {features} features",
         f"{count:,} parameters; forward and backward pass: done",
     ]
     if idle:
