@@ -31,7 +31,10 @@ class Net(nn.Module):
     def __init__(self, width, outputs):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, width, 5, stride=2), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3)
+            nn.Conv2d(3, width, 5, stride=2),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3),
         )
         self.drop = nn.Dropout(0.2)
         self.classify = nn.Linear(width, outputs)

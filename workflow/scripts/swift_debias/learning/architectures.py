@@ -77,7 +77,7 @@ class Attention(Dropout):
     representation_size: Count | None = None
 
 
-class Windows(Stochastic):
+class Windows(Dropout):
     """Swin transformers."""
 
     attention_dropout: Rate | None = None
@@ -87,7 +87,6 @@ class Maxvit(Model):
     """MaxViT; `input_size` is height and width."""
 
     input_size: tuple[Count, Count] = (224, 224)
-    stochastic_depth_prob: Rate | None = None
 
 
 class Convnext(Model):
