@@ -243,13 +243,25 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
 
 def _import(options: argparse.Namespace) -> None:
     """Take over a classifier of your own: any checkpoint, checked against your own scores."""
-    from .learning import checkpoint_files, checkpoint_import, classifier_import
+    from .config import coherence, named_files
+    from .learning import architectures
 
     sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
+    arguments = _settings(options.options)
+    if name := options.architecture:  # before torch is imported, which takes seconds
+        known = architectures.available()
+        problems = list(coherence.network_problems("--", name, arguments, known))
+        if architectures.library_of(name)[0] == "own":
+            said = named_files.missing_function(name)
+            problems.append(said or named_files.unknown_argument(name, arguments))
+        if problem := "".join(problems[:1]):
+            raise UserError(problem)
+    from .learning import checkpoint_files, checkpoint_import, classifier_import
+
     checkpoint = checkpoint_files.read(options.checkpoint)
     entry = {
         "architecture": options.architecture or checkpoint_import.architecture_of(checkpoint),
-        "options": _settings(options.options),
+        "options": arguments,
         "head": options.head,
         "channels": options.channels,
         "dropout": options.dropout,

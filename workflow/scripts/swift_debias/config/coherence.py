@@ -150,26 +150,41 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
 
 def _backbones(settings: Settings, known: Known) -> Iterator[str]:
     for name, backbone in settings.backbones.items():
-        path, architecture = place("backbones", name), backbone.architecture
+        path = place("backbones", name)
         yield from _channels(path, name, settings)
-        if known.networks is None:
-            continue
-        if ":" in architecture:  # a function is looked for by named_files, timm's names by timm
-            continue
-        if architecture not in known.networks:
-            names = list(known.networks)
-            near = nearest(architecture, names)
-            if "did you mean" not in near:  # the list would be a page
-                near = f"; known: {', '.join(names[:3])} ... of torchvision, small_resnet"
-            yield (
-                f"{path}.architecture: no network {shown(architecture)}{near}, timm:NAME, "
-                "xrv:NAME, or module:function"
+        if known.networks is not None:
+            yield from network_problems(
+                f"{path}.", backbone.architecture, backbone.options, known.networks
             )
-            continue
-        try:
-            known.networks[architecture].model_validate(dict(backbone.options))
-        except ValidationError as error:
-            yield explain(error, f"{path}.options.")
+
+
+def network_problems(
+    path: str, architecture: str, options: Mapping[str, Any], networks: Mapping[str, type[Model]]
+) -> Iterator[str]:
+    """Why there is no such network, or why it has no such options.
+
+    Args:
+        path: what stands before the key in a message.
+        architecture: `timm:` and `xrv:` are left to these libraries, functions to `named_files`.
+        options: its arguments.
+        networks: architecture -> model of its options.
+    """
+    if ":" in architecture:
+        return
+    if architecture not in networks:
+        names = list(networks)
+        near = nearest(architecture, names)
+        if "did you mean" not in near:  # the list would be a page
+            near = f"; known: {', '.join(names[:3])} ... of torchvision, small_resnet"
+        yield (
+            f"{path}architecture: no network {shown(architecture)}{near}, timm:NAME, xrv:NAME, "
+            "or module:function"
+        )
+        return
+    try:
+        networks[architecture].model_validate(dict(options))
+    except ValidationError as error:
+        yield explain(error, f"{path}options.")
 
 
 def _untrained(settings: Settings) -> Iterator[str]:
