@@ -185,10 +185,10 @@ def test_logits_are_a_reference_too(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("whole network", ["--architecture", "clinic_nets:whol"], "clinic_nets:whol"),
+        ("whole network", ["--architecture", "clinic_nets:whol"], "did you mean 'whole'"),
         ("whole network", ["--options", "outputs=1", "widht=8"], "widht"),
         ("whole network", ["--options", "outputs=1", "width=9"], "(8, 3, 5, 5)"),
-        ("extractor", ["--architecture", "shufflenet_v2_x0_5"], "not of this architecture"),
+        ("extractor", ["--architecture", "shufflenet_v2_x0_5"], "of another architecture"),
         ("two outputs", ["--architecture", "shufflenet_v2_x1_0"], "is ("),
         ("two outputs", ["--architecture", "shufflnet_v2_x0_5"], "did you mean"),
         ("two outputs", ["--channels", "1"], "one number"),

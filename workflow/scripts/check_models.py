@@ -22,7 +22,8 @@ with logged(snakemake):
     )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        squared_gradients(found.classifier, [found.batch], per_batch=torch.ones(1, 4))
+        with model_check.told(f"backbones.{wildcards.backbone}: importance"):
+            squared_gradients(found.classifier, [found.batch], per_batch=torch.ones(1, 4))
     slow = [str(w.message) for w in said if str(w.message).startswith("importance:")]
     lines = [*found.lines, *(slow or ["importance: every layer takes the fast road"])]
     text = "\n".join([f"Network {wildcards.backbone} for task {wildcards.task}:", *lines]) + "\n"

@@ -86,8 +86,8 @@ def _prefix(own: Mapping[str, str], needed: list[str], what: str | Path) -> str:
     best = max(ends or [""], key=lambda p: sum(p + name in own for name in needed))
     missing = [best + name for name in needed if best + name not in own]
     raise UserError(
-        f"{what}: not of this architecture: {len(missing)} of {len(needed)} tensors of the "
-        f"extractor are not there, {missing[:3]}; it has {list(own.values())[:3]}"
+        f"{what}: no weights for {len(missing)} of {len(needed)} tensors of the extractor, "
+        f"{missing[:3]}; it has {list(own.values())[:3]}: is it of another architecture?"
     )
 
 
