@@ -55,6 +55,7 @@ LARGE: dict[str, dict[str, Any]] = {
         "attention_dropout": 0.1,
     },
 }
+makers.import_torchvision()  # before a library that imports it unguarded
 WITHOUT_AUXILIARIES = {"aux_logits": False, "init_weights": False}
 
 
