@@ -119,6 +119,40 @@ def test_an_export_of_what_was_imported_is_the_file_itself(tmp_path: Path) -> No
     assert cli.main([*command, "--checkpoint", "last.ckpt", "--out", "back.ckpt"]) == 2
 
 
+def test_a_pruned_channel_is_zero_in_the_owners_weights(tmp_path: Path) -> None:
+    way = made("whole network", tmp_path)
+    assert imported(way) == 0
+    backbone, _ = entry(tmp_path)
+    assert backbone.dropout == 0.2  # the network's own
+    classifier = networks.load(Path(backbone.baseline), backbone, own=True)
+    mask = torch.ones(8, 1, 1)
+    mask[[1, 5]] = 0
+    networks.attach_unit_mask(classifier, "extractor.body.1", mask)
+    networks.save(classifier, tmp_path / "pruned.safetensors")
+    command = ["export-classifier", "pruned.safetensors", "--imported", "mine"]
+    assert cli.main([*command, "--checkpoint", "w.safetensors", "--out", "fair.safetensors"]) == 0
+    network = own_ways.module(tmp_path).whole(8, 1).eval()
+    network.load_state_dict(load_file(tmp_path / "fair.safetensors"))
+    images = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images)[:, 0], classifier.eval()(images))
+        assert not torch.allclose(way.scores(images), classifier(images).sigmoid())
+
+
+def test_weights_of_another_network_are_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert imported(made("whole network", tmp_path)) == 0
+    for name, entry_ in (
+        ("small", {"architecture": "small_resnet", "options": {"width": 8}}),
+        ("wide", {"architecture": "clinic_nets:whole", "options": {"width": 9}}),
+    ):
+        networks.save(networks.build(Backbone(**entry_), 0), tmp_path / f"{name}.safetensors")
+        command = ["export-classifier", f"{name}.safetensors", "--imported", "mine"]
+        assert cli.main([*command, "--checkpoint", "w.safetensors", "--out", "x"]) == 2
+        assert "is of another network" in capsys.readouterr().err
+
+
 # --- the reference --------------------------------------------------------------------------------
 
 

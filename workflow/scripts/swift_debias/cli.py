@@ -129,7 +129,7 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     add("--head", help="name of the last layer, where it cannot be found")
     add("--channels", type=int, default=3, help="that the network takes; %(default)s")
     add("--swap-classes", action="store_true", help="the network's class 0 is your class 1")
-    add("--dropout", type=float, default=0.5, help="before the last layer; %(default)s")
+    add("--dropout", type=float, help="before the last layer; default: the network's own")
     add("--size", type=int, help="pixels a side")
     add("--grey", action="store_true", help="the images are grey")
     for name in ("mean", "std"):
@@ -295,11 +295,12 @@ def _export(options: argparse.Namespace) -> None:
     from .files import read_json
     from .learning import checkpoint_import
 
+    sys.path.insert(0, str(Path.cwd()))
     note = read_json(options.imported / "import.json")
     changed = checkpoint_import.write_exported(
         note, options.checkpoint, options.weights, options.out
     )
-    print(f"{options.out}\n{len(changed)} tensors have changed, {', '.join(changed[:3])} ...")
+    print(f"{options.out}\n{len(changed)} tensors have changed")
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..config.schema import Backbone
 from ..errors import UserError
-from . import checkpoint_files, networks
+from . import checkpoint_files, networks, states
 from .checkpoint_files import Checkpoint
 from .last_layer import unfolded_rows
 from .names import HEAD, Match, as_classifier, match
@@ -120,13 +120,13 @@ def export_classifier(
     """
     if digest(original.path) != note["sha256"]:
         raise UserError(f"{original.path} is not the file that was imported: its SHA-256 differs")
-    backbone = Backbone(**note["backbone"])
-    classifier = networks.load(weights, backbone)
-    trained = networks.without_masks(dict(classifier.state_dict()), classifier)
+    trained = _trained(note, weights)
     tensors, layer, swap = dict(original.tensors), note["last_layer"], note["swap_classes"]
     changed = []
     for name, theirs in note["names"].items():
         before, now = tensors[theirs], trained[f"extractor.{name}"]
+        if before.shape != now.shape:
+            raise UserError(f"{weights} is of another network: {name} is {tuple(now.shape)}")
         if not torch.equal(before.to(now.dtype), now):
             tensors[theirs] = now.to(before.dtype)
             changed.append(theirs)
@@ -142,6 +142,22 @@ def export_classifier(
             tensors[theirs] = after
             changed.append(theirs)
     return tensors, changed
+
+
+def _trained(note: Mapping[str, Any], weights: Path) -> dict[str, Tensor]:
+    """A run's classifier without pruning masks; only for those its network is built.
+
+    Raises:
+        UserError: it is of another network than was imported.
+    """
+    state = states.read_state(weights)
+    if any(name.endswith(f".{networks.UNIT_MASK}") for name in state):
+        classifier = networks.load(weights, Backbone(**note["backbone"]))
+        state = networks.without_masks(dict(classifier.state_dict()), classifier)
+    wanted = {f"extractor.{name}" for name in note["names"]} | {f"{HEAD}.weight", f"{HEAD}.bias"}
+    if missing := sorted(wanted - set(state)):
+        raise UserError(f"{weights} is of another network: it has no {missing[:3]}")
+    return state
 
 
 def write_exported(

@@ -15,7 +15,15 @@ from ..config.base import explain
 from ..config.schema import Backbone, Images
 from ..errors import UserError
 from ..files import write_json, write_text
-from . import checkpoint_import, model_check, networks, reference_check, states, tensor_files
+from . import (
+    checkpoint_import,
+    makers,
+    model_check,
+    networks,
+    reference_check,
+    states,
+    tensor_files,
+)
 from .checkpoint_files import Checkpoint
 
 
@@ -34,7 +42,7 @@ def run(
 
     Args:
         checkpoint: of the classifier.
-        entry: keys of its backbone.
+        entry: keys of its backbone; without `dropout` it is the network's own.
         images: keys of `images`.
         out: folder to write into.
         name: of the backbone.
@@ -45,9 +53,14 @@ def run(
         UserError: it does not fit its network, or scores otherwise; nothing is written.
     """
     try:
-        backbone, pixels = Backbone(**entry), Images(**_grey(entry, images))
+        known = {key: value for key, value in entry.items() if value is not None}
+        backbone, pixels = Backbone(**known), Images(**_grey(entry, images))
     except ValidationError as error:
         raise UserError(explain(error)) from error
+    if "dropout" not in known:  # as the network has it
+        with model_check.told("the network"):
+            own = makers.make(backbone).dropout
+        backbone = backbone.model_copy(update={"dropout": own})
     with model_check.told("the network"):
         state, note = checkpoint_import.import_classifier(
             checkpoint, backbone, swap_classes=swap_classes

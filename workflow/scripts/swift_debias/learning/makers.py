@@ -33,12 +33,13 @@ class Made(NamedTuple):
     """A network without its last layer.
 
     extractor: images -> features. features: their number. head: the name of the layer that was
-    taken off; None: there was none, or the library had not made one.
+    taken off; None: there was none, or the library had not made one. dropout: right before it.
     """
 
     extractor: nn.Module
     features: int
     head: str | None = None
+    dropout: float = 0.0
 
 
 def import_torchvision() -> ModuleType:
@@ -125,13 +126,16 @@ def _torchvision(name: str, backbone: Backbone, published: bool) -> Made:
     network = _called(backbone, lambda **o: models.get_model(name, weights=None, **o), options)
     last = last_registered(network)
     features = cast(nn.Linear, network.get_submodule(last.name)).in_features
+    dropout = (
+        0.0 if last.dropout is None else cast(nn.Dropout, network.get_submodule(last.dropout)).p
+    )
     for layer in filter(None, (last.dropout, last.name)):
         replace(network, layer, nn.Identity())
     if backbone.channels != 3:
         _other_channels(network, backbone.channels)
     if published:
         weight_files.load(network, weight_files.find(WEIGHTS[name], weight_files.torchvision(name)))
-    return Made(network, features, last.name)
+    return Made(network, features, last.name, dropout)
 
 
 def _other_channels(network: nn.Module, channels: int) -> None:
@@ -235,8 +239,8 @@ def _own(_name: str, backbone: Backbone, _published: bool) -> Made:
             f"backbone architecture {backbone.architecture!r}: {error}; or, of an extractor, give "
             "it an attribute `out_features`, the number of pooled features a picture"
         ) from error
-    extractor, linear, _ = split(network, last)
-    return Made(extractor, linear.in_features, last.name)
+    extractor, linear, dropout = split(network, last)
+    return Made(extractor, linear.in_features, last.name, dropout)
 
 
 def own_function(architecture: str) -> Callable[..., Any]:
