@@ -11,6 +11,7 @@ import math
 import os
 import random
 import string
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from tests.adversarial.settings_world import (
 )
 
 from swift_debias.config import plan, strict_yaml
-from swift_debias.config.schema import Settings
+from swift_debias.config.schema import Backbone, Settings
 from swift_debias.errors import UserError
 
 CONFIG = valid()
@@ -530,13 +531,70 @@ def test_the_networks_that_can_be_named_are_those_that_are_built() -> None:
     """With the options that their functions take."""
     import inspect
 
-    from swift_debias.learning import networks
+    from swift_debias.learning import makers
 
-    assert KNOWN["networks"].keys() == networks._TORCHVISION.keys() | networks._SMALL.keys()
-    for name, make in networks._SMALL.items():
+    small = {"small_resnet": makers._small_resnet, "small_densenet": makers._small_densenet}
+    for name, make in small.items():
         taken = {p.name: p.default for p in inspect.signature(make).parameters.values()}
         model = KNOWN["networks"][name]
         assert {n: f.get_default() for n, f in model.model_fields.items()} == taken
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            {"architecture": "resnet18", "options": {"zero_init_residul": True}},
+            "zero_init_residual",
+        ),
+        ({"architecture": "vit_b_16", "options": {"image_size": 0}}, "options.image_size"),
+        ({"architecture": "vit_b16"}, "did you mean 'vit_b_16'"),
+        ({"architecture": "squeezenet1_1x"}, "timm:NAME"),
+        ({"architecture": "resnet18", "channels": 1}, "images.mean has 3 numbers"),
+        ({"architecture": "resnet18", "channels": 2}, "channels"),
+        ({"architecture": "mine_of_a_test.nets:made", "channels": 1}, "would be ignored"),
+        ({"architecture": "resnet18", "options": {"groups": ["a"]}}, "options.groups"),
+        ({"architecture": "timm:resnet18", "options": {"at": datetime.date(2020, 1, 1)}}, "quotes"),
+        ({"architecture": "clinic_function:made", "options": {"widht": 4}}, "did you mean 'width'"),
+    ],
+)
+def test_wrong_networks_are_told_when_the_configuration_is_read(
+    folder: Path, entry: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, and nothing of a library or of a user's module is imported."""
+    (folder / "clinic_function.py").write_text("def made(width=8, *, depth=2): ...\n1 / 0\n")
+    monkeypatch.syspath_prepend(folder)
+    changed = put(CONFIG, ("backbones", "net"), entry)
+    found = read(changed, folder)
+    assert isinstance(found, str)
+    assert_one_line_each(found, "backbones.net")
+    assert said in found
+    assert "clinic_function" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("entry", "options"),
+    [
+        ({"architecture": "resnet152"}, {}),
+        ({"architecture": "timm:vit_small_patch14_dinov2.lvd142m"}, {}),
+        ({"architecture": "xrv:densenet"}, {}),
+        (
+            {
+                "architecture": "timm:resnet18",
+                "options": {"a": None, "b": "max", "c": [1, [2.5, True]], "d": {"e": "1e-4"}},
+            },
+            {"a": None, "b": "max", "c": (1, (2.5, True)), "d": {"e": 1e-4}},
+        ),
+    ],
+)
+def test_any_network_and_any_options_are_read(
+    entry: dict[str, Any], options: dict[str, Any]
+) -> None:
+    found = read(put(CONFIG, ("backbones", "net"), entry))
+    assert isinstance(found, Settings)
+    assert found.backbones["net"].options == options
+    again = Backbone(**found.backbones["net"].model_dump(mode="json"))
+    assert again == found.backbones["net"]
 
 
 def test_yaml_that_is_valid_stays_so(tmp_path: Path) -> None:

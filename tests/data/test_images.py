@@ -236,6 +236,44 @@ def test_what_is_no_plain_file_is_recorded(tmp_path: Path) -> None:
     assert index["error"].tolist() == ["no such file"] * 4
 
 
+@pytest.mark.key("images.fit", "images.crop_share", "images.interpolation")
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box", "nearest"])
+@pytest.mark.parametrize(("fit", "share"), [("crop", 1.0), ("crop", 0.875), ("stretch", 1.0)])
+def test_a_square_is_made_as_a_classifier_was_trained(name: str, fit: str, share: float) -> None:
+    """torchvision's transforms on the same picture: Resize, CenterCrop, or Resize to a square."""
+    from swift_debias.learning.makers import import_torchvision
+
+    import_torchvision()
+    from torchvision.transforms import v2
+
+    filters = v2.InterpolationMode
+    mode = {"box": filters.BOX, "lanczos": filters.LANCZOS}.get(name, filters(name))
+    image = Image.fromarray(picture(0, 64, 96))
+    whole = round(28 / share)
+    if fit == "stretch":
+        steps = [v2.Resize((28, 28), mode)]
+    else:
+        steps = [v2.Resize(whole, mode), v2.CenterCrop(28)]
+    expected = np.asarray(v2.Compose(steps)(image)).astype(float)
+    found = decode(
+        encode(picture(0, 64, 96)), Images(size=28, fit=fit, crop_share=share, interpolation=name)
+    ).pixels.astype(float)
+    others = [f for f in ("crop", "stretch") if f != fit]
+    wrong = decode(
+        encode(picture(0, 64, 96)), Images(size=28, fit=others[0], interpolation=name)
+    ).pixels.astype(float)
+    gap, gap_of_wrong = (np.abs(pixels - expected).mean() for pixels in (found, wrong))
+    # a crop before the resize or after it: the edges of pixels differ by less than one
+    assert gap < 0.35 * gap_of_wrong
+    if share == 1.0 and name != "nearest" and fit == "stretch":
+        assert gap < 1
+
+
+def test_a_share_without_a_crop_is_refused() -> None:
+    with pytest.raises(ValueError, match="crop_share: would be ignored"):
+        Images(fit="stretch", crop_share=0.9)
+
+
 @pytest.mark.key("images.max_pixels")
 def test_the_limit_of_pixels_is_the_setting_and_not_pillows() -> None:
     data = encode(picture(0, 200, 200))

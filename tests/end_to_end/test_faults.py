@@ -54,6 +54,7 @@ RULES = {
     "make_folds": "folds/lesion.parquet",
     "make_external": "external/lesion/sex/fold0.parquet",
     "set_sizes": "folds/lesion.sizes.csv",
+    "check_models": "model_check/lesion/small.txt",
     "train_baseline": "baseline/lesion/small/fold0/model.safetensors",
     "choose_groups": "groups/lesion/small/sex.json",
     "importance": f"importance/{SETUP}/fold0.safetensors",

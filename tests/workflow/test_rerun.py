@@ -65,7 +65,9 @@ def road() -> dict[str, set[str]]:
         reads[folds] = {cohort, *tone}
         reads[f"set_sizes/{task}"] = {cohort, folds, *tone}
         baselines = {f"train_baseline/{task}/small_resnet/{fold}" for fold in cut.FOLDS}
-        reads |= {job: {*pool, cohort, folds} for job in baselines}
+        checked = f"check_models/{task}/small_resnet"
+        reads[checked] = set()
+        reads |= {job: {*pool, cohort, folds, checked} for job in baselines}
         reads["cost_table"] |= baselines
         reads["report"] |= {*made["build_manifest"], cohort}
         for attribute, (methods, datasets) in cells.items():
@@ -201,7 +203,16 @@ CHANGES = [
         ("figure/pareto", "report"),
         {"experiments": {"pareto": {"methods": ["baseline", "swift"]}}},
     ),
-    Change("the seed", ("*",), {"seed": 1}),  # the demo's images are drawn from it too
+    Change(  # the demo's images are drawn from it too; a network is only tried
+        "the seed",
+        ("[!c]*", "c[!h]*", "check_data", "choose_groups/*"),
+        {"seed": 1},
+    ),
+    Change(
+        "the dropout of the network",
+        ("check_models/*", "report"),
+        {"backbones": {"small_resnet": {"dropout": 0.25}}},
+    ),
     Change(
         "a data set's root",
         ("check_data", "report"),  # both show it; what lies in the folder is what counts
@@ -250,6 +261,11 @@ CHANGES = [
         "a touch of everything, as a fresh checkout is",
         (),
         touch=cut.COPIED,
+    ),
+    Change(
+        "what is looked at before the trainings",
+        (),
+        edit={f"{LIBRARY}/learning/model_check.py": ("import torch\n", "import torch, re\n")},
     ),
     Change(
         "the losses",

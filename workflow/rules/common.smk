@@ -21,6 +21,12 @@ from swift_debias.learning import architectures
 from swift_debias.report import figures
 from swift_debias.run import code_id as identity, layout
 
+# A module of the user's own may lie beside the configuration. Last, so that it hides nothing; jobs are
+# told by the environment.
+BESIDE = [str(Path(file).resolve().parent) for file in workflow.configfiles]
+sys.path += [folder for folder in dict.fromkeys(BESIDE) if folder not in sys.path]
+os.environ[architectures.MODULES] = os.pathsep.join(dict.fromkeys(BESIDE))
+
 try:
     settings = load.load(
         config,
@@ -95,8 +101,11 @@ def code_id(script, *modules):
 
 def module_of(backbone):
     """Identity of the user's module that makes a network; empty where the network is ours."""
+    architecture = settings.backbones[backbone].architecture
+    if architectures.library_of(architecture)[0] != "own":
+        return ""
     folders = [Path(name or ".").resolve() for name in sys.path]
-    return identity.module_id(settings.backbones[backbone].architecture, *folders)
+    return identity.module_id(architecture, *folders)
 
 
 def dump(model):

@@ -11,7 +11,44 @@ def own_baseline(wildcards):
 def own_weights(wildcards):
     """Weights of a user's own that the training starts from."""
     weights = settings.backbones[wildcards.backbone].weights
-    return [] if weights in (None, "imagenet") else weights
+    return [] if weights in (None, "imagenet", "pretrained") else weights
+
+
+def baseline_files(wildcards):
+    """The user's trained classifiers of all folds, each file once."""
+    path = settings.backbones[wildcards.backbone].baseline
+    keys = {"task": wildcards.task, "backbone": wildcards.backbone}
+    return unique(path.format(**keys, fold=fold) for fold in FOLDS) if path else []
+
+
+def given_images(wildcards):
+    """What the network of a task is given: pixels a side, and channels."""
+    images = settings.tasks[wildcards.task].images
+    return {"size": images.size, "channels": len(images.mean)}
+
+
+# Where one types, like downloads, and first of all: nothing is decoded for a network that cannot be
+# built. A training waits for it, and its params are a part of what the training depends on anyway:
+# so it runs again only where the training would, and has no `code`. What it prints reruns nothing.
+rule check_models:
+    output:
+        text=folder("model_check"),
+    log:
+        log_of("check_models", "task", "backbone"),
+    benchmark:
+        benchmark_of("check_models", "task", "backbone")
+    priority: 100
+    localrule: True
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
+        images=given_images,
+        # a function that takes `output` is not compared between runs: one fold's file concerns that fold
+        files=lambda wildcards, output: baseline_files(wildcards),
+    script:
+        "../scripts/check_models.py"
 
 
 rule train_baseline:
@@ -21,6 +58,7 @@ rule train_baseline:
         folds=rules.make_folds.output,
         own=own_baseline,
         weights=own_weights,
+        checked=rules.check_models.output.text,
     output:
         model=folder("baseline_model"),
         history=folder("baseline_history"),

@@ -1,4 +1,4 @@
-"""The command line: `swift-debias audit | debias | schema | what-changed`.
+"""The command line: `swift-debias audit | debias | import-classifier | schema | ...`.
 
 A mistake of the user is told in one line, with exit code 2.
 """
@@ -30,6 +30,18 @@ DEBIAS = """example:
 
 writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
 history.csv, cost.json, and audits of the held-out images before and after."""
+IMPORT = """example:
+  swift-debias import-classifier trained.pth --architecture resnet50 --size 224 \\
+      --reference reference.csv --root images --out mine
+
+writes into the folder mine: classifier.safetensors, backbone.yaml with what the configuration
+takes, and import.json for the way back. reference.csv has the columns path and score: what your own
+program says of some images; without it nothing shows that they are prepared as in training."""
+EXPORT = """example:
+  swift-debias export-classifier results/x/debiased/skin/mine/sex/swift/fold0/model.safetensors \\
+      --imported mine --checkpoint trained.pth --out fair.pth
+
+writes the debiased weights as trained.pth has them: its names, its types, its form."""
 SCHEMA = """examples:
   swift-debias schema > schema.json         JSON Schema of the workflow's configuration
   swift-debias schema --write config        config/README.md and config/schema.json"""
@@ -96,10 +108,39 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--group", required=True, help="column of the sensitive attribute")
         command.add_argument("--cuts", type=float, nargs="+", help="cut a number, e.g. age, here")
         command.add_argument("--patient", help="column of the patient")
+    _add_import(add("import-classifier", _import, IMPORT))
+    export = add("export-classifier", _export, EXPORT)
+    export.add_argument("weights", type=Path, help="model.safetensors of a run")
+    export.add_argument("--imported", type=Path, required=True, help="folder of the import")
+    export.add_argument("--checkpoint", type=Path, required=True, help="what was imported")
+    export.add_argument("--out", type=Path, required=True, help="file, or folder, to write")
     schema = add("schema", _schema, SCHEMA)
     schema.add_argument("--write", type=Path, metavar="FOLDER", help="write both files here")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
     return parser
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    """The arguments of import-classifier; those of pixels are keys of `images`."""
+    add = command.add_argument
+    add("checkpoint", type=Path, help=".safetensors, .pth, .pt, .ckpt, or a folder")
+    add("--architecture", help="a name, or module:function; of timm's folders it is known")
+    add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="of the architecture")
+    add("--head", help="name of the last layer, where it cannot be found")
+    add("--channels", type=int, default=3, help="that the network takes; %(default)s")
+    add("--swap-classes", action="store_true", help="the network's class 0 is your class 1")
+    add("--dropout", type=float, help="before the last layer; default: the network's own")
+    add("--size", type=int, help="pixels a side")
+    add("--grey", action="store_true", help="the images are grey")
+    for name in ("mean", "std"):
+        add(f"--{name}", type=float, nargs="+", help="default: ImageNet's")
+    add("--interpolation", help="bilinear, bicubic, lanczos, box or nearest")
+    add("--fit", help="crop or stretch")
+    add("--crop-share", type=float, help="0.875 for Resize(256), CenterCrop(224)")
+    add("--reference", type=Path, help="a .csv: path, score")
+    add("--root", type=Path, help="folder of its images; default: its own")
+    add("--name", default="mine", help="of the backbone; %(default)s")
+    add("--out", type=Path, default=Path("imported"), help="folder; %(default)s")
 
 
 def _first_line(text: str | None) -> str:
@@ -198,6 +239,68 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
         ("audit", estimator.predict_proba(test)),
     ):
         _write_audit(api.audit(scores, test), options.out / name, options)
+
+
+def _import(options: argparse.Namespace) -> None:
+    """Take over a classifier of your own: any checkpoint, checked against your own scores."""
+    from .config import coherence, named_files
+    from .learning import architectures
+
+    sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
+    arguments = _settings(options.options)
+    if name := options.architecture:  # before torch is imported, which takes seconds
+        known = architectures.available()
+        problems = list(coherence.network_problems("--", name, arguments, known))
+        if architectures.library_of(name)[0] == "own":
+            said = named_files.missing_function(name)
+            problems.append(said or named_files.unknown_argument(name, arguments))
+        if problem := "".join(problems[:1]):
+            raise UserError(problem)
+    from .learning import checkpoint_files, checkpoint_import, classifier_import
+
+    checkpoint = checkpoint_files.read(options.checkpoint)
+    entry = {
+        "architecture": options.architecture or checkpoint_import.architecture_of(checkpoint),
+        "options": arguments,
+        "head": options.head,
+        "channels": options.channels,
+        "dropout": options.dropout,
+    }
+    keys = ("size", "mean", "std", "interpolation", "fit", "crop_share")
+    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    images = checkpoint_import.preprocessing_of(checkpoint) | given
+    if "size" not in images:
+        raise UserError("--size: how many pixels a side was it trained with?")
+    if options.grey:
+        images["channels"] = 1
+    table = None if options.reference is None else _read_table(options.reference)
+    if table is not None:
+        _need(table, "path", "score")
+    root = options.root or (options.reference.parent if options.reference else Path())
+    for line in classifier_import.run(
+        checkpoint,
+        entry,
+        images,
+        options.out,
+        name=options.name,
+        swap_classes=options.swap_classes,
+        paths=[] if table is None else [root / path for path in table["path"]],
+        scores=None if table is None else table["score"].to_numpy(float),
+    ):
+        print(line)
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Give debiased weights back under your own names, in your own format."""
+    from .files import read_json
+    from .learning import checkpoint_import
+
+    sys.path.insert(0, str(Path.cwd()))
+    note = read_json(options.imported / "import.json")
+    changed = checkpoint_import.write_exported(
+        note, options.checkpoint, options.weights, options.out
+    )
+    print(f"{options.out}\n{len(changed)} tensors have changed")
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -61,6 +61,24 @@ def _printable(text: str) -> str:
     return _encodable(text)
 
 
+def plain(value: Any) -> Any:
+    """A value of YAML for somebody's function: lists as tuples, 1e-4 as the number it is.
+
+    Raises:
+        ValueError: a date, or anything else that is no plain value.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(held) for key, held in value.items()}
+    if isinstance(value, str):
+        number = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value)
+        return float(value) if number else _encodable(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise ValueError(f"{shown(value)} is no plain value; put it in quotes")
+
+
 # A value of a table: 1 and "1" are the same there, and people write either.
 Text: TypeAlias = Annotated[str, BeforeValidator(as_text), AfterValidator(_encodable)]
 # A value of a table that may be a number there.
@@ -116,7 +134,13 @@ class File:
 
 @dataclass(frozen=True)
 class Module:
-    """Marks a key that names `package.module:function`; it is looked for, and not imported."""
+    """Marks a key that names `package.module:function`; it is looked for, and not imported.
+
+    Attributes:
+        libraries: words before the colon that are no module: of those a name follows.
+    """
+
+    libraries: tuple[str, ...] = ()
 
 
 def _expanded(path: str) -> str:

@@ -150,17 +150,41 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
 
 def _backbones(settings: Settings, known: Known) -> Iterator[str]:
     for name, backbone in settings.backbones.items():
-        path, architecture = place("backbones", name), backbone.architecture
-        if known.networks is None or ":" in architecture:
-            continue
-        if architecture not in known.networks:
-            near = nearest(architecture, known.networks)
-            yield f"{path}.architecture: no network {shown(architecture)}{near}, or module:function"
-            continue
-        try:
-            known.networks[architecture].model_validate(dict(backbone.options))
-        except ValidationError as error:
-            yield explain(error, f"{path}.options.")
+        path = place("backbones", name)
+        yield from _channels(path, name, settings)
+        if known.networks is not None:
+            yield from network_problems(
+                f"{path}.", backbone.architecture, backbone.options, known.networks
+            )
+
+
+def network_problems(
+    path: str, architecture: str, options: Mapping[str, Any], networks: Mapping[str, type[Model]]
+) -> Iterator[str]:
+    """Why there is no such network, or why it has no such options.
+
+    Args:
+        path: what stands before the key in a message.
+        architecture: `timm:` and `xrv:` are left to these libraries, functions to `named_files`.
+        options: its arguments.
+        networks: architecture -> model of its options.
+    """
+    if ":" in architecture:
+        return
+    if architecture not in networks:
+        names = list(networks)
+        near = nearest(architecture, names)
+        if "did you mean" not in near:  # the list would be a page
+            near = f"; known: {', '.join(names[:3])} ... of torchvision, small_resnet"
+        yield (
+            f"{path}architecture: no network {shown(architecture)}{near}, timm:NAME, xrv:NAME, "
+            "or module:function"
+        )
+        return
+    try:
+        networks[architecture].model_validate(dict(options))
+    except ValidationError as error:
+        yield explain(error, f"{path}options.")
 
 
 def _untrained(settings: Settings) -> Iterator[str]:
@@ -170,6 +194,21 @@ def _untrained(settings: Settings) -> Iterator[str]:
             yield (
                 f"tasks.{task}.train: names no data set, so backbones.{backbone} needs a trained "
                 "classifier of yours (baseline:)"
+            )
+
+
+def _channels(path: str, name: str, settings: Settings) -> Iterator[str]:
+    """A library's network that is made for other pictures than a task has."""
+    backbone = settings.backbones[name]
+    library, colon, _ = backbone.architecture.partition(":")
+    if colon and library not in ("timm", "xrv"):
+        return
+    for task in dict.fromkeys(t for t, used, _ in setups(settings) if used == name):
+        given = len(settings.tasks[task].images.mean)
+        if given != backbone.channels:
+            yield (
+                f"{path}.channels: {backbone.channels}, but tasks.{task}.images.mean has {given} "
+                "numbers, one for each channel that the network is given"
             )
 
 

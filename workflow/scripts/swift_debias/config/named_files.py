@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import os
 import sys
 import typing
@@ -52,8 +53,14 @@ def problems(settings: Settings, folder: Path) -> Iterator[str]:
     """
     for named in walk(settings):
         if isinstance(named.mark, Module):
-            if ":" in named.value and (problem := missing_function(named.value)):
+            library, colon, _ = named.value.partition(":")
+            own = colon and library not in named.mark.libraries
+            if own and (problem := missing_function(named.value)):
                 yield f"{place(*named.path)}: {problem}"
+            elif own and (
+                problem := unknown_argument(named.value, getattr(named.model, "options", {}))
+            ):
+                yield f"{place(*named.path[:-1])}.options: {problem}"
             continue
         below = folder
         if isinstance(named.model, Dataset):
@@ -165,7 +172,8 @@ def missing_function(name: str) -> str:
         spec = _find(".".join(parts[:end]), where)
         if spec is None:
             return (
-                f"no module {'.'.join(parts[:end])!r}; put the folder that it lies in on PYTHONPATH"
+                f"no module {'.'.join(parts[:end])!r}; put it beside the configuration, or the "
+                "folder that it lies in on PYTHONPATH"
             )
         where = spec.submodule_search_locations
     return _missing_in(spec, function) if spec else ""
@@ -209,3 +217,24 @@ def _bound(body: list[ast.stmt]) -> Iterator[str]:
                 yield node.name
             elif isinstance(node, ast.alias):
                 yield (node.asname or node.name).partition(".")[0]
+
+
+def unknown_argument(name: str, options: Mapping[str, Any]) -> str:
+    """Why a function of a module that is there does not take these options, or ''.
+
+    Only what the source says for sure: a plain `def` of the module without `**`.
+    """
+    module, _, function = name.partition(":")
+    try:
+        spec = importlib.util.find_spec(module) if "." not in module else None
+        read = getattr(spec.loader, "get_source", None) if spec else None
+        body = ast.parse((read(module) if read else None) or "").body
+    except (SyntaxError, ValueError, ImportError, AttributeError):
+        return ""  # told by `missing_function`
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.name == function and not node.args.kwarg:
+            taken = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+            wrong = [option for option in options if option not in taken]
+            if wrong and not node.decorator_list:
+                return f"{name} does not take {shown(wrong[0])}{nearest(wrong[0], taken)}"
+    return ""

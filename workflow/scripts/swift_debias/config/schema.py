@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -48,6 +49,7 @@ from .base import (
     Value,
     Whole,
     no_truth_value,
+    plain,
     shown,
 )
 from .names import Name, Named
@@ -267,6 +269,21 @@ class Images(Model):
     channels: Annotated[Literal[1, 3], BeforeValidator(no_truth_value)] = Field(
         3, description="3 = RGB, 1 = grey."
     )
+    fit: Literal["crop", "stretch"] = Field(
+        "crop",
+        description="How a picture becomes a square: crop: its centre; stretch: all of it, "
+        "whatever its sides. Your own classifier needs what it was trained with.",
+    )
+    crop_share: Fraction = Field(
+        1.0,
+        description="Share of the shorter side that the crop keeps: 0.875 is torchvision's "
+        "Resize(256) and CenterCrop(224).",
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
+        "bilinear",
+        description="Pillow's filter of the resize; all but nearest are widened where they shrink "
+        "(antialiased).",
+    )
     max_broken: Share = Field(
         0.01, description="Fraction of unreadable images above which the job fails."
     )
@@ -301,6 +318,8 @@ class Images(Model):
     def _a_number_a_channel(self) -> Images:
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} numbers, std has {len(self.std)}")
+        if self.fit == "stretch" and self.crop_share != 1:
+            raise ValueError("crop_share: would be ignored with fit: stretch; leave it out")
         if len(self.mean) not in (self.channels, 3):
             raise ValueError(f"mean and std need {self.channels} numbers, or 3 for grey images")
         return self
@@ -570,23 +589,42 @@ class Task(Model):
 
 
 class Backbone(Model):
-    """A network: torchvision's, a small one for the demo, or a user's own module."""
+    """A network: a library's, a small one, or a user's own (docs/own_classifier.md)."""
 
-    architecture: Annotated[Line, Module()] = Field(
-        description="resnet50, efficientnet_b3, densenet121; small_resnet, small_densenet; or "
-        "'package.module:function' that returns an extractor with an attribute `out_features`."
+    architecture: Annotated[Line, Module(libraries=("timm", "xrv"))] = Field(
+        description="A network of torchvision (resnet50, vit_b_16, ...), of timm ('timm:NAME', or "
+        "the name where torchvision has none), of torchxrayvision ('xrv:densenet'), "
+        "efficientnet_lite0, small_resnet, small_densenet; or 'package.module:function', found on "
+        "PYTHONPATH or beside this file, that returns a whole network, or an extractor with an "
+        "attribute `out_features`."
     )
-    weights: Annotated[Place, File(words=("imagenet",))] | None = Field(
-        None, description="'imagenet', a .safetensors file of the extractor, or null."
+    weights: Annotated[Place, File(words=("imagenet", "pretrained"))] | None = Field(
+        None,
+        description="'imagenet' or 'pretrained': what the library publishes, looked for in "
+        "`weights/` and downloaded to there; or a .safetensors file of the extractor; or null.",
     )
     baseline: Annotated[Place, File(placeholders=("task", "backbone", "fold"))] | None = Field(
         None,
-        description="A .safetensors file of a whole trained classifier: it is debiased as it is, "
-        "and nothing is pre-trained. '{fold}', '{task}' and '{backbone}' are filled in.",
+        description="A .safetensors file of a whole trained classifier, in the network's own names "
+        "or as `swift-debias import-classifier` writes it: it is debiased as it is, and nothing is "
+        "pre-trained. '{fold}', '{task}' and '{backbone}' are filled in.",
+    )
+    head: Line | None = Field(
+        None,
+        description="Name of the last linear layer of a network of your own, or of the file in "
+        "`baseline`; null: it is found.",
+    )
+    channels: Annotated[Literal[1, 3], BeforeValidator(no_truth_value)] = Field(
+        3,
+        description="Channels that a library's network is made for: one for each number of "
+        "images.mean. With 1, torchvision's get another first convolution, which sums the three of "
+        "published weights.",
     )
     dropout: Number = Field(0.5, ge=0, lt=1, description="Dropout before the last layer [code].")
-    options: dict[Line, int | float | bool | tuple[int, ...]] = Field(
-        {}, description="Keyword arguments of the architecture (widths, depths)."
+    options: dict[Line, Annotated[Any, AfterValidator(plain)]] = Field(
+        {},
+        description="Keyword arguments of the architecture (widths, depths): any values of YAML; "
+        "lists arrive as tuples.",
     )
 
     @model_validator(mode="after")
@@ -595,6 +633,9 @@ class Backbone(Model):
             raise ValueError(
                 "weights: would be ignored, since baseline: is the whole classifier; keep one"
             )
+        library = self.architecture.partition(":")[0] if ":" in self.architecture else None
+        if library not in (None, "timm", "xrv") and self.channels != 3:
+            raise ValueError("channels: would be ignored; your function makes the network")
         return self
 
 

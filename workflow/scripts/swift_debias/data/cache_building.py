@@ -372,6 +372,7 @@ def _key(manifest: pd.DataFrame, options: Images) -> str:
         _Record._fields,
         [FILTER.name, CACHE_GAP, HASH_SIZE, HASH_GAP, BACKGROUND],
         [options.size, options.channels, options.max_pixels, options.max_bytes, options.bits],
+        [options.fit, options.crop_share, options.interpolation],
         manifest[["image_id", "path"]].to_numpy().tolist(),
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -131,7 +131,7 @@ def _decode(data: bytes, options: Images, bits: int | None) -> Decoded:
             raise UnreadableError("16 bits a colour of which few are used: save it with 8 bits")
         frame = to_rgb(image)
         small = frame.resize((HASH_SIZE, HASH_SIZE), FILTER, reducing_gap=HASH_GAP)
-        square = crop_square(frame if options.channels == 3 else frame.convert("L"), options.size)
+        square = crop_square(frame if options.channels == 3 else frame.convert("L"), options)
     hashed, quality = pdqhash.compute(np.asarray(small))
     pixels = np.asarray(square).reshape(options.size, options.size, options.channels)
     return Decoded(pixels, np.packbits(hashed).tobytes(), int(quality), width, height, needed)
@@ -213,12 +213,17 @@ def _is_bright(image: Image.Image) -> bool:
     return any(np.asarray(image.getchannel(band)).max() >= 64 for band in colours)
 
 
-def crop_square(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square, resized (antialiased) to `size` pixels a side."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((size, size), FILTER, reducing_gap=CACHE_GAP)
+def crop_square(image: Image.Image, options: Images) -> Image.Image:
+    """A square of `size` pixels a side: the picture's centre, or all of it, resized."""
+    filter_ = Image.Resampling[options.interpolation.upper()]
+    size = (options.size, options.size)
+    if options.fit == "crop":
+        side = max(1, round(min(image.size) * options.crop_share))
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if filter_ == Image.Resampling.NEAREST:  # which takes no halved frames
+        return image.resize(size, filter_)
+    return image.resize(size, filter_, reducing_gap=CACHE_GAP)
 
 
 @contextlib.contextmanager

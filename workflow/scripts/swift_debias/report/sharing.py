@@ -15,7 +15,7 @@ HIDDEN = "(not shown)"
 PATHS = {"root", "table", "image_folder", "patients", "weights", "baseline"}
 # keys whose values are those of single rows
 VALUES = {"only"}
-NO_PATH = {"imagenet"}  # a word of ours in the place of a path
+NO_PATH = {"imagenet", "pretrained"}  # words of ours in the place of a path
 # anywhere else: absolute, from home, of Windows, a file of the network; no address of the web
 _ABSOLUTE = re.compile(
     r"(?<![\w:/\\.~])(?:file:/*|~[\w.-]*[/\\]|[A-Za-z]:[/\\]|\\\\|/)(?!/)[^\s'\",;:<>|]*[^\s'\",;:<>|.)]"

@@ -51,6 +51,10 @@ FILES: dict[str, File] = {
         "external/{task}/{attribute}/fold{fold}.parquet",
         "External set: the fold's images of known group; `balanced` marks the balanced part.",
     ),
+    "model_check": File(
+        "model_check/{task}/{backbone}.txt",
+        "A network, built and run once: its weights, its last layer, what importance takes long.",
+    ),
     "baseline_model": File(
         "baseline/{task}/{backbone}/fold{fold}/model.safetensors", "The biased classifier."
     ),

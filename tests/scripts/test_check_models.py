@@ -1,0 +1,152 @@
+"""check_models.py: what is wrong with a network is told in a line, and then nothing is written."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from swift_debias.config.schema import Backbone
+from swift_debias.learning import networks
+
+NETS = """
+import torch
+from torch import nn
+
+class Late(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(4, 2)
+        self.first = nn.Linear(3, 4)
+        self.idle = nn.Linear(2, 2)
+        self.scale = nn.Parameter(torch.ones(3))
+    def forward(self, x):
+        return self.last(self.first(self.scale * x.mean((2, 3))))
+
+class Fixed(nn.Module):
+    def __init__(self, after=None):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.last = nn.Linear(3 * 64, 1)
+        self.after = after or nn.Identity()
+    def forward(self, x):
+        return self.after(self.last((x * self.scale.view(1, -1, 1, 1)).flatten(1)))
+
+def late(): return Late()
+def fixed(): return Fixed()
+def sigmoid(): return Fixed(nn.Sigmoid())
+def wrong(): raise ValueError("a bug of\\nthe owner's")
+"""
+Check = Callable[..., str]
+
+
+@pytest.fixture
+def check(run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    (tmp_path / "nets_of_check.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nets_of_check", raising=False)
+
+    def check(entry: dict[str, Any], size: int = 8, channels: int = 3, files: Any = ()) -> str:
+        run(
+            "check_models.py",
+            output={"text": "results/x/model_check/skin/net.txt"},
+            params={
+                "backbone": entry,
+                "module": "",
+                "images": {"size": size, "channels": channels},
+                "files": list(files),
+            },
+            wildcards={"task": "skin", "backbone": "net"},
+        )
+        return Path("results/x/model_check/skin/net.txt").read_text()
+
+    return check
+
+
+def test_it_says_what_a_network_is(check: Check) -> None:
+    said = check({"architecture": "nets_of_check:fixed"})
+    assert "last layer: last, 192 features" in said
+    # its scale is a parameter of no layer that importance serves by hooks, or it is served
+    assert "importance: " in said
+    assert f"{3 + 192 + 1:,} parameters" in said
+    first = said
+    assert check({"architecture": "nets_of_check:fixed"}) == first  # nothing of the clock
+
+
+def test_parts_that_are_never_trained_are_named(check: Check) -> None:
+    said = check({"architecture": "nets_of_check:late", "head": "last"})
+    assert "2 tensors get no gradient and stay as they are: extractor.idle.weight" in said
+
+
+def test_weights_are_named_with_their_sum(check: Check, tmp_path: Path) -> None:
+    entry = {"architecture": "small_resnet", "options": {"width": 8}}
+    made = networks.build(Backbone(**entry), seed=1)
+    save_file(made.extractor.state_dict(), tmp_path / "own.safetensors")
+    networks.save(made, tmp_path / "whole.safetensors")
+    said = check(entry | {"weights": "own.safetensors"}, 16)
+    digest = hashlib.sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
+    assert f"weights: own.safetensors, SHA-256 {digest}" in said
+    said = check(entry | {"baseline": "whole.safetensors"}, 16, files=["whole.safetensors"])
+    digest = hashlib.sha256((tmp_path / "whole.safetensors").read_bytes()).hexdigest()
+    assert f"whole classifier: whole.safetensors, SHA-256 {digest}" in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "size", "channels", "said"),
+    [
+        ({"architecture": "nets_of_check:late"}, 8, 3, "write backbones.net.head: last"),
+        ({"architecture": "nets_of_check:sigmoid"}, 8, 3, "head:"),
+        ({"architecture": "nets_of_check:fixed"}, 9, 3, "9 x 9 pixels and 3 channels"),
+        (
+            {"architecture": "small_resnet", "options": {"width": 8}},
+            16,
+            1,
+            "16 pixels and 1 channels",
+        ),
+        ({"architecture": "nets_of_check:wrong"}, 8, 3, "ValueError: a bug of the owner's"),
+        ({"architecture": "small_resnet", "options": {"widht": 8}}, 16, 3, "widht"),
+        ({"architecture": "vit_b_32"}, 64, 3, "64 x 64 pixels"),
+        ({"architecture": "small_resnet", "baseline": "a"}, 16, 3, "no weights file absent"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(
+    check: Check,
+    capfd: pytest.CaptureFixture[str],
+    entry: dict[str, Any],
+    size: int,
+    channels: int,
+    said: str,
+) -> None:
+    if entry["architecture"] == "vit_b_32":
+        entry = entry | {"options": {"image_size": 32}}
+    files = ["absent.safetensors"] if "baseline" in entry else []
+    with pytest.raises(SystemExit):
+        check(entry, size, channels, files)
+    error = capfd.readouterr().err.strip()
+    assert said in error and error.startswith("error in check_models: backbones.net: ")
+    assert "\n" not in error
+    assert not Path("results/x/model_check/skin/net.txt").exists()
+
+
+def test_an_owners_classifier_in_its_own_names_is_taken(check: Check, tmp_path: Path) -> None:
+    """Two outputs, its own names: softmax of the network is sigmoid of the classifier."""
+    from nets_of_check import late
+
+    torch.manual_seed(0)
+    network = late().eval()
+    save_file(network.state_dict(), tmp_path / "late.safetensors")
+    entry = {"architecture": "nets_of_check:late", "head": "last", "baseline": "late.safetensors"}
+    said = check(entry, files=["late.safetensors"])
+    assert "last layer: last, 4 features" in said
+    classifier = networks.load(tmp_path / "late.safetensors", Backbone(**entry), own=True)
+    images = torch.randn(5, 3, 8, 8)
+    with torch.inference_mode():
+        expected = nn.functional.softmax(network(images), 1)[:, 1]
+        torch.testing.assert_close(classifier(images).sigmoid(), expected)

@@ -1,0 +1,254 @@
+"""Classifiers of one's own: whatever they were saved as, they score as their owners' programs do.
+
+The oracles are those programs: plain torch and Pillow (own_ways.py). The ninth way, a module beside
+the configuration, is in tests/workflow/test_networks_of_a_run.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import own_ways
+import pandas as pd
+import pytest
+import torch
+import yaml
+from own_ways import SIZE, WAYS, Way
+from safetensors.torch import load_file
+
+from swift_debias import cli
+from swift_debias.config.schema import Backbone, Images
+from swift_debias.learning import checkpoint_files, networks, tensor_files
+from swift_debias.learning.makers import import_torchvision
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def made(name: str, folder: Path) -> Way:
+    if name == "timm folder":
+        import_torchvision()  # before a library that imports it unguarded
+        pytest.importorskip("timm")
+    return WAYS[name](folder)
+
+
+def imported(way: Way, *more: str) -> int:
+    size = [] if way.checkpoint.is_dir() else ["--size", str(SIZE)]
+    return cli.main(
+        ["import-classifier", str(way.checkpoint), *way.arguments, *size, "--out", "mine", *more]
+    )
+
+
+def entry(folder: Path) -> tuple[Backbone, Images]:
+    found = yaml.safe_load((folder / "mine" / "backbone.yaml").read_text())
+    return Backbone(**found["backbones"]["mine"]), Images(**found["tasks"]["my_task"]["images"])
+
+
+@pytest.mark.key("backbone.baseline", "backbone.head")
+@pytest.mark.parametrize("name", WAYS)
+def test_it_scores_as_its_owners_program(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what is written is taken by the configuration's road."""
+    way = made(name, tmp_path)
+    paths = own_ways.pictures(tmp_path)
+    table = own_ways.reference(paths, way)
+    assert table["score"].max() - table["score"].min() > 0.05
+    table.to_csv("reference.csv", index=False)
+    assert imported(way, "--reference", "reference.csv") == 0, capsys.readouterr().err
+    assert "12 scores agree" in capsys.readouterr().out
+    backbone, images = entry(tmp_path)
+    assert images.size == SIZE
+    assert images.mean == pytest.approx(way.normalization[0])
+    classifier = networks.load(Path(backbone.baseline), backbone, own=True)
+    pixels = own_ways.prepared(paths, way)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            classifier(pixels).sigmoid(), way.scores(pixels), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_way_back_keeps_what_was_not_trained(name: str, tmp_path: Path) -> None:
+    """Bit by bit, and the owner's program scores as the debiased classifier does."""
+    way = made(name, tmp_path)
+    swap = ["--swap-classes"] if name in ("two outputs", "extractor") else []
+    assert imported(way, *swap) == 0
+    backbone, _ = entry(tmp_path)
+    before = checkpoint_files.read(way.checkpoint).tensors
+    classifier = networks.load(Path(backbone.baseline), backbone, own=True)
+    state = dict(classifier.state_dict())
+    first = next(n for n in state if n.startswith("extractor.") and n.endswith("weight"))
+    state[first] = state[first] * 1.5
+    state["head.1.weight"] = state["head.1.weight"] + 0.25
+    tensor_files.write(tmp_path / "debiased.safetensors", state)
+    out = f"fair{way.checkpoint.suffix}"
+    command = ["export-classifier", "debiased.safetensors", "--imported", "mine"]
+    assert cli.main([*command, "--checkpoint", str(way.checkpoint), "--out", out]) == 0
+    after = checkpoint_files.read(Path(out))
+    note = json.loads((tmp_path / "mine" / "import.json").read_text())
+    changed = {note["names"][first.removeprefix("extractor.")], note["last_layer"] + ".weight"}
+    assert list(after.tensors) == list(before)
+    assert {n for n in before if not torch.equal(before[n], after.tensors[n])} == changed
+    assert all(before[n].dtype == after.tensors[n].dtype for n in before)
+    # imported again, it is the debiased classifier
+    again = Way(Path(out), way.arguments, way.scores)
+    assert imported(again, *swap, "--name", "again", "--out", "again") == 0
+    found = load_file(tmp_path / "again" / "classifier.safetensors")
+    exact = before[note["last_layer"] + ".weight"].dtype == torch.float32
+    for key, value in state.items():
+        tolerance = {} if exact else {"rtol": 2e-3, "atol": 2e-3}
+        torch.testing.assert_close(found[key], value, **tolerance)
+
+
+def test_an_export_of_what_was_imported_is_the_file_itself(tmp_path: Path) -> None:
+    way = made("Lightning .ckpt", tmp_path)
+    assert imported(way) == 0
+    command = ["export-classifier", "mine/classifier.safetensors", "--imported", "mine"]
+    assert cli.main([*command, "--checkpoint", "last.ckpt", "--out", "back.ckpt"]) == 0
+    before, after = (torch.load(p, weights_only=True) for p in ("last.ckpt", "back.ckpt"))
+    assert list(before) == list(after)
+    assert after["hyper_parameters"] == {"lr": 1e-3}
+    assert list(before["state_dict"]) == list(after["state_dict"])
+    assert all(torch.equal(v, after["state_dict"][n]) for n, v in before["state_dict"].items())
+    torch.save({}, "last.ckpt")
+    assert cli.main([*command, "--checkpoint", "last.ckpt", "--out", "back.ckpt"]) == 2
+
+
+def test_a_pruned_channel_is_zero_in_the_owners_weights(tmp_path: Path) -> None:
+    way = made("whole network", tmp_path)
+    assert imported(way) == 0
+    backbone, _ = entry(tmp_path)
+    assert backbone.dropout == 0.2  # the network's own
+    classifier = networks.load(Path(backbone.baseline), backbone, own=True)
+    mask = torch.ones(8, 1, 1)
+    mask[[1, 5]] = 0
+    networks.attach_unit_mask(classifier, "extractor.body.1", mask)
+    networks.save(classifier, tmp_path / "pruned.safetensors")
+    command = ["export-classifier", "pruned.safetensors", "--imported", "mine"]
+    assert cli.main([*command, "--checkpoint", "w.safetensors", "--out", "fair.safetensors"]) == 0
+    network = own_ways.module(tmp_path).whole(8, 1).eval()
+    network.load_state_dict(load_file(tmp_path / "fair.safetensors"))
+    images = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images)[:, 0], classifier.eval()(images))
+        assert not torch.allclose(way.scores(images), classifier(images).sigmoid())
+
+
+def test_weights_of_another_network_are_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert imported(made("whole network", tmp_path)) == 0
+    for name, entry_ in (
+        ("small", {"architecture": "small_resnet", "options": {"width": 8}}),
+        ("wide", {"architecture": "clinic_nets:whole", "options": {"width": 9}}),
+    ):
+        networks.save(networks.build(Backbone(**entry_), 0), tmp_path / f"{name}.safetensors")
+        command = ["export-classifier", f"{name}.safetensors", "--imported", "mine"]
+        assert cli.main([*command, "--checkpoint", "w.safetensors", "--out", "x"]) == 2
+        assert "is of another network" in capsys.readouterr().err
+
+
+# --- the reference --------------------------------------------------------------------------------
+
+
+def swapped(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(score=1 - table["score"])
+
+
+@pytest.mark.parametrize(
+    ("trap", "said"),
+    [
+        ("normalization", "--mean 0.5 0.5 0.5 --std 0.5 0.5 0.5"),
+        ("resizing", "--fit stretch"),
+        ("classes", "--swap-classes"),
+        ("channels", "images.flip(1)"),
+        ("something else", "look first at the normalization"),
+    ],
+)
+def test_a_classifier_that_is_fed_otherwise_is_refused(
+    trap: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trap: wrongly prepared pixels give scores all the same. What is the matter is named."""
+    way = made("own normalization", tmp_path)
+    paths = own_ways.pictures(tmp_path)
+    if trap == "channels":
+        program = way._replace(scores=lambda images: way.scores(images.flip(1)))
+        table = own_ways.reference(paths, program)
+    elif trap == "something else":
+        program = way._replace(scores=lambda images: way.scores(images.flip(2) * 0.7))
+        table = own_ways.reference(paths, program)
+    else:
+        table = own_ways.reference(paths, way, stretch=trap == "resizing")
+    table = swapped(table) if trap == "classes" else table
+    table.to_csv("reference.csv", index=False)
+    arguments = way.arguments[:2] if trap == "normalization" else way.arguments
+    wrong = way._replace(arguments=arguments)
+    assert imported(wrong, "--reference", "reference.csv") == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "mine").exists()
+    if said.startswith("--"):  # what it says is right
+        advice = said.split() if trap != "resizing" else ["--fit", "stretch"]
+        assert imported(wrong, "--reference", "reference.csv", *advice) == 0
+
+
+def test_scores_that_prove_nothing_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = made("whole network", tmp_path)
+    paths = own_ways.pictures(tmp_path, 3)
+    own_ways.reference(paths, way).assign(score=0.5).to_csv("reference.csv", index=False)
+    assert imported(way, "--reference", "reference.csv") == 2
+    assert "all the same" in capsys.readouterr().err
+
+
+def test_logits_are_a_reference_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    way = made("two outputs", tmp_path)
+    table = own_ways.reference(own_ways.pictures(tmp_path), way)
+    logits = torch.logit(torch.tensor(table["score"].to_numpy(), dtype=torch.float64))
+    assert logits.min() < 0 or logits.max() > 1
+    table.assign(score=logits.numpy()).to_csv("reference.csv", index=False)
+    assert imported(way, "--reference", "reference.csv") == 0, capsys.readouterr().err
+
+
+# --- wrong input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("whole network", ["--architecture", "clinic_nets:whol"], "did you mean 'whole'"),
+        ("whole network", ["--options", "outputs=1", "widht=8"], "widht"),
+        ("whole network", ["--options", "outputs=1", "width=9"], "(8, 3, 5, 5)"),
+        ("extractor", ["--architecture", "shufflenet_v2_x0_5"], "of another architecture"),
+        ("two outputs", ["--architecture", "shufflenet_v2_x1_0"], "is ("),
+        ("two outputs", ["--architecture", "shufflnet_v2_x0_5"], "did you mean"),
+        ("two outputs", ["--channels", "1"], "one number"),
+        (".pth with module.", ["--head", "fd"], "valid: module.fc"),
+        ("other last layer", ["--fit", "strech"], "fit"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(
+    name: str, arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = made(name, tmp_path)
+    assert imported(way, *arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_would_run_code_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole network by torch.save is a program; so it says how to save the weights alone."""
+    way = made("whole network", tmp_path)
+    network = own_ways.module(tmp_path).whole()
+    torch.save(network, tmp_path / "network.pt")
+    assert imported(way._replace(checkpoint=tmp_path / "network.pt")) == 2
+    assert "torch.save(model.state_dict()" in capsys.readouterr().err

@@ -1,0 +1,159 @@
+"""Files of trained classifiers as people have them, read and written back in their own form.
+
+.safetensors; .pth, .pt, .ckpt and .bin of torch.save, of which nothing but tensors and plain values
+is unpickled (`weights_only`); and folders as timm and the Hugging Face hub have them.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import UserError, of_job
+from ..files import atomic_path
+from . import tensor_files
+from .finite import refuse_not_finite
+
+FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.bin")
+STATES = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)  # where people keep it, the likely first
+
+_TOP: tuple[str, ...] = ()
+
+
+class Checkpoint(NamedTuple):
+    """A file of weights.
+
+    path: the file. tensors: by name, as they are there. place: the keys under which they lie in
+    what was saved. config: `config.json` of a folder.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    place: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing of it is run.
+
+    Args:
+        path: a file, or a folder with one of `FILES`.
+
+    Raises:
+        UserError: it is not there, holds more than weights, or numbers that are not finite.
+    """
+    config: dict[str, Any] = {}
+    if path.is_dir():
+        config = _json(path / "config.json")
+        file = next((path / name for name in FILES if (path / name).is_file()), None)
+        if file is None:
+            raise UserError(f"{path}: none of {', '.join(FILES)} is in this folder")
+        path = file
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    if path.suffix == ".safetensors":
+        place, tensors = _TOP, tensor_files.read(path, own=True)
+    else:
+        place, found = _state(_unpickled(path), path)
+        tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    with of_job(str(path)):
+        refuse_not_finite(tensors)
+    return Checkpoint(path, tensors, place, config)
+
+
+def write(original: Checkpoint, tensors: Mapping[str, Tensor], out: Path) -> None:
+    """Write other tensors in the form of a checkpoint that was read, all else as it is there.
+
+    Args:
+        original: what was read.
+        tensors: by the same names.
+        out: a file; where the original lies in a folder with `config.json`, a folder.
+    """
+    if original.config:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in original.path.parent.glob("*.json"):
+            shutil.copy(file, out / file.name)
+        out = out / original.path.name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if original.path.suffix == ".safetensors":
+        with safe_open(original.path, framework="numpy") as file:
+            metadata = {k: v for k, v in (file.metadata() or {}).items() if k != "swift_digest"}
+        with atomic_path(out) as partial:
+            save_file({n: v.contiguous() for n, v in tensors.items()}, partial, metadata or None)
+        return
+    saved = _unpickled(original.path)
+    state = saved
+    for key in original.place:
+        state = state[key]
+    state.update(tensors)
+    with atomic_path(out) as partial:
+        torch.save(saved, partial)
+
+
+def _unpickled(path: Path) -> Any:
+    """What torch.save wrote, if it is tensors and plain values."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        text = str(error)
+        if "TorchScript" in text or "torch.jit" in text:
+            why = "is TorchScript: save torch.jit.load(file).state_dict()"
+        elif isinstance(error, pickle.UnpicklingError):
+            why = (
+                "holds more than weights, and unpickling that would run code; in the environment "
+                "that it was made in: torch.save(model.state_dict(), 'weights.pth')"
+            )
+        else:
+            why = f"cannot be read: {' '.join(text.split())[:200]}"
+        raise UserError(f"{path} {why}") from error
+
+
+def _state(saved: Any, path: Path) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """The state dictionary in what was saved: the mapping with the most tensors, and its keys."""
+    found = list(_mappings(saved, ()))
+    if not found:
+        raise UserError(f"{path} holds no tensors by name, but a {type(saved).__name__}")
+
+    def rank(entry: tuple[tuple[str, ...], Mapping[str, Any]]) -> tuple[int, int]:
+        place, mapping = entry
+        likely = STATES.index(place[-1]) if place and place[-1] in STATES else len(STATES)
+        return -sum(isinstance(value, Tensor) for value in mapping.values()), likely
+
+    return min(found, key=rank)
+
+
+def _mappings(
+    value: Any, place: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Mappings with tensors in them, at most two keys deep: an optimizer's state has no names."""
+    if not isinstance(value, Mapping):
+        return
+    if any(isinstance(held, Tensor) and isinstance(key, str) for key, held in value.items()):
+        yield place, value
+    if len(place) < 2:
+        for key, held in value.items():
+            yield from _mappings(held, (*place, str(key)))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no file {path}: the folder of a network has one") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,117 @@
+"""`swift-debias import-classifier`: from a checkpoint to what the configuration takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from pydantic import ValidationError
+
+from ..config.base import explain
+from ..config.schema import Backbone, Images
+from ..errors import UserError
+from ..files import write_json, write_text
+from . import (
+    checkpoint_import,
+    makers,
+    model_check,
+    networks,
+    reference_check,
+    states,
+    tensor_files,
+)
+from .checkpoint_files import Checkpoint
+
+
+def run(
+    checkpoint: Checkpoint,
+    entry: Mapping[str, Any],
+    images: Mapping[str, Any],
+    out: Path,
+    *,
+    name: str = "mine",
+    swap_classes: bool = False,
+    paths: Sequence[Path] = (),
+    scores: np.ndarray | None = None,
+) -> Iterator[str]:
+    """Import a checkpoint, compare its scores with the owner's, write; yields what to tell.
+
+    Args:
+        checkpoint: of the classifier.
+        entry: keys of its backbone; without `dropout` it is the network's own.
+        images: keys of `images`.
+        out: folder to write into.
+        name: of the backbone.
+        swap_classes: its class 0 is class 1 here.
+        paths, scores: images and what the owner's own program says of them, (n,).
+
+    Raises:
+        UserError: it does not fit its network, or scores otherwise; nothing is written.
+    """
+    try:
+        known = {key: value for key, value in entry.items() if value is not None}
+        backbone, pixels = Backbone(**known), Images(**_grey(entry, images))
+    except ValidationError as error:
+        raise UserError(explain(error)) from error
+    if "dropout" not in known:  # as the network has it
+        with model_check.told("the network"):
+            own = makers.make(backbone).dropout
+        backbone = backbone.model_copy(update={"dropout": own})
+    with model_check.told("the network"):
+        state, note = checkpoint_import.import_classifier(
+            checkpoint, backbone, swap_classes=swap_classes
+        )
+        classifier = networks.build(backbone, seed=0).eval()
+    states.fill(classifier, state, checkpoint.path, "does not fit")
+    pictures = torch.zeros(2, len(pixels.mean), pixels.size, pixels.size)
+    with model_check.told(f"the network, {pixels.size} x {pixels.size} pixels"):
+        model_check.last_layer(backbone, pictures, "the network")
+        with torch.no_grad():
+            classifier(pictures)
+    yield (
+        f"{checkpoint.path}: {len(note['names'])} tensors of the extractor; last layer "
+        f"{note['last_layer']} with {note['outputs']} output{'s' * (note['outputs'] > 1)}"
+    )
+    if note["unused"]:
+        yield f"not used: {', '.join(note['unused'][:5])}{' ...' * (len(note['unused']) > 5)}"
+    if scores is None:
+        yield "WARNING: without --reference nothing shows that images are prepared as in training"
+    else:
+        found = reference_check.check(classifier, paths, scores, pixels)
+        yield f"{found.number} scores agree with the reference's, to {found.worst:.2g} at the most"
+    out.mkdir(parents=True, exist_ok=True)
+    tensor_files.write(out / "classifier.safetensors", state)
+    write_json(out / "import.json", note)
+    write_text(out / "backbone.yaml", snippet(backbone, pixels, out, name, swap_classes))
+    yield f"{out / 'classifier.safetensors'}, {out / 'import.json'}, {out / 'backbone.yaml'}"
+
+
+def snippet(
+    backbone: Backbone, images: Images, out: Path, name: str, swap_classes: bool = False
+) -> str:
+    """What a configuration takes, as YAML; `my_task` stands for the task's name."""
+    entry = backbone.model_dump(mode="json", exclude_defaults=True) | {
+        "baseline": str(out / "classifier.safetensors"),
+        "dropout": backbone.dropout,
+    }
+    kept = images.model_dump(mode="json", exclude_defaults=True)
+    kept |= {"size": images.size, "mean": list(images.mean), "std": list(images.std)}
+    parts = {"backbones": {name: entry}, "tasks": {"my_task": {"images": kept}}}
+    head = "# Made by swift-debias import-classifier: lay it on your configuration.\n"
+    if swap_classes:
+        head += "# The network's class 0 is class 1 here (--swap-classes).\n"
+    return head + yaml.safe_dump(parts, sort_keys=False, default_flow_style=None)
+
+
+def _grey(entry: Mapping[str, Any], images: Mapping[str, Any]) -> dict[str, Any]:
+    """Pixels of a network that takes one channel are grey, and have one mean."""
+    if entry.get("channels", 3) == 3:
+        return dict(images)
+    for key in ("mean", "std"):
+        if len(images.get(key, ())) != 1:
+            raise UserError(f"--{key}: a network of one channel needs one number")
+    return {**images, "channels": 1}

@@ -1,0 +1,253 @@
+"""The last linear layer of a network, found or named, and what is done with it.
+
+Two ways to find it. `find_last_layer` looks at a forward pass: it is sure, and needs images of the
+right size; the front door, `check_models` and the import of checkpoints take it. `last_registered`
+needs none: it takes the linear layer that the network registers last, which is what the jobs of a
+run build again and again; `check_models` refuses, before they start, where the two differ.
+
+`split` takes a network apart there: what comes before is the extractor, which notes what the last
+layer would have been given. Two outputs are folded to the one logit z1 - z0, which is all that a
+softmax sees of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..errors import UserError, nearest
+from .names import one_logit
+
+
+class LastLayer(NamedTuple):
+    """Where a network ends.
+
+    name: of its last linear layer. dropout: of the layer that feeds it alone, or None.
+    """
+
+    name: str
+    dropout: str | None
+
+
+class _Note(nn.Module):
+    """Stands where the last layer stood: notes its input, and returns zeros of its shape."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.seen: Tensor | None = None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Zeros: what the network does with them (a squeeze, a reshape) does not matter."""
+        self.seen = features
+        return features.new_zeros(*features.shape[:-1], self.outputs)
+
+
+class _Noted:
+    """Forward hook: the network's output is what its last layer would have been given.
+
+    An object, so that a deep copy of the network refers to the copy's own note.
+    """
+
+    def __init__(self, note: _Note) -> None:
+        self.note = note
+
+    def __call__(self, _module: nn.Module, _inputs: Any, _output: Any) -> Tensor:
+        """The features."""
+        features, self.note.seen = self.note.seen, None
+        return cast(Tensor, features)
+
+
+class Split(NamedTuple):
+    """A network taken apart at its last layer.
+
+    extractor: the network itself, whose output is now the features (B, D).
+    linear: the layer that stood at its end. dropout: probability of what fed it alone.
+    """
+
+    extractor: nn.Module
+    linear: nn.Linear
+    dropout: float
+
+
+def split(network: nn.Module, last: LastLayer) -> Split:
+    """Take a network apart, in place; the names of its other weights stay."""
+    linear = cast(nn.Linear, network.get_submodule(last.name))
+    dropout = 0.0
+    if last.dropout is not None:
+        # It belongs to the head: features of the frozen extractor are drawn without it.
+        dropout = cast(nn.Dropout, network.get_submodule(last.dropout)).p
+        replace(network, last.dropout, nn.Identity())
+    note = _Note(linear.out_features)
+    replace(network, last.name, note)
+    network.register_forward_hook(_Noted(note))
+    return Split(network, linear, dropout)
+
+
+def last_registered(network: nn.Module, head: str | None = None) -> LastLayer:
+    """The linear layer that a network registers last, and the dropout right before it.
+
+    Args:
+        network: not changed.
+        head: its name; None: the last one.
+
+    Raises:
+        UserError: there is none of that name, or none at all.
+    """
+    leaves = [(n, m) for n, m in network.named_modules() if n and not any(m.children())]
+    linear = [name for name, module in leaves if isinstance(module, nn.Linear)]
+    if head is not None and head not in linear:
+        raise UserError(f"head: there is no linear layer {head!r}{nearest(head, linear[-5:])}")
+    if not linear:
+        raise UserError("the network has no linear layer (torch.nn.Linear) to end in")
+    name = head or linear[-1]
+    place = [n for n, _ in leaves].index(name)
+    before, module = leaves[place - 1]
+    return LastLayer(name, before if place and isinstance(module, nn.Dropout) else None)
+
+
+def find_last_layer(
+    model: nn.Module,
+    images: Tensor,
+    head: str | None = None,
+    outputs: tuple[int, ...] | None = (1, 2),
+) -> LastLayer:
+    """The linear layer whose output is the network's, up to its shape.
+
+    Args:
+        model: in eval mode.
+        images: inputs, on its device.
+        head: its name; None: the last that a forward pass calls.
+        outputs: how many it may have; None: any number, where another takes its place.
+
+    Raises:
+        UserError: there is none, or it cannot serve as a head; says what to do.
+    """
+    calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                kept = output.clone() if isinstance(module, nn.Linear) else output
+                calls.append((name, module, inputs[0], kept))
+
+        return hook
+
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Dropout)}
+    handles = [module.register_forward_hook(watch(name)) for name, module in layers.items()]
+    try:
+        with torch.no_grad():
+            output = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not isinstance(output, Tensor):
+        raise UserError(
+            f"the network returns a {type(output).__name__}; let its forward return the logits"
+        )
+    linear = [call for call in calls if isinstance(call[1], nn.Linear)]
+    if head is not None:
+        named = [call for call in linear if call[0] == head]
+        if not named:
+            names = [name for name, *_ in linear]
+            raise UserError(f"head: no linear layer {head!r} takes part{nearest(head, names)}")
+        linear = named
+    if not linear:
+        raise UserError("the network has no linear layer (torch.nn.Linear) to end in")
+    ends = [call for call in linear if _same(call[3], output)]
+    if not ends:
+        raise UserError(
+            f"the network does something after its last layer {linear[-1][0]!r}, such as a sigmoid "
+            "or softmax; let its forward return the logits, that layer's output"
+        )
+    name, module, inputs, _ = ends[-1]
+    layer = cast(nn.Linear, module)
+    if outputs is not None and layer.out_features not in outputs:
+        raise UserError(
+            f"the last layer {name!r} has {layer.out_features} outputs; it needs one, or two for "
+            "a softmax"
+        )
+    _check_head(name, layer, inputs, [call[0] for call in linear])
+    feeding = [
+        (called, number)
+        for number, (called, layer, _, out) in enumerate(calls)
+        if isinstance(layer, nn.Dropout) and out is inputs
+    ]
+    once = feeding and [call[0] for call in calls].count(feeding[-1][0]) == 1
+    return LastLayer(name, feeding[-1][0] if once else None)
+
+
+def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str]) -> None:
+    """Refuse a last layer that cannot serve as a head."""
+    if not name:
+        raise UserError(
+            "the network is one linear layer; put it in a Sequential with what feeds it"
+        )
+    if called.count(name) > 1:
+        raise UserError(f"the last layer {name!r} is called {called.count(name)} times in a pass")
+    if inputs.dim() != 2:
+        raise UserError(
+            f"the last layer {name!r} gets inputs of shape {tuple(inputs.shape)}; it needs one row "
+            "of features an image"
+        )
+    if parametrize.is_parametrized(linear):
+        raise UserError(
+            f"the last layer {name!r} is parametrized; make its weight a plain one first "
+            "(torch.nn.utils.parametrize.remove_parametrizations)"
+        )
+
+
+def folded(linear: nn.Linear) -> nn.Linear:
+    """A layer with one output z1 - z0 of one with two; of one with one output a copy."""
+    weight, bias = linear.weight.detach(), linear.bias
+    with torch.random.fork_rng():
+        one = nn.Linear(linear.in_features, 1, bias is not None)
+    one = one.to(weight)
+    with torch.no_grad():
+        one.weight.copy_(one_logit(weight))
+        if bias is not None:
+            one.bias.copy_(one_logit(bias.detach()))
+    return one
+
+
+def unfolded(start: nn.Linear, one: nn.Linear) -> None:
+    """Give a layer the weights that `folded` made of it and that were trained since, in place.
+
+    Of two outputs the difference becomes the trained one and the sum stays. What was not changed
+    keeps its bits.
+    """
+    with torch.no_grad():
+        for name, parameter in start.named_parameters():
+            parameter.copy_(unfolded_rows(parameter, one.get_parameter(name).detach()))
+
+
+def unfolded_rows(before: Tensor, trained: Tensor) -> Tensor:
+    """The rows of a last layer, one or two, of which `one_logit` makes `trained`.
+
+    Args:
+        before: (1, ...) or (2, ...), what it was made of before the training.
+        trained: (1, ...), any type.
+    """
+    trained = trained.to(before.device)
+    if len(before) == 1:
+        return trained.to(before)
+    low, high = before.double()
+    total, difference = low + high, trained.double().view_as(low)
+    pair = torch.stack([(total - difference) / 2, (total + difference) / 2])
+    # of the difference as it was made, which was in the type that `trained` has
+    same = one_logit(before.to(trained.dtype)).view_as(low) == trained.view_as(low)
+    return torch.where(same, before, pair.to(before))
+
+
+def replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    """Put another module in a module's place."""
+    parent, _, last = name.rpartition(".")
+    network.get_submodule(parent)._modules[last] = module
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, whatever their shapes."""
+    return one.numel() == other.numel() and torch.equal(one.reshape(-1), other.reshape(-1))

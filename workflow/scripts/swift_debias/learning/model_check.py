@@ -1,0 +1,140 @@
+"""A network of the configuration, built, loaded and run once on two made-up pictures.
+
+It finds in seconds what would else stop a run after all images have been decoded: a name or an
+option that a library does not know, weights that are not there or do not fit, pictures of the wrong
+size or number of channels, a last layer that is not the last, parts that are never trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config.schema import Backbone
+from ..errors import UserError
+from . import networks, weight_files
+from .architectures import library_of
+from .last_layer import find_last_layer, last_registered
+from .makers import own_function
+from .networks import Classifier
+from .samples import Batch
+
+
+class Checked(NamedTuple):
+    """What was found.
+
+    lines: for people, without anything that changes from run to run. classifier: in eval mode.
+    batch: the pictures, two of each class, one of each group.
+    """
+
+    lines: list[str]
+    classifier: Classifier
+    batch: Batch
+
+
+def check(
+    backbone: Backbone, name: str, size: int, channels: int, files: Sequence[Path]
+) -> Checked:
+    """Build and load a network, and run it forwards and backwards.
+
+    Args:
+        backbone: its entry.
+        name: of the entry, for messages.
+        size, channels: of the pictures that it is given.
+        files: whole classifiers that are taken for it; none: it is trained.
+
+    Raises:
+        UserError: in one line, which begins with the key.
+    """
+    where = f"backbones.{name}"
+    pictures = torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(0))
+    shown = f"a picture of {size} x {size} pixels and {channels} channels"
+    with told(where):
+        for file in files:
+            classifier = networks.load(file, backbone, own=True)
+        if not files:
+            classifier = networks.build(backbone, seed=0).eval()  # downloads published weights
+    with told(f"{where}: {shown}"):
+        last = last_layer(backbone, pictures, where)
+        with torch.no_grad():
+            logits = classifier(pictures)
+        if logits.shape != (4,) or not logits.isfinite().all():
+            raise UserError(f"gives logits of shape {tuple(logits.shape)}, {logits.flatten()[:2]}")
+        idle = _idle(classifier, pictures)
+    features = classifier.head.linear.in_features
+    count = sum(parameter.numel() for parameter in classifier.parameters())
+    labels, groups = torch.tensor([0.0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    lines = [
+        f"{backbone.architecture}, {shown}",
+        *_weights(backbone),
+        *(f"whole classifier: {file}, SHA-256 {weight_files.digest(file)}" for file in files),
+        f"last layer: {last or ('of the file' if files else 'new')}, {features} features",
+        f"{count:,} parameters; forward and backward pass: done",
+    ]
+    if idle:
+        lines.append(f"{len(idle)} tensors get no gradient and stay as they are: {_some(idle)}")
+    return Checked(lines, classifier.eval(), Batch(pictures, labels, groups))
+
+
+def _weights(backbone: Backbone) -> list[str]:
+    """Which file the network starts from."""
+    if backbone.weights is None:
+        return []
+    if backbone.weights in weight_files.PUBLISHED:
+        path = weight_files.file_of(backbone)
+    else:
+        path = Path(backbone.weights)
+    return [f"weights: {path.name}, SHA-256 {weight_files.digest(path)}"]
+
+
+def last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
+    """The last layer of a whole network of a user's own, by a forward pass; None of others.
+
+    Raises:
+        UserError: it is another one than the jobs would take, which do not look.
+    """
+    if library_of(backbone.architecture)[0] != "own":
+        return None
+    network = own_function(backbone.architecture)(**backbone.options)
+    if isinstance(getattr(network, "out_features", None), int):
+        return None
+    taken = last_registered(network, backbone.head)
+    if backbone.head is not None:  # whatever follows it, a sigmoid say, is left out
+        return taken.name
+    try:
+        found = find_last_layer(network.eval(), pictures, outputs=None)
+    except UserError as error:
+        raise UserError(f"{error}; or name the layer that gives the logits, head:") from error
+    if found.name != taken.name:
+        raise UserError(f"ends in the layer {found.name!r}: write {where}.head: {found.name}")
+    return found.name
+
+
+def _idle(classifier: nn.Module, pictures: Tensor) -> list[str]:
+    """Names of the tensors that get no gradient in training."""
+    with torch.enable_grad():
+        classifier.train()(pictures).sum().backward()
+    idle = [name for name, p in classifier.named_parameters() if p.grad is None]
+    classifier.zero_grad(set_to_none=True)
+    return idle
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+@contextlib.contextmanager
+def told(where: str) -> Iterator[None]:
+    """Whatever a network's code raises, in one line that says which network it is."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    except Exception as error:  # anybody's code
+        said = " ".join(str(error).split())[:300]
+        raise UserError(f"{where}: {type(error).__name__}: {said}") from error

@@ -1,0 +1,157 @@
+"""Which tensor of a user's checkpoint is which of a classifier's.
+
+The extractor's names are known, so whatever the checkpoint puts before them (`module.`, `model.`,
+`backbone.net.`) is found by looking: it is what makes all of them fit. What is left over is the
+last layer, whatever it is called: the one weight that takes the extractor's features.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..errors import UserError, nearest
+
+HEAD = "head.1"  # the last layer of a `Classifier`
+OPTIONAL = "num_batches_tracked"  # counters of BatchNorm, which old files lack
+# torchvision 0.2 and what was trained with it: norm.1 for norm1
+_OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+
+
+class Match(NamedTuple):
+    """A checkpoint's tensors by what they are.
+
+    names: of the extractor's tensors -> in the checkpoint. head: the checkpoint's name of the last
+    layer. outputs: how many it has. unused: tensors that are neither.
+    """
+
+    names: dict[str, str]
+    head: str
+    outputs: int
+    unused: tuple[str, ...]
+
+
+def is_classifier(state: Mapping[str, Tensor]) -> bool:
+    """Whether tensors are called as in a `Classifier`."""
+    return f"{HEAD}.weight" in state and any(name.startswith("extractor.") for name in state)
+
+
+def match(
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    what: str | Path,
+    head: str | None = None,
+) -> Match:
+    """Find an extractor and a last layer among a checkpoint's tensors.
+
+    Args:
+        state: the checkpoint.
+        wanted: the extractor's own state dictionary.
+        what: the file, for messages.
+        head: the checkpoint's name of the last layer; None: found.
+
+    Raises:
+        UserError: names the first tensor that is missing or of another shape, or the layers that
+            could be the last.
+    """
+    own = {_OLD_DENSENET.sub(r"\1\2", name): name for name in state}
+    needed = [name for name in wanted if not name.endswith(OPTIONAL)]
+    prefix = _prefix(own, needed, what)
+    names = {name: own[prefix + name] for name in wanted if prefix + name in own}
+    for name, theirs in names.items():
+        ours, found = tuple(wanted[name].shape), tuple(state[theirs].shape)
+        if ours != found:
+            grey = len(ours) == 4 and {ours[1], found[1]} == {1, 3} and ours[2:] == found[2:]
+            hint = f"; channels: {found[1]} of the backbone?" if grey else ""
+            raise UserError(f"{what}: {theirs} is {found}, the architecture's is {ours}{hint}")
+    left = [name for name in state if name not in set(names.values())]
+    layer = _last_layer({name: state[name] for name in left}, what, head, _given(head, names))
+    rest = tuple(n for n in left if n.rpartition(".")[0] != layer)
+    return Match(names, layer, len(state[f"{layer}.weight"]), rest)
+
+
+def _prefix(own: Mapping[str, str], needed: list[str], what: str | Path) -> str:
+    """What stands before the extractor's names."""
+    if not needed:
+        return ""
+    anchor = max(needed, key=len)
+    ends = [name.removesuffix(anchor) for name in own if name.endswith(anchor)]
+    for prefix in sorted({p for p in ends if not p or p.endswith(".")}, key=len):
+        if all(prefix + name in own for name in needed):
+            return prefix
+    best = max(ends or [""], key=lambda p: sum(p + name in own for name in needed))
+    missing = [best + name for name in needed if best + name not in own]
+    raise UserError(
+        f"{what}: no weights for {len(missing)} of {len(needed)} tensors of the extractor, "
+        f"{missing[:3]}; it has {list(own.values())[:3]}: is it of another architecture?"
+    )
+
+
+def _given(head: str | None, names: Mapping[str, str]) -> str | None:
+    """A head's name that is the network's own counts only where the checkpoint has it so."""
+    return None if head in names else head
+
+
+def _last_layer(
+    left: Mapping[str, Tensor], what: str | Path, head: str | None, named: str | None
+) -> str:
+    """The layer that is left over: the only one, or the one that is named."""
+    layers = [
+        name.removesuffix(".weight")
+        for name, value in left.items()
+        if name.endswith(".weight") and value.dim() == 2
+    ]
+    if named is not None:
+        chosen = [n for n in layers if n == named or n.endswith(f".{named}")]
+        if not chosen:
+            raise UserError(f"{what}: head: no last layer {head!r}{nearest(named, layers)}")
+        layers = chosen
+    if len(layers) != 1:
+        found = (
+            f"several layers could be the last, {layers}: name one (head)"
+            if layers
+            else (
+                f"there is no last layer beside the extractor; it has {list(left)[:3] or 'no more'}"
+            )
+        )
+        raise UserError(f"{what}: {found}")
+    return layers[0]
+
+
+def as_classifier(
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    what: str | Path,
+    head: str | None = None,
+    found: Match | None = None,
+) -> dict[str, Tensor]:
+    """A checkpoint's tensors under the names of a `Classifier` with one logit.
+
+    Args:
+        state, wanted, what, head: as in `match`.
+        found: what `match` found; None: it is asked.
+
+    Raises:
+        UserError: see `match`; or the last layer has more than two outputs.
+    """
+    found = found or match(state, wanted, what, head)
+    weight = state[f"{found.head}.weight"]
+    if found.outputs not in (1, 2):
+        raise UserError(
+            f"{what}: the last layer {found.head!r} has {found.outputs} outputs; it needs one, or "
+            "two for a softmax"
+        )
+    bias = state.get(f"{found.head}.bias", weight.new_zeros(found.outputs))
+    made = {f"extractor.{name}": state[theirs] for name, theirs in found.names.items()}
+    for name, value in wanted.items():
+        made.setdefault(f"extractor.{name}", value)  # counters that an old file lacks
+    return made | {f"{HEAD}.weight": one_logit(weight), f"{HEAD}.bias": one_logit(bias)}
+
+
+def one_logit(values: Tensor) -> Tensor:
+    """Row 1 minus row 0 of two rows, which is all that a softmax sees; one row as it is."""
+    return values[1:] - values[:1] if len(values) == 2 else values
