@@ -246,6 +246,15 @@ def _with_optional(
     return frame[names]
 
 
+def read_words(path: Path) -> list[str]:
+    """The words of a text file, such as a list of file names; '.gz' allowed."""
+    try:
+        with _open_text(path) as stream:
+            return stream.read().split()
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
 def _open_text(path: Path) -> IO[str]:
     if _starts_with(path, b"\x1f\x8b") or path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")

@@ -195,7 +195,9 @@ class Rows:
             self._given(column) & years.isna(), "age is not given as a number; recorded as unknown"
         )
         self.note(impossible, f"age is not within 0 to {MAX_AGE:g} years; recorded as unknown")
-        if zero_is_unknown:
+        if not zero_is_unknown:
+            self.note(years == 0, "age 0 is kept")
+        else:
             self.note(years == 0, "age 0 stands for unknown; recorded as unknown")
             impossible |= years == 0
         return years.mask(impossible)
@@ -351,8 +353,8 @@ def parse_ages(text: pd.Series) -> pd.Series:
 
 def _skin_type(cell: str) -> str:
     """'FST2', 'type II' and 'II' as '2'; anything else as it is."""
-    found = re.fullmatch(r"(?:fst|fitzpatrick|(?:skin )?type)?[ _-]*([1-6]|i{1,3}|iv|vi?)",
-                         plain(cell).casefold())  # fmt: skip
+    words = r"(?:(?:fst|fitzpatrick|skin type|type)[ _-]*)?"
+    found = re.fullmatch(words + r"([1-6]|i{1,3}|iv|vi?)", plain(cell).casefold())
     return cell if found is None else _ROMAN.get(found[1], found[1])
 
 
