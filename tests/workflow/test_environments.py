@@ -40,6 +40,7 @@ BY_NAME = {
     "data/adapters/__init__.py": sorted(LIBRARY.glob("data/adapters/*.py")),
     "methods/__init__.py": sorted(LIBRARY.glob("methods/*.py")),
     "report/figures/__init__.py": sorted(DRAWINGS),
+    "data/dicom_tags.py": [],  # pydicom, an optional extra
     "learning/networks.py": [],  # torchvision, and a user's own module
     "learning/wrapped.py": [],  # a user's own module
     "swift_debias/__init__.py": [],  # the front door, for those who call the library

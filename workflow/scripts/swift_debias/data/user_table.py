@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import UserError, nearest
-from . import ages, groups, manifest, raw_files
+from . import ages, dicom_tags, groups, manifest, raw_files
 from .hints import loosened
 from .raw_tables import header, read_table
 from .rows import Rows, clean_cells, written
@@ -32,6 +32,8 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
     folder = raw_files.scan_dataset(options, project)
     rows = _read_rows(options, folder)
     _find_images(rows, options, folder)
+    if options.table is not None and options.dicom:
+        _add_tags(rows, options, folder)
     for column, values in options.only.items():
         wanted = matching(rows, column, rows.frame[raw(column)], values, f"only.{column}")
         rows.drop(~wanted, f"{column} is not {' or '.join(values)}")
@@ -47,7 +49,7 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
         frame["patient_id"] = frame[raw(options.patient)]
     if options.lesion:
         frame["lesion_id"] = frame[raw(options.lesion)]
-    elif len(options.path) > 1 and options.several_images == "each":
+    elif len(options.paths) > 1 and options.several_images == "each":
         frame["lesion_id"] = frame[NUMBER].str.partition("/")[0]
     extra = {}
     for name, attribute in options.attributes.items():
@@ -73,17 +75,17 @@ def _read_rows(options: Options, folder: raw_files.Folder) -> Rows:
     ]
     for column, values in named:
         claimed.setdefault(column, []).extend(values)
-    paths = {column for path in options.path for column in columns_in(path)}
+    paths = {column for path in options.paths for column in columns_in(path)}
     frame = clean_cells(table, paths, claimed)
     beside = table.rename(columns=lambda name: written(raw(name)))
     frame = pd.concat([frame.rename(columns=raw), beside], axis="columns")
     frame = _of_images(frame, options)
     key = raw(options.image_id) if options.image_id else IMAGE
-    if options.image_id and len(options.path) > 1 and options.several_images == "each":
+    if options.image_id and len(options.paths) > 1 and options.several_images == "each":
         frame[key] = frame[NUMBER].where(frame[key].notna())
-    rows = Rows(frame, key, str(folder.root / options.table),
+    rows = Rows(frame, key, str(folder.root / (options.table or options.image_folder)),
                 several=options.label.several_rows != "refuse",
-                shown=options.image_id or " or ".join(options.path))  # fmt: skip
+                shown=options.image_id or " or ".join(options.paths))  # fmt: skip
     for mark, text in alone.items():
         rows.note(rows.frame[raw(mark)].notna(), text)
     return rows
@@ -103,33 +105,44 @@ def _read_tables(options: Options, folder: raw_files.Folder) -> tuple[pd.DataFra
     Raises:
         UserError: a table or a column is not there, or two tables have a column of one name.
     """
-    paths = [_table(folder, options.table, "table")]
-    paths += [
+    joined = [
         _table(folder, join.table, f"joins.{number}.table")
         for number, join in enumerate(options.joins)
     ]
     needed = dict.fromkeys(options.named_columns())
-    if not options.joins:
-        return read_table(paths[0], tuple(needed)), {}
-    columns = [header(path) for path in paths]
+    if options.table is None:
+        frame = _dicom_files(options, folder)
+        columns = [[str(name) for name in frame]]
+    else:
+        path = _table(folder, options.table, "table")
+        needed = {name: None for name in needed if name not in options.dicom}
+        columns = [header(path)]
+        if both := {*options.dicom} & {*columns[0]}:
+            raise UserError(f"dicom: {options.table} has a column {min(both)!r} too; take one")
+        if not options.joins:
+            return read_table(path, tuple(needed)), {}
+    columns += [header(path) for path in joined]
     for join, names in zip(options.joins, columns[1:], strict=True):
         names[:] = [join.prefix + name for name in names]
         needed |= dict.fromkeys(join.on)
     owner = _owners(needed, options, columns)
-    wanted = [[name for name in needed if owner[name] == n] for n in range(len(paths))]
-    frame = read_table(paths[0], tuple(wanted[0]))
+    wanted = [[name for name in needed if owner[name] == n] for n in range(len(columns))]
+    if options.table is not None:
+        frame = read_table(path, tuple(wanted[0]))
     alone: dict[str, str] = {}
-    for join, path, names in zip(options.joins, paths[1:], wanted[1:], strict=True):
-        frame = _joined(frame, join, path, [name.removeprefix(join.prefix) for name in names])
+    for join, other, names in zip(options.joins, joined, wanted[1:], strict=True):
+        frame = _joined(frame, join, other, [name.removeprefix(join.prefix) for name in names])
         mark = f"\0alone {len(alone)}"
         frame[mark] = frame.pop("_merge").eq("left_only").map({True: "alone"}).astype("str")
-        alone[mark] = f"no row in {path.name} of this {' and '.join(join.on)}"
+        alone[mark] = f"no row in {other.name} of this {' and '.join(join.on)}"
+    if options.table is None and options.deidentify:
+        frame = dicom_tags.without_ids(frame)
     return frame, alone
 
 
 def _owners(needed: Iterable[str], options: Options, columns: list[list[str]]) -> dict[str, int]:
     """Column -> number of the table that has it; of a join's key the tables before have it."""
-    names = [options.table, *(join.table for join in options.joins)]
+    names = [options.table or "the DICOM files", *(join.table for join in options.joins)]
     keys = [set(), *({join.prefix + name for name in join.their} for join in options.joins)]
     owner = {}
     for column in needed:
@@ -164,6 +177,43 @@ def _joined(frame: pd.DataFrame, join: Join, path: Path, names: list[str]) -> pd
     return both.drop(columns=keys)
 
 
+def _dicom_files(options: Options, folder: raw_files.Folder) -> pd.DataFrame:
+    """A row a DICOM file below `image_folder`: `file`, `folder`, and its tags."""
+    below = posixpath.normpath(options.image_folder)
+    below = "" if below == "." else below + "/"
+    found = [
+        path
+        for path in folder.images
+        if path.startswith(below) and path.lower().endswith(dicom_tags.SUFFIXES)
+    ]
+    if not found:
+        raise folder.no_table("*.dcm", "*.dcm")
+    frame = pd.DataFrame(
+        {
+            "file": pd.Series([path.removeprefix(below) for path in found], dtype="str"),
+            "folder": pd.Series([posixpath.basename(posixpath.dirname(p)) for p in found],
+                                dtype="str"),
+        }
+    )  # fmt: skip
+    tags = dicom_tags.read_tags([folder.root / path for path in found], options.dicom)
+    return pd.concat([frame, tags], axis="columns")
+
+
+def _add_tags(rows: Rows, options: Options, folder: raw_files.Folder) -> None:
+    """Columns of the DICOM tags of each row's image."""
+    paths = rows.frame["path"]
+    found = paths.dropna().unique()
+    tags = dicom_tags.read_tags([folder.root / path for path in found], options.dicom)
+    tags = dicom_tags.without_ids(tags) if options.deidentify else tags
+    cleaned = clean_cells(tags)
+    for name in options.dicom:
+        rows.frame[raw(name)] = paths.map(dict(zip(found, cleaned[name], strict=True))).astype(
+            "str"
+        )
+        cells = paths.map(dict(zip(found, tags[name], strict=True)))
+        rows.frame[written(raw(name))] = cells.astype("str")
+
+
 def _table(folder: raw_files.Folder, name: str, key: str) -> Path:
     path = folder.root / name
     if not path.is_file():
@@ -180,7 +230,7 @@ def _of_images(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
 
     A row without any image stays, and is counted later.
     """
-    paths = [_path(frame, path) for path in options.path]
+    paths = [_path(frame, path) for path in options.paths]
     if len(paths) == 1:
         return frame.assign(**{IMAGE: paths[0]})
     first = pd.concat(paths, axis="columns").bfill(axis="columns").iloc[:, 0].astype("str")
@@ -280,7 +330,9 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
     if attribute.kind in ("birth", "band"):
         years = _years(rows, attribute, known)
         rows.note(known.notna() & years.isna(), f"no age can be made of {attribute.column}")
-        rows.frame[name] = years.map("{:g}".format, "ignore").astype("str")
+        rows.frame[name] = text = years.map("{:g}".format, "ignore").astype("str")
+        if attribute.at is not None:  # a date of birth is nothing for a log
+            rows.frame[written(name)] = text
     values: Any = known
     if name == "sex":
         values = rows.sexes(name)

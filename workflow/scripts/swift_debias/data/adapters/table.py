@@ -217,14 +217,29 @@ class Options(Dataset):
     tables = ()
 
     adapter: Literal["table"]
-    table: Annotated[Line, File(below="root")] = Field(
-        description="CSV or Parquet file, relative to root."
+    table: Annotated[Line, File(below="root")] | None = Field(
+        None,
+        description="CSV or Parquet file, relative to root; not needed where DICOM files alone "
+        "are the data set (`dicom`).",
     )
     joins: tuple[Join, ...] = Field((), description="Further tables, joined by a key.")
-    path: Lines = Field(
+    dicom: tuple[Line, ...] = Field(
+        (),
+        description="Tags of DICOM files that become columns: PatientSex, PatientAge, "
+        "ViewPosition, Manufacturer. Without a `table` every DICOM file is a row, with the columns "
+        "`file` (below `image_folder`) and `folder` (that it lies in) too. Needs the extra "
+        "`dicom`.",
+    )
+    deidentify: Flag = Field(
+        True,
+        description="Ids that are read from DICOM tags (PatientID, AccessionNumber, UIDs) are "
+        "replaced by a hash, after joins; false keeps them.",
+    )
+    path: Lines | None = Field(
+        None,
         description="Column of the image's path, relative to `image_folder`, or a template of "
         "columns: `{ImageDir}/{ImageID}.png`. Several where a row, such as a case, has several "
-        "images."
+        "images.",
     )
     several_images: Literal["each", "first"] = Field(
         "each",
@@ -255,17 +270,34 @@ class Options(Dataset):
     )
     citation: Text = Field("", description="Licence and citation, shown in the report.")
 
+    @model_validator(mode="after")
+    def _a_table_or_dicom(self) -> Options:
+        if self.table is None and not self.dicom:
+            raise ValueError("table: is missing; or name tags in dicom:, where files are the rows")
+        if (self.table is None) != (self.path is None):
+            raise ValueError(
+                "path: is missing: the column of the image's path"
+                if self.path is None
+                else "path: is a column of a table; without one every DICOM file is a row"
+            )
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Columns or templates of the images' paths."""
+        return ("file",) if self.path is None else self.path
+
     def named_tables(self) -> dict[str, str]:
         """The tables."""
         joined = {f"joins.{n}.table": join.table for n, join in enumerate(self.joins)}
-        tables = {"table": self.table, **joined}
+        tables = ({} if self.table is None else {"table": self.table}) | joined
         return {key: f"{self.root}/{table}" for key, table in tables.items()}
 
     def named_columns(self) -> Iterator[str]:
         """Every column of a table that the config names, but keys of joins."""
         if self.image_id is not None:
             yield self.image_id
-        for path in self.path:
+        for path in self.paths:
             yield from columns_in(path)
         yield self.label.column
         yield from (one for one in (self.patient, self.lesion, self.label.reader) if one)
