@@ -85,7 +85,7 @@ def checked_settings():
         slices["experiments"][name] = kept | {"panels": panels}
     slices["duplicates"] = {key: slices["duplicates"][key] for key in ("keep", "leaks")}
     kept = ("run", "seed", "folds", "synthetic", "datasets", "attributes", "duplicates")
-    kept += ("tasks", "experiments")
+    kept += ("tasks", "experiments", "skin_tone")
     return {key: slices[key] for key in kept} | {
         "backbones": {name: {"architecture": "none"} for name in settings.backbones},
         "methods": {},
@@ -307,7 +307,8 @@ rule annotate_skin_tone:
         pixels=rules.cache_images.output.pixels,
         index=rules.cache_images.output.index,
     output:
-        folder("skin_tone"),
+        tones=folder("skin_tone"),
+        sheet=folder("skin_tone_sheet"),
     log:
         log_of("annotate_skin_tone", "dataset"),
     benchmark:

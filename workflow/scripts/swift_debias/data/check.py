@@ -221,6 +221,7 @@ def check(
             *_empty_cells(config, manifests),
             *_seen_before(config),
             *_moved_ages(config, manifests),
+            *_skin_tone_rule(config),
         ),
     )
 
@@ -245,8 +246,7 @@ def _outlook(
 
 def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Values of the groups that no data set has: misspelt, or not in these data."""
-    from .groups import are_in
-    from .manifest import stored_column
+    from .groups import are_in, column_of
     from .values import canonical
 
     used = [config.attributes[attribute] for _, _, attribute in plan.setups(config)]
@@ -259,7 +259,7 @@ def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame
         present: set[Any] = set()
         for dataset, frame in manifests.items():
             if config.datasets[dataset].reads(attribute) and are_in(frame, attribute):
-                found = frame[stored_column(column)].dropna().unique()
+                found = column_of(frame, column).dropna().unique()
                 present |= {canonical(value) for value in found}
             elif config.datasets[dataset].measures(column):
                 present |= {float(skin_type) for skin_type in range(1, 7)}
@@ -324,6 +324,19 @@ def _moved_ages(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) 
                     f"{dataset}: {int((now != before).sum()):,} images are in another group of "
                     f"{name} by their age at the study than by anchor_age"
                 )
+
+
+def _skin_tone_rule(config: schema.Settings) -> Iterator[str]:
+    """By which rule skin tones will be measured; only pixels show how many images it concerns."""
+    names = [
+        name for name in plan.used_datasets(config) if config.datasets[name].skin_tone == "ita"
+    ]
+    if names:
+        yield (
+            f"skin tone of {', '.join(names)} is measured from the pixels by skin_tone.angle: "
+            f"{config.skin_tone.angle}; how many images have b* not above 0, where the rules "
+            "differ, will stand in the log of annotate_skin_tone and in the report"
+        )
 
 
 def _check_dataset(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from ...config.base import File, Flag, Fraction, Line, Model, Text
-from ...config.schema import Dataset
+from ...config.schema import Dataset, annotated
 from ..templates import columns_in
 from ..values import canonical
 
@@ -309,8 +309,7 @@ class Options(Dataset):
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
-        measured = column == "fitzpatrick" and self.skin_tone == "ita"
-        return measured or column in self.attributes
+        return self.measures(column) or annotated(column) in self.attributes
 
 
 def read(options: Options, project: Path) -> ManifestResult:
