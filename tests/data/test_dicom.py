@@ -337,7 +337,7 @@ def test_labels_of_another_table_are_joined_by_a_tag(hospital: Path) -> None:
     result = read(
         hospital,
         dicom=TAGS,
-        joins=[{"table": "report.csv", "on": "AccessionNumber", "to": "accession"}],
+        joins=[{"table": "report.csv", "by": "AccessionNumber", "to": "accession"}],
         image_id="AccessionNumber",
         patient="PatientID",
         label={"column": "finding", "positive": ["PTX"], "negative": ["none"]},

@@ -142,7 +142,7 @@ def vindr() -> pd.DataFrame:
 
 
 @pytest.mark.key("label_column.several_rows", "label_column.reader", "join.table")
-@pytest.mark.key("join.on", "join.to", "attribute_column.column")
+@pytest.mark.key("join.by", "join.to", "attribute_column.column")
 @pytest.mark.parametrize("rule", ["any", "all", "majority"])
 def test_vindr(tmp_path: Path, rule: str) -> None:
     boxes = vindr()
@@ -152,7 +152,7 @@ def test_vindr(tmp_path: Path, rule: str) -> None:
     result = read(
         root,
         table="boxes.csv",
-        joins=[{"table": "people.csv", "on": "image_id", "to": "file"}],
+        joins=[{"table": "people.csv", "by": "image_id", "to": "file"}],
         path="image_id",
         image_folder="train",
         image_suffix=".png",
@@ -209,7 +209,7 @@ def scin() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 SCIN = {
     "table": "scin_cases.csv",
-    "joins": [{"table": "scin_labels.csv", "on": ["case_id"]}],
+    "joins": [{"table": "scin_labels.csv", "by": ["case_id"]}],
     "path": ["image_1_path", "image_2_path", "image_3_path"],
     "image_id": "case_id",
     "label": {
@@ -374,7 +374,7 @@ def test_a_column_of_two_tables_needs_a_prefix(tmp_path: Path) -> None:
         "label": {"column": "y", "positive": [1], "negative": [0]},
     }
     age = {"age": {"column": "age"}}
-    joins = [{"table": "u.csv", "on": "file"}]
+    joins = [{"table": "u.csv", "by": "file"}]
     with pytest.raises(UserError, match=r"'age' is in t\.csv and u\.csv: .*prefix"):
         read(root, **options, joins=joins, attributes=age)
     joins[0]["prefix"] = "u "
@@ -386,8 +386,8 @@ def test_a_column_of_two_tables_needs_a_prefix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"joins": [{"table": "none.csv", "on": "file"}]}, r"no file 'none\.csv' .key `joins\.0"),
-        ({"joins": [{"table": "u.csv", "on": "fiel"}]}, r"no column 'fiel' in t\.csv, .*fil"),
+        ({"joins": [{"table": "none.csv", "by": "file"}]}, r"no file 'none\.csv' .key `joins\.0"),
+        ({"joins": [{"table": "u.csv", "by": "fiel"}]}, r"no column 'fiel' in t\.csv, .*fil"),
         ({"path": "{folder}/{flie}"}, r"no column 'flie'.*'file'"),
         ({"label": {"column": "y", "positive": ["Eczema"], "rest_is_negative": True,
                     "least_weight": 0.5}}, r"has '1', which is no list of weights"),

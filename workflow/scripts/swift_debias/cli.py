@@ -1,4 +1,4 @@
-"""The command line: `swift-debias audit | debias | schema | what-changed`.
+"""The command line: `swift-debias audit | debias | inspect | schema | what-changed`.
 
 A mistake of the user is told in one line, with exit code 2.
 """
@@ -30,6 +30,10 @@ DEBIAS = """example:
 
 writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
 history.csv, cost.json, and audits of the held-out images before and after."""
+INSPECT = """example:
+  swift-debias inspect table.csv --images pictures > datasets.yaml
+
+Check every line of what it prints: which value is the disease, for one, is a guess."""
 SCHEMA = """examples:
   swift-debias schema > schema.json         JSON Schema of the workflow's configuration
   swift-debias schema --write config        config/README.md and config/schema.json"""
@@ -96,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--group", required=True, help="column of the sensitive attribute")
         command.add_argument("--cuts", type=float, nargs="+", help="cut a number, e.g. age, here")
         command.add_argument("--patient", help="column of the patient")
+    inspect = add("inspect", _inspect, INSPECT)
+    inspect.add_argument("table", type=Path, help="a .csv or .parquet of images")
+    inspect.add_argument("--images", type=Path, help="folder of the images; default: the table's")
     schema = add("schema", _schema, SCHEMA)
     schema.add_argument("--write", type=Path, metavar="FOLDER", help="write both files here")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
@@ -212,6 +219,13 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
         read = yaml.safe_load(value)
         settings[key] = tuple(read) if isinstance(read, list) else read
     return settings
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    """Propose a `datasets:` entry for a table of images, from its columns; to be edited."""
+    from .data import proposal
+
+    sys.stdout.write(proposal.propose(options.table, options.images))
 
 
 def _schema(options: argparse.Namespace) -> None:

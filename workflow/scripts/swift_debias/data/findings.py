@@ -46,7 +46,7 @@ def findings_of(text: pd.Series, label: LabelColumn) -> pd.Series:
 
 def _split(cell: str, label: LabelColumn) -> Sequence[str]:
     """What stands in a cell, in order."""
-    listed = _literal(cell)
+    listed = literal(cell)
     if label.least_weight is not None:
         if not isinstance(listed, dict):
             raise UserError(
@@ -64,7 +64,7 @@ def _split(cell: str, label: LabelColumn) -> Sequence[str]:
     return [part.strip(" []'\"") for part in cell.split(label.separator)]
 
 
-def _literal(cell: str) -> dict[str, float] | list[object] | None:
+def literal(cell: str) -> dict[str, float] | list[object] | None:
     """A list or mapping as Python writes it; None where the cell is none."""
     if cell[:1] + cell[-1:] not in ("[]", "{}", "()"):
         return None

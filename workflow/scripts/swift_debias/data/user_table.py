@@ -124,7 +124,7 @@ def _read_tables(options: Options, folder: raw_files.Folder) -> tuple[pd.DataFra
     columns += [header(path) for path in joined]
     for join, names in zip(options.joins, columns[1:], strict=True):
         names[:] = [join.prefix + name for name in names]
-        needed |= dict.fromkeys(join.on)
+        needed |= dict.fromkeys(join.by)
     owner = _owners(needed, options, columns)
     wanted = [[name for name in needed if owner[name] == n] for n in range(len(columns))]
     if options.table is not None:
@@ -134,7 +134,7 @@ def _read_tables(options: Options, folder: raw_files.Folder) -> tuple[pd.DataFra
         frame = _joined(frame, join, other, [name.removeprefix(join.prefix) for name in names])
         mark = f"\0alone {len(alone)}"
         frame[mark] = frame.pop("_merge").eq("left_only").map({True: "alone"}).astype("str")
-        alone[mark] = f"no row in {other.name} of this {' and '.join(join.on)}"
+        alone[mark] = f"no row in {other.name} of this {' and '.join(join.by)}"
     if options.table is None and options.deidentify:
         frame = dicom_tags.without_ids(frame)
     return frame, alone
@@ -164,9 +164,9 @@ def _owners(needed: Iterable[str], options: Options, columns: list[list[str]]) -
 def _joined(frame: pd.DataFrame, join: Join, path: Path, names: list[str]) -> pd.DataFrame:
     """The table with a further one's columns, looked up by the cells' plain text, and `_merge`."""
     other = read_table(path, tuple(dict.fromkeys((*join.their, *names))))
-    keys = [f"\0key {number}" for number in range(len(join.on))]
+    keys = [f"\0key {number}" for number in range(len(join.by))]
     ours = frame.assign(
-        **{key: frame[on].map(plain, "ignore") for key, on in zip(keys, join.on, strict=True)}
+        **{key: frame[by].map(plain, "ignore") for key, by in zip(keys, join.by, strict=True)}
     )
     theirs = other[names].add_prefix(join.prefix) if join.prefix else other[names]
     theirs = theirs.assign(

@@ -193,7 +193,7 @@ class Join(Model):
     table: Annotated[Line, File(below="root")] = Field(
         description="CSV or Parquet file, relative to the data set's root."
     )
-    on: Lines = Field(description="Column, or columns, of the key in the tables before.")
+    by: Lines = Field(description="Column, or columns, of the key in the tables before.")
     to: Lines | None = Field(None, description="What they are called in this table; default: so.")
     prefix: Text = Field(
         "", description="Put before the names of its columns where both tables have one so called."
@@ -201,14 +201,14 @@ class Join(Model):
 
     @model_validator(mode="after")
     def _equally_many(self) -> Join:
-        if self.to is not None and len(self.to) != len(self.on):
-            raise ValueError(f"on: has {len(self.on)} columns, to: has {len(self.to)}")
+        if self.to is not None and len(self.to) != len(self.by):
+            raise ValueError(f"by: has {len(self.by)} columns, to: has {len(self.to)}")
         return self
 
     @property
     def their(self) -> tuple[str, ...]:
         """The key's columns in this table."""
-        return self.on if self.to is None else self.to
+        return self.by if self.to is None else self.to
 
 
 class Options(Dataset):
