@@ -111,6 +111,16 @@ def task_sets(wildcards):
     return unique([*pool_sets(wildcards), *task_tests(wildcards)])
 
 
+def compared_pixels(wildcards):
+    """Image caches in which recoloured copies are looked for; none unless that is asked."""
+    sets = [*train_sets(wildcards), *task_tests(wildcards)]
+    return [
+        folder("pixels", dataset=name)
+        for name in sets
+        if settings.duplicates.recoloured
+    ]
+
+
 def used_attributes(wildcards):
     """The attributes of a task that some experiment needs."""
     return sorted(
@@ -262,6 +272,7 @@ rule find_duplicates:
         train_images=of_datasets("image_index", pool_sets),
         test_manifests=of_datasets("manifest", task_tests),
         test_images=of_datasets("image_index", task_tests),
+        pixels=compared_pixels,
     output:
         cohort=folder("cohort"),
         duplicates=folder("duplicates"),

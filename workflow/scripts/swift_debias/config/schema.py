@@ -330,6 +330,13 @@ class Duplicates(Model):
         "(X-rays: 64). Extrapolated to all pairs of 130,000 X-rays, 20 joins no two patients by "
         "mistake and PDQ's usual 31 about one pair.",
     )
+    recoloured: Flag = Field(
+        False,
+        description="Look for photographs with reworked colours too: hashes further apart than "
+        "`radius` and up to 60 bits, where the pixels agree (grey values by rank, shifts of up to "
+        "3 of 64 pixels). ISIC 2017 has 15 such pairs. Not for X-rays: follow-up films of a "
+        "patient agree as well [ours].",
+    )
     min_quality: Integer = Field(
         0, ge=0, le=100, description="Hashes below this PDQ quality (flat images) match nothing."
     )
