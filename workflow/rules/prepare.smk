@@ -113,7 +113,7 @@ def task_sets(wildcards):
 
 def compared_pixels(wildcards):
     """Image caches in which recoloured copies are looked for; none unless that is asked."""
-    sets = [*train_sets(wildcards), *task_tests(wildcards)]
+    sets = [*pool_sets(wildcards), *task_tests(wildcards)]
     return [
         folder("pixels", dataset=name)
         for name in sets

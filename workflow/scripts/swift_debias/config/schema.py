@@ -4,8 +4,8 @@ The single place where a key is defined; adapters and methods define their own k
 `config/README.md` and `config/schema.json` are made from these models.
 
 Marks in the descriptions: [paper] stated in Yan et al., MELBA 2025; [code] read in the released
-source of the method's authors; [ours] our decision. A number of another method's own paper is
-marked with that paper.
+source of the method's authors; [derived] found by matching a count that the paper states without
+its rule; [ours] our decision. A number of another method's own paper is marked with that paper.
 
 Longer than other files, since every key is here and nowhere else.
 """
