@@ -54,7 +54,8 @@ def picture(data: bytes, options: Images, bits: int | None) -> tuple[Image.Image
     if kind in GREY:
         needed = _bits_needed(levels, header)
         needed = needed and (options.bits or needed)
-        return Image.fromarray(grey(levels, header, options.bits or bits or needed)), needed
+        scaled = options.bits or bits or needed
+        return Image.fromarray(grey(levels, header, scaled)), needed
     if kind == "PALETTE COLOR":
         levels = import_pydicom("pydicom.pixels").apply_color_lut(levels, header)
         levels = (levels >> 8 if levels.dtype == np.uint16 else levels).astype(np.uint8)
