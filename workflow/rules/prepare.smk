@@ -284,8 +284,17 @@ rule find_duplicates:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=memory(4000, per_input=20),
-        runtime=minutes(30, per_input=5),
+        # pixels are read picture by picture, the tables and hashes whole
+        mem_mb=(
+            memory(16000)
+            if settings.duplicates.recoloured
+            else memory(4000, per_input=20)
+        ),
+        runtime=(
+            minutes(120)
+            if settings.duplicates.recoloured
+            else minutes(30, per_input=5)
+        ),
     params:
         train=pool_sets,
         tests=task_tests,
