@@ -13,8 +13,10 @@ from PIL import Image
 from scipy import ndimage
 from tests.real import SAMPLES
 
+from swift_debias import methods
+from swift_debias.config import load, strict_yaml
 from swift_debias.config.schema import ANGLE_RULES, Attribute, Images, SkinTone
-from swift_debias.data import contact_sheet, skin_tone
+from swift_debias.data import adapters, contact_sheet, skin_tone
 from swift_debias.data.cache_building import build_cache
 from swift_debias.data.groups import groups_in
 from swift_debias.data.image_cache import CachedImages
@@ -300,3 +302,20 @@ def test_agreement_with_annotated_skin_types(tmp_path: Path) -> None:
     assert within_one == pytest.approx(0.68, abs=0.10)  # all 504: 0.681
     assert same_side == pytest.approx(0.84, abs=0.08)  # all 504: 0.839, though 0.937 are light
     assert abs(pd.Series(types).corr(pd.Series(annotated), method="spearman")) < 0.25  # all: 0.015
+
+
+def test_the_ablation_compares_the_three_rules() -> None:
+    """config/skin_tone_rule.yaml: one table, a panel a rule, on the sets of Table 1's panel."""
+    project = SAMPLES.parents[1]
+    config = load.load(
+        strict_yaml.read(project / "config" / "skin_tone_rule.yaml"),
+        project,
+        algorithms=methods.settings_models(),
+        adapters=adapters.options_models(),
+    )
+    (table,) = config.experiments.values()
+    used = [config.attributes[panel.attribute] for panel in table.panels]
+    assert [one.column for one in used] == [f"fitzpatrick_{rule}" for rule in ANGLE_RULES]
+    assert len({tuple(map(tuple, (one.groups or {}).values())) for one in used}) == 1
+    sets = {config.tasks["skin"].tests[panel.attribute] for panel in table.panels}
+    assert sets == {("fitzpatrick17k", "ddi")}
