@@ -146,6 +146,20 @@ def test_the_rules_of_the_angle(
     assert skin_tone.bluish(pd.Series([row.b_star]))[0] == (colours[0] in (LIGHT_BLUE, DARK_BLUE))
 
 
+def test_data_check_counts_bluish_images_of_some(tmp_path: Path) -> None:
+    paths = []
+    for number in range(250):
+        paths.append(tmp_path / f"{number:03d}.png")
+        colour = LIGHT_BLUE if number < 100 else LIGHT
+        Image.new("RGB", (16, 16), colour).save(paths[-1])
+    paths[0].write_bytes(b"broken")
+    blue, looked = skin_tone.count_bluish(paths, SkinTone(size=16))
+    assert looked == skin_tone.LOOKED_AT - 1
+    assert blue == pytest.approx(100 / 250 * 100, abs=2)
+    assert skin_tone.count_bluish([], SkinTone()) == (0, 0)
+    assert skin_tone.count_bluish(paths[100:103], SkinTone(size=16)) == (0, 3)
+
+
 def test_a_contact_sheet_shows_images_of_each_type(tmp_path: Path) -> None:
     colours = {"a": LIGHT, "b": LIGHT, "c": DARK, "d": LIGHT_BLUE}
     for name, colour in colours.items():

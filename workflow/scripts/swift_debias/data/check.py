@@ -221,7 +221,7 @@ def check(
             *_empty_cells(config, manifests),
             *_seen_before(config),
             *_moved_ages(config, manifests),
-            *_skin_tone_rule(config),
+            *_skin_tone_rule(config, manifests, project),
         ),
     )
 
@@ -326,16 +326,23 @@ def _moved_ages(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) 
                 )
 
 
-def _skin_tone_rule(config: schema.Settings) -> Iterator[str]:
-    """By which rule skin tones will be measured; only pixels show how many images it concerns."""
-    names = [
-        name for name in plan.used_datasets(config) if config.datasets[name].skin_tone == "ita"
-    ]
-    if names:
+def _skin_tone_rule(
+    config: schema.Settings, manifests: Mapping[str, pd.DataFrame], project: Path
+) -> Iterator[str]:
+    """By which rule skin tones will be measured, and how many of some images that concerns."""
+    from .skin_tone import count_bluish
+
+    for dataset, frame in manifests.items():
+        options = config.datasets[dataset]
+        if not options.measures("fitzpatrick"):
+            continue
+        paths = [project / options.root / path for path in frame["path"]]
+        blue, looked = count_bluish(paths, config.skin_tone)
         yield (
-            f"skin tone of {', '.join(names)} is measured from the pixels by skin_tone.angle: "
-            f"{config.skin_tone.angle}; how many images have b* not above 0, where the rules "
-            "differ, will stand in the log of annotate_skin_tone and in the report"
+            f"{dataset}: skin tone is measured from the pixels by skin_tone.angle: "
+            f"{config.skin_tone.angle}; of {looked:,} images looked at {blue:,} have b* not above "
+            "0, where the rules differ. All are counted in the log of annotate_skin_tone and in "
+            "the report"
         )
 
 

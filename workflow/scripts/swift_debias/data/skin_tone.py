@@ -22,16 +22,17 @@ often it agrees with skin types that people annotated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from ..config.schema import ANGLE_RULES, SkinTone
+from ..config.schema import ANGLE_RULES, Images, SkinTone
 from ..errors import UserError
-from .decode import FILTER
+from .decode import FILTER, UnreadableError, decode, no_pillow_limit, read_bytes
 from .image_cache import CachedImages
 
 PATCH = 20  # pixels a side, of pictures of 256
@@ -50,6 +51,7 @@ ARM = 8  # pixels from the centre of the cross of the black-hat to its ends: wid
 DARKER = 10  # grey levels by which a hair is darker than its surroundings
 TYPES = (55.0, 41.0, 28.0, 19.0, 10.0)  # type 1 above the first, 2 above the second, ..., else 6
 BATCH = 32  # images held at a time
+LOOKED_AT = 100  # images of a data set of which data_check counts the bluish
 
 _TO_XYZ = np.array(  # linear sRGB to XYZ, IEC 61966-2-1
     [
@@ -107,6 +109,29 @@ def annotate(
 def bluish(b_star: pd.Series) -> pd.Series:
     """Images whose median patch has b* not above 0: there the rules differ; bool."""
     return b_star <= 0
+
+
+def count_bluish(paths: Sequence[Path], options: SkinTone) -> tuple[int, int]:
+    """Of some images of a data set, spread evenly: how many are bluish, and how many are readable.
+
+    Hair is left where it is, which hardly moves a median.
+
+    Args:
+        paths: all of its images.
+        options: the size at which is measured.
+    """
+    images = Images(size=options.size)
+    spread = np.unique(np.linspace(0, len(paths) - 1, LOOKED_AT).astype(int)) if paths else ()
+    blue = looked = 0
+    with no_pillow_limit():
+        for number in spread:
+            try:
+                pixels = decode(read_bytes(paths[number], images), images).pixels
+            except UnreadableError:  # the cache will say so
+                continue
+            looked += 1
+            blue += int(np.median(patches(pixels[None])[..., 2]) <= 0)
+    return blue, looked
 
 
 def ita(images: np.ndarray, rule: str = "arctan") -> np.ndarray:
