@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from swift_debias.data import adapters, ages
+from swift_debias.data import adapters, ages, fingerprint
 from swift_debias.data.manifest import ManifestResult
 from swift_debias.errors import UserError
 
@@ -408,6 +408,34 @@ def test_rows_that_contradict_each_other_are_still_refused(tmp_path: Path) -> No
     label = {"column": "class_name", "positive": ["Pneumothorax"], "negative": ["No finding"]}
     with pytest.raises(UserError, match=r"3 values of 'image_id' .* contradict .*'class_name'"):
         read(root, table="boxes.csv", path="image_id", label=label)
+
+
+def test_rows_of_one_image_must_name_one_file(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": [1, 1], "file": ["a.png", "b.png"], "y": [0, 1]})
+    root = put(tmp_path / "d", {"t.csv": table}, table["file"])
+    label = {"column": "y", "positive": [1], "negative": [0], "several_rows": "any"}
+    with pytest.raises(UserError, match=r"1 images have rows with different paths, such as '1'"):
+        read(root, table="t.csv", path="file", image_id="id", label=label)
+
+
+def test_an_edit_of_a_joined_table_is_seen(tmp_path: Path) -> None:
+    table = pd.DataFrame({"file": ["a.png", "b.png"], "y": [0, 1]})
+    other = pd.DataFrame({"file": ["a.png", "b.png"], "age": [1, 2]})
+    root = put(tmp_path / "d", {"t.csv": table, "u.csv": other}, table["file"])
+    options = adapters.make_options(
+        {
+            "adapter": "table",
+            "root": str(root),
+            "table": "t.csv",
+            "path": "file",
+            "joins": [{"table": "u.csv", "by": "file"}],
+            "label": {"column": "y", "positive": [1], "negative": [0]},
+        }
+    )
+    before = fingerprint.look(options, Path())
+    assert {*before.tables} == {"t.csv", "u.csv"}
+    other.assign(age=[1, 3]).to_csv(root / "u.csv", index=False)
+    assert fingerprint.look(options, Path()).tables["u.csv"] != before.tables["u.csv"]
 
 
 @pytest.mark.parametrize(

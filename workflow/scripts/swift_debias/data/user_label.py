@@ -99,8 +99,16 @@ def one_row_an_image(rows: Rows, label: LabelColumn) -> None:
 
     Rows of no class have left already and have no vote. With `reader` all rows of one reader are
     one vote: a box of the finding among others makes it positive.
+
+    Raises:
+        UserError: rows of one image name different files.
     """
     frame, key = rows.frame, rows.key
+    if several_paths := _differing(frame, key, "path"):
+        raise UserError(
+            f"label.several_rows: {len(several_paths):,} images have rows with different paths, "
+            f"such as {min(several_paths)!r}: image_id is to name one image"
+        )
     votes = frame.set_index(key)["label"].astype("float64")
     if label.reader is not None:
         by = [key, raw(label.reader)]
