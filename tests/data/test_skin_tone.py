@@ -127,6 +127,7 @@ LIGHT, LIGHT_BLUE, DARK, DARK_BLUE = (
         ([DARK_BLUE], (1, 6, None)),  # the sign errs the other way too
         ([DARK, DARK, DARK, LIGHT_BLUE], (6, 1, 6)),
         ([DARK, DARK, DARK, DARK_BLUE], (1, 6, 6)),
+        ([LIGHT_BLUE, LIGHT_BLUE, LIGHT_BLUE, DARK], (6, 1, None)),  # most patches are bluish
     ],
 )
 def test_the_rules_of_the_angle(
