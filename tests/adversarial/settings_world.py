@@ -168,6 +168,8 @@ def same(found: Any, written: Any) -> bool:
     """Whether a value was taken as it was written: 1 for 1.0 and "1" for 1 are the same."""
     if isinstance(written, set):
         return sorted(map(str, found)) == sorted(map(str, written))
+    if isinstance(found, tuple) and isinstance(written, str | bytes | int | float):
+        return len(found) == 1 and same(found[0], written)  # one value, where a list may stand
     if isinstance(written, list | tuple):
         return len(found) == len(written) and all(map(same, found, written))
     if isinstance(written, dict):

@@ -202,7 +202,7 @@ def test_one_training_set_that_knows_the_attribute_is_enough(
     for name in IMAGES:
         (second / f"{name.replace('ISIC_', 'ISIC_9')}.jpg").touch()
     data = config.model_dump()
-    data["datasets"]["nih"] |= {"adapter": "isic2020", "skin_tone": "ita"}
+    data["datasets"]["nih"] = {"adapter": "isic2020", "root": "data/nih", "skin_tone": "ita"}
     data["tasks"]["skin"]["train"] = ["isic", "nih"]
     report = check.check(load.typed(data, adapters.options_models()), project, EXPECTED)
     assert report.datasets[-1].counts["gender"] == {"f": 0, "m": 0, "unknown": 14}
@@ -221,7 +221,7 @@ def test_an_id_that_two_training_sets_share_counts_once(
     for name in ("ISIC_2", "ISIC_3"):
         (second / f"{name}.jpg").touch()
     data = config.model_dump()
-    data["datasets"]["nih"] |= {"adapter": "isic2020", "skin_tone": "ita"}
+    data["datasets"]["nih"] = {"adapter": "isic2020", "root": "data/nih", "skin_tone": "ita"}
     data["tasks"]["skin"]["train"] = ["isic", "nih"]
     (pool,) = check.check(load.typed(data, adapters.options_models()), project, EXPECTED).pools
     assert (pool.images, pool.distinct_ids) == (16, 15)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,16 @@ from PIL import Image
 from scipy import ndimage
 from tests.real import SAMPLES
 
-from swift_debias.config.schema import Images, SkinTone
-from swift_debias.data import skin_tone
+from swift_debias import methods
+from swift_debias.config import load, strict_yaml
+from swift_debias.config.schema import ANGLE_RULES, Attribute, Images, SkinTone
+from swift_debias.data import adapters, contact_sheet, skin_tone
 from swift_debias.data.cache_building import build_cache
+from swift_debias.data.groups import groups_in
 from swift_debias.data.image_cache import CachedImages
+from swift_debias.data.labelled import with_skin_tone
 from swift_debias.errors import UserError
+from swift_debias.files import write_parquet
 
 PAD = SAMPLES / "pad_ufes_20"
 
@@ -76,6 +83,121 @@ def test_grey_patches_give_right_angles_or_nothing() -> None:
     image = np.full((1, 256, 256, 3), 255, np.uint8)
     assert abs(skin_tone.ita(image)[0]) > 89.9  # b* is 0 but for rounding
     assert np.isfinite(skin_tone.ita(image))
+
+
+def patchwork(colours: list[tuple[int, int, int]], size: int = 256) -> np.ndarray:
+    """A picture whose eight patches have these colours; uint8 (1, size, size, 3)."""
+    image = np.full((1, size, size, 3), 10, np.uint8)
+    for (top, left), colour in zip(skin_tone.CORNERS, itertools.cycle(colours), strict=False):
+        image[:, top : top + 20, left : left + 20] = colour
+    return image
+
+
+def plain_angle(colours: list[tuple[int, int, int]], rule: str) -> float:
+    """The rules as they are described, patch by patch."""
+    eight = list(itertools.islice(itertools.cycle(colours), 8))
+    lab = [skin_tone.rgb_to_lab(np.array(colour, np.uint8)) for colour in eight]
+    found = []
+    for lightness, _, b in lab:
+        if rule == "atan2":
+            found.append(min(90.0, math.degrees(math.atan2(lightness - 50, b))))
+        elif rule == "arctan" or b > 0:
+            found.append(math.degrees(math.atan((lightness - 50) / b)))
+    if rule == "unknown_if_blue" and np.median([b for *_, b in lab]) <= 0:
+        return float("nan")
+    return max(found)
+
+
+LIGHT, LIGHT_BLUE, DARK, DARK_BLUE = (
+    (240, 200, 170),
+    (200, 200, 225),
+    (100, 70, 50),
+    (40, 45, 70),
+)
+
+
+@pytest.mark.key("skin_tone.angle")
+@pytest.mark.parametrize("rule", ANGLE_RULES)
+@pytest.mark.parametrize(
+    ("colours", "types"),
+    [  # by arctan, atan2, unknown_if_blue
+        ([LIGHT], (1, 1, 1)),
+        ([LIGHT_BLUE], (6, 1, None)),  # bluish light: the artefact
+        ([DARK], (6, 6, 6)),
+        ([DARK_BLUE], (1, 6, None)),  # the sign errs the other way too
+        ([DARK, DARK, DARK, LIGHT_BLUE], (6, 1, 6)),
+        ([DARK, DARK, DARK, DARK_BLUE], (1, 6, 6)),
+        ([LIGHT_BLUE, LIGHT_BLUE, LIGHT_BLUE, DARK], (6, 1, None)),  # most patches are bluish
+    ],
+)
+def test_the_rules_of_the_angle(
+    tmp_path: Path, rule: str, colours: list[tuple[int, int, int]], types: tuple[int | None, ...]
+) -> None:
+    image = patchwork(colours)
+    expected = plain_angle(colours, rule)
+    assert skin_tone.ita(image, rule)[0] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    Image.fromarray(image[0]).save(tmp_path / "a.png")
+    images = cached(tmp_path, ["a.png"], tmp_path / "c.npy", Images())
+    (row,) = skin_tone.annotate(images, SkinTone(angle=rule, remove_hair=False)).itertuples()
+    by_rule = [row.fitzpatrick_arctan, row.fitzpatrick_atan2, row.fitzpatrick_unknown_if_blue]
+    assert [None if np.isnan(one) else one for one in by_rule] == list(types)
+    assert row.fitzpatrick == pytest.approx(by_rule[ANGLE_RULES.index(rule)], nan_ok=True)
+    eight = np.array(list(itertools.islice(itertools.cycle(colours), 8)), np.uint8)
+    assert row.b_star == pytest.approx(np.median(skin_tone.rgb_to_lab(eight)[:, 2]))
+    assert skin_tone.bluish(pd.Series([row.b_star]))[0] == (colours[0] in (LIGHT_BLUE, DARK_BLUE))
+
+
+def test_data_check_counts_bluish_images_of_some(tmp_path: Path) -> None:
+    paths = []
+    for number in range(250):
+        paths.append(tmp_path / f"{number:03d}.png")
+        colour = LIGHT_BLUE if number < 100 else LIGHT
+        Image.new("RGB", (16, 16), colour).save(paths[-1])
+    paths[0].write_bytes(b"broken")
+    blue, looked = skin_tone.count_bluish(paths, SkinTone(size=16))
+    assert looked == skin_tone.LOOKED_AT - 1
+    assert blue == pytest.approx(100 / 250 * 100, abs=2)
+    assert skin_tone.count_bluish([], SkinTone()) == (0, 0)
+    assert skin_tone.count_bluish(paths[100:103], SkinTone(size=16)) == (0, 3)
+
+
+def test_a_contact_sheet_shows_images_of_each_type(tmp_path: Path) -> None:
+    colours = {"a": LIGHT, "b": LIGHT, "c": DARK, "d": LIGHT_BLUE}
+    for name, colour in colours.items():
+        Image.new("RGB", (32, 32), colour).save(tmp_path / f"{name}.png")
+    images = cached(tmp_path, [f"{n}.png" for n in colours], tmp_path / "c.npy", Images(size=32))
+    tones = skin_tone.annotate(images, SkinTone(size=32, angle="unknown_if_blue"))
+    sheet = np.asarray(contact_sheet.contact_sheet(images, tones, 0)).astype(int)
+    side, margin = contact_sheet.SIDE, contact_sheet.MARGIN
+    assert sheet.shape[0] == 7 * side  # six types, and unknown
+    for line, expected in ((0, [LIGHT, LIGHT]), (5, [DARK]), (6, [LIGHT_BLUE])):
+        for place in range(contact_sheet.ACROSS):
+            top, left = line * side + side // 2, margin + place * side + side // 2
+            shown = expected[place] if place < len(expected) else (255, 255, 255)
+            assert np.abs(sheet[top, left] - shown).max() <= 2
+    again = np.asarray(contact_sheet.contact_sheet(images, tones, 0))
+    np.testing.assert_array_equal(again, sheet)
+
+
+def test_attributes_may_name_the_type_by_another_rule(tmp_path: Path) -> None:
+    """Where the type was measured by that rule; an annotation is the same under every rule."""
+    attribute = Attribute(
+        column="fitzpatrick_atan2", groups={"light": (1, 2, 3), "dark": (4, 5, 6)}
+    )
+    frame = pd.DataFrame(
+        {
+            "dataset": ["isic", "isic", "pad"],
+            "image_id": ["a", "b", "c"],
+            "fitzpatrick": [np.nan, np.nan, 5.0],
+        }
+    )
+    measured = pd.DataFrame({"image_id": ["a", "b"], "fitzpatrick": [6.0, 6.0],
+                             "fitzpatrick_atan2": [1.0, 6.0]})  # fmt: skip
+    write_parquet(measured, tmp_path / "isic.parquet")
+    joined = with_skin_tone(frame, [tmp_path / "isic.parquet"])
+    assert groups_in(joined, attribute).tolist() == [0, 1, 1]
+    assert joined["fitzpatrick"].tolist() == [6, 6, 5]
+    assert groups_in(frame, attribute).tolist() == [-1, -1, 1]  # nothing was measured
 
 
 # --- hair -----------------------------------------------------------------------------------------
@@ -195,3 +317,20 @@ def test_agreement_with_annotated_skin_types(tmp_path: Path) -> None:
     assert within_one == pytest.approx(0.68, abs=0.10)  # all 504: 0.681
     assert same_side == pytest.approx(0.84, abs=0.08)  # all 504: 0.839, though 0.937 are light
     assert abs(pd.Series(types).corr(pd.Series(annotated), method="spearman")) < 0.25  # all: 0.015
+
+
+def test_the_ablation_compares_the_three_rules() -> None:
+    """config/skin_tone_rule.yaml: one table, a panel a rule, on the sets of Table 1's panel."""
+    project = SAMPLES.parents[1]
+    config = load.load(
+        strict_yaml.read(project / "config" / "skin_tone_rule.yaml"),
+        project,
+        algorithms=methods.settings_models(),
+        adapters=adapters.options_models(),
+    )
+    (table,) = config.experiments.values()
+    used = [config.attributes[panel.attribute] for panel in table.panels]
+    assert [one.column for one in used] == [f"fitzpatrick_{rule}" for rule in ANGLE_RULES]
+    assert len({tuple(map(tuple, (one.groups or {}).values())) for one in used}) == 1
+    sets = {config.tasks["skin"].tests[panel.attribute] for panel in table.panels}
+    assert sets == {("fitzpatrick17k", "ddi")}

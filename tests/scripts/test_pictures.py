@@ -384,6 +384,11 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
         Image.new("RGB", (7, 5), "red" if name == "b" else "blue").save(path)
     for name, text in {"table1": "Table one", "verdict": "The verdict", "cost": "Costs"}.items():
         write_text(tmp_path / f"{name}.html", f"<html><body><p>{text} here</p></body></html>\n")
+    types = pd.DataFrame({"image_id": ["a", "b", "c"], "fitzpatrick": [1.0, 6.0, None]})
+    types = types.assign(ita=0.0, b_star=[5.0, -2.0, 0.0], fitzpatrick_arctan=[1.0, 6.0, 6.0])
+    types = types.assign(fitzpatrick_atan2=1.0, fitzpatrick_unknown_if_blue=[1.0, None, None])
+    (tmp_path / "skin_tone").mkdir()
+    Image.new("RGB", (9, 4), "green").save(tmp_path / "skin_tone/isic2019.png")
     stage = tmp_path / "results/mine/benchmarks/evaluate/a.tsv"
     stage.parent.mkdir(parents=True)
     stage.write_text("s\tmax_rss\n3.5\t100\n")
@@ -417,6 +422,8 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             ],
             "verdict": tmp_path / "verdict.html",
             "costs": tmp_path / "cost.html",
+            "tones": [write_parquet(tmp_path / "skin_tone/isic2019.parquet", types)],
+            "sheets": [tmp_path / "skin_tone/isic2019.png"],
             "requirements": tmp_path / "requirements.txt",
             "assets": [],
         },
@@ -431,6 +438,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             "figures": {"a": ["Title of a", "Caption of a"], "b": ["Title of b", "Caption of b"]},
             "metrics": ["auc"],
             "hidden": ["b"] if hidden else [],
+            "pictures": not hidden,
             "synthetic": True,
         },
     )
@@ -472,10 +480,14 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     text = r"<strong>Title of (\w)\.</strong> Caption of (\w)"
     figures = re.findall(f"{picture}.*?{text}", html, re.S)
     shown = ("a",) if hidden else ("b", "a")
-    assert ("Shows test images, which this page does not" in html) == hidden
+    assert ("Shows images, which this page does not" in html) == hidden
     for (name, data, title, caption), expected in zip(figures, shown, strict=True):
         assert name == title == caption == expected
         assert base64.b64decode(data) == (tmp_path / f"figures/{name}.png").read_bytes()
+    tones = table_text(html, "Measured skin tone")[-1]  # types, unknown, b*, dark by each rule
+    assert tones == ["ISIC 2019", "3", "1", *"0000", "1", "1", "2", "2", "0", "0"]
+    sheet = base64.b64encode((tmp_path / "skin_tone/isic2019.png").read_bytes()).decode()
+    assert (sheet in html) == (not hidden) and "skin_tone/isic2019.png" in html
     assert ["evaluate", "1", "3.5", "3.5", "100"] in table_text(html, "Stages of the workflow")
     assert ">0.1<" in html  # what is pinned, beside what is there
     mind = body["What to mind"].partition("</section>")[0]

@@ -141,7 +141,8 @@ def test_annotate_skin_tone(run: Callable[..., str], tmp_path: Path) -> None:
         run(
             "annotate_skin_tone.py",
             input={"pixels": one.pixels, "index": one.index},
-            output=["skin_tone/mine.parquet"],
+            output={"tones": "skin_tone/mine.parquet", "sheet": "skin_tone/mine.png"},
+            wildcards={"dataset": "mine"},
             params={"skin_tone": options},
         )
         return pd.read_parquet(tmp_path / "skin_tone/mine.parquet")

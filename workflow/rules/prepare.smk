@@ -85,7 +85,7 @@ def checked_settings():
         slices["experiments"][name] = kept | {"panels": panels}
     slices["duplicates"] = {key: slices["duplicates"][key] for key in ("keep", "leaks")}
     kept = ("run", "seed", "folds", "synthetic", "datasets", "attributes", "duplicates")
-    kept += ("tasks", "experiments")
+    kept += ("tasks", "experiments", "skin_tone")
     return {key: slices[key] for key in kept} | {
         "backbones": {name: {"architecture": "none"} for name in settings.backbones},
         "methods": {},
@@ -109,6 +109,16 @@ def task_tests(wildcards):
 def task_sets(wildcards):
     """All data sets of a task."""
     return unique([*pool_sets(wildcards), *task_tests(wildcards)])
+
+
+def compared_pixels(wildcards):
+    """Image caches in which recoloured copies are looked for; none unless that is asked."""
+    sets = [*pool_sets(wildcards), *task_tests(wildcards)]
+    return [
+        folder("pixels", dataset=name)
+        for name in sets
+        if settings.duplicates.recoloured
+    ]
 
 
 def used_attributes(wildcards):
@@ -262,6 +272,7 @@ rule find_duplicates:
         train_images=of_datasets("image_index", pool_sets),
         test_manifests=of_datasets("manifest", task_tests),
         test_images=of_datasets("image_index", task_tests),
+        pixels=compared_pixels,
     output:
         cohort=folder("cohort"),
         duplicates=folder("duplicates"),
@@ -273,8 +284,17 @@ rule find_duplicates:
     conda:
         "../../envs/data.yaml"
     resources:
-        mem_mb=memory(4000, per_input=20),
-        runtime=minutes(30, per_input=5),
+        # pixels are read picture by picture, the tables and hashes whole
+        mem_mb=(
+            memory(16000)
+            if settings.duplicates.recoloured
+            else memory(4000, per_input=20)
+        ),
+        runtime=(
+            minutes(120)
+            if settings.duplicates.recoloured
+            else minutes(30, per_input=5)
+        ),
     params:
         train=pool_sets,
         tests=task_tests,
@@ -307,7 +327,8 @@ rule annotate_skin_tone:
         pixels=rules.cache_images.output.pixels,
         index=rules.cache_images.output.index,
     output:
-        folder("skin_tone"),
+        tones=folder("skin_tone"),
+        sheet=folder("skin_tone_sheet"),
     log:
         log_of("annotate_skin_tone", "dataset"),
     benchmark:

@@ -400,6 +400,12 @@ rule verdict:
         "../scripts/verdict.py"
 
 
+# Data sets whose skin tone is measured and that something needs.
+MEASURED = [
+    name for name in DATASETS if settings.datasets[name].measures("fitzpatrick")
+]
+
+
 def hidden_figures():
     """Figures that are drawn from pixels, where the report is to have none."""
     return [
@@ -444,6 +450,8 @@ rule report:
             for task, backbone in unique(setup[:2] for setup in SETUPS)
             for fold in FOLDS
         ],
+        tones=[folder("skin_tone", dataset=name) for name in MEASURED],
+        sheets=[folder("skin_tone_sheet", dataset=name) for name in MEASURED],
         requirements=REQUIREMENTS,
         assets=ASSETS,
     output:
@@ -471,6 +479,7 @@ rule report:
             for name in FIGURES
         },
         hidden=hidden_figures(),
+        pictures=settings.report.images,
         metrics=["auc", "spd", "eodds", "auc_min", "auc_gap"],
         synthetic=settings.synthetic is not None,
         code=code_id("report.py"),

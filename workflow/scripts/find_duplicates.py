@@ -30,11 +30,18 @@ with logged(snakemake):
             )
         return found
 
+    options = Duplicates(**params.duplicates)
+    images = None
+    if options.recoloured:
+        given = snakemake.input
+        pairs = zip(given.pixels, [*given.train_images, *given.test_images], strict=True)
+        images = image_cache.CachedImages([(Path(npy), Path(index)) for npy, index in pairs])
     cohort = duplicates.find_duplicates(
         sources(params.train, snakemake.input.train_manifests, snakemake.input.train_images),
         sources(params.tests, snakemake.input.test_manifests, snakemake.input.test_images),
-        Duplicates(**params.duplicates),
+        options,
         params.group_by_patient,
+        images,
     )
     if params.external:
         marked = own_external.mark(cohort.frame, params.external)

@@ -33,6 +33,11 @@ with logged(snakemake):
         grid(data_tables.group_sizes(metrics, params.groups), "groups", "Groups of the test sets"),
         grid(data_tables.external_sizes(map(Path, given.external)), "external", "External sets"),
     ]
+    if given.tones:
+        data += [
+            grid(data_tables.skin_tones(map(Path, given.tones)), "tones", "Measured skin tone"),
+            html.contact_sheets(map(Path, given.sheets), params.pictures),
+        ]
     dropped = [
         grid(data_tables.exclusions(read), "exclusions", "Rows of the sources"),
         grid(

@@ -1,4 +1,4 @@
-"""The command line: `swift-debias audit | debias | import-classifier | schema | ...`.
+"""The command line: `swift-debias audit | debias | inspect | import-classifier | schema | ...`.
 
 A mistake of the user is told in one line, with exit code 2.
 """
@@ -42,6 +42,10 @@ EXPORT = """example:
       --imported mine --checkpoint trained.pth --out fair.pth
 
 writes the debiased weights as trained.pth has them: its names, its types, its form."""
+INSPECT = """example:
+  swift-debias inspect table.csv --images pictures > datasets.yaml
+
+Check every line of what it prints: which value is the disease, for one, is a guess."""
 SCHEMA = """examples:
   swift-debias schema > schema.json         JSON Schema of the workflow's configuration
   swift-debias schema --write config        config/README.md and config/schema.json"""
@@ -114,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--imported", type=Path, required=True, help="folder of the import")
     export.add_argument("--checkpoint", type=Path, required=True, help="what was imported")
     export.add_argument("--out", type=Path, required=True, help="file, or folder, to write")
+    inspect = add("inspect", _inspect, INSPECT)
+    inspect.add_argument("table", type=Path, help="a .csv or .parquet of images")
+    inspect.add_argument("--images", type=Path, help="folder of the images; default: the table's")
     schema = add("schema", _schema, SCHEMA)
     schema.add_argument("--write", type=Path, metavar="FOLDER", help="write both files here")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
@@ -315,6 +322,13 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
         read = yaml.safe_load(value)
         settings[key] = tuple(read) if isinstance(read, list) else read
     return settings
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    """Propose a `datasets:` entry for a table of images, from its columns; to be edited."""
+    from .data import proposal
+
+    sys.stdout.write(proposal.propose(options.table, options.images))
 
 
 def _schema(options: argparse.Namespace) -> None:

@@ -94,10 +94,11 @@ def _of_adapter(name: str, options: type[schema.Dataset]) -> Iterator[str]:
         return
     yield _section(f"`datasets.<name>`, adapter `{name}`", options, common)
     for key, field in own.items():
-        mapped = typing.get_origin(field.annotation) is dict
-        inner = typing.get_args(field.annotation)[1] if mapped else field.annotation
+        container: Any = typing.get_origin(field.annotation)
+        of = {dict: 1, tuple: 0}.get(container)
+        inner = field.annotation if of is None else typing.get_args(field.annotation)[of]
         if isinstance(inner, type) and issubclass(inner, Model):
-            place = f"{key}.<name>" if mapped else key
+            place = key + {dict: ".<name>", tuple: "[]"}.get(container, "")
             yield _section(f"`datasets.<name>.{place}`, adapter `{name}`", inner)
 
 

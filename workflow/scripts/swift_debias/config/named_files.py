@@ -29,7 +29,7 @@ from pydantic.fields import FieldInfo
 from ..errors import nearest
 from . import plan
 from .base import File, Module, place, shown
-from .schema import Dataset, Settings
+from .schema import Settings
 
 # Section -> the wildcard that an entry's name is the value of.
 _WILDCARDS = {"tasks": "task", "backbones": "backbone", "attributes": "attribute"}
@@ -63,8 +63,9 @@ def problems(settings: Settings, folder: Path) -> Iterator[str]:
                 yield f"{place(*named.path[:-1])}.options: {problem}"
             continue
         below = folder
-        if isinstance(named.model, Dataset):
-            root = folder / named.model.root
+        owner = settings.datasets.get(named.path[1]) if named.path[0] == "datasets" else None
+        if owner is not None:
+            root = folder / owner.root
             if not root.is_dir():
                 continue
             below = root if named.mark.below else folder

@@ -64,7 +64,7 @@ def archives(settings: Settings) -> dict[str, str]:
         return (
             options.adapter,
             posixpath.normpath(options.root),
-            posixpath.normpath(getattr(options, "table", "")),
+            posixpath.normpath(getattr(options, "table", None) or ""),
         )
 
     found: dict[tuple[str, str, str], str] = {}

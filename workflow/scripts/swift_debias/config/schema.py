@@ -4,8 +4,8 @@ The single place where a key is defined; adapters and methods define their own k
 `config/README.md` and `config/schema.json` are made from these models.
 
 Marks in the descriptions: [paper] stated in Yan et al., MELBA 2025; [code] read in the released
-source of the method's authors; [ours] our decision. A number of another method's own paper is
-marked with that paper.
+source of the method's authors; [derived] found by matching a count that the paper states without
+its rule; [ours] our decision. A number of another method's own paper is marked with that paper.
 
 Longer than other files, since every key is here and nowhere else.
 """
@@ -57,6 +57,10 @@ from .names import Name, Named
 # Columns of a manifest that mean the same in every data set: attributes are cut from these, and
 # from the attributes of a user's own table.
 SHARED_COLUMNS = ("sex", "age", "fitzpatrick", "view", "split")
+# Rules by which lightness and b* become an angle; each has a column of its own beside
+# `fitzpatrick`, for attributes that compare them (config/skin_tone_rule.yaml).
+ANGLE_RULES = ("arctan", "atan2", "unknown_if_blue")
+SKIN_TYPES = ("fitzpatrick", *(f"fitzpatrick_{rule}" for rule in ANGLE_RULES))
 
 
 class Part(Model):
@@ -80,6 +84,11 @@ class Part(Model):
         if not self.between[0] < self.between[1]:
             raise ValueError("between: nothing lies there; the first number is below the second")
         return self
+
+
+def annotated(column: str) -> str:
+    """The manifest's column that holds what people annotated: of a skin type by any rule one."""
+    return "fitzpatrick" if column in SKIN_TYPES else column
 
 
 class Dataset(Model):
@@ -121,11 +130,12 @@ class Dataset(Model):
         """Whether the manifest can fill this column (known before any file is read)."""
         if self.measures(column):
             return True
+        column = annotated(column)
         return column in SHARED_COLUMNS and column not in self.lacks
 
     def measures(self, column: str) -> bool:
         """Whether this column comes from the pixels and not from the data set's own table."""
-        return column == "fitzpatrick" and self.skin_tone == "ita"
+        return column in SKIN_TYPES and self.skin_tone == "ita"
 
     def lacking(self, attribute: Attribute) -> str | None:
         """The first column of an attribute that the manifest cannot fill, or None."""
@@ -339,6 +349,13 @@ class Duplicates(Model):
         "(X-rays: 64). Extrapolated to all pairs of 130,000 X-rays, 20 joins no two patients by "
         "mistake and PDQ's usual 31 about one pair.",
     )
+    recoloured: Flag = Field(
+        False,
+        description="Look for photographs with reworked colours too: hashes further apart than "
+        "`radius` and up to 60 bits, where the pixels agree (grey values by rank, shifts of up to "
+        "3 of 64 pixels). ISIC 2017 has 15 such pairs. Not for X-rays: follow-up films of a "
+        "patient agree as well [ours].",
+    )
     min_quality: Integer = Field(
         0, ge=0, le=100, description="Hashes below this PDQ quality (flat images) match nothing."
     )
@@ -363,6 +380,14 @@ class SkinTone(Model):
         256, ge=8, le=16384, description="Pixels a side at which the angle is measured."
     )
     remove_hair: Flag = Field(True, description="Black-hat and inpainting before measuring.")
+    angle: Literal["arctan", "atan2", "unknown_if_blue"] = Field(
+        "arctan",
+        description="arctan: of (L* - 50) / b*, whatever the sign of b* [code]; light skin under "
+        "bluish light (b* below 0) comes out as type VI. atan2: the angle itself, capped at 90 "
+        "degrees, so that such skin is type I [ours]. unknown_if_blue: patches with b* not above 0 "
+        "do not count, and images whose median patch is such have no type [ours]. How many "
+        "images that concerns is in the job's log and in the report.",
+    )
 
 
 class Synthetic(Model):

@@ -83,6 +83,7 @@ class DatasetCheck:
     expected: Counts = dataclasses.field(default_factory=dict)
     expected_source: str = ""
     paper_images: int | None = None
+    rule: str = ""
     values: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     patients: int = 0
     images_without_patient: int = 0
@@ -219,6 +220,8 @@ def check(
             *_unused_values(config, manifests),
             *_empty_cells(config, manifests),
             *_seen_before(config),
+            *_moved_ages(config, manifests),
+            *_skin_tone_rule(config, manifests, project),
         ),
     )
 
@@ -243,8 +246,7 @@ def _outlook(
 
 def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Values of the groups that no data set has: misspelt, or not in these data."""
-    from .groups import are_in
-    from .manifest import stored_column
+    from .groups import are_in, column_of
     from .values import canonical
 
     used = [config.attributes[attribute] for _, _, attribute in plan.setups(config)]
@@ -257,7 +259,7 @@ def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame
         present: set[Any] = set()
         for dataset, frame in manifests.items():
             if config.datasets[dataset].reads(attribute) and are_in(frame, attribute):
-                found = frame[stored_column(column)].dropna().unique()
+                found = column_of(frame, column).dropna().unique()
                 present |= {canonical(value) for value in found}
             elif config.datasets[dataset].measures(column):
                 present |= {float(skin_type) for skin_type in range(1, 7)}
@@ -306,6 +308,44 @@ def _seen_before(config: schema.Settings) -> Iterator[str]:
             )
 
 
+def _moved_ages(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """How many images change group because the age is that at the study (`age: at_study`)."""
+    from .groups import group_index
+    from .manifest import ANCHOR_AGE
+
+    for dataset, frame in manifests.items():
+        if config.datasets[dataset].adapter != "mimic_cxr" or ANCHOR_AGE not in frame:
+            continue
+        for name in _attributes_of(dataset, config):
+            attribute = config.attributes[name]
+            if attribute.column == "age" and attribute.cuts is not None:
+                now, before = (group_index(frame[age], attribute) for age in ("age", ANCHOR_AGE))
+                yield (
+                    f"{dataset}: {int((now != before).sum()):,} images are in another group of "
+                    f"{name} by their age at the study than by anchor_age"
+                )
+
+
+def _skin_tone_rule(
+    config: schema.Settings, manifests: Mapping[str, pd.DataFrame], project: Path
+) -> Iterator[str]:
+    """By which rule skin tones will be measured, and how many of some images that concerns."""
+    from .skin_tone import count_bluish
+
+    for dataset, frame in manifests.items():
+        options = config.datasets[dataset]
+        if not options.measures("fitzpatrick"):
+            continue
+        paths = [project / options.root / path for path in frame["path"]]
+        blue, looked = count_bluish(paths, config.skin_tone)
+        yield (
+            f"{dataset}: skin tone is measured from the pixels by skin_tone.angle: "
+            f"{config.skin_tone.angle}; of {looked:,} images looked at {blue:,} have b* not above "
+            "0, where the rules differ. All are counted in the log of annotate_skin_tone and in "
+            "the report"
+        )
+
+
 def _check_dataset(
     name: str, config: schema.Settings, project: Path, expected: Mapping[str, Any]
 ) -> tuple[DatasetCheck, ManifestResult | None]:
@@ -317,6 +357,10 @@ def _check_dataset(
     known: dict[str, Any] = expected["datasets"].get(options.adapter, {})
     if options.part is not None:
         known = {}  # those are counts of the whole
+    rule = ""
+    if getattr(options, "paper_rule", False) and "derived" in known:
+        rule = known["derived"]["rule"]
+        known = {**known, "counts": known["derived"]["counts"]}
     report = DatasetCheck(
         name=name,
         adapter=options.adapter,
@@ -326,6 +370,7 @@ def _check_dataset(
         expected=_expected_counts(name, config, known),
         expected_source=known.get("source", ""),
         paper_images=known.get("paper"),
+        rule=rule,
     )
     try:
         result = read(options, project)
@@ -501,6 +546,7 @@ def _dataset_text(data: DatasetCheck) -> str:
     lines += [f"  read     {table}" for table in data.tables]
     paper = "" if data.paper_images is None else f" (paper: {data.paper_images:,})"
     lines.append(f"  rows     {data.rows_read:,}, images found {data.images_found:,}{paper}")
+    lines += [f"  rule     {data.rule}"] * bool(data.rule)
     if data.images_missing:
         examples = ", ".join(data.missing_examples)
         lines.append(f"  MISSING  {data.images_missing:,} images, such as {examples}")

@@ -1,4 +1,4 @@
-"""One image file to one uint8 square: orientation, colour, crop, size."""
+"""One image file to one uint8 square: orientation, colour, crop, size. DICOM goes by dicom.py."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pdqhash
 from PIL import Image, ImageFile, ImageOps
 
 from ..config.schema import Images
+from . import dicom
+from .unreadable import UnreadableError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # what Pillow may try to decode
 
@@ -36,10 +38,6 @@ _SIXTEEN_BIT = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
 
 
 _EIGHT_BIT = frozenset(("1", "L", "P", "RGB", "CMYK", "YCbCr"))
-
-
-class UnreadableError(Exception):
-    """One image cannot be used; the message is the reason that the index records."""
 
 
 class Decoded(NamedTuple):
@@ -109,6 +107,22 @@ def decode(data: bytes, options: Images, bits: int | None = None) -> Decoded:
 
 
 def _decode(data: bytes, options: Images, bits: int | None) -> Decoded:
+    if dicom.is_dicom(data):
+        image, needed = dicom.picture(data, options, bits)
+        (width, height), frame = image.size, to_rgb(image)
+    else:
+        frame, (width, height), needed = _by_pillow(data, options, bits)
+    small = frame.resize((HASH_SIZE, HASH_SIZE), FILTER, reducing_gap=HASH_GAP)
+    square = crop_square(frame if options.channels == 3 else frame.convert("L"), options)
+    hashed, quality = pdqhash.compute(np.asarray(small))
+    pixels = np.asarray(square).reshape(options.size, options.size, options.channels)
+    return Decoded(pixels, np.packbits(hashed).tobytes(), int(quality), width, height, needed)
+
+
+def _by_pillow(
+    data: bytes, options: Images, bits: int | None
+) -> tuple[Image.Image, tuple[int, int], int | None]:
+    """The upright picture in RGB, its width and height in the file, and the bits it needs."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as file:
         image: Image.Image = file
         width, height = image.size
@@ -130,11 +144,8 @@ def _decode(data: bytes, options: Images, bits: int | None) -> Decoded:
         elif deep and not _is_bright(image):
             raise UnreadableError("16 bits a colour of which few are used: save it with 8 bits")
         frame = to_rgb(image)
-        small = frame.resize((HASH_SIZE, HASH_SIZE), FILTER, reducing_gap=HASH_GAP)
-        square = crop_square(frame if options.channels == 3 else frame.convert("L"), options)
-    hashed, quality = pdqhash.compute(np.asarray(small))
-    pixels = np.asarray(square).reshape(options.size, options.size, options.channels)
-    return Decoded(pixels, np.packbits(hashed).tobytes(), int(quality), width, height, needed)
+        frame.load()  # while its file is open
+    return frame, (width, height), needed
 
 
 def bits_needed(levels: np.ndarray, significant: int | None) -> int:

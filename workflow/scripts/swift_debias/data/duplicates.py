@@ -5,6 +5,7 @@ Two images are linked when they have the same id in one archive (`same_id`), the
 in at most `radius` of 256 bits (`same_pixels`). A link between a training and a test image is a
 `test_leak`; a training image of a patient or lesion that a test set has too is a `test_patient`.
 A mirrored or turned copy is not linked, nor is one that was cropped by more than about a hundredth.
+Photographs with reworked colours are linked if asked (`recoloured`, recoloured.py).
 
 Which copy stays:
 
@@ -48,12 +49,14 @@ from scipy.sparse.csgraph import connected_components
 
 from ..config.schema import Duplicates
 from ..errors import UserError
-from . import listing
+from . import listing, recoloured
+from .image_cache import CachedImages
 
 LEAKS = ("test_leak", "test_patient")
 TWINS = "in_test_set"
 # a pair has the first that holds
-KINDS = (*LEAKS, "same_id", "same_bytes", "listed", "same_pixels", TWINS)
+KINDS = (*LEAKS, "same_id", "same_bytes", "listed", "same_pixels", "recoloured", TWINS)
+CONFLICTS = ("sex", "age", "fitzpatrick")  # what sources may say differently of one image
 SEARCH_BLOCK = 8192  # hashes compared at a time with all before them
 MAX_PAIRS = 20_000_000  # look-alikes; more means blank images or an absurd radius
 
@@ -125,6 +128,7 @@ def find_duplicates(
     tests: Sequence[Source],
     options: Duplicates,
     group_by_patient: bool = True,
+    images: CachedImages | None = None,
 ) -> Cohort:
     """Find the duplicates of a training pool and decide which copies stay.
 
@@ -133,6 +137,7 @@ def find_duplicates(
         tests: every test set of the task.
         options: radius, quality and which copy stays.
         group_by_patient: let patients and lesions bind images into one group.
+        images: the pixels of all data sets; needed where `options` asks for recoloured copies.
 
     Raises:
         UserError: nothing is left, a data set is both train and test, a cache belongs to another
@@ -145,7 +150,7 @@ def find_duplicates(
     if not rows.n_train:
         raise UserError(f"no readable training image: {rows.unreadable}")
     listed, absent = _listed_links(rows, train)
-    links, twins = _all_links(rows, listed, options)
+    links, twins = _all_links(rows, listed, options, images)
     picture = _pictures(rows.n_train, links)
     leaks = _count_leaks(rows, links, picture)
     if options.leaks == "refuse" and leaks["images"]:
@@ -170,6 +175,7 @@ def find_duplicates(
             (pairs["labels_disagree"] & (pairs["kind"] != "test_patient")).sum()
         ),
         "values_filled_from_removed_copies": filled,
+        "images_of_one_id_that_differ_in": _conflicts(rows),
         "listed_pairs_not_in_the_pool": absent,
         "pairs_in_a_test_set": _by_dataset(double, "dataset_a"),
         "pairs_in_a_test_set_with_different_labels": _by_dataset(
@@ -238,7 +244,7 @@ def _check_match(source: Source) -> None:
 
 
 def _all_links(
-    rows: _Rows, listed: pd.DataFrame, options: Duplicates
+    rows: _Rows, listed: pd.DataFrame, options: Duplicates, images: CachedImages | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row a linked pair: a < b (positions), kind, distance (float, NaN without two hashes).
 
@@ -260,6 +266,7 @@ def _all_links(
             listed.assign(kind="listed"),
             _equal(picture, n_train).assign(kind="same_pixels"),
             _alike(near, picture, n_train).assign(kind="same_pixels"),
+            _recoloured(unique, picture, rows, options, images).assign(kind="recoloured"),
         ]
     )
     links.loc[links["b"] >= n_train, "kind"] = "test_leak"
@@ -267,6 +274,29 @@ def _all_links(
     people = people[people["b"] >= n_train].assign(kind="test_patient")
     links = _ordered(pd.concat([links, people]), rows)
     return links, _ordered(_twins(near, picture, rows).assign(kind=TWINS), rows)
+
+
+def _recoloured(
+    unique: np.ndarray,
+    picture: np.ndarray,
+    rows: _Rows,
+    options: Duplicates,
+    images: CachedImages | None,
+) -> pd.DataFrame:
+    """Links between pictures beyond the radius whose pixels agree but for their colours."""
+    if not options.recoloured or images is None:
+        return pd.DataFrame({"a": [], "b": []}, dtype="int64")
+    near, other, distance = near_pairs(unique, max(options.radius, recoloured.FARTHEST))
+    beyond = distance > options.radius
+    pairs = _alike((near[beyond], other[beyond]), picture, rows.n_train).drop_duplicates()
+    frame = rows.frame
+
+    def gather(positions: np.ndarray) -> np.ndarray:
+        chosen = frame.iloc[positions]
+        return images.gather(images.rows(chosen["dataset"].tolist(), chosen["image_id"].tolist()))
+
+    a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
+    return pairs[recoloured.confirmed(a, b, gather)]
 
 
 def _ordered(links: pd.DataFrame, rows: _Rows) -> pd.DataFrame:
@@ -404,6 +434,7 @@ def _split(links: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The transitive links between training rows, and those of mere likeness."""
     inner = links[~links["kind"].isin(LEAKS)]
     alike = (inner["kind"] == "same_pixels") & (inner["distance"] > 0)
+    alike |= inner["kind"] == "recoloured"
     return inner[~alike], inner[alike]
 
 
@@ -520,6 +551,17 @@ def _pairs(rows: _Rows, links: pd.DataFrame, stays: np.ndarray, keep: str) -> pd
     frame["labels_disagree"] = frame["label_a"] != frame["label_b"]
     columns = ["dataset_a", "image_id_a", "dataset_b", "image_id_b", "kind", "distance", "removed"]
     return frame[[*columns, "label_a", "label_b", "labels_disagree"]]
+
+
+def _conflicts(rows: _Rows) -> dict[str, int]:
+    """Ids of the pool of which two sources say different things, by column; null is no conflict."""
+    pool = rows.frame.iloc[: rows.n_train].assign(id=rows.image.iloc[: rows.n_train])
+    found = {}
+    for column in (*CONFLICTS, "label"):
+        told = pool[["id", column]].dropna().drop_duplicates()
+        if count := int(told.loc[told["id"].duplicated(), "id"].nunique()):
+            found[column] = count
+    return found
 
 
 def _count_leaks(rows: _Rows, links: pd.DataFrame, picture: np.ndarray) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..config.schema import Attribute
+from ..config.schema import Attribute, annotated
 from ..errors import UserError
 from .manifest import stored_column
 from .values import canonical, is_missing, number
@@ -29,16 +29,24 @@ def groups_in(frame: pd.DataFrame, attribute: Attribute) -> np.ndarray:
     """
     if attribute.cross is None:
         (column,) = attribute.columns
-        return group_index(frame[stored_column(column)], attribute)
+        return group_index(column_of(frame, column), attribute)
     parts = np.stack([groups_in(frame, part) for part in attribute.cross.values()])
     sizes = [len(part.group_names) for part in attribute.cross.values()]
     combined = np.ravel_multi_index(tuple(parts.clip(0)), sizes)
     return np.where((parts < 0).any(axis=0), -1, combined).astype(np.int16)
 
 
+def column_of(frame: pd.DataFrame, column: str) -> pd.Series:
+    """A column of a manifest; of a skin type by another rule the annotation, if not measured."""
+    stored = stored_column(column)
+    return frame[stored if stored in frame else annotated(column)]
+
+
 def are_in(frame: pd.DataFrame, attribute: Attribute) -> bool:
     """Whether a manifest has the columns that an attribute is made of."""
-    return all(stored_column(column) in frame for column in attribute.columns)
+    return all(
+        stored_column(column) in frame or annotated(column) in frame for column in attribute.columns
+    )
 
 
 def group_index(series: pd.Series, attribute: Attribute) -> np.ndarray:

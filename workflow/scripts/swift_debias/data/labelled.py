@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..config.schema import Attribute
+from ..config.schema import SKIN_TYPES, Attribute
 from ..files import read_parquet
 from . import image_cache, manifest
 from .groups import groups_in
@@ -18,18 +18,23 @@ KEYS = ["dataset", "image_id"]
 def with_skin_tone(frame: pd.DataFrame, files: Sequence[str | Path]) -> pd.DataFrame:
     """Fill `fitzpatrick` from measured skin tones where the source has none.
 
+    So are the columns of the single rules (`schema.ANGLE_RULES`) where the files have them: they
+    differ where the skin tone is measured, and are the annotation elsewhere.
+
     Args:
         frame: columns dataset, image_id, fitzpatrick.
         files: skin_tone/{dataset}.parquet of those data sets whose tone is measured.
     """
     if not files:
         return frame
-    measured = pd.concat(
-        read_parquet(path, columns=["image_id", "fitzpatrick"]).assign(dataset=Path(path).stem)
-        for path in files
-    ).rename(columns={"fitzpatrick": "measured"})
+    found = pd.concat(read_parquet(path).assign(dataset=Path(path).stem) for path in files)
+    types = [column for column in SKIN_TYPES if column in found]
+    measured = found[[*KEYS, *types]].rename(columns="measured {}".format)
+    measured.columns = [*KEYS, *measured.columns[len(KEYS) :]]
     joined = frame.merge(measured, on=KEYS, how="left", validate="one_to_one")
-    joined["fitzpatrick"] = joined["fitzpatrick"].fillna(joined.pop("measured"))
+    annotation = joined["fitzpatrick"].copy()
+    for column in types:
+        joined[column] = annotation.fillna(joined.pop(f"measured {column}"))
     return joined
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from ..errors import UserError
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom")
+)
 
 PAIRS = "ISIC_2020_Training_Duplicates.csv"  # the archive's own list of duplicates
 

@@ -77,6 +77,8 @@ def stored_column(column: str) -> str:
     return f"attribute {column}" if ours else column
 
 
+ANCHOR_AGE = "anchor_age"  # of MIMIC, beside the age at the study: who changes group is counted
+
 MAX_AGE = 120.0  # years; above it is a typing error (NIH's first release has ages up to 414)
 
 

@@ -77,7 +77,7 @@ def outlook(
         )
     except UserError as error:
         return PoolOutlook(problems=(str(error),))
-    frame, notes = cohort.frame, []
+    frame, notes = cohort.frame, list(_conflicts(cohort.log))
     if task.external:
         marked = own_external.mark(frame, task.external)
         frame = marked.frame
@@ -150,6 +150,13 @@ def outlook(
     if found.problems or not certain or len(frame) > CUT:
         return found
     return _cut(found, name, config, frame, groups)
+
+
+def _conflicts(log: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """What sources of one archive say differently of one image."""
+    if differ := log["images_of_one_id_that_differ_in"]:
+        told = ", ".join(f"{column} {count:,}" for column, count in differ.items())
+        yield f"sources disagree on images of one id: {told}; the copy that stays counts"
 
 
 def _cut(

@@ -47,7 +47,7 @@ class Folder:
         self._ambiguous: list[str] = []
         self._claimed: set[str] = set()
 
-    def find(self, keys: pd.Series, parts: int | None = 1) -> pd.Series:
+    def find(self, keys: pd.Series, parts: int | None = 1, below: str = "") -> pd.Series:
         """Paths of the images that keys name.
 
         An exact match wins. Where there is none, what unpackers, converters and spreadsheets
@@ -56,6 +56,7 @@ class Folder:
         Args:
             keys: names or paths, str.
             parts: how many trailing components of a path must match; None: all of them.
+            below: only images whose path begins so.
 
         Returns:
             Relative paths, str, aligned with `keys`; null where no file was found.
@@ -64,11 +65,12 @@ class Folder:
         def tail(path: str) -> str:
             return path if parts is None else "/".join(path.rsplit("/", parts)[-parts:])
 
+        images = [path for path in self.images if path.startswith(below)]
         tails = keys.map(tail, "ignore")
-        found = self._lookup(tails, self.images, tail)
+        found = self._lookup(tails, images, tail)
         if found.isna().any():
             taken = set(found.dropna())
-            rest = [path for path in self.images if path not in taken]
+            rest = [path for path in images if path not in taken]
             still = keys.where(found.isna()).map(lambda key: tail(loosened(key)), "ignore")
             similar = self._lookup(still, rest, lambda path: tail(loosened(path)))
             found = found.fillna(similar)

@@ -78,6 +78,30 @@ def read_table(
     return frame
 
 
+def header(path: Path) -> list[str]:
+    """Names of a table's columns; [] where it cannot be read, of which `read_table` says why.
+
+    Raises:
+        UserError: it is a workbook, an archive or a database.
+    """
+    if path.suffix.lower() in PARQUET or _starts_with(path, b"PAR1"):
+        try:
+            return [plain(name) for name in pq.ParquetFile(path).schema_arrow.names]
+        except (pa.ArrowException, OSError):
+            return []
+    _refuse_other_forms(path)
+    try:
+        with _open_text(path) as stream:
+            reader = csv.reader(stream, delimiter=_separator(path), strict=True)
+            return [plain(name) for name in next((row for row in reader if row), [])]
+    except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error):
+        return []
+
+
+def _separator(path: Path) -> str:
+    return "\t" if {".tab", ".tsv"} & set(path.suffixes) else ","
+
+
 def _refuse_other_forms(path: Path) -> None:
     """Name what is no text at all.
 
@@ -98,15 +122,14 @@ def _starts_with(path: Path, start: bytes) -> bool:
 
 
 def _read_csv(path: Path, required: Sequence[Column], optional: Sequence[Column]) -> pd.DataFrame:
-    separator = "\t" if {".tab", ".tsv"} & set(path.suffixes) else ","
     try:
         with _open_text(path) as stream:
-            reader = csv.reader(stream, delimiter=separator, strict=True)
-            header = next((row for row in reader if row), None)
-            if header is None:
+            reader = csv.reader(stream, delimiter=_separator(path), strict=True)
+            names = next((row for row in reader if row), None)
+            if names is None:
                 raise UserError(f"{path}: is empty")
-            picked = _pick(path, header, required, optional)
-            rows = list(_rows(path, reader, len(header), list(picked.values())))
+            picked = _pick(path, names, required, optional)
+            rows = list(_rows(path, reader, len(names), list(picked.values())))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}, line {_bad_line(path)}: not UTF-8 text ({error.reason}); "
@@ -221,6 +244,15 @@ def _with_optional(
         if name not in frame:
             frame[name] = pd.Series(pd.NA, index=frame.index, dtype="str")
     return frame[names]
+
+
+def read_words(path: Path) -> list[str]:
+    """The words of a text file, such as a list of file names; '.gz' allowed."""
+    try:
+        with _open_text(path) as stream:
+            return stream.read().split()
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
 
 
 def _open_text(path: Path) -> IO[str]:

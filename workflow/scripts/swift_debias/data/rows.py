@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,13 +43,23 @@ class Rows:
     kept beside them, for the log's table of values.
     """
 
-    def __init__(self, frame: pd.DataFrame, key: str, source: str) -> None:
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        key: str,
+        source: str,
+        *,
+        several: bool = False,
+        shown: str | None = None,
+    ) -> None:
         """Take the rows; repeated rows are dropped and counted.
 
         Args:
             frame: the table.
             key: column that identifies a row in messages and logs.
             source: name of the file, for messages.
+            several: several rows of a key are kept, equal ones too.
+            shown: what messages call the key; default: its name.
 
         Raises:
             UserError: rows of the same key contradict each other.
@@ -61,9 +72,11 @@ class Rows:
         self._values: dict[str, list[dict[str, Any]]] = {}
         self._sources: dict[str, str] = {}  # attribute -> column that it was read from
         cells = [name for name in self.frame if not _is_written(name)]
-        self.drop(self.frame[key].isna(), f"no {key}")
-        self.drop(self.frame.duplicated(cells), "repeated row")
-        refuse_contradictions(self.frame[cells], key, source)
+        shown = key if shown is None else shown
+        self.drop(self.frame[key].isna(), f"no {shown}")
+        if not several:
+            self.drop(self.frame.duplicated(cells), "repeated row")
+            refuse_contradictions(self.frame[cells], key, source, shown)
 
     @classmethod
     def read(
@@ -182,7 +195,9 @@ class Rows:
             self._given(column) & years.isna(), "age is not given as a number; recorded as unknown"
         )
         self.note(impossible, f"age is not within 0 to {MAX_AGE:g} years; recorded as unknown")
-        if zero_is_unknown:
+        if not zero_is_unknown:
+            self.note(years == 0, "age 0 is kept")
+        else:
             self.note(years == 0, "age 0 stands for unknown; recorded as unknown")
             impossible |= years == 0
         return years.mask(impossible)
@@ -198,7 +213,8 @@ class Rows:
     def skin_types(self, column: str) -> pd.Series:
         """Fitzpatrick types, float64; what is no number from 1 to 6 is null and noted."""
         self._sources["fitzpatrick"] = column
-        types = self.numbers(column)
+        words = self.frame[column].map(_skin_type, "ignore")
+        types = words.map(number, "ignore").astype("float64")
         known = types.between(1, 6)
         self.note(self._given(column) & ~known, "skin type is not 1 to 6; unknown")
         return types.where(known)
@@ -335,15 +351,32 @@ def parse_ages(text: pd.Series) -> pd.Series:
     return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / _DAYS["Y"]
 
 
-def refuse_contradictions(frame: pd.DataFrame, key: str, source: str) -> None:
+def _skin_type(cell: str) -> str:
+    """'FST2', 'type II' and 'II' as '2'; anything else as it is."""
+    words = r"(?:(?:fst|fitzpatrick|skin type|type)[ _-]*)?"
+    found = re.fullmatch(words + r"([1-6]|i{1,3}|iv|vi?)", plain(cell).casefold())
+    return cell if found is None else _ROMAN.get(found[1], found[1])
+
+
+_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6"}
+
+
+def refuse_contradictions(
+    frame: pd.DataFrame, key: str, source: str, shown: str | None = None
+) -> None:
     """Raise a UserError where rows of one key differ (equal rows have been dropped)."""
     twice = frame[frame[key].duplicated(keep=False)]
     if twice.empty:
         return
     first = twice[key].iloc[0]
     group = twice[twice[key] == first]
-    differ = [repr(column) for column in group if len(group[column].drop_duplicates()) > 1]
+    differ = [
+        repr(str(column).removeprefix("table: "))
+        for column in group
+        if len(group[column].drop_duplicates()) > 1 and "\0" not in str(column)
+    ]
     raise UserError(
-        f"{source}: {twice[key].nunique()} values of {key!r} have rows that contradict each other, "
-        f"the first is {first!r} (different {', '.join(differ)}); keep one row of each"
+        f"{source}: {twice[key].nunique()} values of {(shown or key)!r} have rows that "
+        f"contradict each other, the first is {first!r} (different {', '.join(differ)}); "
+        "keep one row of each"
     )

@@ -3,216 +3,301 @@
 from __future__ import annotations
 
 import posixpath
-import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import UserError
-from . import groups, manifest, raw_files
-from .rows import Rows, written
-from .values import INVISIBLE, canonical, is_missing, plain
+from ..errors import UserError, nearest
+from . import ages, dicom_tags, groups, manifest, raw_files
+from .hints import loosened
+from .raw_tables import header, read_table
+from .rows import Rows, clean_cells, written
+from .templates import TEMPLATE, columns_in
+from .user_label import add_label, matching, one_row_an_image, raw
+from .values import canonical, plain
 
 if TYPE_CHECKING:
-    from .adapters.table import AttributeColumn, LabelColumn, Options
+    from .adapters.table import AttributeColumn, Join, Options
 
-# What people put between the findings of a cell: A|B, A;B, A, B, A/B, A + B, ['A', 'B'].
-_BETWEEN = r"[|;,/+&\n\[\](){}'\"]"
+IMAGE = "\0image"  # the path of a row's image; no header can hold a null byte
+NUMBER = "\0number"  # which of a row's several images it is
 
 
 def read(options: Options, project: Path) -> manifest.ManifestResult:
     """Manifest of a user's table."""
     folder = raw_files.scan_dataset(options, project)
-    path = folder.root / options.table
-    if not path.is_file():
-        raise folder.no_table(f"{options.table!r} (key `table`)", options.table)
-    folder.was_read(path)
-    rows = _read_rows(options, path)
+    rows = _read_rows(options, folder)
     _find_images(rows, options, folder)
+    if options.table is not None and options.dicom:
+        _add_tags(rows, options, folder)
     for column, values in options.only.items():
-        wanted = _matching(rows, column, rows.frame[_raw(column)], values, f"only.{column}")
+        wanted = matching(rows, column, rows.frame[raw(column)], values, f"only.{column}")
         rows.drop(~wanted, f"{column} is not {' or '.join(values)}")
-    _add_label(rows, options.label)
+    add_label(rows, options.label)
+    if options.label.several_rows != "refuse":
+        one_row_an_image(rows, options.label)
     rows.drop(rows.frame["unsafe"], "path is absolute or leaves the image folder")
+    if options.lookup == "name":
+        rows.drop(rows.frame["ambiguous"], "several files of this name")
     frame = rows.frame
-    frame["image_id"] = frame[_raw(options.image_id or options.path)]
+    frame["image_id"] = frame[rows.key]
     if options.patient:
-        frame["patient_id"] = frame[_raw(options.patient)]
+        frame["patient_id"] = frame[raw(options.patient)]
+    if options.lesion:
+        frame["lesion_id"] = frame[raw(options.lesion)]
+    elif len(options.paths) > 1 and options.several_images == "each":
+        frame["lesion_id"] = frame[NUMBER].str.partition("/")[0]
     extra = {}
     for name, attribute in options.attributes.items():
         column = manifest.stored_column(name)
         _add_attribute(rows, name, attribute)
         if column not in manifest.COLUMNS:
-            extra[column] = pa.float64() if attribute.kind == "number" else pa.string()
+            is_text = attribute.kind == "category"
+            extra[column] = pa.string() if is_text else pa.float64()
     return rows.result(folder, extra)
 
 
-def _raw(column: str) -> str:
-    """Name of a column of the table: kept apart from the manifest's, which may be the same."""
-    return f"table: {column}"
+# --- tables ---------------------------------------------------------------------------------------
 
 
-def _read_rows(options: Options, path: Path) -> Rows:
-    """The columns that the config names, and only those."""
-    key = options.image_id or options.path
-    columns = dict.fromkeys(
-        (
-            key,
-            options.path,
-            options.label.column,
-            *((options.patient,) if options.patient else ()),
-            *options.only,
-            *(attribute.column for attribute in options.attributes.values()),
-        )
-    )
+def _read_rows(options: Options, folder: raw_files.Folder) -> Rows:
+    """The columns that the config names, and only those, of all tables; a row an image."""
+    table, alone = _read_tables(options, folder)
     claimed: dict[str, list[str]] = {}
-    named: list[tuple[str, tuple[str, ...]]] = [
+    named: list[tuple[str, Iterable[str]]] = [
         (options.label.column, options.label.named),
         *options.only.items(),
-        *((one.column, (*one.known, *one.unknown)) for one in options.attributes.values()),
+        *((one.column, _words(one)) for one in options.attributes.values()),
     ]
     for column, values in named:
         claimed.setdefault(column, []).extend(values)
-    rows = Rows.read(path, key, tuple(columns), untouched=(options.path,), claimed=claimed)
-    names = {name: _raw(name) for name in columns}
-    names |= {written(name): written(_raw(name)) for name in columns}
-    rows.frame = rows.frame.rename(columns=names)
-    rows.key = _raw(key)
+    paths = {column for path in options.paths for column in columns_in(path)}
+    frame = clean_cells(table, paths, claimed)
+    beside = table.rename(columns=lambda name: written(raw(name)))
+    frame = pd.concat([frame.rename(columns=raw), beside], axis="columns")
+    frame = _of_images(frame, options)
+    key = raw(options.image_id) if options.image_id else IMAGE
+    if options.image_id and len(options.paths) > 1 and options.several_images == "each":
+        frame[key] = frame[NUMBER].where(frame[key].notna())
+    rows = Rows(frame, key, str(folder.root / (options.table or options.image_folder)),
+                several=options.label.several_rows != "refuse",
+                shown=options.image_id or " or ".join(options.paths))  # fmt: skip
+    for mark, text in alone.items():
+        rows.note(rows.frame[raw(mark)].notna(), text)
     return rows
+
+
+def _words(attribute: AttributeColumn) -> Iterable[str]:
+    """Words that are values of an attribute, although they may usually say 'not known'."""
+    mapped = (value for values in attribute.values.values() for value in values)
+    return (*attribute.known, *attribute.unknown, *mapped)
+
+
+def _read_tables(options: Options, folder: raw_files.Folder) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The columns that the config names, joined.
+
+    With them a column for each join that is set where a row found no partner, and what that means.
+
+    Raises:
+        UserError: a table or a column is not there, or two tables have a column of one name.
+    """
+    joined = [
+        _table(folder, join.table, f"joins.{number}.table")
+        for number, join in enumerate(options.joins)
+    ]
+    needed = dict.fromkeys(options.named_columns())
+    if options.table is None:
+        frame = _dicom_files(options, folder)
+        columns = [[str(name) for name in frame]]
+    else:
+        path = _table(folder, options.table, "table")
+        needed = {name: None for name in needed if name not in options.dicom}
+        columns = [header(path)]
+        if both := {*options.dicom} & {*columns[0]}:
+            raise UserError(f"dicom: {options.table} has a column {min(both)!r} too; take one")
+        if not options.joins:
+            return read_table(path, tuple(needed)), {}
+    columns += [header(path) for path in joined]
+    for join, names in zip(options.joins, columns[1:], strict=True):
+        names[:] = [join.prefix + name for name in names]
+        needed |= dict.fromkeys(join.by)
+    owner = _owners(needed, options, columns)
+    wanted = [[name for name in needed if owner[name] == n] for n in range(len(columns))]
+    if options.table is not None:
+        frame = read_table(path, tuple(wanted[0]))
+    alone: dict[str, str] = {}
+    for join, other, names in zip(options.joins, joined, wanted[1:], strict=True):
+        frame = _joined(frame, join, other, [name.removeprefix(join.prefix) for name in names])
+        mark = f"\0alone {len(alone)}"
+        frame[mark] = frame.pop("_merge").eq("left_only").map({True: "alone"}).astype("str")
+        alone[mark] = f"no row in {other.name} of this {' and '.join(join.by)}"
+    if options.table is None and options.deidentify:
+        frame = dicom_tags.without_ids(frame)
+    return frame, alone
+
+
+def _owners(needed: Iterable[str], options: Options, columns: list[list[str]]) -> dict[str, int]:
+    """Column -> number of the table that has it; of a join's key the tables before have it."""
+    names = [options.table or "the DICOM files", *(join.table for join in options.joins)]
+    keys = [set(), *({join.prefix + name for name in join.their} for join in options.joins)]
+    owner = {}
+    for column in needed:
+        having = [n for n, found in enumerate(columns) if column in found]
+        own = [n for n in having if column not in keys[n]] or having[:1]
+        if not own:
+            every = [name for found in columns for name in found]
+            raise UserError(f"no column {column!r} in {', '.join(names)}{nearest(column, every)}")
+        if len(own) > 1:
+            both = " and ".join(names[n] for n in own)
+            raise UserError(
+                f"column {column!r} is in {both}: give the join of {names[own[1]]} a prefix, such "
+                f"as `prefix: '{Path(names[own[1]]).stem} '`"
+            )
+        owner[column] = own[0]
+    return owner
+
+
+def _joined(frame: pd.DataFrame, join: Join, path: Path, names: list[str]) -> pd.DataFrame:
+    """The table with a further one's columns, looked up by the cells' plain text, and `_merge`."""
+    other = read_table(path, tuple(dict.fromkeys((*join.their, *names))))
+    keys = [f"\0key {number}" for number in range(len(join.by))]
+    ours = frame.assign(
+        **{key: frame[by].map(plain, "ignore") for key, by in zip(keys, join.by, strict=True)}
+    )
+    theirs = other[names].add_prefix(join.prefix) if join.prefix else other[names]
+    theirs = theirs.assign(
+        **{key: other[to].map(plain, "ignore") for key, to in zip(keys, join.their, strict=True)}
+    )
+    theirs = theirs[theirs[keys].notna().all(axis="columns")].drop_duplicates()
+    both = ours.merge(theirs, how="left", on=keys, indicator=True)
+    return both.drop(columns=keys)
+
+
+def _dicom_files(options: Options, folder: raw_files.Folder) -> pd.DataFrame:
+    """A row a DICOM file below `image_folder`: `file`, `folder`, and its tags."""
+    below = posixpath.normpath(options.image_folder)
+    below = "" if below == "." else below + "/"
+    found = [
+        path
+        for path in folder.images
+        if path.startswith(below) and path.lower().endswith(dicom_tags.SUFFIXES)
+    ]
+    if not found:
+        raise folder.no_table("*.dcm", "*.dcm")
+    frame = pd.DataFrame(
+        {
+            "file": pd.Series([path.removeprefix(below) for path in found], dtype="str"),
+            "folder": pd.Series([posixpath.basename(posixpath.dirname(p)) for p in found],
+                                dtype="str"),
+        }
+    )  # fmt: skip
+    tags = dicom_tags.read_tags([folder.root / path for path in found], options.dicom)
+    return pd.concat([frame, tags], axis="columns")
+
+
+def _add_tags(rows: Rows, options: Options, folder: raw_files.Folder) -> None:
+    """Columns of the DICOM tags of each row's image."""
+    paths = rows.frame["path"]
+    found = paths.dropna().unique()
+    tags = dicom_tags.read_tags([folder.root / path for path in found], options.dicom)
+    tags = dicom_tags.without_ids(tags) if options.deidentify else tags
+    cleaned = clean_cells(tags)
+    for name in options.dicom:
+        rows.frame[raw(name)] = paths.map(dict(zip(found, cleaned[name], strict=True))).astype(
+            "str"
+        )
+        cells = paths.map(dict(zip(found, tags[name], strict=True)))
+        rows.frame[written(raw(name))] = cells.astype("str")
+
+
+def _table(folder: raw_files.Folder, name: str, key: str) -> Path:
+    path = folder.root / name
+    if not path.is_file():
+        raise folder.no_table(f"{name!r} (key `{key}`)", name)
+    folder.was_read(path)
+    return path
+
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+def _of_images(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """A row an image: the path of each in IMAGE; in NUMBER the row's id, '/' and which image it is.
+
+    A row without any image stays, and is counted later.
+    """
+    paths = [_path(frame, path) for path in options.paths]
+    if len(paths) == 1:
+        return frame.assign(**{IMAGE: paths[0]})
+    first = pd.concat(paths, axis="columns").bfill(axis="columns").iloc[:, 0].astype("str")
+    if options.several_images == "first":
+        return frame.assign(**{IMAGE: first})
+    case = frame[raw(options.image_id)] if options.image_id else pd.Series(frame.index).astype(str)
+    found = [
+        frame.assign(**{IMAGE: path, NUMBER: case + f"/{number}"})[path.notna()]
+        for number, path in enumerate(paths, start=1)
+    ]
+    without = frame[first.isna()]
+    found.append(without.assign(**{IMAGE: first[first.isna()], NUMBER: case[first.isna()]}))
+    return pd.concat(found).sort_index(kind="stable").reset_index(drop=True)
+
+
+def _path(frame: pd.DataFrame, path: str) -> pd.Series:
+    """Paths as a template makes them; null where one of its columns is."""
+    if not TEMPLATE.search(path):
+        return frame[raw(path)]
+    made = pd.Series("", frame.index, "str")
+    end = 0
+    for match in TEMPLATE.finditer(path):
+        made = made + path[end : match.start()] + frame[raw(match[1])].map(plain, "ignore")
+        end = match.end()
+    return (made + path[end:]).astype("str")
 
 
 def _find_images(rows: Rows, options: Options, folder: raw_files.Folder) -> None:
     """Look up the images; an unsafe path is marked and not looked up."""
     if _is_unsafe(options.image_folder):
         raise UserError(f"image_folder: {options.image_folder!r} must lie below the root")
-    given = rows.frame[_raw(options.path)]
+    given = rows.frame[IMAGE]
     unsafe = given.map(_is_unsafe, "ignore").eq(True)
+    rows.frame["unsafe"] = unsafe
+    if options.lookup == "name":
+        _find_names(rows, options, folder, given.mask(unsafe))
+        return
     wanted = given.mask(unsafe).map(
         lambda path: posixpath.normpath(f"{options.image_folder}/{path}{options.image_suffix}"),
         "ignore",
     )
     found = folder.find(wanted, parts=None)
     rows.frame["path"] = found
-    rows.frame["unsafe"] = unsafe
     other = found.notna() & (found != wanted)
     odd = given.str.contains(r"\\|^\s|\s$").eq(True)
     rows.note(other & odd, "found with backslashes or outer spaces of the path overlooked")
     rows.note(other & ~odd, "found under another image extension or letter case")
 
 
-def _add_label(rows: Rows, label: LabelColumn) -> None:
-    """Class 1 and 0; rows of no class are left out.
+def _find_names(rows: Rows, options: Options, folder: raw_files.Folder, given: pd.Series) -> None:
+    """Look images up by their name alone; a name that several files have is marked."""
+    below = posixpath.normpath(options.image_folder)
+    below = "" if below == "." else below + "/"
 
-    With a `separator` a cell holds several findings: it is of class 1 if one of them is, and of
-    class 0 if one of them is; of both classes it is left out.
-    """
-    raw = _raw(label.column)
-    text = rows.frame[raw]
-    name = label.column
-    findings = _findings(text, label)
-    unknown = _matching(rows, name, findings, label.unknown, "label.unknown", required=False)
-    positive = _matching(rows, name, findings, label.positive, "label.positive")
-    if label.negative is not None:
-        negative = _matching(rows, name, findings, label.negative, "label.negative")
-    else:  # what is left is class 0, but for what is not known
-        negative = findings.notna().groupby(level=0).any() & ~positive & ~unknown
-    if label.separator is None:
-        several = text.notna() & _holds_several(text, label.named) & ~unknown
-        several &= ~groups.matches(text, label.named)
-        if label.rest_is_negative and several.any():
-            example = text[several].iloc[0]
-            raise UserError(
-                f"label: column {name!r} has several findings in a cell, as {example!r} in "
-                f"{int(several.sum())} rows: say label.separator (such as '|'), or name the whole "
-                "cell under label.positive, label.negative or label.unknown"
-            )
-    else:
-        several = positive & negative
-    positive, negative = positive & ~unknown, negative & ~unknown
-    rows.frame["label"] = positive.astype("int8")
-    rows.frame["diagnosis"] = text
-    left_out = ~(positive ^ negative)
-    rows.show_values("label", raw, positive.astype("int8").astype("str").mask(left_out))
-    rows.frame["several"] = several & left_out
-    rows.frame["no class"] = left_out & ~several
-    rows.drop(rows.frame["no class"], "label is none of the classes' values")
-    if label.separator is not None or rows.frame["several"].any():
-        rows.drop(
-            rows.frame["several"],
-            "findings of both classes in a cell"
-            if label.separator is not None
-            else "several findings in a cell (label.separator is not given)",
-        )
+    def name(path: str) -> str:
+        return posixpath.basename(path)
 
-
-def _findings(text: pd.Series, label: LabelColumn) -> pd.Series:
-    """The findings of each cell, several a row; null where a cell has none that is known."""
-    separator = label.separator
-    if separator is None:
-        return text
-    words = {canonical(value) for value in label.named}
-
-    def parts(cell: str) -> list[str]:
-        found = [plain(part.strip(" []'\"")) for part in cell.split(separator)]
-        return [part for part in found if not is_missing(part) or canonical(part) in words]
-
-    return text.map(parts, "ignore").explode().astype("str")
-
-
-def _holds_several(text: pd.Series, named: tuple[str, ...]) -> pd.Series:
-    """Rows whose cell is made of several values of which one is named, bool."""
-    words = {canonical(value) for value in named}
-    values = "|".join(re.escape(plain(value)) for value in named)  # they may hold a mark themselves
-    space = rf"[\s{INVISIBLE}]*"
-    end = rf"({_BETWEEN}|^|$)"
-    among = re.compile(rf"{end}{space}({values}){space}{end}", re.IGNORECASE)
-
-    def holds(cell: str) -> bool:
-        parts = [part for part in re.split(_BETWEEN, cell) if part.strip()]
-        one_is_named = any(canonical(part) in words for part in parts)
-        return len(parts) > 1 and (one_is_named or among.search(cell) is not None)
-
-    cells = [cell for cell in text.dropna().unique() if re.search(_BETWEEN, cell)]
-    return text.isin([cell for cell in cells if holds(cell)])
-
-
-def _matching(
-    rows: Rows,
-    column: str,
-    cells: pd.Series,
-    values: tuple[str, ...],
-    key: str,
-    *,
-    required: bool = True,
-) -> pd.Series:
-    """Rows that have one of the values that a config's key names, bool; values of none are noted.
-
-    Args:
-        rows: the table.
-        column: its name, for messages.
-        cells: its cells, several a row where a cell holds several values.
-        values: what the config names.
-        key: the config's key.
-        required: refuse where no row has any of the values.
-
-    Raises:
-        UserError: none has, which is a misspelling more often than not.
-    """
-    hits = groups.matches(cells, values)
-    present = cells.dropna().unique()
-    if required and not hits.any():
-        shown = ", ".join(map(repr, sorted(present)[:20]))
-        raise UserError(
-            f"{key}: no row has {' or '.join(values)} in column {column!r}; "
-            f"its values are {shown or 'all empty'}"
-        )
-    found = {canonical(cell) for cell in present}
-    absent = [value for value in values if canonical(value) not in found]
-    if absent:
-        rows.tell(f"values of {key} that no row has", absent)
-    return hits.groupby(level=0).any()
+    wanted = (given + options.image_suffix).map(
+        lambda path: name(path.replace("\\", "/")), "ignore"
+    )
+    rows.frame["path"] = folder.find(wanted, below=below)
+    present = [path for path in folder.images if path.startswith(below)]
+    exact = Counter(map(name, present))
+    loose = Counter(name(loosened(path)) for path in present)
+    rows.frame["ambiguous"] = wanted.map(
+        lambda one: exact[one] > 1 or (not exact[one] and loose[name(loosened(one))] > 1), "ignore"
+    ).eq(True)
 
 
 def _is_unsafe(path: str) -> bool:
@@ -226,17 +311,28 @@ def _is_unsafe(path: str) -> bool:
     )
 
 
+# --- attributes -----------------------------------------------------------------------------------
+
+
 def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
     """Values of one attribute under its name; null where unknown."""
-    column = _raw(attribute.column)
+    key = f"attributes.{name}"
+    column = raw(attribute.column)
     cells = rows.frame[column]
-    unknown = _matching(
-        rows, attribute.column, cells, attribute.unknown, f"attributes.{name}.unknown",
-        required=False,
-    )  # fmt: skip
+    unknown = matching(
+        rows, attribute.column, cells, attribute.unknown, f"{key}.unknown", required=False
+    )
     name = manifest.stored_column(name)
     rows.frame[name] = known = cells.mask(unknown)
     rows.frame[written(name)] = given = rows.frame[written(column)].mask(unknown)
+    if attribute.values:
+        rows.frame[name] = known = _mapped(rows, attribute, known, key)
+    if attribute.kind in ("birth", "band"):
+        years = _years(rows, attribute, known)
+        rows.note(known.notna() & years.isna(), f"no age can be made of {attribute.column}")
+        rows.frame[name] = text = years.map("{:g}".format, "ignore").astype("str")
+        if attribute.at is not None:  # a date of birth is nothing for a log
+            rows.frame[written(name)] = text
     values: Any = known
     if name == "sex":
         values = rows.sexes(name)
@@ -244,7 +340,29 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
         values = rows.ages(name)
     elif name == "fitzpatrick":
         values = rows.skin_types(name)
-    elif attribute.kind == "number":
+    elif attribute.kind != "category":
         values = rows.numbers(name)
         rows.note(given.notna() & values.isna(), f"{name} is not a number; recorded as unknown")
     rows.attribute(name, column, values)
+
+
+def _years(rows: Rows, attribute: AttributeColumn, cells: pd.Series) -> pd.Series:
+    """Ages from dates of birth or bands."""
+    if attribute.at is None:
+        return ages.from_band(cells)
+    return ages.from_birth(cells, rows.frame[raw(attribute.at)])
+
+
+def _mapped(rows: Rows, attribute: AttributeColumn, cells: pd.Series, key: str) -> pd.Series:
+    """What `values` makes of the cells; null where it names none."""
+    names = {
+        canonical(value): name for name, values in attribute.values.items() for value in values
+    }
+    for name, values in attribute.values.items():
+        if not groups.matches(cells, values).any():
+            rows.tell(f"{key}.values: no row becomes this", [name])
+    became = {cell: names.get(canonical(cell)) for cell in cells.dropna().unique()}
+    found = cells.map(became, "ignore").astype("str")
+    rows.note(cells.notna() & found.isna(), f"{attribute.column} has a value that {key}.values "
+              "does not name; unknown")  # fmt: skip
+    return found

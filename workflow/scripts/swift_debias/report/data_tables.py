@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..config.schema import ANGLE_RULES
 from ..evaluation.words import title
 from ..files import read_json, read_parquet
 from ..run import layout
 from .sharing import without_paths
+
+TYPES = ("I", "II", "III", "IV", "V", "VI")
 
 
 def exclusions(logs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -163,6 +166,33 @@ def external_sizes(files: Iterable[Path]) -> pd.DataFrame:
         )
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys(("balanced", "smallest cell"), "Int64")) if rows else frame
+
+
+def skin_tones(files: Iterable[Path]) -> pd.DataFrame:
+    """How many images are of each measured skin type, and how many the rules differ on.
+
+    Args:
+        files: `skin_tone/{dataset}.parquet`.
+    """
+    rows = []
+    for path in files:
+        tones = read_parquet(path)
+        types = tones["fitzpatrick"]
+        counts = {f"type {name}": int((types == n).sum()) for n, name in enumerate(TYPES, start=1)}
+        by_rule = {
+            f"dark by {rule}": int((tones[f"fitzpatrick_{rule}"] > 3).sum()) for rule in ANGLE_RULES
+        }
+        rows.append(
+            {
+                "data set": title(path.stem),
+                "images": len(tones),
+                **counts,
+                "unknown": int(types.isna().sum()),
+                "b* not above 0": int((tones["b_star"] <= 0).sum()),
+                **by_rule,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def cohort_facts(logs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -46,6 +46,7 @@ class Shown(NamedTuple):
     caption: str
     png: Path
     hidden: bool = False  # pictures of patients, which the report is to have none of
+    files: tuple[str, ...] = ()  # default: pdf, png and csv of the figure
 
 
 def page(run: str, sections: Sequence[Section], synthetic: bool) -> str:
@@ -175,15 +176,38 @@ def result_tables(files: Iterable[Path]) -> str:
     return "".join(fragment(path) for path in files) or "<p>None.</p>"
 
 
+def contact_sheets(sheets: Iterable[Path], pictures: bool) -> str:
+    """Random images of each measured skin type, one sheet a data set.
+
+    Args:
+        sheets: `skin_tone/{dataset}.png`.
+        pictures: whether the report may show images.
+    """
+    shown = [
+        Shown(
+            f"skin_tone-{path.stem}",
+            f"Measured skin types, {title(path.stem)}",
+            "Random images of each type: do eyes agree? Light skin under bluish light may be "
+            "called dark (skin_tone.angle).",
+            path,
+            not pictures,
+            (f"skin_tone/{path.name}",),
+        )
+        for path in sheets
+    ]
+    return figure_gallery(shown)
+
+
 def figure_gallery(figures: Iterable[Shown]) -> str:
     """The figures, each with its caption and the names of its files."""
     parts = []
     for shown in figures:
         digits = shown.name.removeprefix("figure")
         name = f"Figure {digits}. {shown.title}" if digits.isdigit() else shown.title
-        files = ", ".join(f"figures/{shown.name}.{suffix}" for suffix in ("pdf", "png", "csv"))
+        own = [f"figures/{shown.name}.{suffix}" for suffix in ("pdf", "png", "csv")]
+        files = ", ".join(shown.files or own)
         drawing = (
-            "<p>Shows test images, which this page does not (<code>report: images: false</code>); "
+            "<p>Shows images, which this page does not (<code>report: images: false</code>); "
             "it is in the run's folder.</p>"
             if shown.hidden
             else '<button type="button" class="zoom" title="Enlarge">'

@@ -37,7 +37,11 @@ FILES: dict[str, File] = {
         "images/{dataset}.parquet",
         "Row i: hashes, size, error, checksum, bits and contrast of the cache's image i.",
     ),
-    "skin_tone": File("skin_tone/{dataset}.parquet", "Skin type measured from the pixels."),
+    "skin_tone": File(
+        "skin_tone/{dataset}.parquet",
+        "Skin type measured from the pixels, by each rule; `b_star` is the patches' median b*.",
+    ),
+    "skin_tone_sheet": File("skin_tone/{dataset}.png", "Random images of each measured type."),
     "cohort": File(
         "cohorts/{task}.parquet",
         "Training pool without duplicates; images of one `cluster` stay in one fold.",

@@ -67,7 +67,10 @@ def make_options(data: Mapping[str, Any]) -> Dataset:
 
 def read(options: Dataset, project: Path) -> ManifestResult:
     """Manifest of the data set that these options describe, or of the part that they name."""
+    from .. import dicom_tags
+
     result = load(options.adapter).read(options, project)
+    dicom_tags.refuse_uninstalled(result.frame["path"])
     if options.part is None:
         return result
     from ..parts import take

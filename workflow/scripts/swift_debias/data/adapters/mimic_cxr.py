@@ -4,8 +4,10 @@ Folder: `mimic-cxr-2.0.0-{metadata,chexpert,split}.csv.gz` and
 `files/p19/p19316207/s55102753/<dicom_id>.jpg`; images are found by their dicom id, so a resized
 copy in another folder structure works too. `patients` (or a MIMIC-IV folder under the root) names
 MIMIC-IV's patients table. Its anchor_age serves as age, as in the chest X-ray fairness work that
-the paper follows (Zhang et al. 2022); an anchor_age of 0 means unknown. Subjects that MIMIC-IV does
-not list keep null attributes.
+the paper follows (Zhang et al. 2022); an anchor_age of 0 means unknown. It is the age in
+anchor_year and not at the X-ray: `age: at_study` adds the years in between (the study's date is
+shifted like anchor_year), and takes those above 89 as 91, as MIMIC does. Subjects that MIMIC-IV
+does not list keep null attributes.
 
 Inclusion rule [paper, 4.1: frontal, pneumothorax against no finding]: ViewPosition PA or AP; the
 study's labels say 1 for exactly one of Pneumothorax and No Finding, and are uncertain (-1) about
@@ -24,13 +26,17 @@ from ...config.schema import Dataset
 from ...errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .. import raw_files
     from ..manifest import ManifestResult
+    from ..rows import Rows
 
 
 PATIENTS = ("patients.csv",)
 
 TITLE = "MIMIC-CXR"
+OLDEST, OLDER = 89, 91  # years: MIMIC-IV writes 91 for everybody older than 89
 
 
 class Options(Dataset):
@@ -49,6 +55,12 @@ class Options(Dataset):
         "chexpert", description="Which label file; the paper does not say [ours]."
     )
 
+    age: Literal["anchor", "at_study"] = Field(
+        "anchor",
+        description="anchor: MIMIC-IV's anchor_age, whenever the X-ray was taken [Zhang et al. "
+        "2022]; at_study: the age when it was. data_check says how many images change group.",
+    )
+
     def named_tables(self) -> dict[str, str]:
         """MIMIC-IV's patients, where the config says where they are."""
         return {"patients": self.patients} if self.patients else {}
@@ -57,15 +69,18 @@ class Options(Dataset):
 def read(options: Options, project: Path) -> ManifestResult:
     """Manifest of MIMIC-CXR-JPG."""
     import numpy as np
+    import pyarrow as pa
 
     from .. import groups, raw_files
+    from ..manifest import ANCHOR_AGE
     from ..rows import Rows
 
+    dates = ("StudyDate", "anchor_year") if options.age == "at_study" else ()
     folder = raw_files.scan_dataset(options, project)
     rows = Rows.read(
         folder.table("mimic-cxr-2.*-metadata.csv"),
         key="dicom_id",
-        required=("dicom_id", "subject_id", "study_id", "ViewPosition"),
+        required=("dicom_id", "subject_id", "study_id", "ViewPosition", *dates[:1]),
     )
     frame = rows.frame
     frame["path"] = folder.find(frame["dicom_id"])
@@ -89,7 +104,7 @@ def read(options: Options, project: Path) -> ManifestResult:
     rows.join(
         _patients(options, project, folder),
         on="subject_id",
-        required=("subject_id", "gender", "anchor_age"),
+        required=("subject_id", "gender", "anchor_age", *dates[1:]),
     )
     frame = rows.frame
     frame["image_id"] = frame["dicom_id"]
@@ -98,7 +113,23 @@ def read(options: Options, project: Path) -> ManifestResult:
     frame["age"] = rows.ages("anchor_age", zero_is_unknown=True)
     frame["diagnosis"] = np.where(frame["label"] == 1, "Pneumothorax", "No Finding")
     frame["view"] = frame["ViewPosition"]
-    return rows.result(folder)
+    if not dates:
+        return rows.result(folder)
+    frame[ANCHOR_AGE] = frame["age"]
+    frame["age"] = _at_study(rows)
+    return rows.result(folder, {ANCHOR_AGE: pa.float64()})
+
+
+def _at_study(rows: Rows) -> pd.Series:
+    """Age when the X-ray was taken, float64; null where a date is not known."""
+    from ..manifest import ANCHOR_AGE
+
+    frame = rows.frame
+    years = rows.numbers("StudyDate") // 10_000 - rows.numbers("anchor_year")
+    ages = frame[ANCHOR_AGE] + years
+    rows.note(frame[ANCHOR_AGE].notna() & ages.isna(), "no date of the study; age unknown")
+    rows.note(years.notna() & (ages != frame[ANCHOR_AGE]), "age at the study is not anchor_age")
+    return ages.mask(ages > OLDEST, OLDER).clip(lower=0)
 
 
 def _patients(options: Options, project: Path, folder: raw_files.Folder) -> Path:

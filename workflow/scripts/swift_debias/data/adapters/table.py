@@ -1,9 +1,12 @@
-"""Anybody's own data: one CSV or Parquet file with a row an image, described in the config.
+"""Anybody's own data: CSV or Parquet files, described in the config; docs/tables.md has examples.
 
 Inclusion rule: the rows that `only` keeps, whose label is one of the values named, and whose path
 is a plain path below the data set's root where an image lies. Paths that are absolute or climb out
 with '..' are left out and counted; a path whose file has another image extension or letter case is
 found all the same, and noted.
+
+The order: `joins` add columns, `only` leaves rows out, the label decides each row, `several_rows`
+makes one row of those of an image, and attributes are read.
 
 Attributes are copied under the names that the config gives them. Those named sex, age or
 fitzpatrick are brought into the manifest's own form (female/male, years, 1 to 6).
@@ -11,19 +14,39 @@ fitzpatrick are brought into the manifest's own form (female/male, years, 1 to 6
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from ...config.base import File, Flag, Line, Model, Text
-from ...config.schema import Dataset
+from ...config.base import File, Flag, Fraction, Line, Model, Text
+from ...config.schema import Dataset, annotated
+from ..templates import columns_in
 from ..values import canonical
 
 if TYPE_CHECKING:
     from ..manifest import ManifestResult
 
 TITLE = "A table"
+
+
+def _listed(value: Any) -> Any:
+    """One value where a list of them is meant."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+# One value or several, as people write it: `only: { Projection: PA }`.
+Texts: TypeAlias = Annotated[
+    tuple[Text, ...],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=str | float | tuple[str | float, ...]),
+]
+Lines: TypeAlias = Annotated[
+    tuple[Line, ...],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
+]
 
 
 class LabelColumn(Model):
@@ -54,7 +77,40 @@ class LabelColumn(Model):
         description="What stands between several findings in one cell, such as '|'. A row is of "
         "the class that one of its findings has; of both classes it is left out, unless "
         "`rest_is_negative`: then one positive finding makes it positive. Without it, cells that "
-        "hold a class's value among others are refused, or left out.",
+        "hold a class's value among others are refused, or left out. A list as Python writes it "
+        "(`['A', 'B']`) is read as one, quotes and commas inside a finding included.",
+    )
+    contains: Flag = Field(
+        False,
+        description="A value counts where its words stand in a finding, next to others: melanoma "
+        "in 'melanoma (in situ)', but not in 'melanomatosis'.",
+    )
+    least_weight: Fraction | None = Field(
+        None,
+        description="For cells that weigh their findings, `{'Eczema': 0.67, 'Psoriasis': 0.33}`: "
+        "those of at least this weight count.",
+    )
+    uncertain: tuple[Text, ...] = Field(
+        (), description="Values that say that a finding is uncertain, such as CheXpert's -1."
+    )
+    uncertain_is: Literal["drop", "positive", "negative"] = Field(
+        "drop", description="What becomes of their rows: left out, class 1, or class 0."
+    )
+    empty_is_negative: Flag = Field(
+        False,
+        description="Cells with nothing in them are class 0, where a finding that is not "
+        "mentioned is taken to be absent; words for 'not known' stay unknown.",
+    )
+    several_rows: Literal["refuse", "any", "all", "majority"] = Field(
+        "refuse",
+        description="Rows of one image, such as one a reader or a box. refuse: they must be "
+        "equal; else class 1 where any, all, or most of those that are of a class are. A tie is "
+        "left out.",
+    )
+    reader: Line | None = Field(
+        None,
+        description="Column of who read the image, with `several_rows`: all rows of a reader are "
+        "one vote, positive where any of them is.",
     )
 
     @model_validator(mode="after")
@@ -67,25 +123,42 @@ class LabelColumn(Model):
                 else "either negative: or rest_is_negative:, not both"
             )
         owner: dict[str | float | None, str] = {}
-        for key in ("positive", "negative", "unknown"):
+        for key in ("positive", "negative", "unknown", "uncertain"):
             for value in getattr(self, key) or ():
                 if owner.setdefault(canonical(value), key) != key:
                     raise ValueError(
                         f"{value!r} stands in both {owner[canonical(value)]} and {key}"
                     )
+        if self.reader is not None and self.several_rows == "refuse":
+            raise ValueError("reader: says whose rows are one vote; several_rows: says how to vote")
+        if self.uncertain_is != "drop" and not self.uncertain:
+            raise ValueError("uncertain_is: needs uncertain:, the values that it is about")
         return self
 
     @property
     def named(self) -> tuple[str, ...]:
         """All values that the config names."""
-        return (*self.positive, *(self.negative or ()), *self.unknown)
+        return (*self.positive, *(self.negative or ()), *self.unknown, *self.uncertain)
 
 
 class AttributeColumn(Model):
     """One sensitive attribute of a user's table, copied into the manifest under its own name."""
 
     column: Line
-    kind: Literal["category", "number"] = "category"
+    kind: Literal["category", "number", "birth", "band"] = Field(
+        "category",
+        description="birth: a date or year of birth, which `at` makes an age in years. band: "
+        "AGE_30_TO_39, 80+, <18, taken as the middle (35), or the bound where there is one only. "
+        "Ages with a unit (058Y, 011M) are read under the name `age` as they are.",
+    )
+    at: Line | None = Field(
+        None,
+        description="Column of the date at which the age is wanted, for `kind: birth`. Dates are "
+        "YYYY, YYYYMMDD or YYYY-MM-DD; where one is a year alone, years are subtracted.",
+    )
+    values: dict[Text, Texts] = Field(
+        {}, description="New value -> the values of the column that become it; others: unknown."
+    )
     unknown: tuple[Text, ...] = Field(
         (),
         description="Further values that mean 'not known'; the usual words (NA, unknown ...) do.",
@@ -100,40 +173,143 @@ class AttributeColumn(Model):
         for value in self.known:
             if canonical(value) in unknown:
                 raise ValueError(f"{value!r} stands in both known and unknown")
+        if (self.kind == "birth") != (self.at is not None):
+            raise ValueError("kind: birth and at: (the column of the date) go together")
+        owner: dict[str | float | None, str] = {}
+        for name, values in self.values.items():
+            for value in values:
+                if owner.setdefault(canonical(value), name) != name:
+                    raise ValueError(f"values: {value!r} becomes two values")
         return self
 
 
+class Join(Model):
+    """A further table, whose columns are added where its key equals ours (a left join).
+
+    A row that finds several rows there becomes several: `label.several_rows` says what is made of
+    them. One that finds none keeps empty cells, and is noted.
+    """
+
+    table: Annotated[Line, File(below="root")] = Field(
+        description="CSV or Parquet file, relative to the data set's root."
+    )
+    by: Lines = Field(description="Column, or columns, of the key in the tables before.")
+    to: Lines | None = Field(None, description="What they are called in this table; default: so.")
+    prefix: Text = Field(
+        "", description="Put before the names of its columns where both tables have one so called."
+    )
+
+    @model_validator(mode="after")
+    def _equally_many(self) -> Join:
+        if self.to is not None and len(self.to) != len(self.by):
+            raise ValueError(f"by: has {len(self.by)} columns, to: has {len(self.to)}")
+        return self
+
+    @property
+    def their(self) -> tuple[str, ...]:
+        """The key's columns in this table."""
+        return self.by if self.to is None else self.to
+
+
 class Options(Dataset):
-    """Anybody's own data: a CSV or Parquet file with one row an image."""
+    """Anybody's own data: CSV or Parquet files with one row an image, or several."""
 
     tables = ()
 
     adapter: Literal["table"]
-    table: Annotated[Line, File(below="root")] = Field(
-        description="CSV or Parquet file, relative to root."
+    table: Annotated[Line, File(below="root")] | None = Field(
+        None,
+        description="CSV or Parquet file, relative to root; not needed where DICOM files alone "
+        "are the data set (`dicom`).",
     )
-    path: Line = Field(description="Column of the image's path, relative to `image_folder`.")
+    joins: tuple[Join, ...] = Field((), description="Further tables, joined by a key.")
+    dicom: tuple[Line, ...] = Field(
+        (),
+        description="Tags of DICOM files that become columns: PatientSex, PatientAge, "
+        "ViewPosition, Manufacturer. Without a `table` every DICOM file is a row, with the columns "
+        "`file` (below `image_folder`) and `folder` (that it lies in) too. Needs the extra "
+        "`dicom`.",
+    )
+    deidentify: Flag = Field(
+        True,
+        description="Ids that are read from DICOM tags (PatientID, AccessionNumber, UIDs) are "
+        "replaced by a hash, after joins; false keeps them.",
+    )
+    path: Lines | None = Field(
+        None,
+        description="Column of the image's path, relative to `image_folder`, or a template of "
+        "columns: `{ImageDir}/{ImageID}.png`. Several where a row, such as a case, has several "
+        "images.",
+    )
+    several_images: Literal["each", "first"] = Field(
+        "each",
+        description="Of a row's several images: each is an image of its own (those of a row are "
+        "bound together as one lesion, unless `lesion` says otherwise), or the first that is "
+        "named alone.",
+    )
+    lookup: Literal["path", "name"] = Field(
+        "path",
+        description="path: the image lies there. name: a file of this name is looked for anywhere "
+        "below `image_folder`; where several have it, the row is left out.",
+    )
     image_folder: Line = Field(".", description="Folder of the images, relative to root.")
-    image_suffix: Text = Field("", description="Appended to the path column, e.g. '.jpg'.")
+    image_suffix: Text = Field("", description="Appended to the path, e.g. '.jpg'.")
     image_id: Line | None = Field(None, description="Column of a unique id; default: the path.")
     patient: Line | None = Field(None, description="Column of the patient; default: unknown.")
+    lesion: Line | None = Field(
+        None, description="Column of the lesion, whose images stay together; default: unknown."
+    )
     label: LabelColumn
     attributes: dict[Line, AttributeColumn] = Field(
         {}, description="Name of an attribute -> its column."
     )
-    only: dict[Line, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(
-        {}, description="Keep only rows whose column has one of these values."
+    only: dict[Line, Texts] = Field(
+        {},
+        description="Keep only rows whose column has this value, or one of these: "
+        "`{Projection: PA}`.",
     )
     citation: Text = Field("", description="Licence and citation, shown in the report.")
 
+    @model_validator(mode="after")
+    def _a_table_or_dicom(self) -> Options:
+        if self.table is None and not self.dicom:
+            raise ValueError("table: is missing; or name tags in dicom:, where files are the rows")
+        if (self.table is None) != (self.path is None):
+            raise ValueError(
+                "path: is missing: the column of the image's path"
+                if self.path is None
+                else "path: is a column of a table; without one every DICOM file is a row"
+            )
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Columns or templates of the images' paths."""
+        return ("file",) if self.path is None else self.path
+
     def named_tables(self) -> dict[str, str]:
-        """The table."""
-        return {"table": f"{self.root}/{self.table}"}
+        """The tables."""
+        joined = {f"joins.{n}.table": join.table for n, join in enumerate(self.joins)}
+        tables = ({} if self.table is None else {"table": self.table}) | joined
+        return {key: f"{self.root}/{table}" for key, table in tables.items()}
+
+    def named_columns(self) -> Iterator[str]:
+        """Every column of a table that the config names, but keys of joins."""
+        if self.image_id is not None:
+            yield self.image_id
+        for path in self.paths:
+            yield from columns_in(path)
+        yield self.label.column
+        yield from (one for one in (self.patient, self.lesion, self.label.reader) if one)
+        yield from self.only
+        for attribute in self.attributes.values():
+            yield attribute.column
+            if attribute.at is not None:
+                yield attribute.at
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
-        measured = column == "fitzpatrick" and self.skin_tone == "ita"
-        return measured or column in self.attributes
+        return self.measures(column) or annotated(column) in self.attributes
 
 
 def read(options: Options, project: Path) -> ManifestResult:

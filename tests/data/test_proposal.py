@@ -1,0 +1,190 @@
+"""`swift-debias inspect`: what it proposes loads, and names the columns that a person would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from tests.data.test_spreadsheets import padchest, plain, put, scin, vindr
+from tests.real import SAMPLES
+
+from swift_debias import cli
+from swift_debias.data import adapters
+from swift_debias.data.manifest import ManifestResult
+
+
+def nih() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "Image Index": [f"0000{i}_000.png" for i in range(6)],
+            "Finding Labels": ["No Finding", "Hernia|Mass", "No Finding", "Mass", "Mass", "Mass"],
+            "Patient ID": [1, 1, 2, 3, 3, 4],
+            "Patient Age": ["058Y", "059Y", "033Y", "040Y", "041Y", "011M"],
+            "Patient Gender": list("MMFFFM"),
+            "View Position": ["PA", "AP"] * 3,
+        }
+    )
+
+
+def chexpert() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "Path": [f"v1/train/patient0000{i // 2}/study1/view{i}.jpg" for i in range(6)],
+            "Sex": ["Female", "Male", "Unknown"] * 2,
+            "Age": [60, 70, 80, 50, 40, 30],
+            "Frontal/Lateral": ["Frontal"] * 5 + ["Lateral"],
+            "Pneumothorax": [1.0, 0.0, -1.0, None, 1.0, 0.0],
+        }
+    )
+
+
+def cases() -> pd.DataFrame:
+    first, labels = scin()
+    return first.merge(labels, on="case_id")
+
+
+def images_of(name: str, table: pd.DataFrame) -> list[str]:
+    """Where the images lie."""
+    if name == "padchest":
+        return list("img/" + table["ImageDir"].astype(str) + "/" + table["ImageID"])
+    if name == "vindr":
+        return [f"train/{one}.png" for one in table["image_id"].unique()]
+    if name == "scin":
+        columns = ["image_1_path", "image_2_path", "image_3_path"]
+        return list(table[columns].melt()["value"].dropna())
+    if name == "nih":
+        return [f"images_00{i % 3}/images/{one}" for i, one in enumerate(table["Image Index"])]
+    return list(table["Path"])
+
+
+TABLES = {"padchest": padchest, "vindr": vindr, "scin": cases, "nih": nih, "chexpert": chexpert}
+EXPECTED: dict[str, dict[str, Any]] = {
+    "padchest": {
+        "path": ["{ImageDir}/{ImageID}"],
+        "patient": "PatientID",
+        "label": "Labels",
+        "separator": ",",
+        "attributes": {"sex": "PatientSex_DICOM", "age": "PatientBirth"},
+    },
+    "vindr": {
+        "path": ["image_id"],
+        "patient": None,
+        "label": "class_name",
+        "several_rows": "any",
+        "reader": "rad_id",
+        "attributes": {},
+    },
+    "scin": {
+        "path": ["image_1_path", "image_2_path", "image_3_path"],
+        "patient": None,
+        "label": "weighted_skin_condition_label",
+        "least_weight": 0.5,
+        "attributes": {
+            "sex": "sex_at_birth",
+            "age": "age_group",
+            "fitzpatrick": "fitzpatrick_skin_type",
+        },
+    },
+    "nih": {
+        "path": ["Image Index"],
+        "lookup": "name",
+        "patient": "Patient ID",
+        "label": "Finding Labels",
+        "separator": "|",
+        "attributes": {"sex": "Patient Gender", "age": "Patient Age"},
+    },
+    "chexpert": {
+        "path": ["Path"],
+        "patient": None,
+        "label": "Pneumothorax",
+        "uncertain": ("-1",),
+        "attributes": {"sex": "Sex", "age": "Age"},
+    },
+}
+
+
+def proposed(
+    table: Path, capsys: pytest.CaptureFixture[str], *more: str
+) -> tuple[Any, ManifestResult, str]:
+    """The options that a proposal makes, what they read, and the text."""
+    assert cli.main(["inspect", str(table), *more]) == 0
+    text = capsys.readouterr().out
+    (entry,) = yaml.safe_load(text)["datasets"].values()
+    options = adapters.make_options(entry)
+    return options, adapters.read(options, Path()), text
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_is_proposed_for_the_forms_of_people_loads(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = TABLES[name]()
+    images = images_of(name, table)
+    root = put(tmp_path / "d", {"table.csv": table}, images)
+    options, result, text = proposed(root / "table.csv", capsys)
+    expected = EXPECTED[name]
+    assert list(options.paths) == expected["path"]
+    assert options.patient == expected["patient"]
+    assert options.label.column == expected["label"]
+    found = {key: one.column for key, one in options.attributes.items()}
+    assert found == expected["attributes"]
+    assert options.lookup == expected.get("lookup", options.lookup)
+    for key in ("separator", "several_rows", "reader", "least_weight", "uncertain"):
+        assert getattr(options.label, key) == expected.get(key, getattr(options.label, key)), key
+    assert {*result.frame["path"]} <= {*images} and len(result.frame) >= 3
+    assert set(plain(result.frame["label"])) == {0, 1}
+    assert f"# table.csv: {len(table)} rows of {table.shape[1]} columns" in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_images_beside_the_table_and_two_columns_that_make_a_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same names in two folders: only both columns together say which file is meant."""
+    table = pd.DataFrame(
+        {
+            "clinic": ["a", "a", "b", "b"],
+            "name": ["1.png", "2.png", "1.png", "2.png"],
+            "diagnosis": ["normal", "flu", "flu", "normal"],
+        }
+    )
+    (tmp_path / "tables").mkdir()
+    table.to_csv(tmp_path / "tables" / "t.csv", index=False)
+    put(tmp_path / "pictures", {}, [f"{c}/{n}" for c, n in zip(table["clinic"], table["name"],
+                                                              strict=True)])  # fmt: skip
+    more = ("--images", str(tmp_path / "pictures"))
+    options, result, _ = proposed(tmp_path / "tables" / "t.csv", capsys, *more)
+    assert list(options.paths) == ["{clinic}/{name}"]
+    assert options.image_folder == "pictures" and options.table == "tables/t.csv"
+    assert plain(result.frame["path"]) == ["pictures/a/1.png", "pictures/a/2.png",
+                                           "pictures/b/1.png", "pictures/b/2.png"]  # fmt: skip
+    assert plain(result.frame["label"]) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["pad_ufes_20", "nih"])
+def test_real_tables(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options, result, _ = proposed(SAMPLES / name / "table.csv", capsys)
+    rows = pd.read_csv(SAMPLES / name / "table.csv")
+    assert options.image_folder == "images"
+    assert options.patient == {"pad_ufes_20": "patient_id", "nih": "Patient ID"}[name]
+    assert {"sex", "age"} <= {*options.attributes}
+    assert len(result.frame) > 0.9 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pd.DataFrame({"a": [1, 2], "b": [3, 4]}), "no column names images"),
+        (pd.DataFrame({"file": ["a.png", "b.png"], "b": ["x", "x"]}), "no column can be the label"),
+    ],
+)
+def test_tables_of_which_nothing_can_be_made(
+    table: pd.DataFrame, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = put(tmp_path / "d", {"t.csv": table}, ["a.png", "b.png"])
+    assert cli.main(["inspect", str(root / "t.csv")]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1

@@ -1,0 +1,195 @@
+"""The class of each row of a user's table, and of each image where several rows are of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UserError
+from . import groups
+from .findings import findings_of, holds_several, with_words
+from .rows import Rows, written
+from .values import canonical
+
+if TYPE_CHECKING:
+    from .adapters.table import LabelColumn
+
+NO_CLASS = "label is none of the classes' values"
+
+
+def raw(column: str) -> str:
+    """Name of a column of the table: kept apart from the manifest's, which may be the same."""
+    return f"table: {column}"
+
+
+def add_label(rows: Rows, label: LabelColumn) -> None:
+    """Class 1 and 0; rows of no class are left out.
+
+    With a `separator` a cell holds several findings: it is of class 1 if one of them is, and of
+    class 0 if one of them is; of both classes it is left out.
+    """
+    name, text = label.column, rows.frame[raw(label.column)]
+    findings = findings_of(text, label)
+    become = {key: label.uncertain if label.uncertain_is == key else () for key in
+              ("drop", "positive", "negative")}  # fmt: skip
+
+    def having(values: tuple[str, ...], key: str, required: bool = True) -> pd.Series:
+        return matching(
+            rows, name, findings, values, f"label.{key}", required=required, contains=label.contains
+        )
+
+    unknown = having(label.unknown, "unknown", False)
+    uncertain = having(become["drop"], "uncertain", False)
+    positive = having(label.positive, "positive") | having(become["positive"], "uncertain", False)
+    if label.negative is not None:
+        negative = having(label.negative, "negative")
+    else:  # what is left is class 0, but for what is not known
+        negative = findings.notna().groupby(level=0).any() & ~positive & ~unknown & ~uncertain
+    negative |= having(become["negative"], "uncertain", False)
+    if label.empty_is_negative:
+        negative |= rows.frame[written(raw(name))].isna()
+    several = _several_findings(text, label, positive & negative, unknown | uncertain)
+    known = ~unknown & ~uncertain
+    positive, negative = positive & known, negative & known
+    left_out = ~(positive ^ negative)
+    rows.frame["label"] = positive.astype("int8")
+    rows.frame["diagnosis"] = text if not label.empty_is_negative else text.fillna("(empty)")
+    rows.show_values("label", raw(name), positive.astype("int8").astype("str").mask(left_out))
+    rows.frame["several"] = several & left_out
+    rows.frame["uncertain"] = uncertain & ~unknown
+    rows.frame["no class"] = left_out & ~several & ~rows.frame["uncertain"]
+    rows.drop(rows.frame["no class"], NO_CLASS)
+    if become["drop"]:
+        rows.drop(rows.frame["uncertain"], "uncertain label")
+    if label.separator is not None or rows.frame["several"].any():
+        rows.drop(
+            rows.frame["several"],
+            "findings of both classes in a cell"
+            if label.separator is not None
+            else "several findings in a cell (label.separator is not given)",
+        )
+
+
+def _several_findings(
+    text: pd.Series, label: LabelColumn, both: pd.Series, unknown: pd.Series
+) -> pd.Series:
+    """Rows whose cell has several findings where the config expects one, or has both classes.
+
+    Raises:
+        UserError: every other value is to be negative, but what they are is not clear.
+    """
+    if label.separator is not None or label.least_weight is not None or label.contains:
+        return both
+    several = text.notna() & holds_several(text, label.named) & ~unknown
+    several &= ~groups.matches(text, label.named)
+    if label.rest_is_negative and several.any():
+        example = text[several].iloc[0]
+        raise UserError(
+            f"label: column {label.column!r} has several findings in a cell, as {example!r} in "
+            f"{int(several.sum())} rows: say label.separator (such as '|'), or name the whole "
+            "cell under label.positive, label.negative or label.unknown"
+        )
+    return several
+
+
+def one_row_an_image(rows: Rows, label: LabelColumn) -> None:
+    """Make one row of those of an image; what its rows say differently is unknown, and noted.
+
+    Rows of no class have left already and have no vote. With `reader` all rows of one reader are
+    one vote: a box of the finding among others makes it positive.
+
+    Raises:
+        UserError: rows of one image name different files.
+    """
+    frame, key = rows.frame, rows.key
+    if several_paths := _differing(frame, key, "path"):
+        raise UserError(
+            f"label.several_rows: {len(several_paths):,} images have rows with different paths, "
+            f"such as {min(several_paths)!r}: image_id is to name one image"
+        )
+    votes = frame.set_index(key)["label"].astype("float64")
+    if label.reader is not None:
+        by = [key, raw(label.reader)]
+        named = frame.assign(**{by[1]: frame[by[1]].fillna("(not named)")})
+        votes = named.groupby(by)["label"].max().astype("float64").droplevel(1)
+    shares = votes.groupby(level=0).agg(["min", "max", "mean"])
+    classes = {
+        "any": shares["max"],
+        "all": shares["min"],
+        "majority": (shares["mean"] > 0.5).astype("float64").mask(shares["mean"] == 0.5),
+    }[label.several_rows]
+    differ = _differing(frame, key, "label")
+    words = frame.groupby(key)["diagnosis"].agg(lambda cells: "; ".join(dict.fromkeys(cells)))
+    skipped = {"label", "diagnosis", key, raw(label.column)}
+    skipped |= {raw(label.reader)} if label.reader is not None else set()
+    several = {
+        column: _differing(frame, key, column)
+        for column in map(str, frame)
+        if column not in skipped and column.startswith("table: ")
+    }
+    rows.drop(
+        frame.duplicated(key), f"further rows of an image (several_rows: {label.several_rows})"
+    )
+    of_image = rows.frame[key]
+    rows.note(of_image.isin(differ), "rows of the image are of both classes")
+    for column, conflict in several.items():
+        unclear = of_image.isin(conflict)
+        rows.note(unclear, f"rows of the image differ in {column.removeprefix('table: ')}; unknown")
+        rows.frame[column] = rows.frame[column].mask(unclear)
+        rows.frame[written(column)] = rows.frame[written(column)].mask(unclear)
+    rows.frame["diagnosis"] = of_image.map(words)
+    decided = of_image.map(classes)
+    rows.frame["label"] = decided.fillna(0).astype(np.int8)
+    rows.frame["tie"] = decided.isna()
+    if label.several_rows == "majority":
+        rows.drop(rows.frame["tie"], "as many rows or readers for either class")
+
+
+def _differing(frame: pd.DataFrame, key: str, column: str) -> set[str]:
+    """Keys whose rows have different values of a column; null differs from nothing."""
+    pairs = frame[[key, column]].dropna().drop_duplicates()
+    return {*pairs.loc[pairs[key].duplicated(), key]}
+
+
+def matching(
+    rows: Rows,
+    column: str,
+    cells: pd.Series,
+    values: tuple[str, ...],
+    key: str,
+    *,
+    required: bool = True,
+    contains: bool = False,
+) -> pd.Series:
+    """Rows that have one of the values that a config's key names, bool; values of none are noted.
+
+    Args:
+        rows: the table.
+        column: its name, for messages.
+        cells: its cells, several a row where a cell holds several values.
+        values: what the config names.
+        key: the config's key.
+        required: refuse where no row has any of the values.
+        contains: a value's words among others count too.
+
+    Raises:
+        UserError: none has, which is a misspelling more often than not.
+    """
+    hits = with_words(cells, values) if contains else groups.matches(cells, values)
+    present = cells.dropna().unique()
+    if required and not hits.any():
+        shown = ", ".join(map(repr, sorted(present)[:20]))
+        raise UserError(
+            f"{key}: no row has {' or '.join(values)} in column {column!r}; "
+            f"its values are {shown or 'all empty'}"
+        )
+    if contains:
+        absent = [value for value in values if not with_words(cells, (value,)).any()]
+    else:
+        found = {canonical(cell) for cell in present}
+        absent = [value for value in values if canonical(value) not in found]
+    if absent:
+        rows.tell(f"values of {key} that no row has", absent)
+    return hits.groupby(level=0).any()
