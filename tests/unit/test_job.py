@@ -154,3 +154,36 @@ def test_a_job_ends_with_its_run(imports: float) -> None:
     assert time.monotonic() - started < 30
     assert rest == ""
     run.wait()
+
+
+ENDS = """
+import atexit, sys
+from types import SimpleNamespace
+from swift_debias.run import job
+job._end_with_parent = lambda: None  # the test is no run of its own
+atexit.register(lambda: print("tidied up"))
+print("before")
+snakemake = SimpleNamespace(log=["log"], rule="x")
+with job.logged(snakemake):
+    print("inside")
+    {last}
+"""
+
+
+@pytest.mark.parametrize(("last", "code"), [("pass", 0), ("raise KeyError('a')", 1)])
+def test_a_job_ends_as_soon_as_its_files_are_written(last: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(ENDS.format(last=last))
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    words = [sys.executable, "job.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stdout.startswith("before\n") and ("tidied up" in done.stdout) == (code != 0)
+    assert (tmp_path / "log").read_text().startswith("inside\n")
+
+
+def test_a_script_inside_of_another_program_leaves_it_alive(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_module, "_end_with_parent", lambda: None)
+        with logged(SimpleNamespace(log=[tmp_path / "log"], rule="x")):
+            print("inside")
+    assert (tmp_path / "log").read_text() == "inside\n"
