@@ -175,6 +175,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from swift_debias.run import job
 
     monkeypatch.setattr(job, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(job, "_end_at_once", lambda _: None)
     monkeypatch.setattr(devices, "_keep_memory", lambda: None)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     yield

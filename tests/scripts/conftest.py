@@ -47,6 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
     # A job ends with the process that started it; a test does not, and keeps its allocator.
     monkeypatch.setattr(job, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(job, "_end_at_once", lambda _: None)
     monkeypatch.setattr(devices, "_keep_memory", lambda: None)
     monkeypatch.chdir(tmp_path)
 
