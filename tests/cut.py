@@ -18,6 +18,18 @@ PROJECT = Path(__file__).resolve().parents[1]
 COPIED = ("Snakefile", "workflow", "config", "resources", "envs", "requirements.txt")
 
 
+# The demo's methods without their searches: oracles know the settings.
+UNSEARCHED: dict[str, dict[str, Any]] = {
+    name: {"search": None}
+    for name, own in yaml.safe_load((PROJECT / "config" / "demo.yaml").read_text())[
+        "methods"
+    ].items()
+    if "search" in own
+}
+UNSEARCHED["swift"] |= {"prediction_weight_1": 0.5}
+UNSEARCHED["diffgda"] |= {"lr": 5e-5}
+
+
 def table_and_figure(
     methods: tuple[str, ...], table: list[dict[str, str]], figure: list[dict[str, str]]
 ) -> dict[str, Any]:
@@ -53,8 +65,9 @@ def config(
         size: pixels a side of the drawn images.
         others: further sections, e.g. `methods`.
     """
-    demo = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
-    left_out = dict.fromkeys(name for name in demo["experiments"] if name not in experiments)
+    paper = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
+    methods = UNSEARCHED | others.pop("methods", {})
+    left_out = dict.fromkeys(name for name in paper["experiments"] if name not in experiments)
     return json.dumps(
         {
             "extends": "config/demo.yaml",
@@ -63,6 +76,8 @@ def config(
             "datasets": {name: {"root": f"results/{run}/raw/{name}"} for name in images},
             "tasks": tasks,
             "experiments": {**left_out, **experiments},
+            "selection": {"trials": None},
+            "methods": methods,
             **others,
         },
         indent=1,

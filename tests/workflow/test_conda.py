@@ -46,8 +46,6 @@ tasks:
     images: {size: 16}
     pretraining: {epochs: 1}
     finetuning: {epochs_percent: 100, min_cell: 2}
-methods:
-  swift: {search: {lr_factor: [1, 2]}}
 experiments:
 """
 VIEW = {

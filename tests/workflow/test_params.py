@@ -43,10 +43,19 @@ tasks:
     group_by_patient: false
     pretraining: {epochs: 17, batch_size: 32, optimizer: {name: adam, lr: 0.003}}
     finetuning: {epochs_percent: 13, min_cell: 5, min_group: 31, lr_head: 0.2, class_weights: batch}
+selection: {trials: null}
 methods:
+  fullft_rw: {search: null}
+  fullft_reg: {search: null}
+  fullft_fdr: {search: null}
+  llft: {search: null}
+  diffgda: {search: null}
+  diffprune: {search: null}
+  fairprune: {search: null}
+  swift: {search: null}
   swift_external_20: {title: A fifth, prediction_weight_1: 0.4}
   swift_longer: {like: swift_epochs_40, reinit: full}
-  bmft: {batchnorm: eval}
+  bmft: {batchnorm: eval, search: null}
 backbones:
   own: {architecture: small_densenet, baseline: "own/net{fold}.safetensors", dropout: 0.25}
 experiments:
@@ -718,7 +727,14 @@ def test_ranks_and_words(plan: Plan) -> None:
 SEARCHED = """
 extends: config/demo.yaml
 run: searched
+selection: {trials: null}
 methods:
+  fullft_rw: {search: null}
+  fullft_reg: {search: null}
+  fullft_fdr: {search: null}
+  llft: {search: null}
+  diffgda: {search: null}
+  diffprune: {search: null}
   swift: {search: {lr_factor: [0.5, 1], epochs_percent: [5, 10]}}
   bmft: {epochs_percent: 20, search: {lr_factor: [0.5, 1]}}
   fairprune: {search: {beta: [0.1, 0.3]}}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from dag import jobs_of
+from tests import cut
 
 from swift_debias import errors, methods
 from swift_debias.config import load as reading
@@ -29,6 +30,7 @@ def config(**changes: Any) -> dict[str, Any]:
         "extends": "config/demo.yaml",
         "experiments": {**dict.fromkeys(demo["experiments"]), "one": table},
         "methods": {
+            **cut.UNSEARCHED,
             "swift": {"search": GRID},
             "llft": {"search": {"alpha": [0.1, 1, 2, 3]}},
             **changes.pop("methods", {}),

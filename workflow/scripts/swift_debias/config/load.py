@@ -183,11 +183,14 @@ def _crossed(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge(below: Any, above: Any) -> Any:
-    """Mappings are merged key by key; anything else replaces. A key set to null stays null."""
+    """Mappings are merged key by key; anything else replaces. A key set to null stays null.
+
+    So does a `search`: another grid is not the product of both.
+    """
     if isinstance(below, Mapping) and isinstance(above, Mapping):
         return {
             key: _merge(below[key], above[key])
-            if key in below and key in above
+            if key in below and key in above and key != "search"
             else above.get(key, below.get(key))
             for key in [*below, *(k for k in above if k not in below)]
         }
