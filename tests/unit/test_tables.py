@@ -89,6 +89,14 @@ def recompute(part: pd.DataFrame, metric: str) -> float:
     if metric in ("dtpr", "dfpr", "dspd", "dauc"):
         one, two = (part[part.group == group] for group in (0, 1))
         return two.pipe(signed, metric) - one.pipe(signed, metric)
+    if metric == "balanced_accuracy":
+        return sk.balanced_accuracy_score(part.label, decided)
+    if metric == "selection_rate":
+        return float(decided.mean())
+    if metric in ("tpr_min", "tnr_min"):
+        label = int(metric == "tpr_min")
+        right = (decided == part.label)[part.label == label]
+        return float(right.groupby(part.group).mean().min())
     if metric == "spd":
         return fair.demographic_parity_difference(part.label, decided, **group)
     return fair.equalized_odds_difference(part.label, decided, agg="mean", **group)
@@ -99,7 +107,7 @@ def test_values_equal_an_independent_recomputation(
 ) -> None:
     table = make(scored)
     assert list(table.cells.columns) == tables.CSV_COLUMNS
-    assert len(table.cells) == 3 * 2 * (3 + 4)  # methods, test sets; three shown, four signed gaps
+    assert len(table.cells) == 3 * 2 * (3 + 8)  # methods, test sets; three shown, eight beside
     for row in table.cells.itertuples():
         folds = []
         for fold in range(3):

@@ -22,14 +22,17 @@ from ..evaluation.thresholds import EXTERNAL
 CSV_COLUMNS = ["table", *KEYS, "mean", "std", "n_folds", "published_mean", "published_std"]
 INTERVALS = ["low", "high", "floor_mean", "floor_95", "below_floor"]
 CSV_COLUMNS += ["marks", *INTERVALS]
+# What a gap alone does not tell: whether it fell because everybody is decided alike, or wrongly.
+# The csv has them beside what a view shows; a view that names them prints them.
+BESIDE = (*SIGNED, "balanced_accuracy", "tpr_min", "tnr_min", "selection_rate")
 
 
 @dataclass(frozen=True)
 class Table:
     """A table ready to be written.
 
-    `cells` has the CSV columns, one row a cell: those shown, then the signed gaps of the methods on
-    the test sets (`intervals.SIGNED`) as far as they were computed; `notes` says what is missing or
+    `cells` has the CSV columns, one row a cell: those shown, then what stands beside them (`BESIDE`)
+    of the same methods and test sets, as far as it was computed; `notes` says what is missing or
     left out; `titles` names the methods; `marks` says which cells are not to be taken at their
     word; `remarks` are sentences below it that everybody is to read.
     """
@@ -102,8 +105,8 @@ def assemble(
         remarks: sentences below the table.
     """
     keys = shown_keys(parts)
-    signed = shown_keys([part._replace(metrics=_signed(part.metrics)) for part in parts])
-    besides = [key for key in signed if key not in keys and ours.get(key, EMPTY).n_folds]
+    further = shown_keys([part._replace(metrics=_beside(part.metrics)) for part in parts])
+    besides = [key for key in further if key not in keys and ours.get(key, EMPTY).n_folds]
     rows, reasons = [], []
     for key in [*keys, *besides]:
         own, other = ours.get(key, EMPTY), theirs.get(key, EMPTY)
@@ -122,10 +125,10 @@ def assemble(
     )
 
 
-def _signed(metrics: Sequence[str]) -> tuple[str, ...]:
-    """The signed gaps, at the threshold that these metrics are at."""
+def _beside(metrics: Sequence[str]) -> tuple[str, ...]:
+    """What stands beside these metrics, at the threshold that they are at."""
     external = any(metric.endswith(EXTERNAL) for metric in metrics)
-    return tuple(at_threshold(name, "external" if external else "fixed") for name in SIGNED)
+    return tuple(at_threshold(name, "external" if external else "fixed") for name in BESIDE)
 
 
 def shown_keys(parts: Sequence[Block]) -> list[tuple[str, ...]]:
