@@ -141,8 +141,8 @@ def vindr() -> pd.DataFrame:
     return frame.assign(x_min=np.arange(len(frame)), y_min=0.0)
 
 
-@pytest.mark.key("label_column.several_rows", "label_column.reader", "join.table")
-@pytest.mark.key("join.by", "join.to", "attribute_column.column")
+@pytest.mark.key("label_column.several_rows", "label_column.reader")
+@pytest.mark.key("join.to", "attribute_column.column")
 @pytest.mark.parametrize("rule", ["any", "all", "majority"])
 def test_vindr(tmp_path: Path, rule: str) -> None:
     boxes = vindr()
@@ -361,6 +361,26 @@ def test_words_of_a_finding(tmp_path: Path) -> None:
     whole = {"column": "diagnosis", "positive": ["melanoma"], "negative": ["melanosis"]}
     frame = read(root, table="t.csv", path="file", label=whole).frame
     assert plain(frame["label"]) == [0, 1]
+
+
+@pytest.mark.key("join.table", "join.by")
+def test_two_tables_are_joined_by_two_keys(tmp_path: Path) -> None:
+    first = pd.DataFrame({"file": ["a.png", "b.png"], "who": ["p2", "p1"], "y": [1, 0]})
+    ages_of = pd.DataFrame({"file": ["b.png", "a.png"], "age": [20, 10]})
+    people = pd.DataFrame({"who": ["p1", "p2"], "site": ["s", None], "sex": ["F", "M"]})
+    tables = {"t.csv": first, "ages.csv": ages_of, "people.csv": people}
+    frame = read(
+        put(tmp_path / "d", tables, first["file"]),
+        table="t.csv",
+        path="file",
+        joins=[{"table": "ages.csv", "by": "file"}, {"table": "people.csv", "by": ["who"]}],
+        label={"column": "y", "positive": [1], "negative": [0]},
+        attributes={name: {"column": name} for name in ("age", "sex", "site")},
+    ).frame
+    plain_join = first.merge(ages_of, on="file").merge(people, on="who")
+    assert plain(frame["age"]) == list(plain_join["age"])
+    assert plain(frame["sex"]) == ["male", "female"]
+    assert plain(frame["site"]) == [None, "s"]
 
 
 @pytest.mark.key("join.prefix")
