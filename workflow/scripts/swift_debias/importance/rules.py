@@ -9,8 +9,8 @@ a batch axis (see watching.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from .convolutions import (
     single_gradients,
     weight_gradient,
 )
+from .norms import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm
 from .products import (
     Sink,
     Workspace,
@@ -38,74 +39,10 @@ from .products import (
     add_rows,
     slices,
 )
+from .rule import Place, Rule, Sinks, channel_sums, folded
 
-# Where the samples are among a tensor's rows: each one's rows follow one another ("first"), or
-# neighbours are of different samples ("last", as in sequences of shape (T, B, D)).
-Place: TypeAlias = Literal["first", "last"]
 # Numbers that stay in a core's cache while they are added to.
 IN_CACHE = 1 << 17
-Parameters: TypeAlias = dict[str, Tensor | None]
-Sinks: TypeAlias = Mapping[str, Sink]
-
-
-class Rule:
-    """A call of a function with parameters.
-
-    Attributes:
-        x: its input, without its graph.
-        parameters: argument's name -> tensor.
-        features: number of last dimensions that are one row's features; None: all but the first.
-    """
-
-    features: int | None = None
-    channels_fastest = False  # the order of a weight's elements: see convolutions.py
-
-    def __init__(self, x: Tensor, **parameters: Tensor | None) -> None:
-        """Called by each rule's own, whose arguments are the function's."""
-        self.x, self.parameters = x.detach(), parameters
-
-    @property
-    def serves(self) -> bool:
-        """Whether it can serve this call at all."""
-        return True
-
-    def place(self, g: Tensor, samples: int, seen: int) -> Place | None:
-        """Where the samples are, shown by the gradient of the logit of one of them alone.
-
-        Args:
-            g: that gradient of the output.
-            samples: how many there are.
-            seen: which one's logit it is.
-        """
-        rows = g.shape[:1] if self.features is None else g.shape[: g.dim() - self.features]
-        touched = (g.abs() > 0).flatten(len(rows)).any(-1).flatten()
-        others = [i for i in range(samples) if i != seen]
-        if rows[0] % samples == 0 and not touched.view(samples, -1)[others].any():
-            return "first"
-        if self.features is None or rows[-1] % samples:
-            return None
-        return None if touched.view(-1, samples)[:, others].any() else "last"
-
-    def add(self, g: Tensor, samples: int, place: Place, sinks: Sinks, work: Workspace) -> None:
-        """Add gradients of the samples' logits.
-
-        Args:
-            g: gradient of the output.
-            samples: B.
-            place: where they are.
-            sinks: parameter's argument name -> where its gradients go; not all are wanted.
-            work: memory.
-        """
-        raise NotImplementedError
-
-    def by_sample(self, t: Tensor, samples: int, place: Place) -> Tensor:
-        """(B, rows of a sample, features)."""
-        if self.features is None:  # (R, C, ...)
-            return _channel_sums(t).view(samples, -1, t.shape[1])
-        flat = t.flatten(-self.features)
-        if place == "first":
-            return flat.reshape(samples, -1, flat.shape[-1])
-        return flat.reshape(-1, samples, flat.shape[-1]).transpose(0, 1)
 
 
 class Linear(Rule):
@@ -174,7 +111,7 @@ class Convolution(Rule):
         if sink := sinks.get("weight"):
             self._add_weight(sink, g, work)
         if sink := sinks.get("bias"):
-            add_rows(sink, _channel_sums(g))
+            add_rows(sink, channel_sums(g))
 
     def _add_weight(self, sink: Sink, g: Tensor, work: Workspace) -> None:
         x, how = self.x, self.geometry
@@ -234,134 +171,6 @@ class Convolution(Rule):
             yield at, gradients(self.geometry, self.weight, self.x[at], g[at])
 
 
-class BatchNorm(Rule):
-    """y = gamma (x - mean) / sqrt(var + eps) + beta with fixed mean and variance."""
-
-    def __init__(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> None:
-        """The arguments of `F.batch_norm`."""
-        super().__init__(input, weight=weight, bias=bias)
-        self.mean, self.variance, self.eps = running_mean, running_var, eps
-        self.training = training
-
-    @property
-    def serves(self) -> bool:
-        """Statistics of the batch would make a sample's logit depend on the others."""
-        return not self.training and self.mean is not None and self.variance is not None
-
-    def add(self, g: Tensor, samples: int, place: Place, sinks: Sinks, work: Workspace) -> None:
-        """Sums over the positions of a channel."""
-        assert self.mean is not None and self.variance is not None
-        beta = _channel_sums(g)
-        if sink := sinks.get("weight"):
-            product = _channel_sums(g * self.x)
-            gamma = (product - self.mean * beta) * (self.variance + self.eps).rsqrt()
-            add_rows(sink, _folded(gamma, samples))
-        if sink := sinks.get("bias"):
-            add_rows(sink, _folded(beta, samples))
-
-
-class Norm(Rule):
-    """y = w normalized(x) + b, normalized within a sample."""
-
-    normalized: Callable[[Tensor], Tensor]
-
-    def add(self, g: Tensor, samples: int, place: Place, sinks: Sinks, work: Workspace) -> None:
-        """Sums over the positions that share a weight."""
-        if sink := sinks.get("weight"):
-            product = self.normalized(self.x).mul_(g)
-            add_rows(sink, self.by_sample(product, samples, place).sum(1))
-        if sink := sinks.get("bias"):
-            add_rows(sink, self.by_sample(g, samples, place).sum(1))
-
-
-class LayerNorm(Norm):
-    """Over the last dimensions."""
-
-    def __init__(
-        self,
-        input: Tensor,
-        normalized_shape: Sequence[int],
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        eps: float = 1e-5,
-        cudnn_enable: bool = True,
-    ) -> None:
-        """The arguments of `F.layer_norm` and `torch.layer_norm`."""
-        super().__init__(input, weight=weight, bias=bias)
-        self.features = len(normalized_shape)
-        self.normalized = lambda x: F.layer_norm(x, list(normalized_shape), eps=eps)
-
-    @property
-    def serves(self) -> bool:
-        """A batch."""
-        return self.features is not None and self.x.dim() > self.features
-
-
-class RmsNorm(LayerNorm):
-    """Over the last dimensions, by the root of the mean square."""
-
-    def __init__(
-        self,
-        input: Tensor,
-        normalized_shape: Sequence[int],
-        weight: Tensor | None = None,
-        eps: float | None = None,
-    ) -> None:
-        """The arguments of `F.rms_norm`."""
-        super().__init__(input, normalized_shape, weight)
-        self.normalized = lambda x: F.rms_norm(x, list(normalized_shape), eps=eps)
-
-
-class GroupNorm(Norm):
-    """Over groups of channels."""
-
-    def __init__(
-        self,
-        input: Tensor,
-        num_groups: int,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        eps: float = 1e-5,
-        cudnn_enabled: bool = True,
-    ) -> None:
-        """The arguments of `F.group_norm` and `torch.group_norm`."""
-        super().__init__(input, weight=weight, bias=bias)
-        self.normalized = lambda x: F.group_norm(x, num_groups, eps=eps)
-
-
-class InstanceNorm(Norm):
-    """Over the positions of each channel, or with fixed statistics."""
-
-    def __init__(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None = None,
-        running_var: Tensor | None = None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        use_input_stats: bool = True,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> None:
-        """The arguments of `F.instance_norm`."""
-        super().__init__(input, weight=weight, bias=bias)
-        # With the input's own statistics the running ones are only updated.
-        mean, variance = (None, None) if use_input_stats else (running_mean, running_var)
-        self.normalized = lambda x: F.instance_norm(
-            x, mean, variance, use_input_stats=use_input_stats, eps=eps
-        )
-
-
 class Embedding(Rule):
     """Rows of a table, chosen by the samples' own numbers."""
 
@@ -417,7 +226,7 @@ class PRelu(Rule):
     def add(self, g: Tensor, samples: int, place: Place, sinks: Sinks, work: Workspace) -> None:
         """Sums over the positions of a channel, or over all."""
         if sink := sinks.get("weight"):
-            rows = _folded(_channel_sums(self.x.clamp(max=0) * g), samples)
+            rows = folded(channel_sums(self.x.clamp(max=0) * g), samples)
             add_rows(sink, rows.sum(1, keepdim=True) if self.shared else rows)
 
 
@@ -454,13 +263,3 @@ def _each(value: int | Sequence[int], n: int) -> tuple[int, ...]:
     """One number a spatial dimension."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * n if len(values) == 1 else values
-
-
-def _channel_sums(t: Tensor) -> Tensor:
-    """Sums over the positions: (R, C, ...) -> (R, C)."""
-    return t.sum(tuple(range(2, t.dim()))) if t.dim() > 2 else t
-
-
-def _folded(rows: Tensor, samples: int) -> Tensor:
-    """Sums over the rows of each sample: (R, N) -> (B, N)."""
-    return rows if len(rows) == samples else rows.view(samples, -1, rows.shape[1]).sum(1)
