@@ -112,7 +112,6 @@ def test_weights_are_named_with_their_sum(check: Check, tmp_path: Path) -> None:
         ),
         ({"architecture": "nets_of_check:wrong"}, 8, 3, "ValueError: a bug of the owner's"),
         ({"architecture": "small_resnet", "options": {"widht": 8}}, 16, 3, "widht"),
-        ({"architecture": "vit_b_32"}, 64, 3, "64 x 64 pixels"),
         ({"architecture": "small_resnet", "baseline": "a"}, 16, 3, "no weights file absent"),
     ],
 )
@@ -124,8 +123,6 @@ def test_what_is_wrong_is_told_in_one_line(
     channels: int,
     said: str,
 ) -> None:
-    if entry["architecture"] == "vit_b_32":
-        entry = entry | {"options": {"image_size": 32}}
     files = ["absent.safetensors"] if "baseline" in entry else []
     with pytest.raises(SystemExit):
         check(entry, size, channels, files)

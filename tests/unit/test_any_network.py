@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from swift_debias.config.schema import Backbone
 from swift_debias.errors import UserError
-from swift_debias.learning import architectures, last_layer, makers, networks, weight_files
+from swift_debias.learning import (
+    architectures,
+    last_layer,
+    makers,
+    networks,
+    sources,
+    weight_files,
+)
 from swift_debias.learning.torchvision_names import FAMILIES, URL, WEIGHTS
 
 CHOSEN = {"resnet50": "IMAGENET1K_V2", "efficientnet_b3": "IMAGENET1K_V1"}
@@ -69,9 +76,11 @@ def pixels(size: int = 64, channels: int = 3) -> Tensor:
 
 def inputs_of_last(network: nn.Module, name: str, images: Tensor) -> Tensor:
     seen: list[Tensor] = []
-    network.get_submodule(name).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    layer = network.get_submodule(name)
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
         network.eval()(images)
+    handle.remove()
     return seen[-1]
 
 
@@ -298,7 +307,7 @@ def test_lite0_with_imagenet_weights_of_a_package() -> None:
     assert weight_files.digest(path).startswith("57934424")
 
 
-def test_torchxrayvisions_densenet() -> None:
+def test_torchxrayvisions_densenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     xrv = pytest.importorskip("torchxrayvision")
     options = {"block_config": (1, 1), "growth_rate": 4, "num_init_features": 8}
     backbone = Backbone(architecture="xrv:densenet", channels=1, options=options)
@@ -309,6 +318,21 @@ def test_torchxrayvisions_densenet() -> None:
     expected = inputs_of_last(theirs, "classifier", images)
     with torch.inference_mode():
         torch.testing.assert_close(classifier.extractor(images), expected)
+    # its published files are pickles, which it unpickles itself
+    monkeypatch.chdir(tmp_path)
+    url = Path(xrv.models.model_urls["densenet121-res224-nih"]["weights_url"])
+    Path("weights").mkdir()
+    torch.save(theirs, Path("weights") / url.name)
+    pretrained = Backbone(
+        architecture="xrv:densenet121-res224-nih",
+        weights="pretrained",
+        channels=1,
+        options=options,
+    )
+    with torch.inference_mode():
+        found = networks.build(pretrained, seed=0).eval().extractor(images)
+    torch.testing.assert_close(found, expected)
+    assert sources.source(pretrained, None)["file"] == url.name
     with pytest.raises(UserError, match="no network 'xrv:densnet'"):
         networks.build(Backbone(architecture="xrv:densnet"), seed=0)
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from swift_debias import cli
 from swift_debias.config.schema import Backbone, Images
-from swift_debias.learning import checkpoint_files, networks, tensor_files
+from swift_debias.errors import UserError
+from swift_debias.learning import checkpoint_files, names, networks, tensor_files
 from swift_debias.learning.makers import import_torchvision
 
 
@@ -195,6 +196,21 @@ def test_a_classifier_that_is_fed_otherwise_is_refused(
     if said.startswith("--"):  # what it says is right
         advice = said.split() if trap != "resizing" else ["--fit", "stretch"]
         assert imported(wrong, "--reference", "reference.csv", *advice) == 0
+
+
+@pytest.mark.parametrize("copy", ["e.", "exponential_average."])
+def test_a_copy_that_is_not_complete_is_passed_over(copy: str) -> None:
+    """Such as the average of a student's weights without its statistics, before or after it."""
+    wanted = {"body.weight": torch.zeros(3, 2), "body.scale": torch.zeros(3)}
+    state = {copy + "body.weight": torch.ones(3, 2)}
+    state |= {f"model.{name}": value for name, value in wanted.items()}
+    state |= {"model.last.weight": torch.zeros(1, 3), "model.last.bias": torch.zeros(1)}
+    found = names.match(state, wanted, 3, "file")
+    assert found.names == {name: f"model.{name}" for name in wanted}
+    assert (found.head, found.outputs) == ("model.last", 1)
+    del state["model.body.scale"]
+    with pytest.raises(UserError, match="no weights for 1 of 2"):
+        names.match(state, wanted, 3, "file")
 
 
 def test_scores_that_prove_nothing_are_refused(

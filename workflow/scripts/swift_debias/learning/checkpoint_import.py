@@ -70,7 +70,8 @@ def import_classifier(
     """
     classifier = networks.build(backbone.model_copy(update={"weights": None}), seed=0)
     wanted = classifier.extractor.state_dict()
-    found = match(checkpoint.tensors, wanted, checkpoint.path, backbone.head)
+    features = classifier.head.linear.in_features
+    found = match(checkpoint.tensors, wanted, features, checkpoint.path, backbone.head)
     state = _imported(checkpoint.tensors, wanted, found, swap_classes, checkpoint.path)
     note = {
         "checkpoint": checkpoint.path.name,
@@ -96,7 +97,7 @@ def _imported(
     real = {
         n: value.float() if value.is_floating_point() else value for n, value in tensors.items()
     }
-    state = as_classifier(real, wanted, path, found=found)
+    state = as_classifier(real, wanted, found, path)
     if swap_classes:
         state |= {n: -value for n, value in state.items() if n.startswith(f"{HEAD}.")}
     return state

@@ -199,8 +199,9 @@ def _xrv(name: str, backbone: Backbone, published: bool) -> Made:
     if published:
         if name == "densenet":
             raise UserError(f"xrv:densenet has no weights of its own{nearest(name, known)}")
-        folder = weight_files.folder()
-        options = {"weights": name, "cache_dir": f"{folder}/"}
+        url = xrv.models.model_urls[name]["weights_url"]
+        file = weight_files.find(Path(url).name, url)
+        options = {"weights": name, "cache_dir": str(file.parent)}
     network = _called(
         backbone, lambda **o: xrv.models.DenseNet(**options, **o), dict(backbone.options)
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config.schema import Backbone
 from ..errors import UserError
-from . import networks, weight_files
+from . import networks, sources, weight_files
 from .architectures import library_of
 from .last_layer import find_last_layer, last_registered
 from .makers import own_function
@@ -86,7 +86,7 @@ def _weights(backbone: Backbone) -> list[str]:
     if backbone.weights is None:
         return []
     if backbone.weights in weight_files.PUBLISHED:
-        path = weight_files.file_of(backbone)
+        path = sources.file_of(backbone)
     else:
         path = Path(backbone.weights)
     return [f"weights: {path.name}, SHA-256 {weight_files.digest(path)}"]

@@ -43,6 +43,7 @@ def is_classifier(state: Mapping[str, Tensor]) -> bool:
 def match(
     state: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
+    features: int,
     what: str | Path,
     head: str | None = None,
 ) -> Match:
@@ -51,6 +52,7 @@ def match(
     Args:
         state: the checkpoint.
         wanted: the extractor's own state dictionary.
+        features: how many the extractor gives, which the last layer takes.
         what: the file, for messages.
         head: the checkpoint's name of the last layer; None: found.
 
@@ -69,7 +71,8 @@ def match(
             hint = f"; channels: {found[1]} of the backbone?" if grey else ""
             raise UserError(f"{what}: {theirs} is {found}, the architecture's is {ours}{hint}")
     left = [name for name in state if name not in set(names.values())]
-    layer = _last_layer({name: state[name] for name in left}, what, head, _given(head, names))
+    named = None if head in names else head  # the network's own name may be another layer's here
+    layer = _last_layer({name: state[name] for name in left}, features, what, named)
     rest = tuple(n for n in left if n.rpartition(".")[0] != layer)
     return Match(names, layer, len(state[f"{layer}.weight"]), rest)
 
@@ -91,54 +94,42 @@ def _prefix(own: Mapping[str, str], needed: list[str], what: str | Path) -> str:
     )
 
 
-def _given(head: str | None, names: Mapping[str, str]) -> str | None:
-    """A head's name that is the network's own counts only where the checkpoint has it so."""
-    return None if head in names else head
-
-
 def _last_layer(
-    left: Mapping[str, Tensor], what: str | Path, head: str | None, named: str | None
+    left: Mapping[str, Tensor], features: int, what: str | Path, named: str | None
 ) -> str:
-    """The layer that is left over: the only one, or the one that is named."""
+    """The layer that is left over: the only one that takes the features, or the one named."""
     layers = [
         name.removesuffix(".weight")
         for name, value in left.items()
-        if name.endswith(".weight") and value.dim() == 2
+        if name.endswith(".weight") and value.dim() == 2 and value.shape[1] == features
     ]
     if named is not None:
         chosen = [n for n in layers if n == named or n.endswith(f".{named}")]
         if not chosen:
-            raise UserError(f"{what}: head: no last layer {head!r}{nearest(named, layers)}")
+            raise UserError(f"{what}: head: no last layer {named!r}{nearest(named, layers)}")
         layers = chosen
-    if len(layers) != 1:
-        found = (
-            f"several layers could be the last, {layers}: name one (head)"
-            if layers
-            else (
-                f"there is no last layer beside the extractor; it has {list(left)[:3] or 'no more'}"
-            )
+    if len(layers) > 1:
+        raise UserError(f"{what}: several layers could be the last, {layers}: name one (head)")
+    if not layers:
+        raise UserError(
+            f"{what}: no layer beside the extractor takes its {features} features; there is "
+            f"{list(left)[:3] or 'nothing more'}"
         )
-        raise UserError(f"{what}: {found}")
     return layers[0]
 
 
 def as_classifier(
-    state: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
-    what: str | Path,
-    head: str | None = None,
-    found: Match | None = None,
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], found: Match, what: str | Path
 ) -> dict[str, Tensor]:
     """A checkpoint's tensors under the names of a `Classifier` with one logit.
 
     Args:
-        state, wanted, what, head: as in `match`.
-        found: what `match` found; None: it is asked.
+        state, wanted, what: as in `match`.
+        found: what `match` found.
 
     Raises:
-        UserError: see `match`; or the last layer has more than two outputs.
+        UserError: the last layer has more than two outputs.
     """
-    found = found or match(state, wanted, what, head)
     weight = state[f"{found.head}.weight"]
     if found.outputs not in (1, 2):
         raise UserError(

@@ -17,7 +17,7 @@ from ..errors import UserError, of_job
 from . import tensor_files
 from .finite import refuse_not_finite
 from .makers import import_torchvision, make
-from .names import as_classifier, is_classifier
+from .names import as_classifier, is_classifier, match
 from .states import fill, read_state
 from .weight_files import PUBLISHED
 
@@ -156,7 +156,9 @@ def load(path: Path, backbone: Backbone, *, own: bool = False) -> Classifier:
     state = read_state(path, own=own)
     classifier = build(backbone.model_copy(update={"weights": None}), seed=0)
     if own and not is_classifier(state):
-        state = as_classifier(state, classifier.extractor.state_dict(), path, backbone.head)
+        wanted, features = classifier.extractor.state_dict(), classifier.head.linear.in_features
+        found = match(state, wanted, features, path, backbone.head)
+        state = as_classifier(state, wanted, found, path)
     for name, value in state.items():
         layer, _, last = name.rpartition(".")
         if last == UNIT_MASK and layer in dict(classifier.named_modules()):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config.schema import Backbone
-from .weight_files import PUBLISHED, digest, file_of
+from .architectures import library_of
+from .makers import optional
+from .torchvision_names import WEIGHTS
+from .weight_files import PUBLISHED, digest, folder, lite0, present
 
 
 def source(backbone: Backbone, own: str | Path | None) -> dict[str, str | None]:
@@ -31,3 +34,17 @@ def source(backbone: Backbone, own: str | Path | None) -> dict[str, str | None]:
         path = Path(backbone.weights)
         return {"kind": "weights", "file": backbone.weights, "sha256": digest(path)}
     return {"kind": "random", "file": None, "sha256": None}
+
+
+def file_of(backbone: Backbone) -> Path:
+    """Where the published weights of a network lie, or would lie."""
+    library, name = library_of(backbone.architecture)
+    if library == "lite0":
+        return lite0()
+    file = f"timm-{name}.safetensors"
+    if library == "torchvision":
+        file = WEIGHTS[name]
+    elif library == "xrv":
+        urls = optional("torchxrayvision", "xrv").models.model_urls
+        file = Path(urls[name]["weights_url"]).name
+    return present(file) or folder() / file

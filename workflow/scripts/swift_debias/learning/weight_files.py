@@ -15,9 +15,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from ..config.schema import Backbone
 from ..errors import UserError
-from .architectures import library_of
 from .states import fill
 from .torchvision_names import URL, WEIGHTS
 
@@ -27,16 +25,6 @@ PUBLISHED = ("imagenet", "pretrained")  # values of `weights:` that are no file 
 def folder() -> Path:
     """Where files of weights lie, below the folder in which the workflow runs."""
     return Path("weights")
-
-
-def file_of(backbone: Backbone) -> Path:
-    """Where the published weights of a network lie, or would lie."""
-    library, name = library_of(backbone.architecture)
-    if library == "lite0":
-        return lite0()
-    if library == "torchvision":
-        return _present(WEIGHTS[name]) or folder() / WEIGHTS[name]
-    return folder() / (f"timm-{name}.safetensors" if library == "timm" else f"{name}.pt")
 
 
 def find(name: str, url: str) -> Path:
@@ -50,7 +38,7 @@ def find(name: str, url: str) -> Path:
         UserError: it is not there and cannot be downloaded, or is not what its name says.
     """
     said = re.search(r"-([0-9a-f]{8,})\.", name)
-    path = _present(name)
+    path = present(name)
     if path is None:
         path = folder() / name
         path.parent.mkdir(exist_ok=True)
@@ -118,7 +106,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _present(name: str) -> Path | None:
+def present(name: str) -> Path | None:
     """The file where it is already: in `weights/`, or where torch.hub keeps its own."""
     places = (folder() / name, Path(torch.hub.get_dir(), "checkpoints", name))
     return next((path for path in places if path.is_file()), None)
