@@ -72,7 +72,7 @@ with logged(snakemake):
         classifier = devices.place(networks.build(backbone, seed), device, compute)
     source = sources.source(backbone, own)  # now: a training takes hours, and files change
     cost = Cost(classifier, device)
-    seen = 0
+    seen, validation = 0, None
     if own is None:
         train, validation = samples(pool[~held_out & pool.trains]), samples(pool[watched])
         print(f"{len(train)} training and {len(validation)} validation images on {device}")
@@ -82,7 +82,9 @@ with logged(snakemake):
     networks.save(classifier, Path(snakemake.output.model))
     write_parquet(pd.DataFrame(context.history), snakemake.output.history)
     write_json(snakemake.output.cost, cost.measure(classifier, seen))
-    logits = inference.predict(classifier, samples(pool[scored])).double().cpu().numpy()
+    same = external is None and validation is not None  # is watched and scored: read once
+    rated = validation if same else samples(pool[scored])
+    logits = inference.predict(classifier, rated).double().cpu().numpy()
     scores = pool.loc[scored, ["dataset", "image_id", "label"]].assign(logit=logits)
     write_parquet(scores, snakemake.output.scores)
     probabilities, of_fold = 1 / (1 + np.exp(-logits)), held_out[scored].to_numpy()
