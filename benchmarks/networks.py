@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -172,7 +173,7 @@ def page(text: str, report: dict[str, Any]) -> str:
     machine = report["machine"]
     rows = {size: row for rows in report["results"].values() for size, row in rows.items()}
     how = "; ".join(
-        f"{size} px: {row['images']} images in batches of {row['batch']}, {row['rounds']} rounds"
+        f"{size} px: {row['images']} images in batches of {row['batch']}, rounds: {row['rounds']}"
         for size, row in sorted(rows.items(), key=lambda item: int(item[0]))
         if row["built"] == "yes"
     )
@@ -182,6 +183,7 @@ def page(text: str, report: dict[str, Any]) -> str:
     )
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
+    said = textwrap.fill(said, 120)
     return f"{before}{BEGIN}\n\n{said}\n\n{table(report)}\n\n{END}{after}"
 
 
