@@ -31,9 +31,9 @@ BESIDE = (*SIGNED, "balanced_accuracy", "tpr_min", "tnr_min", "selection_rate")
 class Table:
     """A table ready to be written.
 
-    `cells` has the CSV columns, one row a cell: those shown, then what stands beside them (`BESIDE`)
-    of the same methods and test sets, as far as it was computed; `notes` says what is missing or
-    left out; `titles` names the methods; `marks` says which cells are not to be taken at their
+    `cells` has the CSV columns, one row a cell: those shown, then what stands beside them
+    (`BESIDE`) of the same methods and test sets, as far as computed; `notes` says what is missing
+    or left out; `titles` names the methods; `marks` says which cells are not to be taken at their
     word; `remarks` are sentences below it that everybody is to read.
     """
 
