@@ -212,7 +212,9 @@ def test_a_disk_that_is_full_while_a_job_writes(
     assert "File too large; make room" in told[0]
     assert "Traceback" not in said
     check_finished(folder, unbroken)
-    assert not [name for name in names_of(folder) if name.endswith(".partial")]
+    # but for pixels, which are written where they stay: the next run carries on from them
+    kept = {"images/train.npy.partial"} if rule == "cache_images" else set()
+    assert {name for name in names_of(folder) if name.endswith(".partial")} <= kept
     carries_on(run, folder, *target)
     check_same(folder, unbroken)
 

@@ -93,8 +93,6 @@ REPORTS: dict[str, Change] = {
     "two test sets": on("sex", "test", "few"),
     "a test set of two images": on("sex", "few"),
     "a test set without a group": on("sex", "no_men"),
-    "a test set without a class": on("sex", "no_nevi"),
-    "a test set with one image": on("sex", "single"),
     "three groups, one absent": on("age", "no_old"),
 }
 
@@ -238,6 +236,11 @@ REFUSED_DATA: dict[str, tuple[Change, str]] = {
         ),
         "3 folds need as many groups of images, there are 2",
     ),
+    "a test set without a class that it names": (
+        on("sex", "no_nevi"),
+        "no_nevi: label.negative: no row has nev",
+    ),
+    "a test set with one image": (on("sex", "single"), "single: label.negative: no row has nev"),
     "an empty test set": (on("sex", "empty"), "empty: "),
     "no row of a known class": (on("sex", "unread"), "unread: "),
     "a test set of unknown groups": (on("sex", "no_sex"), "no_sex: no image has a known sex"),
