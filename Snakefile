@@ -31,6 +31,7 @@ rule all:
     default_target: True
     input:
         rules.check_data.output,
+        rules.data_suffices.output,
         expand(rules.set_sizes.output, task=sorted({task for task, *_ in SETUPS})),
         rules.summary.output,
         rules.report.output,

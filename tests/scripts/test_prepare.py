@@ -187,7 +187,9 @@ def test_synthesize(run: Callable[..., str], tmp_path: Path) -> None:
         assert min(image.size) == 16
 
 
-def test_check_data(run: Callable[..., str], tmp_path: Path) -> None:
+def test_check_data(
+    run: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     view = {
         "kind": "table",
         "title": "A view",
@@ -233,10 +235,20 @@ def test_check_data(run: Callable[..., str], tmp_path: Path) -> None:
     assert found["ok"] and "table1: can run" in said
     assert {one["name"]: one["rows_read"] for one in found["datasets"]} == {"train": 16, "test": 4}
     assert found["datasets"][0]["origin"]["url"] == "U"
+    told: dict[str, Any] = {
+        "input": {"json": "data_check.json", "text": "data_check.txt"},
+        "output": ["data_suffices.txt"],
+    }
+    run("data_suffices.py", **told)
+    assert (tmp_path / "data_suffices.txt").is_file()
     (tmp_path / "test/table.csv").unlink()
+    run("check_data.py", **job)
+    (tmp_path / "data_suffices.txt").unlink()
     with pytest.raises(SystemExit):
-        run("check_data.py", **job)
-    # what is missing is told in both files all the same
+        run("data_suffices.py", **told)
+    assert "table1: cannot run" in capsys.readouterr().err
+    assert not (tmp_path / "data_suffices.txt").exists()
+    # what is missing is told in both files
     assert not json.loads((tmp_path / "data_check.json").read_text())["ok"]
     assert "table1: cannot run" in (tmp_path / "data_check.txt").read_text()
 

@@ -30,6 +30,7 @@ def road() -> dict[str, set[str]]:
     """Job -> jobs whose results it reads, as docs/design.md draws the road."""
     tables = {"table/table1", "table/table5"}
     reads: dict[str, set[str]] = {"check_data": set(), "merge_metrics": set()}
+    reads["data_suffices"] = {"check_data"}
     judged = {"merge_metrics", "plausibility"}
     readers = ("compare", "verdict", "ranks", "in_words", *tables)
     reads |= {reader: {*judged} for reader in readers}

@@ -209,6 +209,26 @@ rule check_data:
         "../scripts/check_data.py"
 
 
+# check_data tells what it found in any case. Here the run ends if that is too little for an experiment,
+# before hours are spent.
+rule data_suffices:
+    input:
+        json=rules.check_data.output.json,
+        text=rules.check_data.output.text,
+    output:
+        folder("data_suffices"),
+    log:
+        log_of("data_suffices"),
+    priority: 100
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
+    params:
+        code=code_id("data_suffices.py"),
+    script:
+        "../scripts/data_suffices.py"
+
+
 rule build_manifest:
     input:
         raw=raw_folder,

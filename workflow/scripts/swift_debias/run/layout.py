@@ -30,6 +30,7 @@ FILES: dict[str, File] = {
     ),
     "check_json": File("data_check.json", "What is in the raw folders beside what should be."),
     "check_text": File("data_check.txt", "The same for people."),
+    "data_suffices": File("data_suffices.txt", "Every experiment can be done with these data."),
     "manifest": File("manifests/{dataset}.parquet", "One row an included image."),
     "manifest_log": File("manifests/{dataset}.log.json", "What was left out, rule by rule."),
     "pixels": File("images/{dataset}.npy", "Image cache: uint8 (N, H, W, C)."),
