@@ -27,7 +27,6 @@ UNSEARCHED: dict[str, dict[str, Any]] = {
     if "search" in own
 }
 UNSEARCHED["swift"] |= {"prediction_weight_1": 0.5}
-UNSEARCHED["diffgda"] |= {"lr": 5e-5}
 
 
 def table_and_figure(

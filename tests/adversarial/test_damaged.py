@@ -36,6 +36,7 @@ from swift_debias.run import layout, results
 LIBRARY = Path(files.__file__).parent
 NETWORK = Backbone(architecture="small_resnet", options={"width": 8})
 KEYS = {
+    "repeat": "1",
     **{"dataset": "ham", "task": "skin", "backbone": "net", "attribute": "sex"},
     **{"method": "swift", "fold": 1, "table": "t1", "figure": "f1", "first": "0123abcd"},
 }
@@ -198,6 +199,17 @@ KINDS: dict[str, Kind] = {
         lambda p: results.read("predictions", [p]),
     ),
     "setup_metrics": ({}, parquet("value"), lambda p: results.joined([p])),
+    "repeat_predictions": (
+        {},
+        parquet("dataset", "image_id", "label", "group", "score"),
+        lambda p: results.read("repeat_predictions", [p]),
+    ),
+    "repeat_model": (
+        {},
+        lambda p: networks.save(networks.build(NETWORK, 1), p),
+        lambda p: [v.sum().item() for v in networks.load(p, NETWORK).state_dict().values()],
+    ),
+    "repeat_threshold": ({}, write_fact, files.read_json),
     "metrics": ({}, parquet("value"), files.read_parquet),
     "intervals": ({}, parquet("value"), lambda p: results.joined([p])),
     "statistics": ({}, parquet("value"), files.read_parquet),
@@ -207,6 +219,7 @@ KINDS: dict[str, Kind] = {
         lambda p: files.write_arrays(p, {"a": np.arange(99.0), "b": np.array(["x", "y"])}),
         lambda p: {name: value.tolist() for name, value in files.read_arrays(p).items()},
     ),
+    "skin_tone_sheet": ({}, write_figure, lambda p: html.image(p, "a")),
     "figure": ({"format": "png"}, write_figure, lambda p: html.image(p, "a")),
     "table": ({"format": "html"}, page, html.fragment),
     "verdict": ({"format": "html"}, page, html.fragment),
@@ -216,6 +229,8 @@ NOT_READ = {
     *("raw", "check_text", "sizes_csv", "sizes_md", "setup_predictions", "verdict_cells"),
     *("verdict_claims", "verdict_instances", "report", "summary", "baseline_checkpoints"),
     *("checkpoints", "logs", "benchmarks", "first_checkpoints", "seen"),
+    *("repeat_history", "repeat_cost", "repeat_checkpoints", "setup_repeats"),
+    *("model_check", "data_suffices"),
     "search_journal",  # each trial is made again where its scores cannot be read
 }
 
@@ -418,6 +433,7 @@ ALLOWED = {
     "methods/_trials.py": "a running search's scores: made again where they cannot be read",
     "data/fingerprint.py": "what was seen: where it cannot be read, everything is looked at anew",
     "config/strict_yaml.py": "settings",
+    "learning/checkpoint_files.py": "what describes a user's own checkpoint",
 }
 
 

@@ -49,7 +49,7 @@ def jobs(folder: Path, rule: str) -> bool:
     return any(f".{rule}.py" in line for line in chaos.processes(folder).values())
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_killed_run_carries_on_and_two_runs_do_not_mix(
     cut_run: Path, copy_run: Callable[[Path], Path], tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from tests import cut
 
 from swift_debias.config.schema import Backbone
@@ -484,6 +484,10 @@ def expected_metrics(frame: pd.DataFrame, groups: int) -> dict[str, float]:
         "eodds": (np.ptp(rates[1]) + np.ptp(rates[0])) / 2,
         "auc_min": min(areas),
         "auc_gap": np.ptp(areas),
+        "balanced_accuracy": balanced_accuracy_score(known.label, guess),
+        "selection_rate": guess.mean(),
+        "tpr_min": rates[1].min(),
+        "tnr_min": 1 - rates[0].max(),
     }
 
 
@@ -527,9 +531,12 @@ def test_tables_are_means_and_deviations_over_folds(run: Path, expected: pd.Seri
         for cell, (methods, tests) in cut.CELLS.items()
         for method, dataset in itertools.product(methods, tests)
         for metric in (
-            ("auc", "auc_min", "auc_gap")
-            if cell[0] == "cxr"
-            else ("auc", "spd", "eodds", "dtpr", "dfpr", "dspd", "dauc")
+            *(
+                ("auc", "auc_min", "auc_gap")
+                if cell[0] == "cxr"
+                else ("auc", "spd", "eodds", "dtpr", "dfpr", "dspd", "dauc")
+            ),
+            *("balanced_accuracy", "selection_rate", "tpr_min", "tnr_min"),
         )
     }
     assert shown == wanted

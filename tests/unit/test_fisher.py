@@ -216,7 +216,10 @@ def test_what_is_done_on_a_gpu_equals_the_loop(
     check_against_the_loop(convolutional, batches())
 
 
-@pytest.mark.parametrize("architecture", ["resnet50", "densenet121", "efficientnet_b3"])
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param("resnet50", marks=pytest.mark.ci), "densenet121", "efficientnet_b3"],
+)
 def test_hooks_equal_the_loop_on_torchvisions_networks(architecture: str) -> None:
     classifier = build(Backbone(architecture=architecture), seed=0).double()
     randomize(classifier)

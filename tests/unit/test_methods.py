@@ -589,8 +589,7 @@ def test_diffprune_layer() -> None:
     }
     for architecture, stem in stems.items():
         with torch.device("meta"):
-            make = networks._TORCHVISION[architecture]
-            classifier = Classifier(*make(False), dropout=0.5)
+            classifier = networks.build(Backbone(architecture=architecture), seed=0)
         assert diffprune.find_layer(classifier, None) == stem
     assert diffprune.find_layer(classifier, "extractor.features.1") == "extractor.features.1"
     with pytest.raises(UserError, match=r"'extractor.features.11'; did you mean"):

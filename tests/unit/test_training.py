@@ -69,6 +69,7 @@ def test_same_seed_same_bits_whatever_the_global_state(
     assert differing(states[0], states[2])
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler for torch.compile")
 def test_a_compiled_network_learns_the_same(
     make_classifier: Any, make_samples: Any, make_context: Any

@@ -29,6 +29,7 @@ from test_environments import (
     rules,
 )
 
+pytestmark = pytest.mark.ci
 TRIGGERS = ["mtime", "params", "input"]  # of every profile: `software-env` is left out
 # Every rule of the workflow, on few tiny images. The numbers mean nothing.
 CUT = """
@@ -101,7 +102,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, snakemake) -> Path:
     return directory
 
 
-@pytest.mark.ci
 def test_each_file_becomes_one_environment(finished: Path) -> None:
     names = {path.read_text(): path.stem for path in ENVIRONMENTS}
     made = {names[path.read_text()]: path.with_suffix("") for path in environments(finished)}
@@ -115,7 +115,6 @@ def test_each_file_becomes_one_environment(finished: Path) -> None:
         assert all(versions[k] in wanted for k, wanted in dependencies(name).items())
 
 
-@pytest.mark.ci
 def test_each_script_runs_in_its_own_environment(finished: Path) -> None:
     """A script sees Snakemake's own packages too, after its environment's: none is needed."""
     known = {path.read_text(): path.stem for path in ENVIRONMENTS}
@@ -134,7 +133,6 @@ def test_each_script_runs_in_its_own_environment(finished: Path) -> None:
     assert own and all(path.endswith(".py") for path in own), "pure Python serves every version"
 
 
-@pytest.mark.ci
 def test_switching_conda_off_reruns_nothing(finished: Path, snakemake) -> None:
     config = str(finished / "cut.yaml")
     off = snakemake(finished, "--cores", "1", "-n", "--configfile", config)
