@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, snakemake) -> Path:
     return directory / "results" / "own_data"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_every_image_of_the_tables_is_accounted_for(run: Path) -> None:
     for dataset, sample, part in (
         ("pad", "pad_ufes_20", "train"),
@@ -53,7 +53,7 @@ def test_every_image_of_the_tables_is_accounted_for(run: Path) -> None:
         assert log["rows_read"] - sum(rule["removed"] for rule in log["rules"]) == len(frame)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_cached_pixels_are_the_real_ones(run: Path) -> None:
     pixels = np.load(run / "images" / "pad.npy", mmap_mode="r")
     index = pd.read_parquet(run / "images" / "pad.parquet")
@@ -68,7 +68,7 @@ def test_cached_pixels_are_the_real_ones(run: Path) -> None:
         assert difference.mean() < 3
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_real_duplicates_are_found(run: Path) -> None:
     """PAD-UFES-20 holds pictures twice under two lesions' names."""
     pairs = pd.read_parquet(run / "cohorts" / "lesion.duplicates.parquet")
@@ -83,7 +83,7 @@ def test_real_duplicates_are_found(run: Path) -> None:
     assert all(frozenset(pair) in found for pair in expected)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_table_has_all_methods(run: Path) -> None:
     table = pd.read_csv(run / "tables" / "table1.csv")
     assert set(table.method) == {"baseline", "swift"}
