@@ -65,7 +65,8 @@ def config(
         others: further sections, e.g. `methods`.
     """
     paper = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
-    methods = UNSEARCHED | others.pop("methods", {})
+    own = others.pop("methods", {})
+    methods = {name: UNSEARCHED.get(name, {}) | own.get(name, {}) for name in UNSEARCHED | own}
     left_out = dict.fromkeys(name for name in paper["experiments"] if name not in experiments)
     return json.dumps(
         {
