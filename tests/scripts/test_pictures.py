@@ -369,6 +369,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     )
     external = pd.DataFrame({"label": [0, 0, 1, 1, 1], "attribute": [0, 1, 0, 1, 1]})
     external["balanced"] = [True, True, True, True, False]
+    external = external.assign(dataset="isic", image_id=list("abcde"))
     compared = pd.DataFrame({"table": ["table1"], **CELL, "method": ["swift"]})
     compared = compared.assign(dataset="ddi", metric="auc", other="llft", n_folds=3)
     compared = compared.assign(difference=0.25, low=0.1, high=0.4)
@@ -407,9 +408,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
                 )
             ],
             "external": [write_parquet(tmp_path / "external/skin/tone/fold4.parquet", external)],
-            "cohorts": [
-                write_parquet(tmp_path / "cohorts/skin.parquet", external.assign(dataset="isic"))
-            ],
+            "cohorts": [write_parquet(tmp_path / "cohorts/skin.parquet", external)],
             "tables": [tmp_path / "table1.html"],
             "figures": [tmp_path / "figures/b.png", tmp_path / "figures/a.png"],
             "plausibility": write_parquet(
@@ -454,11 +453,11 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
         ["middle", "12"],
         ["dark", "0"],
     ]
-    pool = table_text(html, "The training pool, by group and label")
+    pool = table_text(html, "What is learnt from, by group and label")
     assert pool[1:] == [
-        ["Skin lesions", "Tone", "light", "1", "1", "melanoma", "0.500"],
-        ["Skin lesions", "Tone", "middle", "1", "2", "melanoma", "0.667"],
-        ["Skin lesions", "Tone", "dark", "0", "0", "melanoma", ""],
+        ["Skin lesions", "pool", "Tone", "light", "1", "1", "melanoma", "0.500"],
+        ["Skin lesions", "pool", "Tone", "middle", "1", "2", "melanoma", "0.667"],
+        ["Skin lesions", "pool", "Tone", "dark", "0", "0", "melanoma", ""],
     ]
     first = html[: html.index("<h2>What was run</h2>")]  # the first screen
     assert "<h2>In short</h2>" in first and "<li>It &lt;fell&gt;.</li>" in first

@@ -92,10 +92,31 @@ def test_the_pool_is_all_external_sets_together(tmp_path: Path, tied: bool) -> N
             own = pooled[pooled["attribute"] == group]["label"]
             row = found.loc[attribute, name]
             assert (row["class_0"], row["class_1"]) == ((own == 0).sum(), (own == 1).sum())
+    assert set(found["set"]) == {"pool"}
     told = pool_table.sentences(found.reset_index(), CLASSES)
     assert len(told) == 2 and told[0].startswith("Skin lesions: share of melanoma by sex: female ")
     shown = pool_table.for_readers(found.reset_index(), CLASSES)
     assert set(shown["class 1 is"]) == {"melanoma"} and shown["its share"].isna().sum() == 1
+
+
+def test_an_external_set_of_ones_own_is_counted_once_and_is_no_pool(tmp_path: Path) -> None:
+    ids = [f"{i:02d}" for i in range(30)]
+    whole = pd.DataFrame({"dataset": "mine", "image_id": ids, "label": np.arange(30) % 2})
+    whole["attribute"] = np.arange(30) // 3 % 2
+    paths = []
+    for fold in range(3):  # an image is in the sets of all folds but its own
+        path = tmp_path / f"external/skin/sex/fold{fold}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(whole[np.arange(30) % 3 != fold].astype({"attribute": "int16"}), path)
+        paths.append(path)
+    cohort = tmp_path / "cohorts/skin.parquet"
+    cohort.parent.mkdir()
+    write_parquet(whole[["dataset", "image_id"]].assign(external=True, trains=False), cohort)
+    found = pool_table.count(paths, GROUPS, [cohort])
+    counts = pd.crosstab(whole["attribute"], whole["label"])
+    assert found[["class_0", "class_1"]].to_numpy()[:2].tolist() == counts.to_numpy().tolist()
+    assert set(found["set"]) == {"external set"}
+    assert pool_table.sentences(found, CLASSES) == []
 
 
 # --- searches -------------------------------------------------------------------------------------

@@ -96,6 +96,22 @@ def debias_code(wildcards):
     return code_id("debias.py", f"swift_debias.methods.{variant(wildcards).algorithm}")
 
 
+# what a debiasing depends on, and each of its repeats
+DEBIASING = {
+    "method": recipe,
+    "searched": lambda wildcards: list(set_by_search(wildcards)[1]),
+    "backbone": lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+    "module": lambda wildcards: module_of(wildcards.backbone),
+    "task": debias_task,
+    "normalization": normalization,
+    "groups": groups_of,
+    "folds": FOLDS,
+    "own_external": own_external,
+    "compute": dump(settings.compute),
+    "seed": settings.seed,
+}
+
+
 rule copy_baseline:
     input:
         model=rules.train_baseline.output.model,
@@ -238,17 +254,7 @@ rule debias:
         mem_mb=memory(6000, per_input=2.2),
         runtime=minutes(30, debias_passes),
     params:
-        method=recipe,
-        searched=lambda wildcards: list(set_by_search(wildcards)[1]),
-        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
-        module=lambda wildcards: module_of(wildcards.backbone),
-        task=debias_task,
-        normalization=normalization,
-        groups=groups_of,
-        folds=FOLDS,
-        own_external=own_external,
-        compute=dump(settings.compute),
-        seed=settings.seed,
+        **DEBIASING,
         checkpoints=folder("checkpoints"),
         torch=TORCH,
         code=debias_code,
@@ -278,17 +284,7 @@ use rule debias as debias_again with:
             "debias_again", "task", "backbone", "attribute", "method", "repeat"
         )
     params:
-        method=recipe,
-        searched=lambda wildcards: list(set_by_search(wildcards)[1]),
-        backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
-        module=lambda wildcards: module_of(wildcards.backbone),
-        task=debias_task,
-        normalization=normalization,
-        groups=groups_of,
-        folds=FOLDS,
-        own_external=own_external,
-        compute=dump(settings.compute),
-        seed=settings.seed,
+        **DEBIASING,
         checkpoints=folder("repeat_checkpoints"),
         torch=TORCH,
         code=debias_code,

@@ -70,7 +70,7 @@ with logged(snakemake):
         grid(
             pool_table.for_readers(pool, params.classes),
             "pool",
-            "The training pool, by group and label",
+            "What is learnt from, by group and label",
         ),
         html.bullets(pool_table.sentences(pool, params.classes)),
     ]

@@ -1,4 +1,4 @@
-"""How many images of each class each group of the training pool has: the cause of the bias."""
+"""How many images of each class each group of what is learnt from has: the cause of the bias."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..files import read_parquet
 from ..run import layout
 
 IMAGE = ["dataset", "image_id"]
-COLUMNS = ["task", "attribute", "group", "class_0", "class_1"]
+COLUMNS = ["task", "set", "attribute", "group", "class_0", "class_1"]
 
 
 def count(
@@ -34,40 +34,34 @@ def count(
     Returns:
         COLUMNS, a row a task, attribute and group.
     """
-    trained = {layout.keys("cohort", path)["task"]: read_parquet(path) for path in cohorts}
-    counted: dict[tuple[str, str], list[list[int]]] = {}
-    seen: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    pools = {layout.keys("cohort", path)["task"]: read_parquet(path) for path in cohorts}
+    parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for path in external:
         keys = layout.keys("external", path)
-        attribute = keys["attribute"]
-        pool, frame = trained[keys["task"]], read_parquet(path)
-        cells = counted.setdefault((keys["task"], attribute), [[0, 0] for _ in groups[attribute]])
-        if EXTERNAL in pool:  # an image is in the sets of all folds but one
-            held = seen.setdefault((keys["task"], attribute), set())
-            new = [key not in held for key in zip(frame["dataset"], frame["image_id"], strict=True)]
-            frame = frame[new]
-            held |= {*zip(frame["dataset"], frame["image_id"], strict=True)}
-        elif TRAINS in pool:
+        parts.setdefault((keys["task"], keys["attribute"]), []).append(read_parquet(path))
+    rows = []
+    for (task, attribute), frames in parts.items():
+        frame, pool = pd.concat(frames).drop_duplicates(IMAGE), pools[task]
+        own = EXTERNAL in pool
+        if TRAINS in pool and not own:
             frame = frame.merge(pool.loc[pool[TRAINS], IMAGE], on=IMAGE)
-        for group, label in frame[["attribute", "label"]].to_numpy(int):
-            cells[group][label] += 1
-    rows = [
-        (*key, groups[key[1]][number], *both)
-        for key, cells in counted.items()
-        for number, both in enumerate(cells)
-    ]
+        for number, name in enumerate(groups[attribute]):
+            labels = frame.loc[frame["attribute"] == number, "label"]
+            both = int((labels == 0).sum()), int((labels == 1).sum())
+            rows.append((task, "external set" if own else "pool", attribute, name, *both))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def sentences(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> list[str]:
-    """One a task and attribute.
+    """One a task and attribute: what a classifier could learn from the pool that it is trained on.
 
     Args:
         counted: as `count` gives it.
         classes: task -> names of class 0 and class 1.
     """
     found = []
-    for (task, attribute), part in counted.groupby(["task", "attribute"], sort=False):
+    pool = counted[counted["set"] == "pool"]
+    for (task, attribute), part in pool.groupby(["task", "attribute"], sort=False):
         rows = part[["group", "class_0", "class_1"]].itertuples(index=False, name=None)
         cells = {group: (n0, n1) for group, n0, n1 in rows}
         name = title(str(attribute))
@@ -81,6 +75,7 @@ def for_readers(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> 
     return pd.DataFrame(
         {
             "task": counted["task"].map(title),
+            "set": counted["set"],
             "attribute": counted["attribute"].map(title),
             "group": counted["group"],
             "class 0": counted["class_0"],
