@@ -422,7 +422,13 @@ def test_pictures_of_the_report(make: Make, images: bool | None) -> None:
     }
     frames |= {
         f"external/skin/sex/fold{fold}.parquet": pd.DataFrame(
-            {"label": [0], "attribute": [1], "balanced": [True]}
+            {
+                "dataset": ["north"],
+                "image_id": ["0"],
+                "label": [0],
+                "attribute": [1],
+                "balanced": [True],
+            }
         )
         for fold in (0, 1)
     }
