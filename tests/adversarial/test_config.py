@@ -140,6 +140,30 @@ def test_a_number_is_finite_and_no_truth_value(name: str) -> None:
         assert_one_line_each(found, str(leaf.path[-1]))
 
 
+@pytest.mark.parametrize("part", range(2))
+def test_a_truth_value_is_no_text_and_no_number(part: int) -> None:
+    """NO, yes and off are truth values to YAML; a table's values must not become 0 and 1."""
+    asked = [leaf for leaf in LEAVES.values() if bool not in leaf.kinds()][part::2]
+    assert len(asked) > 100
+    for leaf in asked:
+        for value in (True, False):
+            given: Any = value
+            if leaf.is_container():
+                current = look(read(CONFIG), leaf.path)  # type: ignore[arg-type]
+                given = {"k": value} if isinstance(current, dict) else [value] * 2
+            found = read(put(CONFIG, leaf.path, given))
+            assert isinstance(found, str), (leaf.name, given)
+            last = next(str(step) for step in reversed(leaf.path) if isinstance(step, str))
+            assert_one_line_each(found, last)
+
+
+def test_values_of_a_group_are_quoted_where_yaml_reads_more() -> None:
+    groups = {"north": [False, "SE"], "south": ["IT"]}
+    said = read(put(CONFIG, ("attributes", "sex", "groups"), groups))
+    assert isinstance(said, str)
+    assert "attributes.sex.groups.north.0: is a truth value in YAML; put it in quotes" in said
+
+
 def test_a_truth_value_is_true_or_false() -> None:
     flags = [leaf for leaf in LEAVES.values() if leaf.kinds() == {bool}]
     assert len(flags) >= 10

@@ -285,7 +285,7 @@ def test_baseline_never_sees_its_held_out_fold(run: Path) -> None:
     for task, fold in itertools.product(cut.TRAIN, cut.FOLDS):
         frame, place = pool(run, task), baseline(run, task, fold)
         held_out = frame[frame.fold == fold]
-        log = (run / f"logs/train_baseline/{task}/small_resnet/{fold}.log").read_text()
+        log = (run / f"logs/train_baseline/{task}/small_resnet/fold{fold}.log").read_text()
         train, validation = len(frame) - len(held_out), len(held_out)
         assert f"{train} training and {validation} validation images" in log
         cost = json.loads((place / "cost.json").read_text())

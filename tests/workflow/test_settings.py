@@ -206,7 +206,7 @@ def test_numbers_are_taken_where_a_tables_text_is_meant() -> None:
     attribute = schema.Attribute(column="sex", groups={0: [1.0], 1: ["2"]})
     assert attribute.group_names == ("0", "1")
     entry["label"] = {"column": "target", "positive": [True]}
-    with pytest.raises(ValueError, match="put it in quotes"):
+    with pytest.raises(errors.UserError, match="put it in quotes"):
         adapters.make_options(entry)
 
 

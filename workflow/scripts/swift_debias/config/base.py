@@ -40,10 +40,16 @@ def no_truth_value(value: Any) -> Any:
     return value
 
 
-def as_text(value: Any) -> Any:
-    """A number as the text that it is in a table; a truth value is no text."""
+def quoted(value: Any) -> Any:
+    """Refuse what YAML reads as a truth value where a table's text is meant: NO, yes, off."""
     if isinstance(value, bool):
         raise ValueError("is a truth value in YAML; put it in quotes")
+    return value
+
+
+def as_text(value: Any) -> Any:
+    """A number as the text that it is in a table; a truth value is no text."""
+    value = quoted(value)
     return str(value) if isinstance(value, int | float) else value
 
 
@@ -82,7 +88,9 @@ def plain(value: Any) -> Any:
 # A value of a table: 1 and "1" are the same there, and people write either.
 Text: TypeAlias = Annotated[str, BeforeValidator(as_text), AfterValidator(_encodable)]
 # A value of a table that may be a number there.
-Value: TypeAlias = Annotated[str, AfterValidator(_encodable)] | float
+Value: TypeAlias = Annotated[
+    Annotated[str, AfterValidator(_encodable)] | float, BeforeValidator(quoted)
+]
 # Titles, names of columns and of folders: never empty, on one line.
 Line: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 Flag: TypeAlias = Annotated[bool, Strict()]

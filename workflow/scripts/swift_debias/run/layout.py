@@ -222,13 +222,19 @@ def _regex(name: str) -> re.Pattern[str]:
 
 def log(rule: str, *names: str) -> str:
     """The log of a rule whose jobs have these wildcards."""
-    return "/".join([FILES["logs"].pattern, rule, *(f"{{{name}}}" for name in names)]) + ".log"
+    return _of_job("logs", rule, names) + ".log"
 
 
 def benchmark(rule: str, *names: str) -> str:
     """The benchmark of a rule whose jobs have these wildcards."""
-    parts = [FILES["benchmarks"].pattern, rule, *(f"{{{name}}}" for name in names)]
-    return "/".join(parts) + ".tsv"
+    return _of_job("benchmarks", rule, names) + ".tsv"
+
+
+def _of_job(kind: str, rule: str, names: tuple[str, ...]) -> str:
+    """A job's own file, without its ending. A number says of what, as in folders: fold0."""
+    numbers = {"fold", "repeat"}
+    parts = (f"{name if name in numbers else ''}{{{name}}}" for name in names)
+    return "/".join([FILES[kind].pattern, rule, *parts])
 
 
 def rule_of(benchmark: Path, folder: Path) -> str:

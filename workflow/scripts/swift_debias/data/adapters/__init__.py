@@ -20,6 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import ValidationError
+
+from ...config.base import explain
 from ...config.schema import Dataset
 from ...errors import UserError, nearest
 
@@ -61,8 +64,15 @@ def options_models() -> dict[str, type[Dataset]]:
 
 
 def make_options(data: Mapping[str, Any]) -> Dataset:
-    """Checked options of a data set, of the type that its adapter wants."""
-    return load(str(data.get("adapter"))).Options.model_validate(dict(data))
+    """Checked options of a data set, of the type that its adapter wants.
+
+    Raises:
+        UserError: every problem found, each with its key.
+    """
+    try:
+        return load(str(data.get("adapter"))).Options.model_validate(dict(data))
+    except ValidationError as error:
+        raise UserError(explain(error)) from None
 
 
 def read(options: Dataset, project: Path) -> ManifestResult:
