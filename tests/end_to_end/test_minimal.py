@@ -63,7 +63,13 @@ def drawn(plot: str) -> Change:
     facts = figures.facts(plot)
     if "methods" in facts.first or plot in ("masks", "estimators"):
         methods = ("baseline",) if plot == "bias" else ("swift",)
-    return views(only=tiny.figure(plot, *methods))
+
+    def change(config: Settings) -> None:
+        views(only=tiny.figure(plot, *methods))(config)
+        if "tie" in facts.task_sets:
+            config["tasks"]["lesion"]["tie"] = {"attribute": "sex", "strength": 0.3}
+
+    return change
 
 
 def one_fold_more(config: Settings) -> None:

@@ -68,6 +68,7 @@ BLOCKS: dict[str, tuple[Block, ...]] = {
         mock.block("skin", "sex", FEW),
         mock.block("cxr", "age", FEW),
     ),
+    "dose": (mock.block("skin", "sex", FEW), mock.block("cxr", "age", FEW)),
     "cost": (mock.block("skin", "skin_tone"), mock.block("cxr", "age", FEW)),
     "ranks": (mock.block("skin", "skin_tone"),),
     "groups": (mock.block("skin", "sex", FEW), mock.block("cxr", "age_5", ("baseline", "swift"))),
@@ -90,6 +91,7 @@ def request_of(plot: str, synthetic: bool = True, **options: Any) -> Request:
         groups=mock.GROUPS,
         classes=mock.CLASSES,
         epochs=mock.EPOCHS,
+        ties={"skin": 0.0, "cxr": 0.9},
         variants={**mock.VARIANTS, "swift": SWIFT},
         options=options,
         synthetic=synthetic,
@@ -535,6 +537,41 @@ def test_examples_are_named_by_their_class(sources: Sources) -> None:
     heights = {a.get_ylabel().replace("\n", " "): a.get_position().y0 for a in axes}
     negative, positive = mock.CLASSES[BLOCKS["bias"][0].task]
     assert heights[positive] > heights[negative]
+
+
+def test_dose(sources: Sources) -> None:
+    """Five pools tied more and more strongly: each value at its strength, floors at the largest."""
+    strengths = {"tie_00": 0.0, "tie_95": 0.95, "tie_50": 0.5}
+    block = mock.block("skin", "sex", FEW)
+    own = _parts.of_block(sources.metrics, block)
+    gaps = _parts.of_block(sources.intervals, block)
+    rng = np.random.default_rng(0)
+    metrics = pd.concat(
+        [own.assign(task=t, value=rng.random(len(own))) for t in strengths], ignore_index=True
+    )
+    floors = pd.concat([gaps.assign(task=t, floor_95=s / 9 + 0.01) for t, s in strengths.items()])
+    floors.loc[floors["method"] == "swift", "floor_95"] += 0.02
+    floors.loc[floors["metric"] == "auc", "floor_95"] = np.nan
+    request = Request(
+        "dose", tuple(block._replace(task=t) for t in strengths), ties=strengths, titles=mock.TITLES
+    )
+    drawing = _write.draw(PLOTS["dose"], request, Sources(metrics=metrics, intervals=floors))
+    shown = drawing.data.set_index(["strength", "dataset", "method", "metric"])
+    cells = metrics[metrics["method"].isin(FEW) & metrics["metric"].isin(block.metrics)]
+    mean = cells.groupby(["task", "dataset", "method", "metric"])["value"].mean()
+    mean = mean[[key[1] in block.datasets for key in mean.index]]
+    assert len(shown) == len(mean)
+    for (task, *rest), value in mean.items():
+        row = shown.loc[(strengths[task], *rest)]
+        assert row["mean"] == pytest.approx(value)
+        highest = strengths[task] / 9 + 0.03  # SWiFT's, of the three methods
+        expected = np.nan if rest[2] == "auc" else highest
+        assert row["floor_95"] == pytest.approx(expected, nan_ok=True)
+    axes = drawing.figure.axes
+    assert len(axes) == len(block.datasets) * len(block.metrics)
+    lines = axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[0, 0.5, 0.95]] * len(FEW)
+    assert text_mistakes(drawing) == []
 
 
 def test_ranks(drawings: dict[str, Drawing], sources: Sources) -> None:

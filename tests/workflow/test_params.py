@@ -821,6 +821,8 @@ def test_figures_name_things_as_the_configuration_does(plan: Plan) -> None:
             t: [settings[t]["pretraining"]["epochs"], settings[t]["finetuning"]["epochs_percent"]]
             for t in tasks
         }
+        ties = {t: settings[t]["tie"]["strength"] for t in tasks if "tie" in settings[t]}
+        assert names.get("ties", {}) == ties
 
 
 # Drawing -> the setting of its methods that it draws.
@@ -883,6 +885,7 @@ NEEDS = {
     "masks": {"summaries"},
     "pareto": {"metrics", "intervals"},
     "cost": {"costs"},
+    "dose": {"metrics", "intervals"},
     "groups": {"metrics"},
     "intervals": {"intervals"},
     "ranks": {"metrics", "plausibility"},

@@ -126,6 +126,16 @@ def figure_names(name):
             ]
             for task in tasks
         },
+        **({"ties": ties} if (ties := strengths(tasks)) else {}),
+    }
+
+
+def strengths(tasks):
+    """How strongly an attribute is tied to the label in the pools of those tasks that say so."""
+    return {
+        task: tie.strength
+        for task in tasks
+        if (tie := settings.tasks[task].tie) is not None
     }
 
 

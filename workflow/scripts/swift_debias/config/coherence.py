@@ -36,6 +36,9 @@ class Drawing(Protocol):
     @property
     def first(self) -> tuple[str, ...]: ...
 
+    @property
+    def task_sets(self) -> tuple[str, ...]: ...
+
 
 class Known(NamedTuple):
     """What there is to be named in a configuration; what is None is not checked.
@@ -87,6 +90,7 @@ def problems(
         yield from _metrics(path, experiment, settings, known)
         if experiment.kind == "figure" and known.drawings is not None:
             yield from _figure(path, experiment, known.drawings, known.metrics)
+            yield from _figures_tasks(path, experiment, known.drawings, settings.tasks)
 
 
 def _names(settings: Settings) -> Iterator[str]:
@@ -409,3 +413,21 @@ def _figure(
         yield f"{path}.methods: {shows}"
     if "datasets" in drawing.first and len(panel.datasets or ()) > 1:
         yield f"{path}.panels[0].datasets: {shows}"
+
+
+def _figures_tasks(
+    path: str,
+    experiment: Experiment,
+    drawings: Mapping[str, Drawing],
+    tasks: Mapping[str, Task],
+) -> Iterator[str]:
+    """What a drawing reads from the tasks that it shows, and they do not say."""
+    drawing = drawings.get(experiment.plot or "")
+    for index, panel in enumerate(experiment.panels):
+        task = tasks.get(panel.task)
+        for key in drawing.task_sets if drawing and task else ():
+            if getattr(task, key) is None:
+                yield (
+                    f"{path}.panels[{index}].task: {experiment.plot} needs a task with `{key}`; "
+                    f"{shown(panel.task)} has none"
+                )

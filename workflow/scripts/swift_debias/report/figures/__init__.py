@@ -15,6 +15,7 @@ A drawing is a file of this folder with
     IGNORES        optional: keys of an experiment that it does not look at ("metrics")
     FIRST          optional: of which lists it shows the first entry alone ("panels", "methods",
                    "datasets"); a longer one is refused
+    TASK_SETS      optional: keys that the task of every panel has to set ("tie")
 
 To add one, add a file and an experiment with `plot: <file>` in the config. What is
 written in capitals is a literal: the Snakefile reads it without importing the drawing, which would
@@ -46,6 +47,7 @@ class Facts(NamedTuple):
     options: Mapping[str, str]
     ignores: tuple[str, ...]
     first: tuple[str, ...]
+    task_sets: tuple[str, ...]
 
 
 def available() -> list[str]:
@@ -73,7 +75,7 @@ def facts(plot: str) -> Facts:
     """
     if plot not in available():
         raise UserError(f"no drawing {plot!r}{nearest(plot, available())}")
-    optional = ("ARRAYS_NEED", "SHOWS", "OPTIONS", "IGNORES", "FIRST")
+    optional = ("ARRAYS_NEED", "SHOWS", "OPTIONS", "IGNORES", "FIRST", "TASK_SETS")
     found: dict[str, Any] = {name: {} if name == "OPTIONS" else () for name in optional}
     for node in ast.parse((FOLDER / f"{plot}.py").read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]

@@ -31,6 +31,7 @@ class Request:
         groups: attribute -> names of its groups.
         classes: task -> names of class 0 and class 1.
         epochs: task -> (epochs of pre-training, share of them in percent used by default).
+        ties: task -> strength of the tie of attribute and label in its pool, where it has one.
         variants: method -> its settings, as in the config.
         options: of the experiment: details of the drawing.
         synthetic: the data are made up; every figure then says so.
@@ -43,6 +44,7 @@ class Request:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     epochs: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    ties: Mapping[str, float] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     synthetic: bool = False
