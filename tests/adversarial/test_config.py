@@ -216,7 +216,7 @@ def test_misspelt_keys_and_values_are_refused_with_the_nearest() -> None:
         ("experiments.figure1.options", {"axes": ["auc"]}, "options.axes"),
         ("experiments.figure1.metrics", ["auc"], "pareto would ignore it"),
         ("experiments.table1.plot", "pareto", "a table would ignore it"),
-        ("experiments.figure1.plot", "dose", "dose needs a task with `tie`; skin has none"),
+        ("experiments.figure1.plot", "dose", "dose needs a task with `tie`; 'skin' has none"),
         ("experiments.table1.options", {"axes": ["auc", "spd"]}, "a table has none"),
         ("experiments.table1.methods", ["llft", "llft"], "'llft' stands there twice"),
         ("experiments.table1.methods", [], "no methods"),
