@@ -72,6 +72,16 @@ def test_csv_cells_come_back_as_text(
     assert frame["age"].isna().tolist() == [False, True]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    """Not of a quoted name of a column, and not of the first word of a list."""
+    mark = b"\xef\xbb\xbf"
+    (tmp_path / "t.csv").write_bytes(mark + b'"image","age","word"\na,1,b\n')
+    assert raw_tables.header(tmp_path / "t.csv") == ["image", "age", "word"]
+    assert raw_tables.read_table(tmp_path / "t.csv", COLUMNS)["image"].tolist() == ["a"]
+    (tmp_path / "list.txt").write_bytes(mark + b"a.png\nb.png\n")
+    assert raw_tables.read_words(tmp_path / "list.txt") == ["a.png", "b.png"]
+
+
 def test_parquet_reads_like_csv(tmp_path: Path) -> None:
     frame = pd.DataFrame({"image": ["a", "b"], "age": [3, 4], "word": ["x", None]})
     frame.to_parquet(tmp_path / "t.parquet")
