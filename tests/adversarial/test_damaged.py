@@ -133,6 +133,7 @@ def write_fact(path: Path) -> None:
 KINDS: dict[str, Kind] = {
     "baseline_scores": ({}, write_frame, files.read_parquet),
     "plausibility": ({}, write_frame, files.read_parquet),
+    "setup_plausibility": ({}, write_frame, files.read_parquet),
     "first_model": (
         {},
         lambda p: networks.save(networks.build(NETWORK, 2), p),

@@ -42,7 +42,15 @@ FROM = list(STAGES)
 def made_from(stage: str) -> list[str]:
     """What a stage and those after it make."""
     later = [STAGES[name][1] for name in FROM[FROM.index(stage) :]]
-    return [*later, "report.html", "summary.txt", "metrics.parquet", "metrics", "intervals"]
+    return [
+        *later,
+        "report.html",
+        "summary.txt",
+        "metrics.parquet",
+        "metrics",
+        "intervals",
+        "plausibility",
+    ]
 
 
 # Every rule that has a script, and a file that it makes.
@@ -62,7 +70,7 @@ RULES = {
     "predict": f"predictions/{SETUP}",
     "evaluate": f"metrics/{SETUP}.parquet",
     "merge_metrics": "metrics.parquet",
-    "plausibility": "plausibility.parquet",
+    "plausibility": f"plausibility/{SETUP}.parquet",
     "table": "tables/table1.html",
     "cost_table": "tables/cost.html",
     "intervals": f"intervals/{SETUP}.parquet",

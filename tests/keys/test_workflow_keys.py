@@ -18,6 +18,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
+from snakemake.exceptions import WorkflowError
+from tests.keys.conftest import changed, plan
 
 from swift_debias.config.schema import Backbone
 from swift_debias.evaluation import plausibility, setup_intervals
@@ -283,15 +285,22 @@ def planted() -> pd.DataFrame:
 KEYS = ["task", "backbone", "attribute", "method", "dataset", "metric"]
 NOTHING_IMPLAUSIBLE = pd.DataFrame(columns=plausibility.COLUMNS, dtype="object")
 NO_INTERVALS = pd.DataFrame(columns=[*KEYS, *setup_intervals.COLUMNS[3:]])
+
+
+def planted_in(*cell: str) -> pd.DataFrame:
+    """The planted metrics of one task, network and attribute."""
+    metrics = planted()
+    return metrics[(metrics[KEYS[:3]] == list(cell)).all(axis=1)]
+
+
 GIVEN = {
-    **{
-        f"intervals/{task}/{net}/{attribute}.parquet": lambda path: write_parquet(
-            NO_INTERVALS, path
-        )
-        for task, net, attribute in itertools.product(TASKS, NETS, ATTRIBUTES)
-    },
-    "metrics.parquet": lambda path: write_parquet(planted(), path),
-    "plausibility.parquet": lambda path: write_parquet(NOTHING_IMPLAUSIBLE, path),
+    f"{kind}/{'/'.join(cell)}.parquet": functools.partial(write_parquet, f)
+    for cell in itertools.product(TASKS, NETS, ATTRIBUTES)
+    for kind, f in {
+        "intervals": NO_INTERVALS,
+        "metrics": planted_in(*cell),
+        "plausibility": NOTHING_IMPLAUSIBLE,
+    }.items()
 }
 PANEL = {"task": "skin", "backbone": "net", "attribute": "sex"}
 EXPERIMENT = {
@@ -405,6 +414,30 @@ def test_kind_and_drawing_of_an_experiment(make: Make) -> None:
     places = pd.read_csv(made).groupby("method")["x"].unique()
     assert places.to_dict() == {"baseline": [0], "fullft": [1]}  # shares of the external set
     assert make("tables/shown.csv", {"experiments.shown": EXPERIMENT}, GIVEN).is_file()
+
+
+@pytest.mark.key("only")
+def test_only_these_experiments(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None
+) -> None:
+    """As if the others were not there: no work is done for them alone."""
+    (tmp_path / "data").symlink_to(drawn / "data")
+    monkeypatch.chdir(tmp_path)
+    first, last = EXPERIMENT | {"methods": ["fullft"]}, EXPERIMENT | {"methods": ["llft"]}
+    figure = first | {"kind": "figure", "plot": "pareto"}
+    both = {"experiments": {"table1": first, "table2": last, "pareto": figure}}
+
+    def made(only: list[str]) -> tuple[set[str], set[str]]:
+        jobs = plan(changed(both | {"only": only}), ["results/mine/report.html"])
+        shown = [w.get("table") or w.get("figure") for w in (job.wildcards for job in jobs)]
+        methods = {job.wildcards.method for job in jobs if job.rule.name == "debias"}
+        return {name for name in shown if name}, methods
+
+    assert made([]) == ({"table1", "table2", "pareto"}, {"fullft", "llft"})
+    assert made(["table2"]) == ({"table2"}, {"llft"})
+    assert made(["pareto", "table1"]) == ({"pareto", "table1"}, {"fullft"})
+    with pytest.raises(WorkflowError, match="only: there is no experiment 'table3'"):
+        made(["table3"])
 
 
 @pytest.mark.key("report.images")

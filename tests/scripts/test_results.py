@@ -120,7 +120,10 @@ def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
     run("evaluate.py", input=[PLACE], output=metrics, params=given | {"repeats": {}})
     said = run(
         "plausibility.py",
-        input={"metrics": ["metrics/skin.parquet"], "intervals": []},
+        input={
+            "metrics": ["metrics/skin.parquet"],
+            "intervals": [write_parquet(tmp_path / "intervals.parquet", pd.DataFrame())],
+        },
         output=["plausibility.parquet"],
         params={"groups": {"tone": names}, "min_group": {"skin": 8}, "baseline": "baseline"},
     )
@@ -136,12 +139,19 @@ def test_plausibility(run: Callable[..., str], tmp_path: Path) -> None:
 
 
 def test_merge_metrics(run: Callable[..., str], tmp_path: Path) -> None:
-    parts = [draw_metrics(), draw_metrics(task="cxr")]
-    paths = [write_parquet(tmp_path / f"{i}.parquet", part) for i, part in enumerate(parts)]
-    run("merge_metrics.py", input=paths, output=["metrics.parquet"])
-    pd.testing.assert_frame_equal(
-        pd.read_parquet(tmp_path / "metrics.parquet"), pd.concat(parts, ignore_index=True)
-    )
+    parts = {
+        "metrics": [draw_metrics(), draw_metrics(task="cxr")],
+        "plausibility": [pd.DataFrame({"mark": [mark]}) for mark in ("collapsed", "small group")],
+    }
+    paths = {
+        name: [write_parquet(tmp_path / f"{name}{i}.parquet", f) for i, f in enumerate(frames)]
+        for name, frames in parts.items()
+    }
+    run("merge_metrics.py", input=paths, output={name: f"{name}.parquet" for name in parts})
+    for name, frames in parts.items():
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(tmp_path / f"{name}.parquet"), pd.concat(frames, ignore_index=True)
+        )
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1")])
@@ -310,7 +320,7 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
         input={
             "metrics": [write_parquet(tmp_path / "metrics.parquet", metrics)],
             "intervals": [write_parquet(tmp_path / "intervals.parquet", measured)],
-            "plausibility": write_parquet(tmp_path / "plausible.parquet", pd.DataFrame([marked])),
+            "plausibility": [write_parquet(tmp_path / "marks.parquet", pd.DataFrame([marked]))],
             "published": tmp_path / "published.csv",
             "groups": [write_json(tmp_path / "groups/skin/net/tone.json", CHOICE)],
             "searches": [write_json(tmp_path / "search/skin/net/tone/llft.json", SEARCH)],

@@ -630,7 +630,9 @@ def test_predict_evaluate_and_intervals(plan: Plan) -> None:
                 assert job.params.baseline == "baseline"
                 assert job.params.seed == plan.config.get("seed", 0)
     [merged] = plan.jobs["merge_metrics"]
-    assert list(merged.input) == [f"{plan.run}/metrics/{'/'.join(cell)}.parquet" for cell in cells]
+    for need in ("metrics", "plausibility"):
+        of_all = [f"{plan.run}/{need}/{'/'.join(cell)}.parquet" for cell in cells]
+        assert files(merged, need) == of_all
 
 
 # --- report ---------------------------------------------------------------------------------------
@@ -649,7 +651,8 @@ def test_tables(plan: Plan) -> None:
         assert job.params.title == plan.config["experiments"][name]["title"]
         assert job.params.titles == titles(plan, {m for b in blocks for m in b["methods"]})
         assert job.params.synthetic == synthetic
-        assert files(job, "metrics") == [f"{plan.run}/metrics.parquet"]
+        for need in ("metrics", "intervals", "plausibility"):
+            assert files(job, need) == of_blocks(plan, need, blocks)
         told = [
             f"{plan.run}/groups/{b['task']}/{b['backbone']}/{b['attribute']}.json"
             for b in blocks
@@ -666,15 +669,29 @@ def test_tables(plan: Plan) -> None:
     assert plain(compare.params.tables) == tables
     assert compare.params.baseline == "baseline"
     intervals = [f"{plan.run}/intervals/{'/'.join(cell)}.parquet" for cell in plan.cells()]
-    [marks], [verdict] = plan.jobs["plausibility"], plan.jobs["verdict"]
-    for job in (*plan.jobs["table"], compare, marks, verdict):
+    [verdict] = plan.jobs["verdict"]
+    for job in (compare, verdict):
         assert files(job, "intervals") == intervals
-    for job in (*plan.jobs["table"], compare, verdict):
         assert files(job, "plausibility") == [f"{plan.run}/plausibility.parquet"]
+    assert len(plan.jobs["plausibility"]) == len(plan.cells())
+    for job in plan.jobs["plausibility"]:
+        task, backbone, attribute = of(job, "task", "backbone", "attribute")
+        cell = f"{task}/{backbone}/{attribute}.parquet"
+        for need in ("metrics", "intervals"):
+            assert files(job, need) == [f"{plan.run}/{need}/{cell}"]
+        settings = plan.config["tasks"][task].get("finetuning", {})
+        assert job.params.min_group == {task: settings.get("min_group", 20)}
+        assert job.params.groups == {attribute: plan.groups(attribute)}
     [costs] = plan.jobs["cost_table"]
     assert list(costs.params.titles.items()) == list(titles(plan, plan.config["methods"]).items())
     assert sorted(costs.input) == sorted([*method_costs(plan, copies=False), *training_costs(plan)])
     assert costs.params.synthetic == synthetic
+
+
+def of_blocks(plan: Plan, kind: str, blocks: Any) -> list[str]:
+    """A file of every cell that is shown, in order."""
+    cells = dict.fromkeys((b["task"], b["backbone"], b["attribute"]) for b in blocks)
+    return [f"{plan.run}/{kind}/{'/'.join(cell)}.parquet" for cell in cells]
 
 
 def method_costs(plan: Plan, copies: bool) -> list[str]:
@@ -856,10 +873,8 @@ def test_figures_read_what_they_draw(plan: Plan) -> None:
         blocks = plan.blocks(name)
         cells = list(dict.fromkeys((b["task"], b["backbone"], b["attribute"]) for b in blocks))
         expected = {
-            "metrics": [f"{run}/metrics.parquet"],
+            **{n: of_blocks(plan, n, blocks) for n in ("metrics", "intervals", "plausibility")},
             "predictions": [f"{run}/predictions/{'/'.join(cell)}" for cell in cells],
-            "intervals": [f"{run}/intervals/{'/'.join(cell)}.parquet" for cell in cells],
-            "plausibility": [f"{run}/plausibility.parquet"],
             "summaries": summaries(plan, cells),
             "arrays": [f"{run}/figures/arrays/{name}.npz"],
             "costs": [

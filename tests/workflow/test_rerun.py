@@ -31,19 +31,18 @@ def road() -> dict[str, set[str]]:
     tables = {"table/table1", "table/table5"}
     reads: dict[str, set[str]] = {"check_data": set(), "merge_metrics": set()}
     reads["data_suffices"] = {"check_data"}
-    judged = {"merge_metrics", "plausibility"}
-    readers = ("compare", "verdict", "ranks", "in_words", *tables)
-    reads |= {reader: {*judged} for reader in readers}
-    reads |= {"plausibility": {"merge_metrics"}, "cost_table": set()}
+    readers = ("compare", "verdict", "ranks", "in_words")
+    reads |= {reader: {"merge_metrics"} for reader in readers} | {"cost_table": set()}
     reads["verdict"].add("in_words")
     # under them stands which groups were compared, or which one FairPrune is for
-    reads["table/table1"].add("choose_groups/skin/small_resnet/sex")
-    reads["table/table5"].add("choose_groups/cxr/small_resnet/age_4")
-    reads["figure/pareto"] = {"merge_metrics", "intervals/skin/small_resnet/sex"}
+    for table, cell in (("1", "skin/small_resnet/sex"), ("5", "cxr/small_resnet/age_4")):
+        own = ("evaluate", "intervals", "plausibility", "choose_groups")
+        reads[f"table/table{table}"] = {f"{rule}/{cell}" for rule in own}
+    reads["figure/pareto"] = {f"{rule}/skin/small_resnet/sex" for rule in ("evaluate", "intervals")}
     reads["figure_arrays/figure1"] = {"predict/skin/small_resnet/sex", "cache_images/atlas"}
     reads["figure/figure1"] = {"figure_arrays/figure1", "predict/skin/small_resnet/sex"}
     reads["summary"] = {*tables, "ranks", "in_words"}
-    reads["report"] = {"check_data", "compare", "verdict", "cost_table", *judged}
+    reads["report"] = {"check_data", "compare", "verdict", "cost_table", "merge_metrics"}
     reads["report"] |= {*tables, "ranks", "in_words", "figure/pareto", "figure/figure1"}
     for task, train in cut.TRAIN.items():
         cells = {attribute: cell for (t, attribute), cell in cut.CELLS.items() if t == task}
@@ -90,8 +89,9 @@ def road() -> dict[str, set[str]]:
             test = {f"{rule}/{name}" for rule in made for name in datasets}
             reads[f"predict/{cell}"] = {*copies, *debiased, *test}
             reads |= {f"{rule}/{cell}": {f"predict/{cell}"} for rule in ("evaluate", "intervals")}
-            reads["merge_metrics"].add(f"evaluate/{cell}")
-            for reader in ("plausibility", "compare", "verdict", *tables):
+            reads[f"plausibility/{cell}"] = {f"{r}/{cell}" for r in ("evaluate", "intervals")}
+            reads["merge_metrics"] |= {f"{r}/{cell}" for r in ("evaluate", "plausibility")}
+            for reader in ("compare", "verdict"):
                 reads[reader].add(f"intervals/{cell}")
             reads["cost_table"] |= debiased
             reads["verdict"] |= debiased | copies | {importance}
@@ -299,7 +299,7 @@ CHANGES = [
         "cells of tables",  # figures read them too, and with a figure the arrays that it computes
         (
             *("set_sizes/*", "figure_arrays/*", "figure/*", "table/*", "cost_table", "compare"),
-            *("plausibility", "ranks", "in_words", "verdict", "summary", "report"),
+            *("plausibility/*", "ranks", "in_words", "verdict", "summary", "report"),
         ),
         edit={
             f"{LIBRARY}/evaluation/cells.py": ("import pandas as pd\n", "import pandas as pd, re\n")

@@ -84,6 +84,14 @@ def folder(name, **keys):
     return f"{RUN}/{layout.path(name, **keys)}"
 
 
+def of_setups(file):
+    """A file of every (task, backbone, attribute)."""
+    return [
+        folder(file, task=task, backbone=backbone, attribute=attribute)
+        for task, backbone, attribute in SETUPS
+    ]
+
+
 def log_of(rule, *names):
     """The log of a rule whose jobs have these wildcards."""
     return f"{RUN}/{layout.log(rule, *names)}"

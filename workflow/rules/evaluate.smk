@@ -108,12 +108,11 @@ rule evaluate:
 
 rule merge_metrics:
     input:
-        [
-            folder("setup_metrics", task=task, backbone=backbone, attribute=attribute)
-            for task, backbone, attribute in SETUPS
-        ],
+        metrics=of_setups("setup_metrics"),
+        plausibility=of_setups("setup_plausibility"),
     output:
-        folder("metrics"),
+        metrics=folder("metrics"),
+        plausibility=folder("plausibility"),
     log:
         log_of("merge_metrics"),
     benchmark:

@@ -47,12 +47,12 @@ def figure_input(wildcards):
     """The results that a figure is drawn from."""
     name = wildcards.figure
     paths = {
-        "metrics": lambda: [folder("metrics")],
+        "metrics": lambda: of_blocks(name, "setup_metrics"),
         "costs": lambda: of_blocks(name, "cost"),
         "predictions": lambda: of_blocks(name, "setup_predictions"),
         "summaries": lambda: of_blocks(name, "mask_summary"),
         "intervals": lambda: of_blocks(name, "intervals"),
-        "plausibility": lambda: [folder("plausibility")],
+        "plausibility": lambda: of_blocks(name, "setup_plausibility"),
         "arrays": lambda: [folder("arrays", figure=name)],
     }
     return {need: paths[need]() for need in facts(wildcards).needs}

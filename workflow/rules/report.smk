@@ -87,14 +87,6 @@ def searched_variants(name):
     }
 
 
-def of_setups(file):
-    """A file of every (task, backbone, attribute)."""
-    return [
-        folder(file, task=task, backbone=backbone, attribute=attribute)
-        for task, backbone, attribute in SETUPS
-    ]
-
-
 def debias_costs(wildcards):
     """What every training and debiasing job cost."""
     return [
@@ -144,24 +136,24 @@ def mask_summaries(wildcards):
 
 rule plausibility:
     input:
-        metrics=rules.merge_metrics.output,
-        intervals=of_setups("intervals"),
+        metrics=rules.evaluate.output.metrics,
+        intervals=folder("intervals"),
     output:
-        folder("plausibility"),
+        folder("setup_plausibility"),
     log:
-        log_of("plausibility"),
+        log_of("plausibility", "task", "backbone", "attribute"),
     benchmark:
-        benchmark_of("plausibility")
+        benchmark_of("plausibility", "task", "backbone", "attribute")
     conda:
         "../../envs/report.yaml"
     params:
-        groups={
-            attribute: list(settings.attributes[attribute].group_names)
-            for attribute in unique(attribute for *_, attribute in SETUPS)
+        groups=lambda wildcards: {
+            wildcards.attribute: list(
+                settings.attributes[wildcards.attribute].group_names
+            )
         },
-        min_group={
-            task: settings.tasks[task].finetuning.min_group
-            for task in unique(task for task, *_ in SETUPS)
+        min_group=lambda wildcards: {
+            wildcards.task: settings.tasks[wildcards.task].finetuning.min_group
         },
         baseline=BASELINE,
         code=code_id("plausibility.py"),
@@ -169,11 +161,12 @@ rule plausibility:
         "../scripts/plausibility.py"
 
 
+# A table or figure reads the files of its own setups, so that it can be had alone.
 rule table:
     input:
-        metrics=rules.merge_metrics.output,
-        intervals=of_setups("intervals"),
-        plausibility=rules.plausibility.output,
+        metrics=lambda wildcards: of_blocks(wildcards.table, "setup_metrics"),
+        intervals=lambda wildcards: of_blocks(wildcards.table, "intervals"),
+        plausibility=lambda wildcards: of_blocks(wildcards.table, "setup_plausibility"),
         published=PUBLISHED,
         groups=lambda wildcards: compared_groups(wildcards.table),
         searches=lambda wildcards: searches(blocks(wildcards.table)),
@@ -271,8 +264,8 @@ rule intervals:
 
 rule compare:
     input:
-        metrics=rules.merge_metrics.output,
-        plausibility=rules.plausibility.output,
+        metrics=rules.merge_metrics.output.metrics,
+        plausibility=rules.merge_metrics.output.plausibility,
         intervals=of_setups("intervals"),
     output:
         folder("statistics"),
@@ -292,8 +285,8 @@ rule compare:
 
 rule ranks:
     input:
-        metrics=rules.merge_metrics.output,
-        plausibility=rules.plausibility.output,
+        metrics=rules.merge_metrics.output.metrics,
+        plausibility=rules.merge_metrics.output.plausibility,
     output:
         [
             folder("table", table="ranks", format=format)
@@ -340,8 +333,8 @@ rule search_table:
 
 rule in_words:
     input:
-        metrics=rules.merge_metrics.output,
-        plausibility=rules.plausibility.output,
+        metrics=rules.merge_metrics.output.metrics,
+        plausibility=rules.merge_metrics.output.plausibility,
         intervals=of_setups("intervals"),
     output:
         folder("in_words"),
@@ -363,10 +356,10 @@ rule in_words:
 
 rule verdict:
     input:
-        metrics=rules.merge_metrics.output,
+        metrics=rules.merge_metrics.output.metrics,
         intervals=of_setups("intervals"),
         in_words=rules.in_words.output,
-        plausibility=rules.plausibility.output,
+        plausibility=rules.merge_metrics.output.plausibility,
         published=PUBLISHED,
         claims=CLAIMS,
         costs=debias_costs,
@@ -418,7 +411,7 @@ def hidden_figures():
 
 rule report:
     input:
-        metrics=rules.merge_metrics.output,
+        metrics=rules.merge_metrics.output.metrics,
         check=rules.check_data.output.json,
         manifests=expand(rules.build_manifest.output.manifest, dataset=DATASETS),
         manifest_logs=expand(rules.build_manifest.output.log, dataset=DATASETS),
@@ -436,7 +429,7 @@ rule report:
             for name in (*TABLES, "ranks", *(["search"] if search_files() else []))
         ],
         figures=[folder("figure", figure=name, format="png") for name in FIGURES],
-        plausibility=rules.plausibility.output,
+        plausibility=rules.merge_metrics.output.plausibility,
         statistics=rules.compare.output,
         intervals=of_setups("intervals"),
         verdict=rules.verdict.output.html,

@@ -1,8 +1,9 @@
-"""One tidy table of every metric."""
+"""One tidy table of every metric, and one of what to mind about them."""
 
 from swift_debias.files import write_parquet
 from swift_debias.run import results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
-    write_parquet(results.joined(snakemake.input), snakemake.output[0])
+    for name, files in snakemake.input.items():
+        write_parquet(results.joined(files), snakemake.output[name])

@@ -2,7 +2,6 @@
 
 from swift_debias.evaluation import plausibility
 from swift_debias.files import read_parquet, write_parquet
-from swift_debias.run import results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -12,7 +11,7 @@ with logged(snakemake):
         params.groups,
         params.min_group,
         params.baseline,
-        results.joined(snakemake.input.intervals),
+        read_parquet(str(snakemake.input.intervals)),
     )
     write_parquet(found, snakemake.output[0])
     print(f"{len(found)} marks")

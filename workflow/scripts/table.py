@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from swift_debias.evaluation import cells, plausibility
-from swift_debias.files import read_parquet
 from swift_debias.report import compared_groups, render, search_table, tables
 from swift_debias.report.published import published_lookup, read_published
 from swift_debias.run import results
@@ -11,7 +10,7 @@ from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    ours = cells.lookup(read_parquet(str(snakemake.input.metrics)))
+    ours = cells.lookup(results.joined(snakemake.input.metrics))
     published = read_published(Path(snakemake.input.published))
     groups = map(Path, snakemake.input.get("groups", []))
     _, budgets = search_table.read(map(Path, snakemake.input.get("searches", [])))
@@ -23,7 +22,7 @@ with logged(snakemake):
         {} if params.synthetic else published_lookup(published),
         params.titles,
         params.synthetic,
-        marks=plausibility.marks(read_parquet(str(snakemake.input.plausibility))),
+        marks=plausibility.marks(results.joined(snakemake.input.plausibility)),
         intervals=results.joined(snakemake.input.intervals),
         remarks=[
             *compared_groups.remarks(groups, params.groups, params.prune_by_group),

@@ -84,6 +84,10 @@ def problems(
                 yield f"{place('synthetic.images', name)}: no such data set is drawn{near}"
     if not settings.experiments:
         yield "experiments: there is none, so nothing would be computed; add a table or a figure"
+    for name in settings.only:
+        if name not in settings.experiments:
+            near = nearest(name, settings.experiments)
+            yield f"only: there is no experiment {shown(name)}{near}"
     for name, experiment in settings.experiments.items():
         path = place("experiments", name)
         yield from _view(path, experiment)

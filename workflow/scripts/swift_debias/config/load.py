@@ -71,6 +71,9 @@ def load(
     settings = typed(merged, adapters)
     known = coherence.Known(algorithms, adapters, networks, drawings, metrics, of_disease)
     _refuse(list(coherence.problems(settings, known, written)))
+    if settings.only:
+        chosen = {name: settings.experiments[name] for name in settings.only}
+        settings = settings.model_copy(update={"experiments": chosen})
     if folder is not None:
         _refuse(list(named_files.problems(settings, folder)))
     return settings

@@ -843,6 +843,11 @@ class Settings(Model):
         Selection(), description="How the settings of methods with a `search` are chosen."
     )
     compute: Compute = Field(Compute(), description="How the arithmetic is done.")
+    only: tuple[Name, ...] = Field(
+        (),
+        description="The experiments to make; the others are as if they were not there, and so is "
+        "all work for them alone. Default: all. On the command line: `--config 'only=[table1]'`.",
+    )
     report: Report = Field(Report(), description="What the report holds.")
 
     @model_validator(mode="after")

@@ -145,6 +145,9 @@ FILES: dict[str, File] = {
     "metrics": File("metrics.parquet", "All metrics: one tidy table."),
     "intervals": File(f"intervals/{SETUP}.parquet", "Intervals and noise floors of all methods."),
     "statistics": File("statistics.parquet", "Methods against the Baseline and the best other."),
+    "setup_plausibility": File(
+        f"plausibility/{SETUP}.parquet", "What to mind about every method on every test set."
+    ),
     "plausibility": File(
         "plausibility.parquet", "What to mind about a method on a test set: a row a mark."
     ),
