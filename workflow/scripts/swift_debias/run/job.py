@@ -53,7 +53,8 @@ def _end_at_once(snakemake: Any) -> None:
     Nothing where a script runs inside of another program, as in tests.
     """
     main = vars(sys.modules["__main__"])
-    started = Path(main.get("__file__") or "").absolute() == Path(sys.argv[0]).absolute()
+    # Snakemake (9) names the script in `__file__`, and the copy that it started in the other
+    started = {main.get("__file__"), main.get("__real_file__")} & {sys.argv[0]}
     if not started or main.get("snakemake") is not snakemake:
         return
     for stream in (sys.stdout, sys.stderr):
