@@ -42,13 +42,13 @@ from typing import Any
 SWITCH = "SWIFT_FORK"  # 0: every job imports for itself
 LIBRARIES = (
     "numpy", "pandas", "pyarrow.parquet", "scipy.stats", "PIL.Image", "sklearn.metrics", "torch",
-    "torch._dynamo", "safetensors.torch", "matplotlib.pyplot", "pydantic", "yaml",
+    "torch._dynamo", "torch._inductor", "safetensors.torch", "matplotlib.pyplot", "pydantic", "yaml",
     "snakemake.logging", "snakemake.iocontainers",
 )  # fmt: skip
 # as Snakemake sets them for each job, to its number of threads
-THREADS = tuple(
-    f"{name}_NUM_THREADS" for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
-) + ("VECLIB_MAXIMUM_THREADS",)
+THREADS = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")) + (
+    "VECLIB_MAXIMUM_THREADS",
+)
 TEMPORARY = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
 SURVIVE = {"jemalloc_bg_thd"}  # threads that libraries start again after a fork
 
