@@ -42,13 +42,14 @@ from typing import Any
 SWITCH = "SWIFT_FORK"  # 0: every job imports for itself
 LIBRARIES = (
     "numpy", "pandas", "pyarrow.parquet", "scipy.stats", "PIL.Image", "sklearn.metrics", "torch",
-    "torch._dynamo", "torch._inductor", "safetensors.torch", "matplotlib.pyplot", "pydantic", "yaml",
+    "torch._inductor", "safetensors.torch", "matplotlib.pyplot", "pydantic", "yaml",
     "snakemake.logging", "snakemake.iocontainers",
 )  # fmt: skip
-# as Snakemake sets them for each job, to its number of threads
-THREADS = tuple(f"{name}_NUM_THREADS" for name in ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")) + (
-    "VECLIB_MAXIMUM_THREADS",
-)
+# as Snakemake sets them for each job, to its number of threads (snakemake/shell.py)
+THREADS = (
+    "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+)  # fmt: skip
 TEMPORARY = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
 SURVIVE = {"jemalloc_bg_thd"}  # threads that libraries start again after a fork
 
@@ -127,7 +128,7 @@ class Server:
                 if self._control is None:
                     self._control = self._start()
                 socket.send_fds(self._control, [b"."], [theirs.fileno()])
-            asked = {"script": script, "cwd": os.getcwd(), "environment": environment}
+            asked = {"script": script, "cwd": str(Path.cwd()), "environment": environment}
             with contextlib.suppress(OSError):
                 line.write(json.dumps(asked) + "\n")
                 line.flush()
