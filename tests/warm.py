@@ -210,3 +210,4 @@ def _send_jobs_to(place: Path, fault: Fault | None) -> None:
             raise subprocess.CalledProcessError(code, fname)
 
     PythonScript.execute_script = execute_script
+    os.environ["SWIFT_FORK"] = "0"  # the project's own server would start for every run

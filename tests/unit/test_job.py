@@ -170,9 +170,16 @@ with job.logged(snakemake):
 """
 
 
+# what Snakemake writes at the top of the copy that it starts
+PREAMBLE = "__real_file__ = __file__; __file__ = '/scripts/job.py'"
+
+
+@pytest.mark.parametrize("preamble", ["", PREAMBLE], ids=["by hand", "by Snakemake"])
 @pytest.mark.parametrize(("last", "code"), [("pass", 0), ("raise KeyError('a')", 1)])
-def test_a_job_ends_as_soon_as_its_files_are_written(last: str, code: int, tmp_path: Path) -> None:
-    (tmp_path / "job.py").write_text(ENDS.format(last=last))
+def test_a_job_ends_as_soon_as_its_files_are_written(
+    preamble: str, last: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "job.py").write_text(preamble + ENDS.format(last=last))
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     words = [sys.executable, "job.py"]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)

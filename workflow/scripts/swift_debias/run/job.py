@@ -53,7 +53,9 @@ def _end_at_once(snakemake: Any) -> None:
     Nothing where a script runs inside of another program, as in tests.
     """
     main = vars(sys.modules["__main__"])
-    started = Path(main.get("__file__") or "").absolute() == Path(sys.argv[0]).absolute()
+    # Snakemake starts a copy of the script and puts the script's own place in `__file__`
+    file = main.get("__real_file__") or main.get("__file__") or ""
+    started = Path(file).absolute() == Path(sys.argv[0]).absolute()
     if not started or main.get("snakemake") is not snakemake:
         return
     for stream in (sys.stdout, sys.stderr):
