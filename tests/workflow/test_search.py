@@ -80,6 +80,22 @@ def test_searched_methods_have_a_search_and_wait_for_it(jobs: dict[str, list[Any
     assert all("search" not in job.params.method for job in jobs["debias"])
 
 
+@pytest.mark.key("selection.on_folds")
+@pytest.mark.parametrize(("on_folds", "folds"), [(None, [0, 1]), (1, [0]), (2, [0, 1])])
+def test_trials_are_made_on_the_first_folds(
+    tmp_path: Path, on_folds: int | None, folds: list[int]
+) -> None:
+    """The search has fewer; every fold is debiased with what it found, and tables say so."""
+    path = tmp_path / "search.yaml"
+    selection = {"trials": None, "on_folds": on_folds}
+    path.write_text(yaml.safe_dump(config(selection=selection)))
+    with jobs_of(tmp_path, path) as (jobs, _):
+        assert [list(job.params.folds) for job in jobs["search"]] == [folds] * len(jobs["search"])
+        assert [list(job.params.folds) for job in jobs["debias"]] == [[0, 1]] * len(jobs["debias"])
+        (table,) = jobs["table"]
+        assert table.params.folds == len(folds)
+
+
 def test_a_shared_first_step_waits_for_the_search_too(jobs: dict[str, list[Any]]) -> None:
     """It takes what was found for step 1 alone."""
     (first,) = jobs["first_step"]
@@ -100,6 +116,7 @@ def test_a_shared_first_step_waits_for_the_search_too(jobs: dict[str, list[Any]]
         ({"methods": {"bmft": {"search": {"rate": [0.1, 0.1]}}}}, "stands there twice"),
         ({"selection": {"trials": 6}}, r"search has 4 points, but selection\.trials says 6"),
         ({"selection": {"share": 1}}, r"selection\.share"),
+        ({"selection": {"on_folds": 3}}, r"selection\.on_folds: there are 2 folds"),
     ],
 )
 def test_mistakes_are_refused(change: dict[str, Any], message: str) -> None:

@@ -34,6 +34,7 @@ FIRST_STEPS = {found: first_step(name) for name, found in FIRST_OF.items()}
 SEARCHED = [
     name for name, method in settings.methods.items() if isinstance(method.search, dict)
 ]
+SEARCHED_FOLDS = FOLDS[: settings.selection.on_folds]
 
 
 def variant(wildcards):
@@ -167,7 +168,7 @@ rule search:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         normalization=normalization,
-        folds=FOLDS,
+        folds=SEARCHED_FOLDS,
         own_external=own_external,
         compute=dump(settings.compute),
         seed=settings.seed,

@@ -203,7 +203,7 @@ rule table:
             TITLES[name] for name in titles(wildcards.table) if name in PRUNE_BY_GROUP
         ],
         searched=lambda wildcards: searched_variants(wildcards.table),
-        folds=settings.folds,
+        folds=len(SEARCHED_FOLDS),
         synthetic=settings.synthetic is not None,
         code=code_id("table.py"),
     script:

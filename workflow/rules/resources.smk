@@ -60,8 +60,9 @@ def debias_passes(wildcards, input):
 
 def search_passes(wildcards, input):
     """Every point of the grid is fitted once, on a part of the external sets."""
-    grid = variant(wildcards).search
-    return debias_passes(wildcards, input) * math.prod(map(len, grid.values()))
+    points = math.prod(map(len, variant(wildcards).search.values()))
+    share = len(SEARCHED_FOLDS) / len(FOLDS)
+    return debias_passes(wildcards, input) * points * share
 
 
 def importance_passes(wildcards, input):

@@ -84,6 +84,8 @@ def problems(
                 yield f"{place('synthetic.images', name)}: no such data set is drawn{near}"
     if not settings.experiments:
         yield "experiments: there is none, so nothing would be computed; add a table or a figure"
+    if (settings.selection.on_folds or 0) > settings.folds:
+        yield f"selection.on_folds: there are {settings.folds} folds"
     for name in settings.only:
         if name not in settings.experiments:
             near = nearest(name, settings.experiments)
