@@ -172,8 +172,11 @@ class Case:
         return CachedImages([self.cache])
 
 
-def plain(case: Case, kind: str) -> dict[str, float]:
-    """Seconds of each stage of the plain implementation: on one CPU thread, or on a GPU."""
+def plain(case: Case, kind: str, precision: str = "fp32") -> dict[str, float]:
+    """Seconds of each stage of the plain implementation: on one CPU thread, or on a GPU.
+
+    In bf16 all its passes are under torch's autocast, as somebody would write it.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device = torch.device(kind)
@@ -197,7 +200,8 @@ def plain(case: Case, kind: str) -> dict[str, float]:
     if kind == "cuda":  # start CUDA and choose kernels outside of the clock
         network(torch.zeros(2, 3, case.size, case.size, device=device)).sum().backward()
         network.zero_grad()
-    return {name: seconds(stage, clock) for name, stage in stages.items()}
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        return {name: seconds(stage, clock) for name, stage in stages.items()}
 
 
 class Stamps(io.StringIO):
@@ -213,9 +217,12 @@ class Stamps(io.StringIO):
         return super().write(text)
 
 
-def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
+def ours(
+    case: Case, device: torch.device, clock: Clock, precision: str = "auto"
+) -> dict[str, float]:
     """Seconds of each stage of the library, called as the jobs call it."""
-    times, start, compute = {}, clock(), Compute(device=device.type)
+    compute = Compute(device=device.type, precision=precision)
+    times, start = {}, clock()
     classifier = devices.place(copy.deepcopy(case.network).eval(), device, compute)
     samples, balanced = read_external(
         case.table, case.open_images(), device, compute.resident, IMAGENET
@@ -256,6 +263,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
         log=log,
     )
     start = clock()
+    context.decide_precision(external.full)
     swift.debias(classifier, external, swift.Settings(), context)
     times["step1"], times["step2"] = log.at - start, clock() - log.at
     return times

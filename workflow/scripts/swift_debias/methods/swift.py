@@ -203,7 +203,7 @@ def _two_steps(
             f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
         )
         drawn = drawn_views(len(samples), context, "step2" + suffix)
-        features = extract_features(classifier, samples, drawn)
+        features = extract_features(classifier, samples, drawn, context.compute)
         set_trainable(classifier, extractor=False, head=True)
         weight = settings.prediction_weight_2
         objective = context.objective(samples, prediction=weight, bias=1 - weight)
