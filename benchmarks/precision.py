@@ -27,7 +27,6 @@ import multiprocessing
 import statistics
 import tempfile
 import textwrap
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import swift as ends
-from benchmarks.common import RESULTS, clock_of, expected_views, parser, prepare, write
+from benchmarks.common import RESULTS, expected_views, parser, prepare, write
 from benchmarks.importance import calibrate
 from benchmarks.training_step import flops, peak_flops
 
@@ -130,7 +129,7 @@ def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def accuracy(seed: int) -> dict[str, dict[str, float]]:
     """AUC and EOdds on a test set after SWiFT: fp32, bf16, and fp32 from weights moved a little."""
     network = build(Backbone(architecture="small_resnet", options={"width": 8}), seed=seed)
-    images, labels, groups = pictures(256, 3 * seed)
+    images, labels, _ = pictures(256, 3 * seed)
     seen = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sub(0.45).div(0.225)
     optimizer = torch.optim.SGD(network.parameters(), 0.02, 0.9)
     network.train()
@@ -233,8 +232,8 @@ def paired(found: list[dict[str, dict[str, float]]]) -> str:
     start = statistics.mean(one["fp32"]["auc"] for one in found)
     return (
         f"What it does to the result, over {len(found)} seeds (a small network, made-up images of "
-        f"{ENOUGH_PIXELS} pixels, AUC {start:.3f} in fp32), bf16 minus fp32 beside what a change of "
-        f"the start's weights by a part in a million does. {'. '.join(said)}."
+        f"{ENOUGH_PIXELS} pixels, AUC {start:.3f} in fp32): bf16 minus fp32, beside what a change "
+        f"of the start's weights by a part in a million does. {'. '.join(said)}."
     )
 
 

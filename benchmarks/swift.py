@@ -71,6 +71,7 @@ from swift_debias.config.schema import (
 from swift_debias.data.cache_building import build_cache
 from swift_debias.data.image_cache import CachedImages
 from swift_debias.data.normalization import IMAGENET
+from swift_debias.files import write_parquet
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices
 from swift_debias.learning.context import Context
@@ -153,7 +154,7 @@ class Case:
         ids = [path.stem for path in self.paths]
         self.frame = pd.DataFrame({"image_id": ids, "path": [path.name for path in self.paths]})
         self.table = root / "external.parquet"
-        pd.DataFrame(
+        external = pd.DataFrame(
             {
                 "image_id": ids,
                 "dataset": "cache",
@@ -161,7 +162,8 @@ class Case:
                 "attribute": self.attributes,
                 "balanced": True,
             }
-        ).to_parquet(self.table)
+        )
+        write_parquet(external, self.table)
         self.cache = root / "cache.npy", root / "cache.parquet"
         self.network = build(Backbone(architecture=work.network), seed=0)
 

@@ -25,9 +25,10 @@ History: TypeAlias = list[dict[str, Any]]
 class Checkpoints:
     """Epoch-end states of a job's training stages, so that a killed job carries on.
 
-    A checkpoint is used only if its key and its precision equal the job's: the key stands for all the
-    settings, code and inputs of the job; a machine of another kind may train in another precision. Everything is stored as safetensors with a JSON header. One that does not
-    fit its digest is set aside as `<stage>.damaged`, and the stage begins anew.
+    A checkpoint is used only if its key and its precision equal the job's: the key stands for all
+    the settings, code and inputs of the job; a machine of another kind may train in another
+    precision. Everything is stored as safetensors with a JSON header. One that does not fit its
+    digest is set aside as `<stage>.damaged`, and the stage begins anew.
 
     Attributes:
         precision: in which the job trains ("" where nobody said), see precision.py.
