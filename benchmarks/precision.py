@@ -37,10 +37,10 @@ from benchmarks import swift as ends
 from benchmarks.common import RESULTS, expected_views, parser, prepare, write
 from benchmarks.importance import calibrate
 from benchmarks.training_step import flops, peak_flops
+from sklearn.metrics import roc_auc_score
 
 from swift_debias import ImageSet, SWiFT
 from swift_debias.config.schema import Backbone, Compute
-from swift_debias.evaluation import metrics
 from swift_debias.learning.networks import build, import_torchvision
 from swift_debias.learning.precision import ENOUGH_PIXELS, decide
 
@@ -156,7 +156,7 @@ def accuracy(seed: int) -> dict[str, dict[str, float]]:
         network.load_state_dict(start)
         scores = np.asarray(scores).reshape(len(truth), -1)[:, -1]
         found[name] = {
-            "auc": float(metrics.auc(truth, scores)),
+            "auc": float(roc_auc_score(truth, scores)),
             "eodds": eodds(truth, scores, group),
         }
     return found

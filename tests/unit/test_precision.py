@@ -11,6 +11,8 @@ from torch import nn
 
 from swift_debias.config.schema import Compute
 from swift_debias.files import write_json
+from swift_debias.importance import products, store
+from swift_debias.importance.masks import soft_mask
 from swift_debias.learning import inference, loop, precision
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.learning.context import set_trainable
@@ -165,3 +167,58 @@ def test_mixed_precisions_are_said(tmp_path: Path) -> None:
     assert skin == "Precision of the trainings of skin: bf16 (2 jobs)."
     assert "bf16 (1 jobs), fp32 (1 jobs)" in chest and "compute.precision" in chest
     assert precision.ENOUGH_PIXELS == 128  # as config/README.md and docs/performance.md say
+
+
+# --- importances in half of the space -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e20])
+def test_masks_of_halved_importances_are_the_same_within_a_thousandth(
+    scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values over many powers of ten, as importances are; zeros, constants and single elements."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"a.weight": (64, 300), "b.weight": (5000,), "head.bias": (1,), "none": (7,)}
+
+    def draw() -> dict[str, torch.Tensor]:
+        values = {
+            name: (5 * torch.randn(shape, generator=generator)).exp() * scale
+            for name, shape in shapes.items()
+        }
+        return values | {"none": torch.zeros(7)}
+
+    importance = {"minibatch.bias": draw(), "minibatch.prediction": draw()}
+    store.save(importance, tmp_path / "full.safetensors")
+    monkeypatch.setattr(store, "HALF_FROM", 1000)
+    store.save(importance, tmp_path / "half.safetensors")
+    full, half = (store.Stored(tmp_path / f"{name}.safetensors") for name in ("full", "half"))
+    for objective, values in importance.items():
+        for name, value in values.items():
+            assert torch.equal(full[objective][name], value)
+            assert half[objective][name].dtype == torch.float32
+            torch.testing.assert_close(
+                half[objective][name], value, rtol=2**-10, atol=float(value.max()) * 2**-70
+            )
+    masks = [
+        soft_mask(found["minibatch.bias"], found["minibatch.prediction"]) for found in (full, half)
+    ]
+    for name in shapes:
+        torch.testing.assert_close(masks[0][name], masks[1][name], rtol=0, atol=1e-3)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.52 * sizes[0] + 2000
+
+
+def test_products_are_sent_to_another_library_only_where_they_are_exact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With AMX "medium" rounds to bf16, which the importances must not."""
+    before = torch.get_float32_matmul_precision()
+    for amd in (False, True):
+        monkeypatch.setattr(products, "is_amd", lambda amd=amd: amd)
+        exact = products._medium_is_exact()
+        with products.fast_products():
+            assert torch.get_float32_matmul_precision() == ("medium" if amd and exact else before)
+            a = torch.rand(80, 300, generator=torch.Generator().manual_seed(1))
+            error = (a @ a.T).double() / (a.double() @ a.double().T) - 1
+            assert error.abs().max() < 1e-5
+        assert torch.get_float32_matmul_precision() == before

@@ -178,6 +178,11 @@ def _two_steps(
 
     samples, finetuning = external.balanced, context.finetuning
     mask = context.masks = make_masks(classifier, settings, context, rate)
+    for (
+        name,
+        parameter,
+    ) in classifier.named_parameters():  # once, for the optimizer and whoever asks
+        mask[name] = masked_optimizer.laid_out(mask[name], parameter)
     suffix = "" if rate is None else f"_rate{rate:g}"
 
     if settings.step1:
