@@ -1,7 +1,7 @@
 """Importances in files: one safetensors file a fold, read objective by objective.
 
 Of a network of `HALF_FROM` weights or more their roots are stored as fp16, each tensor times the
-power of two that brings its largest value near fp16's own. Masks are made of ratios to a tensor's
+factor that makes its largest 2^15, without an error. Masks are made of ratios to a tensor's
 largest: 11 bits of each root, and 80 powers of two of the importance, are enough for masks that
 differ by less than a thousandth. Importances in bf16 have 8 bits, and move masks by up to four.
 """
@@ -9,7 +9,6 @@ differ by less than a thousandth. Importances in bf16 have 8 bits, and move mask
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -32,23 +31,24 @@ HALF_FROM = 1 << 20  # smaller networks' files are no burden
 def save(importance: Importance, path: Path) -> None:
     """Write one safetensors file, keys "<objective>/<parameter>", whole or not at all."""
     tensors: dict[str, Tensor] = {}
-    powers: dict[str, int] = {}
+    factors: dict[str, float] = {}
     for objective, values in importance.items():
         large = sum(value.numel() for value in values.values()) >= HALF_FROM
         for name, value in values.items():
             key = f"{objective}/{name}"
             if large:
-                tensors[key], powers[key] = halved(value)
+                tensors[key], factors[key] = halved(value)
             else:
                 tensors[key] = value
-    tensor_files.write(path, tensors, json.dumps(powers) if powers else None)
+    tensor_files.write(path, tensors, json.dumps(factors) if factors else None)
 
 
-def halved(values: Tensor) -> tuple[Tensor, int]:
-    """Roots as fp16, times two to a power; and the power. The largest becomes 2^14 to 2^15."""
-    roots = values.double().sqrt()  # double: two to the power may be too large for fp32
-    power = 15 - math.frexp(float(roots.max()))[1]
-    return (roots * 2.0**power).half(), power
+def halved(values: Tensor) -> tuple[Tensor, float]:
+    """Roots as fp16, times a factor; and the factor."""
+    roots = values.double().sqrt()  # double: the factor may be too large for fp32
+    largest = float(roots.max())
+    factor = 2.0**15 / largest if largest else 1.0
+    return (roots * factor).half(), factor
 
 
 class Stored(Mapping[str, dict[str, Tensor]]):
@@ -65,7 +65,7 @@ class Stored(Mapping[str, dict[str, Tensor]]):
         """
         check(path)
         self.path, self.device = path, str(device)
-        self.powers: dict[str, int] = json.loads(tensor_files.read_note(path) or "{}")
+        self.factors: dict[str, float] = json.loads(tensor_files.read_note(path) or "{}")
         with safe_open(path, framework="pt") as file:
             self.keys_of: dict[str, list[str]] = {}
             for key in file.keys():  # noqa: SIM118 (no mapping)
@@ -85,8 +85,8 @@ class Stored(Mapping[str, dict[str, Tensor]]):
         with safe_open(self.path, framework="pt", device=self.device) as file:
             for key in self.keys_of[objective]:
                 value, name = file.get_tensor(key), key.rpartition("/")[2]
-                if key in self.powers:
-                    value = (value.double() * 2.0 ** -self.powers[key]).square().float()
+                if key in self.factors:
+                    value = (value.double() / self.factors[key]).square().float()
                 found[name] = value
         return found
 
