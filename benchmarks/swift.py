@@ -71,6 +71,7 @@ from swift_debias.config.schema import (
 from swift_debias.data.cache_building import build_cache
 from swift_debias.data.image_cache import CachedImages
 from swift_debias.data.normalization import IMAGENET
+from swift_debias.files import write_parquet
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices
 from swift_debias.learning.context import Context
@@ -153,7 +154,7 @@ class Case:
         ids = [path.stem for path in self.paths]
         self.frame = pd.DataFrame({"image_id": ids, "path": [path.name for path in self.paths]})
         self.table = root / "external.parquet"
-        pd.DataFrame(
+        external = pd.DataFrame(
             {
                 "image_id": ids,
                 "dataset": "cache",
@@ -161,7 +162,8 @@ class Case:
                 "attribute": self.attributes,
                 "balanced": True,
             }
-        ).to_parquet(self.table)
+        )
+        write_parquet(external, self.table)
         self.cache = root / "cache.npy", root / "cache.parquet"
         self.network = build(Backbone(architecture=work.network), seed=0)
 
@@ -172,8 +174,11 @@ class Case:
         return CachedImages([self.cache])
 
 
-def plain(case: Case, kind: str) -> dict[str, float]:
-    """Seconds of each stage of the plain implementation: on one CPU thread, or on a GPU."""
+def plain(case: Case, kind: str, precision: str = "fp32") -> dict[str, float]:
+    """Seconds of each stage of the plain implementation: on one CPU thread, or on a GPU.
+
+    In bf16 all its passes are under torch's autocast, as somebody would write it.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device = torch.device(kind)
@@ -197,7 +202,8 @@ def plain(case: Case, kind: str) -> dict[str, float]:
     if kind == "cuda":  # start CUDA and choose kernels outside of the clock
         network(torch.zeros(2, 3, case.size, case.size, device=device)).sum().backward()
         network.zero_grad()
-    return {name: seconds(stage, clock) for name, stage in stages.items()}
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        return {name: seconds(stage, clock) for name, stage in stages.items()}
 
 
 class Stamps(io.StringIO):
@@ -213,9 +219,12 @@ class Stamps(io.StringIO):
         return super().write(text)
 
 
-def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
+def ours(
+    case: Case, device: torch.device, clock: Clock, precision: str = "auto"
+) -> dict[str, float]:
     """Seconds of each stage of the library, called as the jobs call it."""
-    times, start, compute = {}, clock(), Compute(device=device.type)
+    compute = Compute(device=device.type, precision=precision)
+    times, start = {}, clock()
     classifier = devices.place(copy.deepcopy(case.network).eval(), device, compute)
     samples, balanced = read_external(
         case.table, case.open_images(), device, compute.resident, IMAGENET
@@ -256,6 +265,7 @@ def ours(case: Case, device: torch.device, clock: Clock) -> dict[str, float]:
         log=log,
     )
     start = clock()
+    context.decide_precision(external.full)
     swift.debias(classifier, external, swift.Settings(), context)
     times["step1"], times["step2"] = log.at - start, clock() - log.at
     return times

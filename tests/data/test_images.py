@@ -551,3 +551,27 @@ def test_real_x_rays_and_photographs(tmp_path: Path) -> None:
             square = whole.crop((left, top, left + side, top + side))
             expected = square.resize((128, 128), Image.Resampling.BILINEAR)
             assert np.abs(pixels[i].astype(int) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_the_memory_of_a_cache_does_not_grow_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mapped pages that are held after each image: at most two blocks, of an array of twelve."""
+    n, side = 120, 256
+    monkeypatch.setattr(cache_building, "BLOCK", 10)
+    Image.new("RGB", (8, 8), (9, 90, 200)).save(tmp_path / "a.png")
+    frame = pd.DataFrame({"image_id": [str(i) for i in range(n)], "path": ["a.png"] * n})
+    out = tmp_path / "x.npy", tmp_path / "x.parquet"
+    held = []
+
+    def look(_done: int, _of: int) -> None:
+        status = Path("/proc/self/status").read_text()
+        held.append(int(status.partition("RssFile:")[2].split()[0]))  # kB
+
+    look(0, 0)
+    build_cache(frame, tmp_path, *out, Images(size=side), progress=look)
+    whole = n * side**2 * 3 / 1024
+    assert whole > 20_000
+    assert max(held) - held[0] < 2 * whole / 12 + 4096
+    np.testing.assert_array_equal(np.load(out[0])[[0, 60, 119], 100, 100], [[9, 90, 200]] * 3)

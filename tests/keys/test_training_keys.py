@@ -22,7 +22,8 @@ from swift_debias.config.schema import (
 )
 from swift_debias.errors import UserError
 from swift_debias.learning import devices, loop, networks
-from swift_debias.learning.context import Context, autocast, make_optimizer
+from swift_debias.learning.context import Context, make_optimizer
+from swift_debias.learning.precision import autocast
 from swift_debias.learning.samples import Samples
 from swift_debias.methods import base
 

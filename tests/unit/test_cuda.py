@@ -23,11 +23,12 @@ from swift_debias.importance import estimators, store
 from swift_debias.learning import devices, inference
 from swift_debias.learning.cam import activation_maps
 from swift_debias.learning.checkpoints import Checkpoints
-from swift_debias.learning.context import Context, autocast, set_trainable
+from swift_debias.learning.context import Context, set_trainable
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.loop import fit
 from swift_debias.learning.networks import Classifier, build, save
 from swift_debias.learning.networks import load as load_network
+from swift_debias.learning.precision import autocast
 from swift_debias.learning.samples import Batch, ExternalSet, Samples, make_samples
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -23,10 +23,11 @@ from swift_debias.errors import NotFiniteError
 from swift_debias.learning import devices, inference, loop, samples
 from swift_debias.learning.augment import views
 from swift_debias.learning.checkpoints import Checkpoints
-from swift_debias.learning.context import Context, autocast, make_optimizer, set_trainable
+from swift_debias.learning.context import Context, make_optimizer, set_trainable
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.loop import fit
 from swift_debias.learning.networks import Classifier, Head
+from swift_debias.learning.precision import autocast
 from swift_debias.learning.samples import Features, Samples, make_samples, read_ahead
 
 

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from swift_debias.report import render
-from swift_debias.report.costs import cost_table, read_costs
+from swift_debias.report.costs import cost_table, read_costs, trained_in
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    costs = read_costs(map(Path, snakemake.input))
-    table = cost_table(costs, params.titles, params.synthetic)
+    files = [Path(file) for file in snakemake.input]
+    remarks = trained_in(files)
+    table = cost_table(read_costs(files), params.titles, params.synthetic, remarks)
     render.write(table, Path(snakemake.output[0]).parent)
     print(render.terminal(table))

@@ -81,7 +81,8 @@ with logged(snakemake):
     write_json(snakemake.output.source, source)
     networks.save(classifier, Path(snakemake.output.model))
     write_parquet(pd.DataFrame(context.history), snakemake.output.history)
-    write_json(snakemake.output.cost, cost.measure(classifier, seen))
+    spent = cost.measure(classifier, seen, context.compute.precision)
+    write_json(snakemake.output.cost, spent)
     same = external is None and validation is not None  # is watched and scored: read once
     rated = validation if same else samples(pool[scored])
     logits = inference.predict(classifier, rated).double().cpu().numpy()

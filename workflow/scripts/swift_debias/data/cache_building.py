@@ -28,6 +28,7 @@ import io
 import itertools
 import json
 import math
+import mmap
 import os
 import sys
 import zlib
@@ -115,7 +116,7 @@ def build_cache(
     The work lies in `<out_npy>.partial` with a journal beside it until it is whole: a killed job
     continues where it was, and after a failure only broken files are read again. Threads share the
     work (Pillow decodes without the interpreter's lock); the files written do not depend on their
-    number. Memory: one decoded image a worker.
+    number. Memory: one decoded image a worker, and a block of the array.
 
     16-bit grey pictures whose depth nobody declares are scaled by the brightest of the data set:
     those that were decoded with fewer bits are decoded again at the end.
@@ -149,6 +150,7 @@ def build_cache(
                 )
                 journal.append(records)
                 done.update((record.row, record) for record in records)
+                _let_go(pixels)
                 if progress is not None:
                     progress(len(done), len(paths))
 
@@ -253,10 +255,24 @@ def _resume(
         same_file = record.error is None and record.stamp == _stamp(paths[record.row])
         return same_file and zlib.crc32(held[record.row]) == record.crc
 
-    intact = pool.map(is_intact, records)
-    good = [record for record, is_good in zip(records, intact, strict=True) if is_good]
+    good = []
+    for start in range(0, len(records), BLOCK):
+        block = records[start : start + BLOCK]
+        intact = pool.map(is_intact, block)
+        good += [record for record, is_good in zip(block, intact, strict=True) if is_good]
+        _let_go(pixels)
     journal.start(good)
     return pixels, {record.row: record for record in good}
+
+
+def _let_go(pixels: np.memmap) -> None:
+    """Give back the memory of what was written: it is the kernel's to bring to disk, as of a file.
+
+    Otherwise a job's memory grows with the array, 15 GiB for 80,000 images of 256 pixels.
+    """
+    mapped = pixels.base
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _open_partial(partial: Path, shape: tuple[int, ...]) -> np.memmap | None:

@@ -6,8 +6,11 @@ samples it takes B times the parameter's memory, so it exists only in blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -43,6 +46,45 @@ class Sink:
     def one_by_one(self) -> bool:
         """Whether gradients of single samples are wanted."""
         return self.apart or len(self.weights) > 0
+
+
+@contextlib.contextmanager
+def fast_products() -> Iterator[None]:
+    """Have fp32 matrix products made by oneDNN where MKL makes them slowly: on an AMD.
+
+    There MKL's run at half of oneDNN's speed (110 against 228 GFLOP/s on a Zen 5), and ResNet-50's
+    importance took 1.85 passes instead of 1.44. torch sends products to oneDNN at precision
+    "medium", which allows it bf16 where the CPU has AMX: so only if the product is as exact.
+    """
+    before = torch.get_float32_matmul_precision()
+    try:
+        if is_amd() and _medium_is_exact():
+            torch.set_float32_matmul_precision("medium")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@functools.cache
+def is_amd() -> bool:
+    """Whether the CPU is AMD's."""
+    info = Path("/proc/cpuinfo")  # Linux; elsewhere MKL's products are taken as they are
+    return info.is_file() and "AuthenticAMD" in info.read_text()
+
+
+@functools.cache
+def _medium_is_exact() -> bool:
+    """Whether a product at precision "medium" is as near to the exact one as fp32 can be."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(64, 256, generator=generator)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = a @ a.T
+    finally:
+        torch.set_float32_matmul_precision(before)
+    exact = a.double() @ a.double().T
+    return bool(((found - exact) / exact).abs().max() < 1e-5)
 
 
 class Workspace:

@@ -25,13 +25,18 @@ History: TypeAlias = list[dict[str, Any]]
 class Checkpoints:
     """Epoch-end states of a job's training stages, so that a killed job carries on.
 
-    A checkpoint is used only if its key equals the job's: the key stands for all the settings, code
-    and inputs of the job. Everything is stored as safetensors with a JSON header. One that does not
-    fit its digest is set aside as `<stage>.damaged`, and the stage begins anew.
+    A checkpoint is used only if its key and its precision equal the job's: the key stands for all
+    the settings, code and inputs of the job; a machine of another kind may train in another
+    precision. Everything is stored as safetensors with a JSON header. One that does not fit its
+    digest is set aside as `<stage>.damaged`, and the stage begins anew.
+
+    Attributes:
+        precision: in which the job trains ("" where nobody said), see precision.py.
     """
 
     def __init__(self, folder: Path | None, key: str = "", every_seconds: float = 60.0) -> None:
         self.folder, self.key, self.every_seconds = folder, key, every_seconds
+        self.precision = ""
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -51,7 +56,8 @@ class Checkpoints:
                     tensors[f"optimizer/{index}/{name}"] = value
                 else:
                     plain[f"{index}/{name}"] = value
-        header = {"key": self.key, "epoch": epoch, "history": history, "plain": plain}
+        header = {"key": self.key, "precision": self.precision, "epoch": epoch}
+        header |= {"history": history, "plain": plain}
         self.folder.mkdir(parents=True, exist_ok=True)
         tensor_files.write(self.folder / f"{stage}.safetensors", tensors, json.dumps(header))
         self._last = time.monotonic()
@@ -74,7 +80,7 @@ class Checkpoints:
                 flush=True,
             )
             return 0, []
-        if header["key"] != self.key:
+        if (header["key"], header.get("precision", "")) != (self.key, self.precision):
             return 0, []
         own = {k.removeprefix("module/"): v for k, v in tensors.items() if k.startswith("module/")}
         module.load_state_dict(own)

@@ -12,24 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
-from . import batchnorm, losses
+from . import batchnorm, losses, precision
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
-from .samples import Drawable
+from .samples import Drawable, Samples
 
 # (logits, labels, attributes) -> (what is minimized, prediction loss, bias)
 Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-def autocast(device: torch.device, compute: Compute) -> contextlib.AbstractContextManager[Any]:
-    """bf16 where it pays: on a GPU that has it. Weights, updates and losses stay fp32."""
-    precision = compute.precision
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        precision = "bf16" if fast else "fp32"
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -95,6 +84,15 @@ class Context:
         `parameters` may be torch's parameter groups with a learning rate each.
         """
         return make_optimizer(self.optimizer, parameters, lr)
+
+    def decide_precision(self, samples: Samples) -> None:
+        """Settle what precision "auto" means for a job on these images; see precision.py.
+
+        A checkpoint of another precision, left by another kind of machine, is not carried on.
+        """
+        self.compute = precision.decide(self.compute, samples.device, samples.side)
+        self.checkpoints.precision = self.compute.precision
+        self.info(f"trains in {self.compute.precision} on {samples.device} (compute.precision)")
 
     def objective(self, samples: Drawable, prediction: float, bias: float) -> Combined:
         """`prediction` x Eq. 1 + `bias` x Eq. 2, with the class weights of these samples."""

@@ -26,9 +26,12 @@ class Cost:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
-    def measure(self, classifier: Classifier, images_seen: int) -> dict[str, Any]:
+    def measure(
+        self, classifier: Classifier, images_seen: int, precision: str = "fp32"
+    ) -> dict[str, Any]:
         """Seconds, peak memory (MB), images drawn, what was changed, and weights in all.
 
+        precision: in which a network was trained, see precision.py.
         parameters_changed: scalar weights. buffers_changed: scalar statistics of BatchNorm, which
         no mask governs unless `finetuning.batchnorm` says so.
         """
@@ -47,6 +50,7 @@ class Cost:
             "buffers_changed": self._changed(_statistics(classifier)),
             "parameters": sum(p.numel() for p in classifier.parameters()),
             "device": name,
+            "precision": precision,
         }
 
     def _changed(self, now: Iterable[tuple[str, Tensor]]) -> int:

@@ -8,9 +8,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ..config.schema import Compute
 from ..errors import NotFiniteError
 from .networks import Classifier
+from .precision import autocast
 from .samples import Features, Samples
+
+BATCH = 256
+# Pixels of a batch on a CPU: 256 images of 224 pixels took 3 GiB more than 32 and were no faster.
+CPU_PIXELS = 1 << 21
+FEW = (
+    16  # in batches of fewer, torch sends fp32 convolutions of 1 x 1 to a slow kernel (one thread)
+)
 
 
 def auc(logits: Tensor, labels: Tensor) -> float:
@@ -41,7 +50,18 @@ def inference(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def predict(classifier: Classifier, samples: Samples, batch_size: int = 256) -> Tensor:
+def parts(n: int, samples: Samples, batch_size: int | None = None) -> list[Tensor]:
+    """Positions 0 to n - 1 in batches that fit; the last ones even where one would be of a few."""
+    batch = batch_size or BATCH
+    if batch_size is None and samples.device.type == "cpu":
+        batch = max(2 * FEW, min(batch, CPU_PIXELS // max(samples.side, 1) ** 2))
+    found = list(torch.arange(n).split(batch))
+    if len(found) > 1 and len(found[-1]) < FEW:
+        found[-2:] = torch.cat(found[-2:]).tensor_split(2)
+    return found
+
+
+def predict(classifier: Classifier, samples: Samples, batch_size: int | None = None) -> Tensor:
     """Logits of the whole set, float32 (n,) on the device: eval mode, fp32, no augmentation.
 
     Inside autocast they have its precision.
@@ -50,7 +70,8 @@ def predict(classifier: Classifier, samples: Samples, batch_size: int = 256) -> 
         NotFiniteError: a logit is not finite. Thresholds and ranks would make numbers of it.
     """
     with inference(classifier):
-        logits = torch.cat([classifier(batch.images) for batch in samples.batches(batch_size)])
+        drawn = samples.draws(parts(len(samples), samples, batch_size), view=0)
+        logits = torch.cat([classifier(images) for images in drawn])
         broken = int((~logits.isfinite()).sum())
     if broken:
         raise NotFiniteError(
@@ -64,31 +85,32 @@ def extract_features(
     classifier: Classifier,
     samples: Samples,
     drawn: Tensor | None = None,
-    batch_size: int = 256,
+    compute: Compute | None = None,
+    batch_size: int | None = None,
 ) -> Features:
     """Features of the frozen extractor, in every view that the training of a head will draw.
 
     Training a head on them is the same as passing the augmented images through the frozen extractor
     in every epoch, at a fraction of the cost: the set of views is finite (augment.py), so epochs
-    meet the same views again.
+    meet the same views again. All views share batches: a view alone may have a few images only.
 
     Args:
         drawn: bool (views, n) of `drawn_views`; None: the original view only. Features of what is
             never drawn are nan, so that a training that draws them all the same would fail.
+        compute: computed in the precision of a training with these settings; None: fp32.
+        batch_size: default: what fits.
     """
     wanted = torch.ones(1, len(samples), dtype=torch.bool) if drawn is None else drawn
     views = tuple(view for view in range(len(wanted)) if wanted[view].any())
-    values: list[Tensor] = []
-    with inference(classifier):
-        for view in views:
-            some = samples.subset(wanted[view]).batches(batch_size, view)
-            found = torch.cat([classifier.extractor(batch.images) for batch in some])
-            full = found.new_full((len(samples), found.shape[1]), float("nan"))
-            full[wanted[view].to(found.device)] = found
-            values.append(full)
-        stacked = torch.stack(values)
+    view, which = wanted.nonzero(as_tuple=True)
+    draws = samples.subset(which).draws(parts(len(which), samples, batch_size), view)
+    exact = contextlib.nullcontext() if compute is None else autocast(samples.device, compute)
+    with inference(classifier), exact:
+        found = torch.cat([classifier.extractor(images).float() for images in draws])
+        values = found.new_full((*wanted.shape, found.shape[1]), float("nan"))
+        values[view.to(found.device), which.to(found.device)] = found
     # inference tensors cannot take part in autograd
-    return Features(stacked.clone(), views, samples.labels, samples.attributes)
+    return Features(values[list(views)].clone(), views, samples.labels, samples.attributes)
 
 
 def external_score(classifier: Classifier, samples: Samples) -> float:

@@ -7,6 +7,7 @@ the same draws as an unbroken one, and nothing random needs to be stored in a ch
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -22,11 +23,12 @@ from ..errors import of_job
 from ..seeds import derive_seed
 from .augment import draw_views
 from .checkpoints import AnyOptimizer
-from .context import Context, Objective, autocast, make_optimizer, set_trainable
+from .context import Context, Objective, make_optimizer, set_trainable
 from .finite import Watch
 from .inference import auc, predict
 from .masked_optimizer import MaskedOptimizer
 from .networks import Classifier
+from .precision import autocast
 from .samples import Drawable, Samples
 
 
@@ -126,12 +128,13 @@ def _epoch(
     device = samples.labels.device
     torch.manual_seed(derive_seed(context.seed, name))  # dropout; the caller restores the state
     order, view = _draw_epoch(len(samples), context, name)
+    in_autocast = isinstance(samples, Samples)  # a head alone gains nothing, and rounds its logits
     sums = torch.zeros(3, device=device)
     logits_seen, labels_seen = [], []
     batches = _split(order, context.batch_size)
     for index, inputs in zip(batches, samples.draws(batches, view), strict=True):
         at = index.to(device, non_blocking=True)
-        with autocast(device, context.compute):
+        with autocast(device, context.compute) if in_autocast else contextlib.nullcontext():
             logits = forward(inputs)
         logits, labels = logits.float(), samples.labels[at]
         parts = objective(logits, labels, samples.attributes[at])
@@ -229,6 +232,7 @@ def pretrain(
     context: Context,
 ) -> None:
     """Train everything on the weighted prediction loss (Section 4.2); watches the held-out AUC."""
+    context.decide_precision(train)
     set_trainable(classifier, extractor=True, head=True)
     optimizer = make_optimizer(recipe.optimizer, classifier.parameters())
 

@@ -19,6 +19,17 @@ import torch
 from torch import Tensor, nn
 
 
+def laid_out(mask: Tensor, parameter: Tensor) -> Tensor:
+    """A mask as its parameter lies in memory, so that multi-tensor kernels take the fast road.
+
+    One that lies so already is not copied.
+    """
+    same = mask.stride() == parameter.stride() and mask.dtype == parameter.dtype
+    if same and mask.device == parameter.device:
+        return mask
+    return torch.empty_like(parameter, requires_grad=False).copy_(mask)
+
+
 class MaskedOptimizer:
     """An optimizer of torch.optim whose updates are multiplied by masks (Eq. 11).
 
@@ -61,8 +72,7 @@ class MaskedOptimizer:
                     f"parameter {names.get(parameter)!r} of shape {tuple(parameter.shape)} needs a "
                     f"mask of this shape, got {None if mask is None else tuple(mask.shape)}"
                 )
-            # the layout of the parameter, so that the multi-tensor kernels take the fast road
-            self._masks.append(torch.empty_like(parameter, requires_grad=False).copy_(mask))
+            self._masks.append(laid_out(mask, parameter))
         self._before = [torch.empty_like(p, requires_grad=False) for p in self._parameters]
 
     @torch.no_grad()

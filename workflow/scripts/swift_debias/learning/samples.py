@@ -89,6 +89,13 @@ class Samples:
         """Where labels, attributes and drawn images are."""
         return self.labels.device
 
+    @property
+    def side(self) -> int:
+        """Pixels a side of an image; of an empty set 0."""
+        if isinstance(self.source, Tensor):
+            return self.source.shape[-1]
+        return self.source.gather(self.rows[:1].numpy()).shape[1] if len(self) else 0
+
     def pixels(self, index: Tensor) -> Tensor:
         """(B, C, H, W) as stored: on the device if the set is held there, else in host memory.
 

@@ -188,6 +188,7 @@ def debias(
         log=log,
         name=name,
     )
+    context.decide_precision(external.full)
     cost = Cost(classifier, classifier.device)
     if first is not None:
         _, settings = first_half(variant.algorithm, settings)
@@ -196,7 +197,7 @@ def debias(
     with of_job(name or variant.algorithm):
         debiased = method.debias(classifier, external, settings, context)
         refuse_not_finite(debiased.state_dict(), variant.algorithm)
-    spent = cost.measure(debiased, samples.seen[0])
+    spent = cost.measure(debiased, samples.seen[0], context.compute.precision)
     return Outcome(
         debiased,
         context.history,
@@ -242,8 +243,10 @@ def external_samples(
 
 def _together(first: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:
     """What two halves cost; `rest` counts the changes since before the first."""
+    of_first, of_rest = first.get("precision", "fp32"), rest["precision"]
     return {
         **rest,
+        "precision": of_rest if of_first == of_rest else f"{of_first} then {of_rest}",
         "seconds": round(first["seconds"] + rest["seconds"], 3),
         "peak_memory_mb": max(first["peak_memory_mb"], rest["peak_memory_mb"]),
         "images_seen": first["images_seen"] + rest["images_seen"],

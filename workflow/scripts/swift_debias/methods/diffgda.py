@@ -132,7 +132,7 @@ class _Descent:
     def step(self, index: Tensor) -> Tensor | None:
         """One step on one batch; its bias, or None, and no step, if it lacks a cell that counts."""
         from ..learning import losses
-        from ..learning.context import autocast
+        from ..learning.precision import autocast
 
         if not has_cells(self.labels[index], self.attributes[index], self.settings.proxy):
             return None

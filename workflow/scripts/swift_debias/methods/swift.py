@@ -178,6 +178,11 @@ def _two_steps(
 
     samples, finetuning = external.balanced, context.finetuning
     mask = context.masks = make_masks(classifier, settings, context, rate)
+    for (
+        name,
+        parameter,
+    ) in classifier.named_parameters():  # once, for the optimizer and whoever asks
+        mask[name] = masked_optimizer.laid_out(mask[name], parameter)
     suffix = "" if rate is None else f"_rate{rate:g}"
 
     if settings.step1:
@@ -203,7 +208,7 @@ def _two_steps(
             f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
         )
         drawn = drawn_views(len(samples), context, "step2" + suffix)
-        features = extract_features(classifier, samples, drawn)
+        features = extract_features(classifier, samples, drawn, context.compute)
         set_trainable(classifier, extractor=False, head=True)
         weight = settings.prediction_weight_2
         objective = context.objective(samples, prediction=weight, bias=1 - weight)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +45,36 @@ def read_costs(files: Iterable[Path]) -> pd.DataFrame:
     return frame.astype({"value": "float64"})
 
 
-def cost_table(costs: pd.DataFrame, titles: Mapping[str, str], synthetic: bool) -> Table:
+def trained_in(files: Iterable[Path]) -> tuple[str, ...]:
+    """Sentences about the precisions of the trainings: all of them, and where they are mixed.
+
+    Jobs of one task train in one precision unless different kinds of machines took part.
+
+    Args:
+        files: as of `read_costs`.
+    """
+    found: dict[str, Counter[str]] = {}
+    for path in sorted(files):
+        name = "cost" if "debiased" in path.parts else "baseline_cost"
+        precision = read_json(path).get("precision", "not recorded")
+        found.setdefault(layout.keys(name, path)["task"], Counter())[precision] += 1
+    said = []
+    for task, counts in found.items():
+        each = ", ".join(f"{precision} ({n} jobs)" for precision, n in sorted(counts.items()))
+        mixed = len(counts) > 1
+        said.append(
+            f"Precision of the trainings of {task}: {each}."
+            + " They are mixed: set compute.precision to have one." * mixed
+        )
+    return tuple(said)
+
+
+def cost_table(
+    costs: pd.DataFrame,
+    titles: Mapping[str, str],
+    synthetic: bool,
+    remarks: tuple[str, ...] = (),
+) -> Table:
     """Cost of each method beside the Baseline's training, a block a (task, backbone, attribute).
 
     What a search cost has columns of its own where a method of the run was searched.
@@ -52,6 +83,7 @@ def cost_table(costs: pd.DataFrame, titles: Mapping[str, str], synthetic: bool) 
         costs: as `read_costs` gives them.
         titles: display names of the methods; their order is the rows' order.
         synthetic: the data are made up; the caption says so.
+        remarks: sentences below it (`trained_in`).
     """
     training = costs[costs["method"] == PRETRAINING]
     debiasing = costs[costs["method"] != PRETRAINING]
@@ -65,7 +97,7 @@ def cost_table(costs: pd.DataFrame, titles: Mapping[str, str], synthetic: bool) 
         parts.append(Block(task, backbone, attribute, ("",), methods, shown))
         same = (training["task"] == task) & (training["backbone"] == backbone)
         rows.append(training[same].assign(attribute=attribute))
-    return assemble(
+    table = assemble(
         "cost",
         "What training and debiasing cost, a fold",
         parts,
@@ -75,6 +107,7 @@ def cost_table(costs: pd.DataFrame, titles: Mapping[str, str], synthetic: bool) 
         synthetic,
         best=False,
     )
+    return replace(table, remarks=(*table.remarks, *remarks))
 
 
 def stage_times(folder: Path) -> pd.DataFrame:
