@@ -201,10 +201,10 @@ def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str])
 
 
 def folded(linear: nn.Linear) -> nn.Linear:
-    """A layer with one output z1 - z0 of one with two; of one with one output a copy."""
+    """A layer with one output z1 - z0 of one with two; of any other a copy."""
     weight, bias = linear.weight.detach(), linear.bias
     with torch.random.fork_rng():
-        one = nn.Linear(linear.in_features, 1, bias is not None)
+        one = nn.Linear(linear.in_features, len(one_logit(weight)), bias is not None)
     one = one.to(weight)
     with torch.no_grad():
         one.weight.copy_(one_logit(weight))
@@ -225,14 +225,14 @@ def unfolded(start: nn.Linear, one: nn.Linear) -> None:
 
 
 def unfolded_rows(before: Tensor, trained: Tensor) -> Tensor:
-    """The rows of a last layer, one or two, of which `one_logit` makes `trained`.
+    """The rows of a last layer of which `one_logit` makes `trained`.
 
     Args:
-        before: (1, ...) or (2, ...), what it was made of before the training.
-        trained: (1, ...), any type.
+        before: (1, ...), (2, ...) or (C, ...), what it was made of before the training.
+        trained: (1, ...) or (C, ...), any type.
     """
     trained = trained.to(before.device)
-    if len(before) == 1:
+    if len(before) != 2:
         return trained.to(before)
     low, high = before.double()
     total, difference = low + high, trained.double().view_as(low)
