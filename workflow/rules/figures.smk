@@ -116,7 +116,7 @@ def figure_names(name):
         "swift": SWIFT or "",
         "groups": {a: list(settings.attributes[a].group_names) for a in attributes},
         "classes": {
-            task: [settings.tasks[task].negative, settings.tasks[task].positive]
+            task: list(settings.tasks[task].class_names)
             for task in tasks
         },
         "epochs": {

@@ -262,6 +262,7 @@ rule intervals:
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
         permutations=1000,
+        classes=more_classes,
         baseline=BASELINE,
         seed=settings.seed,
         code=code_id("intervals.py"),
@@ -468,7 +469,7 @@ rule report:
         titles=TITLES,
         groups={name: list(a.group_names) for name, a in settings.attributes.items()},
         classes={
-            name: [task.negative, task.positive]
+            name: list(task.class_names)
             for name, task in settings.tasks.items()
         },
         figures={

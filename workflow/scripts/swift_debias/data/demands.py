@@ -90,13 +90,9 @@ def external_problems(
     """
     if len(names) == 2:
         least = finetuning.min_cell
-        short = short_cells(
-            labels, groups, dict(enumerate(names)), least, folds, clusters, classes
-        )
+        short = short_cells(labels, groups, dict(enumerate(names)), least, folds, clusters, classes)
         return [few_images(short, least, folds)] if short else []
-    usable = comparable_groups(
-        labels, groups, len(names), finetuning, folds, clusters, classes
-    )
+    usable = comparable_groups(labels, groups, len(names), finetuning, folds, clusters, classes)
     problem = too_few_groups(len(usable), len(names), finetuning)
     return [problem] if problem else []
 

@@ -117,9 +117,7 @@ def external_score(classifier: Classifier, samples: Samples) -> float:
     return sum(hits) / len(hits) - sum(gaps) / len(gaps)
 
 
-def _recall_and_gap(
-    positive: Tensor, labels: Tensor, attributes: Tensor
-) -> tuple[Tensor, float]:
+def _recall_and_gap(positive: Tensor, labels: Tensor, attributes: Tensor) -> tuple[Tensor, float]:
     """Balanced accuracy, and EOdds, of decisions; positive and labels are bool (n,)."""
     rates = {
         (label, group): positive[cell].double().mean().item()

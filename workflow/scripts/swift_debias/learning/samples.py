@@ -241,9 +241,7 @@ def make_samples(
             pixels, held, labels_, attributes_, normalization=normalization, classes=classes
         )
     held = torch.tensor(rows)
-    return Samples(
-        source, held, labels_, attributes_, normalization=normalization, classes=classes
-    )
+    return Samples(source, held, labels_, attributes_, normalization=normalization, classes=classes)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -87,9 +87,7 @@ def debias(
     mask = mask.to(classifier.device)
     count = max(1, round(settings.step_size * mask.numel()))
     for step in range(1, settings.max_steps + 1):
-        influence = bias_influence(
-            pruned, layer, samples, logits, settings.proxy, selection.signs
-        )
+        influence = bias_influence(pruned, layer, samples, logits, settings.proxy, selection.signs)
         mask = silence(mask, influence, count, ascend=selection.ascend)
         attach_unit_mask(pruned, layer, mask)
         with of_job(f"diffprune step {step}"):

@@ -101,9 +101,7 @@ def error_gaps(logits: Tensor, labels: Tensor, attributes: Tensor) -> Tensor:
     from ..learning import objectives
 
     if logits.dim() == 2:
-        return objectives.over_classes(
-            lambda z, y: error_gaps(z, y, attributes), logits, labels
-        )
+        return objectives.over_classes(lambda z, y: error_gaps(z, y, attributes), logits, labels)
     p = torch.sigmoid(logits)
     errors = torch.stack([p * (1 - labels), (1 - p) * labels])
     means = [errors[:, attributes == group].mean(dim=1) for group in (0, 1)]
