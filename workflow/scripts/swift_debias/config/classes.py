@@ -124,8 +124,8 @@ def _experiment(
                 f"{path}.threshold: external cuts one score; an image of tasks.{name} is decided "
                 "for its most probable class, without a threshold"
             )
-        if experiment.plot in binary_only:
-            yield f"{path}.plot: {experiment.plot} {binary_only[experiment.plot]}; tasks.{name} has more"
+        if why := binary_only.get(experiment.plot or ""):
+            yield f"{path}.plot: {experiment.plot} {why}; tasks.{name} has more"
     for panel in experiment.panels:
         if panel.task not in many:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from ..errors import UserError
 from .groups import matches
@@ -47,11 +48,15 @@ def label_classes(
             text = f"values of classes.{name} that no row has"
             notes.append({"note": text, "count": len(absent), "examples": absent})
         label[hits] = number
-    became = words.astype("object").where(label < 0, np.array([*classes, None], object)[label])
-    out = label < 0
+    out = pd.Series(label < 0, frame.index)
+    became = pd.Series(np.array([*classes, None], object)[label], frame.index)
     examples = frame.loc[out, "image_id"].head(EXAMPLES).tolist()
     rule = {"rule": NO_CLASS, "removed": int(out.sum()), "examples": examples}
     kept = frame.assign(label=label.astype(np.int8))[~out].reset_index(drop=True)
-    values = {**log["values"], "label": value_counts(words, became.mask(out))}
-    changed = {"rows_kept": len(kept), "rules": [*log["rules"], rule]}
-    return ManifestResult(kept, {**log, **changed, "notes": notes, "values": values})
+    changed = {
+        "rows_kept": len(kept),
+        "rules": [*log["rules"], rule],
+        "notes": notes,
+        "values": {**log["values"], "label": value_counts(words, became)},
+    }
+    return ManifestResult(kept, {**log, **changed})

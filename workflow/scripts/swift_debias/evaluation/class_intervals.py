@@ -1,13 +1,13 @@
 """Intervals of the metrics of more than two classes (one_vs_rest.py).
 
-Those of a class, `eodds@mel`, are the intervals of its problem of two classes, noise floor and power
-included: decisions are those for the class, whatever made them, and AUCs are of its probability.
+Those of a class, `eodds@mel`, are the intervals of its problem of two classes, with noise floor and
+power: decisions are those for the class, whatever made them, and AUCs are of its probability.
 
 Macro AUC and balanced accuracy are means of AUCs and of recalls over the classes. Their influences
 are the means of the classes' influences (influence.py), so that what a patient does to several
-classes counts at once, and the interval is made as that of one class is. A macro gap has a value and
-a difference, but no interval and no noise floor: how absolute gaps of several classes, which share
-their patients, vary together was not checked by simulation.
+classes counts at once, and the interval is made as that of one class is. A macro gap has a value
+and a difference, but no interval and no noise floor: how absolute gaps of several classes, which
+share their patients, vary together was not checked by simulation.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from . import intervals, one_vs_rest
 from .influence import Part, auc, mean, ratio
 from .intervals import Rates, TestSet
 from .metrics import is_decided
+from .noise_floor import PERMUTATIONS
 from .setup_intervals import COLUMNS, NUMBERS, TestSetRows, setup_intervals
 from .stacked import Scores, stack
 from .thresholds import OF_CLASS
@@ -40,19 +41,20 @@ def class_intervals(
     min_group: int = 20,
     baseline: str | None = "baseline",
     level: float = intervals.LEVEL,
-    **settings: Any,
+    permutations: int = PERMUTATIONS,
 ) -> pd.DataFrame:
     """The rows of `setup_intervals`, of every macro metric and of every class.
 
     Args:
         predictions: as of `setup_intervals`, with score_0 to score_{C-1}.
         classes: names of the classes.
-        groups, seed, min_group, baseline, level, settings: as of `setup_intervals`.
+        groups, seed, min_group, baseline, level, permutations: as of `setup_intervals`.
     """
-    common = {"min_group": min_group, "baseline": baseline, "level": level}
 
     def of_two(problem: pd.DataFrame) -> pd.DataFrame:
-        return setup_intervals(problem, groups, seed, **common, **settings)
+        return setup_intervals(
+            problem, groups, seed, permutations, level, min_group=min_group, baseline=baseline
+        )
 
     found = [of_class(predictions, len(classes), c, of_two) for c in range(len(classes))]
     named = [

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import TypeVar
 
 import numpy as np
 
 from .metrics import BETWEEN_GROUPS, OF_DISEASE, OF_ROWS, at_threshold
 from .thresholds import EXTERNAL, OF_CLASS, plain
-
-T = TypeVar("T")
 
 
 class _Metrics(frozenset[str]):
@@ -24,7 +21,7 @@ class _Metrics(frozenset[str]):
             and super().__contains__(plain(metric))
         )
 
-    def __or__(self, other: Set[T]) -> _Metrics:  # type: ignore[override]
+    def __or__(self, other: Set[object]) -> _Metrics:
         return _Metrics([*self, *map(str, other)])
 
 

@@ -44,7 +44,7 @@ class Head(nn.Sequential):
 
 
 class Classifier(nn.Module):
-    """Extractor and head; `forward`: images (B, channels, H, W) float32 -> logits (B,) or (B, C)."""
+    """Extractor and head; `forward`: float32 images (B, C, H, W) -> logits (B,) or (B, classes)."""
 
     def __init__(
         self, extractor: nn.Module, features: int, dropout: float, classes: int = 2

@@ -7,10 +7,10 @@ labels 0 to C - 1 (floating, like those of two classes), and
   labels, so that all classes weigh alike in sum, and s = (1 - sum p_c^2) / C, so that an image
   weighs as much on average as in Eq. 1. Of two classes this is Eq. 1, w_c = 1 - p_c.
 - L_bias is the mean over classes of the one-against-rest gaps: of each class the proxy of two
-  classes, with the labels y == c and the logit l_c = z_c - log sum_{k != c} exp z_k. sigmoid(l_c) is
-  the softmax's probability of the class, so that a gap compares mean probabilities as that of two
-  classes does; a logit z_c by itself would mean nothing, since the softmax takes its sum with any
-  number for the same. Of two classes, with the logits (0, z), both gaps are the gap of z.
+  classes, with the labels y == c and the log-odds l_c = z_c - log sum_{k != c} exp z_k as logit.
+  sigmoid(l_c) is the softmax's probability of the class, so that a gap compares mean probabilities
+  as that of two classes does; a logit z_c by itself would mean nothing, since the softmax does not
+  see what is added to all. Of two classes, with logits (0, z), both gaps are the gap of z.
 
 A class of which a cell is empty drops its term, which counts 0; the factor 1 / C stays.
 """
@@ -59,11 +59,9 @@ def prediction_loss(logits: Tensor, labels: Tensor, weights: ClassWeights | None
     """
     if logits.dim() == 1:
         assert weights is None or len(weights) == 2
-        return losses.weighted_bce(logits, labels, weights)  # type: ignore[arg-type]
-    if weights is None:
-        weight = _balanced(labels, logits.shape[1])
-    else:
-        weight = logits.new_tensor(weights)
+        return losses.weighted_bce(logits, labels, weights)
+    counted = weights is None
+    weight = _balanced(labels, logits.shape[1]) if counted else logits.new_tensor(weights)
     index = labels.long()
     return (F.cross_entropy(logits, index, reduction="none") * weight[index]).mean()
 
@@ -93,7 +91,7 @@ def over_classes(
 
 
 def one_against_rest(logits: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each class the log-odds against the rest (B,), and whether it is the label (B,), 0 or 1."""
+    """Of each class the log-odds against the rest, (B,), and its labels, (B,), 0 or 1."""
     for c, odds in enumerate(log_odds(logits).unbind(1)):
         yield odds, (labels == c).to(odds.dtype)
 

@@ -76,7 +76,7 @@ def sentences(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> li
 
 def for_readers(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The counts, with the names of things and the share of class 1."""
-    more = [column for column in counted if column not in COLUMNS]
+    more = [str(column) for column in counted if column not in COLUMNS]
     return pd.DataFrame(
         {
             "task": counted["task"].map(title),
@@ -94,6 +94,4 @@ def for_readers(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> 
 
 def _class_1(names: Sequence[str]) -> str:
     """What class 1 is called; of more than two classes all are named in their order."""
-    return (
-        names[1] if len(names) == 2 else f"{names[1]} (0 to {len(names) - 1}: {', '.join(names)})"
-    )
+    return names[1] if len(names) == 2 else f"{names[1]} (of {', '.join(names)})"
