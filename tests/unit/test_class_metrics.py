@@ -88,7 +88,9 @@ def test_metrics_are_scikit_learn_s_and_fairlearn_s(seed: int) -> None:
             assert found[f"{metric}@{name}"] == pytest.approx(value)
             gaps[metric].append(value)
         assert found[f"auc@{name}"] == pytest.approx(roc_auc_score(own, p[:, c]), abs=1e-9)
-        assert found[f"tpr[1]@{name}"] == pytest.approx(true_positive_rate(own[g == 1], hit[g == 1]))
+        assert found[f"tpr[1]@{name}"] == pytest.approx(
+            true_positive_rate(own[g == 1], hit[g == 1])
+        )
     for metric, of_classes in gaps.items():
         assert found[metric] == pytest.approx(np.mean(of_classes))
     assert found["sensitivity"] == pytest.approx(found["tpr@mel"])
@@ -139,7 +141,9 @@ def test_intervals_of_a_class_are_those_of_its_problem() -> None:
         expected = binary.loc[("eodds", "swift"), column]
         assert rows.loc[("eodds@mel", "swift"), column] == pytest.approx(expected)
     for metric in ("eodds", "spd"):
-        assert np.isnan(rows.loc[(metric, "swift"), ["low", "high", "floor_95"]].astype(float)).all()
+        assert np.isnan(
+            rows.loc[(metric, "swift"), ["low", "high", "floor_95"]].astype(float)
+        ).all()
         assert f"{metric}@<class>" in rows.loc[(metric, "swift"), "reason"]
 
 
@@ -195,5 +199,7 @@ def test_classes_of_a_manifest() -> None:
     assert [note["examples"] for note in log["notes"]] == [["lentigo maligna"]]
     became = {row["value"]: row["became"] for row in log["values"]["label"]}
     assert became["other"] is None and became["NV"] == "nevus"
-    with pytest.raises(UserError, match=r"classes\.bcc: no row of d has the diagnosis XYZ; its .*'NV'"):
+    with pytest.raises(
+        UserError, match=r"classes\.bcc: no row of d has the diagnosis XYZ; its .*'NV'"
+    ):
         label_classes(given, {**classes, "bcc": ["XYZ"]}, "d")

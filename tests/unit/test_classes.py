@@ -204,7 +204,9 @@ def test_importances_are_those_of_a_loop(
         if kind == "signed_mean":
             signs = gaps(z, y, a).mean(dim=1).sign()[:, None].expand(C, 2)
 
-        def of_row(i: int, y: Tensor = y, a: Tensor = a, z: Tensor = z, s: Tensor = signs) -> Tensor:
+        def of_row(
+            i: int, y: Tensor = y, a: Tensor = a, z: Tensor = z, s: Tensor = signs
+        ) -> Tensor:
             """A row's own part of the bias, times the rows: +- P(class) / (2 C n of its cell)."""
             terms = []
             for c in range(C):
@@ -364,9 +366,7 @@ def test_llft(classifier: Classifier, external: ExternalSet, make: Any) -> None:
     context = make()
     drawn = llft.draw_cells(external.full, derive_seed(context.seed, "draw"))
     samples = external.full.subset(drawn)
-    sizes = [
-        int(((samples.labels == c) & (samples.attributes == g)).sum()) for c, g in COUNTS
-    ]
+    sizes = [int(((samples.labels == c) & (samples.attributes == g)).sum()) for c, g in COUNTS]
     assert sizes == [min(COUNTS.values())] * 6
     network, (x, y, a) = double(classifier), rows_of(samples)
     with torch.random.fork_rng():
