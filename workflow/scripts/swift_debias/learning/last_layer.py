@@ -167,8 +167,7 @@ def find_last_layer(
     layer = cast(nn.Linear, module)
     if outputs is not None and layer.out_features not in outputs:
         raise UserError(
-            f"the last layer {name!r} has {layer.out_features} outputs; it needs one, or two for "
-            "a softmax"
+            f"the last layer {name!r} has {layer.out_features} outputs; it needs {_wanted(outputs)}"
         )
     _check_head(name, layer, inputs, [call[0] for call in linear])
     feeding = [
@@ -178,6 +177,13 @@ def find_last_layer(
     ]
     once = feeding and [call[0] for call in calls].count(feeding[-1][0]) == 1
     return LastLayer(name, feeding[-1][0] if once else None)
+
+
+def _wanted(outputs: tuple[int, ...]) -> str:
+    """How many outputs a last layer may have, in words."""
+    if outputs == (1, 2):
+        return "one, or two for a softmax"
+    return f"one for each of {outputs[0]} classes"
 
 
 def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str]) -> None:
