@@ -59,12 +59,12 @@ def test_a_task_of_three_classes_is_read() -> None:
     [
         ({"tasks.skin.positive": "old"}, "has the classes' names already; leave out positive:"),
         ({"tasks.skin.classes": None}, "positive: is missing: the name of class 1; or classes:"),
-        ({"tasks.skin.classes": {"a": ["1"], "b": ["2"]}}, "two are called positive: and negative:"),
+        ({"tasks.skin.classes": {"a": ["1"], "b": ["2"]}}, "two are called positive: and"),
         ({"tasks.skin.classes": {**CLASSES, "new": ["50.0"]}}, "'50.0' is of two classes, middle"),
         ({"tasks.skin.classes": {**CLASSES, "new": []}}, "classes.new"),
         ({"tasks.skin.classes": {**CLASSES, "a@b": ["1"]}}, "is no class's name"),
         ({"tasks.skin.classes": {**CLASSES, "external": ["1"]}}, "is no class's name"),
-        ({"tasks.skin.disease": "benign"}, "the classes are 'young', 'middle', 'old', not 'benign'"),
+        ({"tasks.skin.disease": "benign"}, "classes are 'young', 'middle', 'old', not 'benign'"),
         ({"tasks.skin.invert_labels": True}, "invert_labels: swaps two classes"),
         ({"tasks.skin.tie": {"attribute": "sex", "strength": 0.5}}, "tie: ties two groups to two"),
         (

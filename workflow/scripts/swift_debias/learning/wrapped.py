@@ -3,8 +3,8 @@
 The methods work on an extractor and a head with one logit. Of any network that ends in a linear
 layer a copy is taken whose last layer does nothing but note its input: that is the extractor. The
 head is the last layer itself; two outputs are folded to the one logit z1 - z0, which is all that a
-softmax sees of them, and more stay as they are. `Wrapped.unwrap` loads what was trained into a copy of the user's network,
-whose class, names, device and flags so are its own.
+softmax sees of them, and more stay as they are. `Wrapped.unwrap` loads what was trained into a copy
+of the user's network, whose class, names, device and flags so are its own.
 """
 
 from __future__ import annotations
