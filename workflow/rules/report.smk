@@ -468,10 +468,7 @@ rule report:
         settings=dump(settings),
         titles=TITLES,
         groups={name: list(a.group_names) for name, a in settings.attributes.items()},
-        classes={
-            name: list(task.class_names)
-            for name, task in settings.tasks.items()
-        },
+        classes={name: list(task.class_names) for name, task in settings.tasks.items()},
         figures={
             name: [
                 settings.experiments[name].title,
