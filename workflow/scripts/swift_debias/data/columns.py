@@ -39,7 +39,8 @@ def class_column(
         raise UserError(
             f"classes: are three or more different values, and positive= is for two; here: {names}"
         )
-    found = pd.Categorical(values, categories=list(classes)).codes.astype(np.int8)
+    index = {value: c for c, value in enumerate(classes)}
+    found = values.map(index).fillna(-1).to_numpy(np.int8)
     if (found < 0).any():
         raise UserError(
             f"{int((found < 0).sum())} labels are none of the classes {', '.join(names)}; there "
