@@ -197,6 +197,21 @@ def external_sets(wildcards):
     return [folder("external", fold=fold, **keys) for fold in FOLDS]
 
 
+def classes_of(wildcards):
+    """How many classes the task has, where they are more than two; else None.
+
+    Not a number alone: Snakemake compares values without their names, so that a swap with another
+    number would go unseen.
+    """
+    classes = settings.tasks[wildcards.task].classes
+    return classes and {"classes": len(classes)}
+
+
+def more_classes(wildcards):
+    """Names of a task's classes where there are more than two; else None."""
+    return list(settings.tasks[wildcards.task].classes or ()) or None
+
+
 def groups_of(wildcards):
     """How many groups the attribute has."""
     return len(settings.attributes[wildcards.attribute].group_names)

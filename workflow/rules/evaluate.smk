@@ -73,6 +73,7 @@ rule predict:
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         normalization=normalization,
         datasets=attribute_tests,
+        classes=classes_of,
         compute=dump(settings.compute),
         torch=TORCH,
         code=code_id("predict.py"),
@@ -101,6 +102,7 @@ rule evaluate:
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
         disease=lambda wildcards: settings.tasks[wildcards.task].disease_class,
+        classes=more_classes,
         code=code_id("evaluate.py"),
     script:
         "../scripts/evaluate.py"

@@ -115,10 +115,7 @@ def figure_names(name):
         "baseline": BASELINE or "",
         "swift": SWIFT or "",
         "groups": {a: list(settings.attributes[a].group_names) for a in attributes},
-        "classes": {
-            task: [settings.tasks[task].negative, settings.tasks[task].positive]
-            for task in tasks
-        },
+        "classes": {task: list(settings.tasks[task].class_names) for task in tasks},
         "epochs": {
             task: [
                 settings.tasks[task].pretraining.epochs,

@@ -28,6 +28,7 @@ rule choose_groups:
         finetuning=lambda wildcards: settings.tasks[
             wildcards.task
         ].finetuning.model_dump(mode="json", include={"min_group", "min_cell"}),
+        classes=classes_of,
         code=code_id("choose_groups.py"),
     script:
         "../scripts/choose_groups.py"
@@ -63,6 +64,7 @@ rule importance:
         ].pretraining.batch_size,
         normalization=normalization,
         groups=groups_of,
+        classes=classes_of,
         wanted=list(methods.importances()),
         folds=FOLDS,
         compute=dump(settings.compute),

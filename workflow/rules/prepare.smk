@@ -74,7 +74,7 @@ def checked_settings():
             "group_by_patient",
             "tie",
         )
-        names += ("positive", "negative")
+        names += ("positive", "negative", "classes")
         kept = {key: task[key] for key in names}
         sizes = ("min_cell", "min_group")
         kept["finetuning"] = {key: task["finetuning"][key] for key in sizes}
@@ -249,6 +249,9 @@ rule build_manifest:
         invert_labels=lambda wildcards: settings.tasks[
             task_of(wildcards.dataset)
         ].invert_labels,
+        classes=lambda wildcards: dump(settings.tasks[task_of(wildcards.dataset)])[
+            "classes"
+        ],
         code=lambda wildcards: code_id(
             "build_manifest.py",
             f"swift_debias.data.adapters.{settings.datasets[wildcards.dataset].adapter}",
@@ -384,6 +387,7 @@ rule make_folds:
         },
         # one value: Snakemake compares the values without their names, so a swap would go unseen
         split={"folds": settings.folds, "seed": settings.seed},
+        classes=classes_of,
         code=code_id("make_folds.py"),
     script:
         "../scripts/make_folds.py"
@@ -405,6 +409,7 @@ rule make_external:
     params:
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         min_cell=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_cell,
+        classes=classes_of,
         seed=settings.seed,
         code=code_id("make_external.py"),
     script:
@@ -435,6 +440,7 @@ rule set_sizes:
             name: dump(settings.attributes[name])
             for name in used_attributes(wildcards)
         },
+        classes=classes_of,
         synthetic=settings.synthetic is not None,
         code=code_id("set_sizes.py"),
     script:

@@ -255,6 +255,7 @@ rule intervals:
         ),
         min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
         permutations=1000,
+        classes=more_classes,
         baseline=BASELINE,
         seed=settings.seed,
         code=code_id("intervals.py"),
@@ -460,10 +461,7 @@ rule report:
         settings=dump(settings),
         titles=TITLES,
         groups={name: list(a.group_names) for name, a in settings.attributes.items()},
-        classes={
-            name: [task.negative, task.positive]
-            for name, task in settings.tasks.items()
-        },
+        classes={name: list(task.class_names) for name, task in settings.tasks.items()},
         figures={
             name: [
                 settings.experiments[name].title,

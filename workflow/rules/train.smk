@@ -45,6 +45,7 @@ rule check_models:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         module=lambda wildcards: module_of(wildcards.backbone),
         images=given_images,
+        classes=classes_of,
         # a function that takes `output` is not compared between runs: one fold's file concerns that fold
         files=lambda wildcards, output: baseline_files(wildcards),
     script:
@@ -82,6 +83,7 @@ rule train_baseline:
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
         module=lambda wildcards: module_of(wildcards.backbone),
         task=task_slice("pretraining", "augmentation"),
+        classes=classes_of,
         normalization=normalization,
         compute=dump(settings.compute),
         seed=settings.seed,

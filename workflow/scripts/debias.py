@@ -10,7 +10,7 @@ from swift_debias.config.schema import Backbone, Compute, Method
 from swift_debias.data import own_external
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
-from swift_debias.evaluation.thresholds import best_threshold
+from swift_debias.evaluation.thresholds import NO_THRESHOLD, best_threshold
 from swift_debias.files import read_json, read_parquet, write_json, write_parquet
 from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, inference, networks
@@ -19,7 +19,7 @@ from swift_debias.learning.samples import Samples
 from swift_debias.methods import base, with_settings
 from swift_debias.methods._choice import Choice
 from swift_debias.run import layout
-from swift_debias.run.job import key, logged
+from swift_debias.run.job import classes_of, key, logged
 from swift_debias.seeds import debias_seed, external_seed
 
 with logged(snakemake):
@@ -33,6 +33,7 @@ with logged(snakemake):
     choice = Choice.from_json(read_json(str(inputs.groups)))
     task, backbone, attribute = (wildcards[key] for key in ("task", "backbone", "attribute"))
     repeat = int(wildcards.get("repeat", 0))
+    classes = classes_of(params)
     title = wildcards.get("method") or "first step"
     title += f" repeat {repeat}" if repeat else ""
 
@@ -61,6 +62,8 @@ with logged(snakemake):
         """
         if found is not None and searched_for == wildcards.get("method") and not repeat:
             return {"threshold": found["thresholds"][fold], "found_on": "held out"}
+        if classes > 2:
+            return NO_THRESHOLD
         if params.own_external:
             frames = [read_parquet(path) for path in inputs.external]
             rest = own_external.held_out(frames, fold)
@@ -75,7 +78,7 @@ with logged(snakemake):
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
         classifier = devices.place(classifier, device, compute)
         samples, balanced = base.read_external(
-            Path(inputs.external[fold]), images, device, compute.resident, normalization
+            Path(inputs.external[fold]), images, device, compute.resident, normalization, classes
         )
         stored = inputs.get("importance")
         outcome = base.debias(

@@ -13,7 +13,7 @@ from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import devices, networks
 from swift_debias.methods._choice import Choice
 from swift_debias.methods.base import external_set, read_external
-from swift_debias.run.job import logged
+from swift_debias.run.job import classes_of, logged
 from swift_debias.seeds import external_seed
 
 with logged(snakemake):
@@ -30,7 +30,12 @@ with logged(snakemake):
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
         classifier = devices.place(classifier, device, compute)
         samples, balanced = read_external(
-            Path(inputs.external[fold]), images, device, compute.resident, normalization
+            Path(inputs.external[fold]),
+            images,
+            device,
+            compute.resident,
+            normalization,
+            classes_of(params),
         )
         # Without the method: the same external set as every method of this setup sees.
         seed = external_seed(params.seed, wildcards.task, wildcards.attribute, fold)

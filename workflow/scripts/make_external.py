@@ -9,7 +9,7 @@ from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import KEYS, with_skin_tone
 from swift_debias.files import read_parquet, write_parquet
 from swift_debias.methods import _external
-from swift_debias.run.job import logged
+from swift_debias.run.job import classes_of, logged
 from swift_debias.seeds import external_seed
 
 with logged(snakemake):
@@ -29,6 +29,7 @@ with logged(snakemake):
             params.min_cell,
             np.random.default_rng(seed),
             attribute.group_names,
+            classes_of(params),
         )
         write_parquet(external.frame, path)
         print(json.dumps(external.log, indent=1))

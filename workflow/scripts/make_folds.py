@@ -8,7 +8,7 @@ from swift_debias.data.folds import make_folds
 from swift_debias.data.groups import groups_in
 from swift_debias.data.labelled import with_skin_tone
 from swift_debias.files import read_parquet, write_parquet
-from swift_debias.run.job import logged
+from swift_debias.run.job import classes_of, logged
 
 with logged(snakemake):
     params = snakemake.params
@@ -22,6 +22,6 @@ with logged(snakemake):
     own = own_external.external_rows(cohort)
     if own is not None:
         strata = strata.assign(**{own_external.EXTERNAL: own})
-    folds = make_folds(cohort, strata, **params.split)
+    folds = make_folds(cohort, strata, **params.split, classes=classes_of(params))
     write_parquet(folds, snakemake.output[0])
     print(folds.groupby("fold").size().to_string())

@@ -7,14 +7,17 @@ from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import read_labelled
 from swift_debias.data.normalization import Normalization
 from swift_debias.errors import of_job
+from swift_debias.evaluation.one_vs_rest import score_columns
 from swift_debias.files import read_json, write_parquet
 from swift_debias.learning import devices, inference, networks
+from swift_debias.learning.objectives import probabilities
 from swift_debias.learning.samples import make_samples
 from swift_debias.run import layout
-from swift_debias.run.job import logged
+from swift_debias.run.job import classes_of, logged
 
 with logged(snakemake):
     params = snakemake.params
+    classes = classes_of(params)
     backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
     device = devices.prepare_device(compute)
     tests = read_labelled(
@@ -33,6 +36,7 @@ with logged(snakemake):
         device,
         compute.resident,
         Normalization.of(**params.normalization),
+        classes,
     )
     run = layout.run_folder("setup_predictions", snakemake.output[0])
     thresholds = {
@@ -43,13 +47,13 @@ with logged(snakemake):
         classifier = devices.place(networks.load(Path(model), backbone), device, compute)
         with of_job(model):
             logits = inference.predict(classifier, samples)
-        scores = logits.double().sigmoid().cpu().numpy()
+        scores = probabilities(logits).cpu().numpy().astype("float32").reshape(len(logits), -1)
         # the keys of its model: scores cannot be filed under another method, fold or repeat
         kind = "repeat_" if model in repeated else ""
         keys = layout.keys(f"{kind}model", model)
-        predictions = tests.assign(
-            score=scores.astype("float32"), threshold=thresholds[Path(model).parent]
-        )
+        predictions = tests.assign(**dict(zip(score_columns(classes), scores.T, strict=True)))
+        if classes == 2:
+            predictions["threshold"] = thresholds[Path(model).parent]
         output = run / layout.path(f"{kind}predictions", **keys)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(predictions, output)

@@ -12,7 +12,7 @@ from swift_debias.files import read_parquet, write_text
 from swift_debias.report import escaping
 from swift_debias.report.render import frame_markdown
 from swift_debias.run import layout
-from swift_debias.run.job import logged
+from swift_debias.run.job import classes_of, logged
 
 with logged(snakemake):
     params = snakemake.params
@@ -35,7 +35,8 @@ with logged(snakemake):
             if layout.keys("external", path)["attribute"] == name
         ]
         external[name] = [read_parquet(path) for path in paths]
-    sizes = count_images(cohort, folds, groups, external, published)
+    classes = classes_of(params)
+    sizes = count_images(cohort, folds, groups, external, published, classes)
     write_text(snakemake.output.csv, escaping.csv(sizes, float_format=None))
     notes = [pool["note"]] if published else []
     totals = sizes[(sizes.group == "all") & (sizes.label == "all")]

@@ -10,18 +10,19 @@ from swift_debias.config.schema import Augmentation, Backbone, Compute, Finetuni
 from swift_debias.data import own_external
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.normalization import Normalization
-from swift_debias.evaluation.thresholds import best_threshold
+from swift_debias.evaluation.one_vs_rest import score_columns
+from swift_debias.evaluation.thresholds import NO_THRESHOLD, best_threshold
 from swift_debias.files import read_parquet, write_json, write_parquet
 from swift_debias.learning import checkpoints, devices, inference, loop, networks, sources
 from swift_debias.learning.context import Context
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.samples import make_samples
-from swift_debias.run.job import key, logged
+from swift_debias.run.job import classes_of, key, logged
 from swift_debias.seeds import derive_seed
 
 with logged(snakemake):
     params, wildcards = snakemake.params, snakemake.wildcards
-    task = params.task
+    task, classes = params.task, classes_of(params)
     backbone, compute = Backbone(**params.backbone), Compute(**params.compute)
     recipe = Pretraining(**task["pretraining"])
     device = devices.prepare_device(compute)
@@ -49,6 +50,7 @@ with logged(snakemake):
             device,
             compute.resident,
             Normalization.of(**params.normalization),
+            classes,
         )
 
     context = Context(
@@ -67,9 +69,9 @@ with logged(snakemake):
     )
     own = str(snakemake.input.own) if backbone.baseline else None
     if own is not None:
-        classifier = networks.load(Path(own), backbone, own=True)
+        classifier = networks.load(Path(own), backbone, own=True, classes=classes)
     else:
-        classifier = devices.place(networks.build(backbone, seed), device, compute)
+        classifier = devices.place(networks.build(backbone, seed, classes), device, compute)
     source = sources.source(backbone, own)  # now: a training takes hours, and files change
     cost = Cost(classifier, device)
     seen, validation = 0, None
@@ -86,9 +88,14 @@ with logged(snakemake):
     same = external is None and validation is not None  # is watched and scored: read once
     rated = validation if same else samples(pool[scored])
     logits = inference.predict(classifier, rated).double().cpu().numpy()
-    scores = pool.loc[scored, ["dataset", "image_id", "label"]].assign(logit=logits)
+    scores = pool.loc[scored, ["dataset", "image_id", "label"]]
+    columns = zip(score_columns(classes, "logit"), logits.reshape(len(logits), -1).T, strict=True)
+    scores = scores.assign(**dict(columns))
     write_parquet(scores, snakemake.output.scores)
-    probabilities, of_fold = 1 / (1 + np.exp(-logits)), held_out[scored].to_numpy()
-    threshold = best_threshold(scores.label.to_numpy()[of_fold], probabilities[of_fold])
-    write_json(snakemake.output.threshold, {"threshold": threshold, "found_on": "held out"})
+    found: dict[str, object] = NO_THRESHOLD
+    if classes == 2:
+        probabilities, of_fold = 1 / (1 + np.exp(-logits)), held_out[scored].to_numpy()
+        threshold = best_threshold(scores.label.to_numpy()[of_fold], probabilities[of_fold])
+        found = {"threshold": threshold, "found_on": "held out"}
+    write_json(snakemake.output.threshold, found)
     context.checkpoints.clear()

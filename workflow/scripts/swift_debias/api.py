@@ -169,7 +169,8 @@ class Debiaser:
         """Debias a copy of a classifier; the one given is not touched.
 
         Args:
-            model: images -> logits, one or two an image, made by a linear layer at its end.
+            model: images -> logits, one or two an image, or one for each of the images' classes
+                where they are more than two, made by a linear layer at its end.
             external: images that the classifier was not trained on, with label and group.
 
         Raises:
@@ -194,7 +195,7 @@ class Debiaser:
 
             few = samples.draw(torch.arange(min(2, len(samples))))
             samples.seen[0] = 0
-            wrapped = Wrapped(model, few, settings.head)
+            wrapped = Wrapped(model, few, settings.head, len(external.classes))
             _refuse_foreign(type(self).__name__, method, own, wrapped.is_foreign)
             outcome = debias(
                 devices.place(wrapped.classifier, device, training.compute),
@@ -230,16 +231,19 @@ class Debiaser:
         return self
 
     def predict_proba(self, images: ImageSet) -> np.ndarray:
-        """Probabilities of class 0 and class 1 by the debiased network, float64 (n, 2)."""
+        """Probabilities of the classes by the debiased network, float64 (n, 2) or (n, C)."""
         return predict_proba(self.model_, images, self.device)
 
     def predict(self, images: ImageSet) -> np.ndarray:
         """The more probable class of each image, int64 (n,)."""
-        return (self.predict_proba(images)[:, 1] >= 0.5).astype(np.int64)
+        probabilities = self.predict_proba(images)
+        if probabilities.shape[1] > 2:
+            return probabilities.argmax(axis=1)
+        return (probabilities[:, 1] >= 0.5).astype(np.int64)
 
 
 def predict_proba(model: nn.Module, images: ImageSet, device: str = "auto") -> np.ndarray:
-    """Probabilities of class 0 and class 1 by any classifier with one or two outputs, (n, 2)."""
+    """Probabilities of the classes by any classifier: (n, 2), or (n, C) of C > 2 outputs."""
     import torch
 
     from .learning import devices, wrapped
@@ -251,6 +255,8 @@ def predict_proba(model: nn.Module, images: ImageSet, device: str = "auto") -> n
             logits = wrapped.logits(model.to(place), _samples(images, place)).double()
     finally:
         model.to(home)
+    if logits.dim() == 2:
+        return logits.softmax(dim=1).cpu().numpy()
     return torch.stack([(-logits).sigmoid(), logits.sigmoid()], dim=1).cpu().numpy()
 
 
@@ -263,7 +269,8 @@ def audit(
     """Discrimination, fairness and calibration of scores, with 95 % intervals.
 
     Args:
-        scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1.
+        scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1. An audit
+            is of two classes.
         images: their labels, groups and patients (intervals count patients, not images).
         threshold: a score at or above it is a decision for class 1.
 
@@ -271,6 +278,11 @@ def audit(
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
     """
     scores = np.asarray(scores)
+    if len(images.classes) > 2:
+        raise UserError(
+            f"audit: is of two classes, and the images have {len(images.classes)}; audit one of "
+            "them against the rest"
+        )
     return _audit.audit(
         images.labels,
         images.groups,
@@ -319,6 +331,7 @@ def _samples(images: ImageSet, device: torch.device) -> Samples:
         device,
         "off" if device.type == "cpu" else "auto",
         images.normalization,
+        len(images.classes),
     )
 
 
@@ -326,18 +339,22 @@ def choice_of(
     classifier: Classifier, samples: Samples, groups: int, finetuning: Finetuning
 ) -> Choice:
     """The groups to compare, by one classifier's scores on its external set."""
+    from .evaluation.one_vs_rest import score_columns
     from .learning.inference import predict
+    from .learning.objectives import probabilities
 
+    logits, columns = predict(classifier, samples), score_columns(samples.classes)
+    scores = logits.double() if samples.classes == 2 else probabilities(logits)
     frame = pd.DataFrame(
         {
             "fold": 0,
             "label": samples.labels.cpu().numpy().astype(np.int64),
             "group": samples.attributes.cpu().numpy(),
-            "score": predict(classifier, samples).double().cpu().numpy(),
             "patient": None,
         }
     )
-    return choose_groups(frame, groups, finetuning)
+    frame[columns] = scores.cpu().numpy().reshape(len(frame), -1)
+    return choose_groups(frame, groups, finetuning, samples.classes)
 
 
 def _balanced(external: ImageSet, min_cell: int, seed: int) -> np.ndarray:
@@ -346,7 +363,9 @@ def _balanced(external: ImageSet, min_cell: int, seed: int) -> np.ndarray:
         return external.balanced
     labels, groups = external.labels.astype(np.int64), external.groups.astype(np.int64)
     rng = np.random.default_rng(seed)
-    return balance_large(labels, groups, len(external.group_names), min_cell, rng)
+    return balance_large(
+        labels, groups, len(external.group_names), min_cell, rng, classes=len(external.classes)
+    )
 
 
 def _refuse_foreign(name: str, method: Any, settings: Model, foreign: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import nearest
+from . import classes
 from .base import Integer, Line, Model, Share, explain, place, shown
 from .plan import setups
 from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
@@ -38,6 +39,9 @@ class Drawing(Protocol):
 
     @property
     def task_sets(self) -> tuple[str, ...]: ...
+
+    @property
+    def two_classes(self) -> str: ...
 
 
 class Known(NamedTuple):
@@ -74,6 +78,7 @@ def problems(
     for name, task in settings.tasks.items():
         yield from _task(place("tasks", name), task)
     yield from _shared_datasets(settings)
+    yield from classes.problems(settings, _of_two(known))
     yield from _backbones(settings, known)
     yield from _untrained(settings)
     yield from _methods(settings, known, written)
@@ -97,6 +102,11 @@ def problems(
         if experiment.kind == "figure" and known.drawings is not None:
             yield from _figure(path, experiment, known.drawings, known.metrics)
             yield from _figures_tasks(path, experiment, known.drawings, settings.tasks)
+
+
+def _of_two(known: Known) -> dict[str, str]:
+    """Drawings that are of two classes only, each with the reason."""
+    return {name: of.two_classes for name, of in (known.drawings or {}).items() if of.two_classes}
 
 
 def _names(settings: Settings) -> Iterator[str]:
@@ -124,7 +134,7 @@ def _task(path: str, task: Task) -> Iterator[str]:
     for attribute, tests in task.tests.items():
         if twice := repeated(tests):
             yield f"{path}.tests.{attribute}: {twice!r} stands there twice"
-    if task.positive == task.negative:
+    if task.classes is None and task.positive == task.negative:
         yield f"{path}: positive and negative are both called {shown(task.positive)}"
     optimizer = task.pretraining.optimizer
     usual = Optimizer.model_fields["momentum"].get_default()
@@ -141,7 +151,7 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
     def kept(task: Task) -> dict[str, Any]:
         images = task.images.model_dump(exclude={"mean", "std"})
         named = {f"images.{key}": value for key, value in images.items()}
-        return {"invert_labels": task.invert_labels, **named}
+        return {"invert_labels": task.invert_labels, "classes": task.classes, **named}
 
     def sets(task: Task) -> set[str]:
         return {*task.pool, *itertools.chain(*task.tests.values())}
@@ -339,7 +349,9 @@ def _metrics(path: str, experiment: Experiment, settings: Settings, known: Known
         len(settings.attributes[panel.attribute].group_names) for panel in experiment.panels
     )
     for metric in experiment.metrics:
-        if problem := unknown_metric(metric, known.metrics, fewest):
+        of_all = metric.partition(classes.OF_CLASS)[0]
+        problem = unknown_metric(of_all, known.metrics, fewest)
+        if problem := problem or classes.class_problem(metric, experiment, settings):
             yield f"{path}.metrics: {problem}"
     options = [v if isinstance(v, list | tuple) else [v] for v in experiment.options.values()]
     for metric in dict.fromkeys((*experiment.metrics, *map(str, itertools.chain(*options)))):
@@ -383,6 +395,7 @@ def _option(kind: str, value: Any, metrics: Mapping[str, bool] | None) -> str:
     except ValidationError as error:
         return explain(error).partition(" (given")[0].replace("\n", "; ")
     names = [found] if kind == "metric" else list(found) if kind == "two metrics" else []
+    names = [name.partition(classes.OF_CLASS)[0] for name in names]
     told = (unknown_metric(name, metrics, 0) for name in names) if metrics is not None else ()
     return next(filter(None, told), "")
 

@@ -52,6 +52,7 @@ from .base import (
     plain,
     shown,
 )
+from .classes import Classes, check_task
 from .names import Name, Named
 
 # Columns of a manifest that mean the same in every data set: attributes are cut from these, and
@@ -555,11 +556,22 @@ class Task(Model):
     tests: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
         description="Attribute -> test data sets that carry it."
     )
-    positive: Text = Field(description="Name of class 1, for tables and figures.")
-    negative: Text = Field(description="Name of class 0.")
+    positive: Text | None = Field(
+        None, description="Name of class 1, for tables and figures; needed unless `classes`."
+    )
+    negative: Text | None = Field(None, description="Name of class 0; needed unless `classes`.")
+    classes: Classes | None = Field(
+        None,
+        description="Three classes or more, instead of positive and negative: name -> values of "
+        "the source's own diagnosis (column `diagnosis` of a manifest; of a table the cells of "
+        "`label.column`, with neither positive nor negative there), in the order of labels 0, 1, "
+        "... Rows of other values are left out and counted; a class that a data set does not have "
+        "is refused. An image is decided for its most probable class. Metrics are means over the "
+        "classes, each against the rest; `auc@mel` is that of one class (docs/classes.md) [ours].",
+    )
     disease: Text | None = Field(
         None,
-        description="Which of the two is the disease: `positive` or `negative`, as it is called. "
+        description="Which of the classes is the disease, as it is called. "
         "Sensitivity, specificity and sensitivity at 80 and 90 % specificity are then reported for "
         "it, over all images and by group; null: they are not [ours].",
     )
@@ -601,16 +613,29 @@ class Task(Model):
         return self
 
     @model_validator(mode="after")
+    def _two_classes_or_more(self) -> Task:
+        check_task(self, _compared)
+        return self
+
+    @model_validator(mode="after")
     def _disease_is_a_class(self) -> Task:
-        if self.disease not in (None, self.positive, self.negative):
-            both = f"{shown(self.positive)} and {shown(self.negative)}"
+        if self.disease not in (None, *self.class_names):
+            first, *rest = map(shown, reversed(self.class_names))
+            both = f"{first} and {rest[0]}" if len(rest) == 1 else ", ".join([*rest[::-1], first])
             raise ValueError(f"disease: the classes are {both}, not {shown(self.disease)}")
         return self
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes 0, 1, ... are called."""
+        if self.classes is not None:
+            return tuple(self.classes)
+        return (self.negative or "", self.positive or "")
+
+    @property
     def disease_class(self) -> int | None:
-        """The class that is the disease, 0 or 1; None where the task does not say."""
-        return None if self.disease is None else int(self.disease == self.positive)
+        """The class that is the disease; None where the task does not say."""
+        return None if self.disease is None else self.class_names.index(self.disease)
 
 
 class Backbone(Model):

@@ -107,8 +107,8 @@ class PoolCheck:
     leaks: dict[str, int] = dataclasses.field(default_factory=dict)
     images_left: int | None = None
     notes: tuple[str, ...] = ()
-    classes: tuple[str, str] = ("class 0", "class 1")
-    cells: dict[str, dict[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ("class 0", "class 1")
+    cells: dict[str, dict[str, tuple[int, ...]]] = dataclasses.field(default_factory=dict)
     in_words: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -274,11 +274,11 @@ def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame])
     from .groups import are_in, groups_in
 
     seen = {
-        (attribute, dataset): config.tasks[task].invert_labels
+        (attribute, dataset): config.tasks[task]
         for task, _, attribute in plan.setups(config)
         for dataset in config.tasks[task].tests[attribute]
     }
-    for (name, dataset), inverted in seen.items():
+    for (name, dataset), task in seen.items():
         attribute, frame = config.attributes[name], manifests.get(dataset)
         if frame is None or frame.empty or not are_in(frame, attribute):
             continue
@@ -287,8 +287,8 @@ def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame])
         index = groups_in(frame, attribute)
         labels = frame["label"].to_numpy()
         for number, group in enumerate(attribute.group_names):
-            for label in (0, 1):
-                stored = 1 - label if inverted else label
+            for label in range(len(task.class_names)):
+                stored = 1 - label if task.invert_labels else label
                 if not ((index == number) & (labels == stored)).any():
                     yield (
                         f"{dataset}: no image of label {label} in group {group} of {name}; what "
@@ -374,6 +374,10 @@ def _check_dataset(
     )
     try:
         result = read(options, project)
+        if classes := _classes_of(name, config):
+            from .classes import label_classes
+
+            result = label_classes(result, classes, name)
     except errors.UserError as error:
         columns = error.missing if isinstance(error, ColumnError) else ()
         return dataclasses.replace(report, error=str(error), columns_missing=columns), None
@@ -418,6 +422,8 @@ def _expected_counts(name: str, config: schema.Settings, known: Mapping[str, Any
 
     expected: Counts = {}
     for column, counts in known.get("counts", {}).items():  # of no two columns together
+        if column == "label" and _classes_of(name, config):
+            continue  # the table of known counts has two classes
         values = [value for value, number in counts.items() for _ in range(number)]
         expected |= _counts(name, config, pd.DataFrame({column: values}))
     for groups in expected.values():
@@ -431,7 +437,8 @@ def _counts(name: str, config: schema.Settings, frame: pd.DataFrame) -> Counts:
 
     found: Counts = {}
     if "label" in frame:
-        found["label"] = {str(c): int((frame["label"] == c).sum()) for c in (0, 1)}
+        classes = range(len(_classes_of(name, config) or (0, 1)))
+        found["label"] = {str(c): int((frame["label"] == c).sum()) for c in classes}
     for attribute_name in _attributes_of(name, config):
         attribute = config.attributes[attribute_name]
         if are_in(frame, attribute) and config.datasets[name].reads(attribute):
@@ -439,6 +446,15 @@ def _counts(name: str, config: schema.Settings, frame: pd.DataFrame) -> Counts:
             groups = {g: int((index == i).sum()) for i, g in enumerate(attribute.group_names)}
             found[_counted_as(attribute_name)] = {**groups, UNKNOWN: int((index < 0).sum())}
     return found
+
+
+def _classes_of(dataset: str, config: schema.Settings) -> Mapping[str, tuple[str, ...]] | None:
+    """The classes of the tasks that read a data set, where they have more than two."""
+    for task in config.tasks.values():
+        tests = {test for tests in task.tests.values() for test in tests}
+        if dataset in (*task.pool, *tests):
+            return task.classes
+    return None
 
 
 def _counted_as(attribute: str) -> str:
@@ -482,10 +498,10 @@ def _check_pool(
         leaks=dict(outlook.leaks) if outlook else {},
         images_left=outlook.images if outlook and not outlook.problems else None,
         notes=outlook.notes if outlook else (),
-        classes=(config.tasks[task].negative, config.tasks[task].positive),
+        classes=config.tasks[task].class_names,
         cells=cells,
         in_words={
-            attribute: sentence(attribute.replace("_", " "), groups, config.tasks[task].positive)
+            attribute: sentence(attribute.replace("_", " "), groups, config.tasks[task].class_names)
             for attribute, groups in cells.items()
         },
     )
@@ -606,9 +622,12 @@ def _pool_text(pool: PoolCheck) -> str:
     if pool.images_left is not None and pool.images_left < pool.images:
         lines.append(f"  {pool.images_left:,} images stay, as far as ids tell")
     for attribute, groups in pool.cells.items():
-        lines.append(f"  {attribute}, images of {pool.classes[0]} / {pool.classes[1]}:")
+        lines.append(f"  {attribute}, images of {' / '.join(pool.classes)}:")
         width = max(map(len, groups), default=0)
-        lines += [f"    {group:<{width}} {n0:,} / {n1:,}" for group, (n0, n1) in groups.items()]
+        lines += [
+            f"    {group:<{width}} {' / '.join(f'{n:,}' for n in counts)}"
+            for group, counts in groups.items()
+        ]
         lines.append(f"    {pool.in_words[attribute]}")
     lines += [f"  note: {note}" for note in pool.notes]
     return "\n".join(lines)

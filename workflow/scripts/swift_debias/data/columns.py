@@ -19,6 +19,36 @@ from .values import canonical, is_missing, plain
 MOST_GROUPS = 20  # a column with more values is no grouping
 
 
+def class_column(
+    values: pd.Series, positive: Any = None, classes: Sequence[Any] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The class of each value, int8, and the classes' names.
+
+    Args:
+        values: labels.
+        positive: the value or values of class 1 of two; see `label_column`.
+        classes: the values of three classes or more, in the order 0, 1, ...
+
+    Raises:
+        UserError: a value is of no class.
+    """
+    if classes is None:
+        return label_column(values, positive), ("0", "1")
+    names = tuple(map(str, classes))
+    if positive is not None or len(set(names)) < max(3, len(names)):
+        raise UserError(
+            f"classes: are three or more different values, and positive= is for two; here: {names}"
+        )
+    index = {value: c for c, value in enumerate(classes)}
+    found = values.map(index).fillna(-1).to_numpy(np.int8)
+    if (found < 0).any():
+        raise UserError(
+            f"{int((found < 0).sum())} labels are none of the classes {', '.join(names)}; there "
+            f"are {_some(values)}"
+        )
+    return found, names
+
+
 def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
     """0 and 1, int8; `positive` names the value or values of class 1."""
     if positive is not None:

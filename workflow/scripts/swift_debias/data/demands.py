@@ -14,19 +14,22 @@ import numpy as np
 from ..config.schema import Finetuning
 
 
-def fold_problems(labels: np.ndarray, clusters: np.ndarray, folds: int) -> list[str]:
-    """Why a pool cannot be cut into folds of whole clusters that have both labels.
+def fold_problems(
+    labels: np.ndarray, clusters: np.ndarray, folds: int, classes: int = 2
+) -> list[str]:
+    """Why a pool cannot be cut into folds of whole clusters that have all labels.
 
     Args:
-        labels: int (N,), 0 or 1.
+        labels: int (N,), 0 to classes - 1.
         clusters: (N,), what must stay in one fold: a patient's images, copies of a picture.
         folds: how many.
+        classes: labels that there are.
     """
     present = len(np.unique(clusters))
     if present < folds:
         return [f"{folds} folds need as many groups of images, there are {present}"]
     found = []
-    for label in (0, 1):
+    for label in range(classes):
         with_label = len(np.unique(clusters[labels == label]))
         if with_label < folds:
             found.append(
@@ -43,21 +46,23 @@ def short_cells(
     least: int,
     folds: int = 1,
     clusters: np.ndarray | None = None,
+    classes: int = 2,
 ) -> list[str]:
     """Cells (label, group) that cannot have so many images in each fold, with their counts.
 
     A cluster is in one fold, so what it has beyond `least` helps no other fold.
 
     Args:
-        labels: int (N,), 0 or 1.
+        labels: int (N,), 0 to classes - 1.
         groups: int (N,), group index.
         among: the groups that matter: index -> name.
         least: fewest images of a cell in a fold.
         folds: how many folds.
         clusters: (N,), what stays in one fold; None: each image alone.
+        classes: labels that there are.
     """
     found = []
-    for label in (0, 1):
+    for label in range(classes):
         for group, name in among.items():
             cell = (labels == label) & (groups == group)
             if clusters is None:
@@ -77,6 +82,7 @@ def external_problems(
     finetuning: Finetuning,
     folds: int = 1,
     clusters: np.ndarray | None = None,
+    classes: int = 2,
 ) -> list[str]:
     """Why methods cannot work on the external sets of an attribute; see `short_cells`.
 
@@ -84,9 +90,9 @@ def external_problems(
     """
     if len(names) == 2:
         least = finetuning.min_cell
-        short = short_cells(labels, groups, dict(enumerate(names)), least, folds, clusters)
+        short = short_cells(labels, groups, dict(enumerate(names)), least, folds, clusters, classes)
         return [few_images(short, least, folds)] if short else []
-    usable = comparable_groups(labels, groups, len(names), finetuning, folds, clusters)
+    usable = comparable_groups(labels, groups, len(names), finetuning, folds, clusters, classes)
     problem = too_few_groups(len(usable), len(names), finetuning)
     return [problem] if problem else []
 
@@ -113,12 +119,13 @@ def large_groups(
     min_cell: int,
     folds: int = 1,
     clusters: np.ndarray | None = None,
+    classes: int = 2,
 ) -> list[int]:
-    """Groups that have enough images of both labels; see `short_cells`."""
+    """Groups that have enough images of all labels; see `short_cells`."""
     return [
         group
         for group in range(n_groups)
-        if not short_cells(labels, groups, {group: ""}, min_cell, folds, clusters)
+        if not short_cells(labels, groups, {group: ""}, min_cell, folds, clusters, classes)
     ]
 
 
@@ -129,9 +136,11 @@ def comparable_groups(
     finetuning: Finetuning,
     folds: int = 1,
     clusters: np.ndarray | None = None,
+    classes: int = 2,
 ) -> list[int]:
     """Groups of many of which two may be compared: large ones of at least `min_group` images."""
-    large = large_groups(labels, groups, n_groups, finetuning.min_cell, folds, clusters)
+    least = finetuning.min_cell
+    large = large_groups(labels, groups, n_groups, least, folds, clusters, classes)
     enough = finetuning.min_group * folds
     return [group for group in large if int((groups == group).sum()) >= enough]
 

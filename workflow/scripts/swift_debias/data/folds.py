@@ -20,7 +20,7 @@ SIZE_COLUMNS = ["set", "fold", "attribute", "group", "label", "n", "paper", "dif
 
 
 def make_folds(
-    cohort: pd.DataFrame, attributes: pd.DataFrame, folds: int, seed: int
+    cohort: pd.DataFrame, attributes: pd.DataFrame, folds: int, seed: int, classes: int = 2
 ) -> pd.DataFrame:
     """Cut a pool into folds of whole groups, stratified by label and attributes.
 
@@ -29,6 +29,7 @@ def make_folds(
         attributes: int (N, any number of attributes), group index or -1; unknown is a stratum too.
         folds: how many.
         seed: any integer.
+        classes: labels that there are; every fold needs all.
 
     Returns:
         image_id, dataset, fold (int16, 0 to folds - 1), in the order of the cohort.
@@ -39,7 +40,7 @@ def make_folds(
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import
 
     groups = pd.factorize(cohort["cluster"])[0]
-    problems = demands.fold_problems(cohort["label"].to_numpy(), groups, folds)
+    problems = demands.fold_problems(cohort["label"].to_numpy(), groups, folds, classes)
     if problems:
         raise UserError("; ".join(problems) + ": take fewer folds")
     strata = attributes.set_axis(cohort.index, axis=0).set_axis(range(attributes.shape[1]), axis=1)
@@ -58,7 +59,7 @@ def make_folds(
                 f"{len(cohort)} images cannot be cut into {folds} folds: {error}"
             ) from error
     counts = pd.crosstab(fold, cohort["label"].to_numpy())
-    if counts.shape != (folds, 2) or not counts.to_numpy().all():
+    if counts.shape != (folds, classes) or not counts.to_numpy().all():
         raise UserError(
             f"a fold lacks images of one label (take fewer folds):\n{counts.to_string()}"
         )
@@ -77,6 +78,7 @@ def sizes(
     attributes: Mapping[str, tuple[np.ndarray, Sequence[str]]],
     external: Mapping[str, Sequence[pd.DataFrame]],
     paper: Mapping[str, Any] | None = None,
+    classes: int = 2,
 ) -> pd.DataFrame:
     """How many images every set has, beside the paper's numbers where it gives them.
 
@@ -87,6 +89,7 @@ def sizes(
         external: by attribute: the `External.frame` of every fold.
         paper: sizes by the keys paper, paper_train, paper_validation, and paper_external (by
             attribute), as in resources/expected_counts.yaml; null where it gives none.
+        classes: labels that there are.
 
     Returns:
         One row a count. set: pool, train, validation, external, balanced. fold: int or null.
@@ -108,9 +111,10 @@ def sizes(
         )
     rows: list[tuple[Any, ...]] = []
     for name, of_fold, mask, published in parts:
-        rows += _counts(name, of_fold, "all", label[mask], None, (), published)
+        rows += _counts(name, of_fold, "all", label[mask], None, (), published, classes)
         for attribute, (groups, names) in attributes.items():
-            rows += _counts(name, of_fold, attribute, label[mask], groups[mask], names, None)
+            inside = label[mask], groups[mask]
+            rows += _counts(name, of_fold, attribute, *inside, names, None, classes)
     published_external = paper.get("paper_external") or {}
     for attribute, frames in external.items():
         names = attributes[attribute][1]
@@ -120,7 +124,7 @@ def sizes(
                 ("balanced", frame[frame["balanced"]], published_external.get(attribute)),
             ):
                 values = part["label"].to_numpy(), part["attribute"].to_numpy()
-                rows += _counts(name, number, attribute, *values, names, published)
+                rows += _counts(name, number, attribute, *values, names, published, classes)
     table = pd.DataFrame(rows, columns=SIZE_COLUMNS[:-1])
     table = table.astype({"fold": "Int16", "n": "int64", "paper": "Int64"})
     table["difference"] = table["n"] - table["paper"]
@@ -135,6 +139,7 @@ def _counts(
     groups: np.ndarray | None,
     names: Sequence[str],
     published: Any,
+    classes: int,
 ) -> list[tuple[Any, ...]]:
     """Rows of `sizes` for one set: in all, by label, and by group and label."""
     masks = {"all": np.ones(len(labels), bool)}
@@ -143,7 +148,7 @@ def _counts(
         masks["unknown"] = groups < 0
     rows = []
     for group, mask in masks.items():
-        for label in ("all", "0", "1"):
+        for label in ("all", *map(str, range(classes))):
             n = int(mask.sum()) if label == "all" else int((mask & (labels == int(label))).sum())
             beside = published if group == "all" and label == "all" else None
             rows.append((name, fold, attribute, group, label, n, beside))

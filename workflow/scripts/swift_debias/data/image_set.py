@@ -20,7 +20,7 @@ from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Images
 from ..errors import UserError, nearest
 from ..files import read_parquet
 from ..run import layout
-from .columns import drawn_share, group_column, group_values, label_column
+from .columns import class_column, drawn_share, group_column, group_values
 from .image_cache import CachedImages
 from .normalization import Normalization
 
@@ -53,13 +53,14 @@ class ImageSet:
     Make one with `from_frame`, `from_dataset`, `from_arrays` or `from_run`.
 
     Attributes:
-        labels: int8 (n,), 0 or 1.
+        labels: int8 (n,), 0 or 1; of more than two classes 0 to C - 1.
         groups: int16 (n,), index into `group_names`; -1: unknown.
         group_names: names of the groups of the sensitive attribute.
         patients: (n,), or None; null: unknown.
         normalization: how pixels are normalized; None: they are taken as they are.
         balanced: bool (n,): the balanced part, where a run has drawn it; None: `fit` draws it.
         source, rows: where the pixels are.
+        classes: names of the classes 0, 1, ...
     """
 
     source: Source
@@ -70,6 +71,7 @@ class ImageSet:
     patients: np.ndarray | None = None
     normalization: Normalization | None = None
     balanced: np.ndarray | None = None
+    classes: tuple[str, ...] = ("0", "1")
 
     def __post_init__(self) -> None:
         if not len(self.rows):
@@ -91,12 +93,19 @@ class ImageSet:
         height, width, channels = self.shape
         names = [*self.group_names, *(["unknown"] if (self.groups < 0).any() else [])]
         cells = [
-            f"{name} {int(mask.sum())} ({int(self.labels[mask].sum())} of class 1)"
+            f"{name} {int(mask.sum())} ({self._of_classes(mask)})"
             for number, name in enumerate(names)
             for mask in [self.groups == (number if number < len(self.group_names) else -1)]
         ]
         size = f"{height} x {width} x {channels}"
         return f"ImageSet({len(self)} images of {size}: {', '.join(cells)})"
+
+    def _of_classes(self, rows: np.ndarray) -> str:
+        """How many of some images are of class 1, or of each of more than two classes."""
+        counts = np.bincount(self.labels[rows], minlength=len(self.classes))
+        if len(self.classes) == 2:
+            return f"{counts[1]} of class 1"
+        return ", ".join(f"{name} {n}" for name, n in zip(self.classes, counts, strict=True))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -153,6 +162,7 @@ class ImageSet:
         root: str | Path = ".",
         *,
         positive: Any = None,
+        classes: Sequence[Any] | None = None,
         groups: Mapping[str, Sequence[Any]] | None = None,
         cuts: Sequence[float] | None = None,
         channels: int | None = None,
@@ -173,6 +183,8 @@ class ImageSet:
             mean, std: what the network was trained with, on [0, 1]; default: ImageNet's.
             root: folder of the images.
             positive: the value, or a list of values, of class 1; all others are class 0.
+            classes: the values of three classes or more, in the order of the network's outputs;
+                rows of other values are refused.
             groups: name -> values of the attribute; default: a group for each value, sorted.
                 Values in no group, and empty ones, are unknown.
             cuts: of a number such as age, instead of groups; a value on a cut is above it.
@@ -182,8 +194,8 @@ class ImageSet:
         for column in (image, label, attribute, *([patient] if patient else [])):
             if column not in df:
                 raise UserError(f"no column {column!r}{nearest(column, df.columns)}")
-        labels, (index, names) = (
-            label_column(df[label], positive),
+        (labels, called), (index, names) = (
+            class_column(df[label], positive, classes),
             group_column(df[attribute], groups, cuts),
         )
         options = _images(size, channels or (1 if len(mean) == 1 else 3), mean, std)
@@ -196,6 +208,7 @@ class ImageSet:
             names,
             df[patient].to_numpy(object) if patient else None,
             Normalization.of(mean, std),
+            classes=called,
         )
 
     @classmethod
@@ -238,17 +251,19 @@ class ImageSet:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         group_names: Sequence[str] | None = None,
+        classes: Sequence[Any] | None = None,
     ) -> ImageSet:
         """Images in memory.
 
         Args:
             images: (N, H, W, C) or (N, H, W). uint8 is normalized by `mean` and `std`; floating
                 numbers are taken as they are, already normalized.
-            labels: 0 and 1.
+            labels: 0 and 1; with `classes` any of those values.
             groups: any values; null, and -1, are unknown.
             patients: whose image each is.
             mean, std: see above.
             group_names: names of the groups 0, 1, ...; default: the groups themselves, sorted.
+            classes: see `from_frame`.
         """
         pixels = np.asarray(images)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
@@ -259,14 +274,16 @@ class ImageSet:
         if len(lengths | ({len(patients)} if patients is not None else set())) != 1:
             raise UserError("images, labels, groups and patients must be equally many")
         index, names = group_values(groups, group_names)
+        given, called = class_column(pd.Series(labels), None, classes)
         return cls(
             HeldImages(pixels if exact else pixels.astype(np.float32)),
             np.arange(len(pixels)),
-            label_column(pd.Series(labels)),
+            given,
             index,
             names,
             None if patients is None else np.asarray(patients, object),
             Normalization.of(mean, std) if exact else None,
+            classes=called,
         )
 
     @classmethod
@@ -281,6 +298,7 @@ class ImageSet:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         group_names: Sequence[str] | None = None,
+        classes: Sequence[str] = ("0", "1"),
     ) -> ImageSet:
         """Images of a run of the workflow, from its cache: no file is decoded again.
 
@@ -291,6 +309,7 @@ class ImageSet:
             dataset: or a test set, as the run has scored it.
             mean, std: the task's `images.mean` and `std`.
             group_names: names of the groups; default: their numbers.
+            classes: names of the task's classes, where they are more than two.
         """
         if (fold is None) == (dataset is None):
             raise UserError("from_run: give fold= (an external set) or dataset= (a test set)")
@@ -325,6 +344,7 @@ class ImageSet:
             frame["patient_id"].to_numpy(object),
             Normalization.of(mean, std),
             frame["balanced"].to_numpy(bool) if fold is not None else None,
+            tuple(classes),
         )
 
 

@@ -8,7 +8,8 @@ Columns of a manifest (any further columns are the attributes of a user's own ta
 
     image_id     str     unique in its data set
     path         str     relative to the data set's root, with forward slashes
-    label        int8    1 or 0; skin: 1 = not melanoma, chest: 1 = pneumothorax [paper, 4.1]
+    label        int8    1 or 0; skin: 1 = not melanoma, chest: 1 = pneumothorax [paper, 4.1];
+                         of a task with classes: their index, 0 to C - 1
     diagnosis    str     the source's own word(s)
     patient_id   str     or null
     lesion_id    str     or null
@@ -100,7 +101,7 @@ def typed(frame: pd.DataFrame, columns: Mapping[str, pa.DataType]) -> pd.DataFra
 _PANDAS: dict[pa.DataType, Any] = {pa.string(): "str", pa.int8(): "int8", pa.float64(): "float64"}
 
 
-def validate(frame: pd.DataFrame, dataset: str) -> None:
+def validate(frame: pd.DataFrame, dataset: str, classes: int = 2) -> None:
     """Check a manifest against the schema.
 
     Raises:
@@ -122,7 +123,9 @@ def validate(frame: pd.DataFrame, dataset: str) -> None:
         **{f"no {name}": frame[name].isna() for name in REQUIRED},
         "path is not a plain path below the root": path.str.startswith("/")
         | parts.map(lambda names: ".." in names or "" in names, na_action="ignore").eq(True),
-        "label is neither 0 nor 1": ~frame["label"].isin((0, 1)),
+        "label is neither 0 nor 1" if classes == 2 else f"label is not 0 to {classes - 1}": ~frame[
+            "label"
+        ].isin(range(classes)),
         "sex is neither 'female' nor 'male'": frame["sex"].notna()
         & ~frame["sex"].isin(("female", "male")),
         f"age is not within 0 to {MAX_AGE:g}": frame["age"].notna()
@@ -138,8 +141,12 @@ def validate(frame: pd.DataFrame, dataset: str) -> None:
             )
 
 
-def write(result: ManifestResult, dataset: str, frame_path: Path, log_path: Path) -> None:
+def write(
+    result: ManifestResult, dataset: str, frame_path: Path, log_path: Path, classes: int = 2
+) -> None:
     """Validate and write a manifest (Parquet) and its log (JSON); same input, same bytes.
+
+    `classes`: of the task that it is for.
 
     Raises:
         UserError: the manifest is not valid, or no image is left (the rules that emptied it are
@@ -156,7 +163,7 @@ def write(result: ManifestResult, dataset: str, frame_path: Path, log_path: Path
         raise UserError(
             f"{dataset}: none of {log['rows_read']} rows is left. Left out: {rules}{''.join(found)}"
         )
-    validate(frame, dataset)
+    validate(frame, dataset, classes)
     types = dict(COLUMNS)
     for name in frame.columns.difference(list(COLUMNS), sort=False):
         types[name] = pa.float64() if is_numeric_dtype(frame[name]) else pa.string()

@@ -30,7 +30,7 @@ class PoolOutlook(NamedTuple):
     images: that stay. leaks: counts of training images that a test set has too, or whose patient.
     largest: images of the largest cluster (a patient, say). problems: why nothing of the task can
     run; by_attribute: why nothing of an attribute can. notes: what a reader should know. cells:
-    attribute -> group -> images of class 0 and 1; without attributes that only pixels will show.
+    attribute -> group -> images of each class; without attributes that only pixels will show.
     """
 
     images: int = 0
@@ -39,7 +39,7 @@ class PoolOutlook(NamedTuple):
     problems: tuple[str, ...] = ()
     by_attribute: Mapping[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
-    cells: Mapping[str, Mapping[str, tuple[int, int]]] = {}
+    cells: Mapping[str, Mapping[str, tuple[int, ...]]] = {}
 
 
 def outlook(
@@ -59,6 +59,7 @@ def outlook(
         project: the folder that relative roots start from.
     """
     task = config.tasks[name]
+    classes = len(task.class_names)
     archives = plan.archives(config)
 
     def source(dataset: str) -> duplicates.Source:
@@ -100,7 +101,7 @@ def outlook(
         images=len(frame),
         leaks=cohort.log[f"leaks_{config.duplicates.leaks}"],
         largest=int(sizes.max()),
-        problems=tuple(_fold_problems(labels, clusters, own, config.folds)),
+        problems=tuple(_fold_problems(labels, clusters, own, config.folds, classes)),
     )
     if sizes.max() > max(1, len(frame) / config.folds):
         notes.append(
@@ -134,14 +135,26 @@ def outlook(
             continue
         spec = config.attributes[attribute]
         counted = trains if task.train else np.ones(len(frame), bool)
-        cells[attribute] = _cells(labels[counted], groups[attribute][counted], spec.group_names)
+        cells[attribute] = _cells(
+            labels[counted], groups[attribute][counted], spec.group_names, classes
+        )
         problems = (
             demands.external_problems(
-                labels, groups[attribute], spec.group_names, task.finetuning, config.folds, clusters
+                labels,
+                groups[attribute],
+                spec.group_names,
+                task.finetuning,
+                config.folds,
+                clusters,
+                classes,
             )
             if own is None  # else all folds but one are one's own set
             else demands.external_problems(
-                labels[own], groups[attribute][own], spec.group_names, task.finetuning
+                labels[own],
+                groups[attribute][own],
+                spec.group_names,
+                task.finetuning,
+                classes=classes,
             )
         )
         by_attribute[attribute] = tuple(problems)
@@ -171,8 +184,10 @@ def _cut(
     own = own_external.external_rows(frame)
     if own is not None:
         strata = strata.assign(**{own_external.EXTERNAL: own})
+    classes = len(config.tasks[name].class_names)
     try:
-        folds = make_folds(frame, strata, config.folds, config.seed)["fold"].to_numpy()
+        cut = make_folds(frame, strata, config.folds, config.seed, classes)
+        folds = cut["fold"].to_numpy()
     except UserError as error:
         return found._replace(problems=(" ".join(str(error).split()),))
     by_attribute = dict(found.by_attribute)
@@ -186,13 +201,14 @@ def _cut(
                 groups[attribute][inside],
                 config.attributes[attribute].group_names,
                 config.tasks[name].finetuning,
+                classes=classes,
             )
             by_attribute[attribute] = tuple(f"fold {fold}: {text}" for text in problems)
     return found._replace(by_attribute=by_attribute)
 
 
 def _fold_problems(
-    labels: np.ndarray, clusters: np.ndarray, own: np.ndarray | None, folds: int
+    labels: np.ndarray, clusters: np.ndarray, own: np.ndarray | None, folds: int, classes: int
 ) -> Iterator[str]:
     """Why the pool, or an external set of one's own beside it, cannot be cut into folds."""
     parts = [("", np.ones(len(labels), bool))]
@@ -200,18 +216,18 @@ def _fold_problems(
         parts = [("external sets: ", own)]
         parts += [("training sets: ", ~own)] if not own.all() else []
     for what, rows in parts:
-        for text in demands.fold_problems(labels[rows], clusters[rows], folds):
+        for text in demands.fold_problems(labels[rows], clusters[rows], folds, classes):
             yield what + text
 
 
 def _cells(
-    labels: np.ndarray, groups: np.ndarray, names: Sequence[str]
-) -> dict[str, tuple[int, int]]:
-    """Group -> images of class 0 and of class 1."""
-    counted = [
-        [int(((groups == g) & (labels == y)).sum()) for y in (0, 1)] for g in range(len(names))
-    ]
-    return {name: (n0, n1) for name, (n0, n1) in zip(names, counted, strict=True)}
+    labels: np.ndarray, groups: np.ndarray, names: Sequence[str], classes: int
+) -> dict[str, tuple[int, ...]]:
+    """Group -> images of each class."""
+    return {
+        name: tuple(int(((groups == g) & (labels == y)).sum()) for y in range(classes))
+        for g, name in enumerate(names)
+    }
 
 
 def _no_pixels(rows: pd.DataFrame) -> pd.DataFrame:

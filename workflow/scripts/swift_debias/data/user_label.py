@@ -31,6 +31,8 @@ def add_label(rows: Rows, label: LabelColumn) -> None:
     class 0 if one of them is; of both classes it is left out.
     """
     name, text = label.column, rows.frame[raw(label.column)]
+    if label.positive is None:
+        return _any_class(rows, label, text)
     findings = findings_of(text, label)
     become = {key: label.uncertain if label.uncertain_is == key else () for key in
               ("drop", "positive", "negative")}  # fmt: skip
@@ -70,6 +72,19 @@ def add_label(rows: Rows, label: LabelColumn) -> None:
             if label.separator is not None
             else "several findings in a cell (label.separator is not given)",
         )
+
+
+def _any_class(rows: Rows, label: LabelColumn, text: pd.Series) -> None:
+    """Every known cell is a diagnosis; the task says which class it is of (`classes.py`)."""
+    unknown = text.isna()
+    if label.unknown:
+        unknown |= matching(
+            rows, label.column, text, label.unknown, "label.unknown", required=False
+        )
+    rows.frame["label"] = np.zeros(len(text), np.int8)
+    rows.frame["diagnosis"] = text
+    rows.frame["no class"] = unknown
+    rows.drop(rows.frame["no class"], NO_CLASS)
 
 
 def _several_findings(

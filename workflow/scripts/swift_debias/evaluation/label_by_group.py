@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 Cells: TypeAlias = Mapping[str, Sequence[int]]
-"""Group -> images of class 0 and of class 1."""
+"""Group -> images of each class."""
 
 HARDLY = 0.55  # AUC of the group alone up to which it hardly helps
 
@@ -32,14 +32,22 @@ def auc_of_the_group(cells: Cells) -> float | None:
     return right / (negatives * positives)
 
 
-def sentence(attribute: str, cells: Cells, positive: str) -> str:
+def sentence(attribute: str, cells: Cells, classes: Sequence[str]) -> str:
     """How large the share of class 1 is in each group, and whether the group gives it away.
+
+    Of more than two classes it is said of the one that the group says most of.
 
     Args:
         attribute: as it is called within a sentence.
         cells: images by group and class.
-        positive: name of class 1.
+        classes: their names.
     """
+    if len(classes) > 2:
+        found = [_against_rest(cells, c) for c in range(len(classes))]
+        aucs = [auc_of_the_group(of) or 0.0 for of in found]
+        best = max(range(len(classes)), key=aucs.__getitem__)
+        return sentence(attribute, found[best], ("the rest", classes[best]))
+    positive = classes[1]
     known = {group: counts for group, counts in cells.items() if sum(counts)}
     if not known:
         return f"No image has a known {attribute}."
@@ -54,6 +62,11 @@ def sentence(attribute: str, cells: Cells, positive: str) -> str:
     if auc <= HARDLY:
         return f"{said}. Knowing the {attribute} hardly helps: {alone}."
     return f"{said}. A classifier can win by knowing the {attribute}: {alone}."
+
+
+def _against_rest(cells: Cells, c: int) -> dict[str, tuple[int, int]]:
+    """Group -> images of the other classes and of one class."""
+    return {group: (sum(counts) - counts[c], counts[c]) for group, counts in cells.items()}
 
 
 def _percent(part: int, whole: int) -> str:

@@ -400,22 +400,39 @@ def score_dataset(
     )
     if known.any() and attributes.max() >= groups:
         raise ValueError(f"attribute index {attributes.max()} with {groups} groups")
-    sample = everything.where(known)
-    cells = [sample.where(sample.attributes == group) for group in range(groups)]
     rows = [Row("n_unknown", float(np.sum(~known)), len(part))]
-    rows += of_rows(sample, "", disease)
-    by_group = {group: of_rows(cell, f"[{group}]", disease) for group, cell in enumerate(cells)}
+    return rows + of_sample(everything.where(known), groups, min_group, disease)
+
+
+def of_sample(
+    sample: Sample,
+    groups: int,
+    min_group: int,
+    disease: int | None = None,
+    called: tuple[Any, Any] = (0, 1),
+) -> list[Row]:
+    """Every metric of rows of known group; `called` are what people call classes 0 and 1."""
+    cells = [sample.where(sample.attributes == group) for group in range(groups)]
+    rows = of_rows(sample, "", disease, called)
+    by_group = {
+        group: of_rows(cell, f"[{group}]", disease, called) for group, cell in enumerate(cells)
+    }
     for group, cell in enumerate(cells):
         rows += [Row(f"n[{group}]", float(cell.n), cell.n), *by_group[group]]
     return rows + _between_groups(cells, by_group, min_group)
 
 
-def of_rows(sample: Sample, suffix: str, disease: int | None = None) -> list[Row]:
+def of_rows(
+    sample: Sample,
+    suffix: str,
+    disease: int | None = None,
+    called: tuple[Any, Any] = (0, 1),
+) -> list[Row]:
     """The metrics that need no second group, of a whole data set or of one group."""
-    rows = _computed(sample, suffix, OF_ROWS, (0, 1))
+    rows = _computed(sample, suffix, OF_ROWS, called)
     if disease is not None:
         turned = seen_as_disease(sample, disease)
-        rows += _computed(turned, suffix, OF_DISEASE, (1 - disease, disease))
+        rows += _computed(turned, suffix, OF_DISEASE, (called[1 - disease], called[disease]))
     return rows
 
 
@@ -445,7 +462,7 @@ def sensitivity_at(sample: Sample, specificity: float) -> float:
 
 
 def _computed(
-    sample: Sample, suffix: str, wanted: Mapping[str, Metric], classes: tuple[int, int]
+    sample: Sample, suffix: str, wanted: Mapping[str, Metric], classes: tuple[Any, Any]
 ) -> list[Row]:
     """A row a metric; `classes` are what people call the sample's classes 0 and 1."""
     positives = _positives(sample)
@@ -471,11 +488,11 @@ def _computed(
     return rows
 
 
-def _missing_label(positives: int, negatives: int, classes: tuple[int, int] = (0, 1)) -> str | None:
+def _missing_label(positives: int, negatives: int, classes: tuple[Any, Any] = (0, 1)) -> str | None:
     return _none_of(positives, classes[1]) or _none_of(negatives, classes[0])
 
 
-def _none_of(count: int, label: int) -> str | None:
+def _none_of(count: int, label: Any) -> str | None:
     return None if count else f"no sample of class {label}"
 
 

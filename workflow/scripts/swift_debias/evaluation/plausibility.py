@@ -27,7 +27,7 @@ import pandas as pd
 
 from .cells import KEYS
 from .metrics import BETWEEN_GROUPS, groups_left_out
-from .thresholds import plain
+from .thresholds import OF_CLASS, plain
 
 CASE = KEYS[:-1]  # a case is a cell without its metric
 COLUMNS = [*KEYS, "mark", "text"]  # metric is '' where the mark is of all that its check concerns
@@ -81,8 +81,22 @@ class Case:
         return float(np.mean(values)) if len(values) else float("nan")
 
     def images(self, suffix: str = "") -> tuple[int, int]:
-        """How many of class 1 and of class 0, of everybody or of a group ('[0]')."""
+        """How many of class 1 and of class 0, of everybody or of a group ('[0]').
+
+        Of a class of several, `[0]@mel`: of it and of the others.
+        """
         return self.n.get(f"tpr{suffix}", 0), self.n.get(f"fpr{suffix}", 0)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of a task of more than two; () of others."""
+        ends = (metric.partition(OF_CLASS)[2] for metric in self.n if metric.startswith("auc@"))
+        return tuple(end for end in ends if end)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """End of a metric's name -> what is class 1: of several classes each against the rest."""
+        return {OF_CLASS + name: name for name in self.classes} or {"": "class 1"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +154,20 @@ def check(
 
 @check("i", "AUC below 0.5 by more than chance: are the classes swapped in this test set?")
 def implausible(case: Case) -> str | None:
-    """Everybody is looked at with the whole error rate, the groups share another one."""
+    """Everybody is looked at with the whole error rate, the groups share another one.
+
+    Of several classes each is looked at against the rest, and they share the error rate.
+    """
+    if case.classes:
+        for end, name in case.problems.items():
+            value, images = case.mean(f"auc{end}"), case.images(end)
+            chance = CHANCE / len(case.classes)
+            if below_chance(value, *images, chance, case.error(f"auc{end}")):
+                return (
+                    f"AUC of {name} against the rest is {value:.3f} with {images[0]} images of it: "
+                    "are classes mistaken for each other?"
+                )
+        return None
     looks = [("", "", CHANCE)]
     looks += [
         (f"[{group}]", f" of group {name}", CHANCE / len(case.groups))
@@ -159,6 +186,18 @@ def implausible(case: Case) -> str | None:
 @check("s", f"fewer than {FEW} images of a class in a group", concerns="groups", ranked=True)
 def small_group(case: Case) -> str | None:
     """Of the groups that count: a rate of two images is 0, 0.5 or 1."""
+    if case.classes:
+        few = {
+            (group, name): case.images(f"[{group}]{end}")[0]
+            for group in case.counted
+            for end, name in case.problems.items()
+        }
+        small = [
+            f"group {case.groups[group]} has {n} images of {name}"
+            for (group, name), n in few.items()
+            if n < FEW
+        ]
+        return "; ".join(small) or None
     small = [
         f"group {case.groups[group]} has {positives} images of class 1 and {negatives} of class 0"
         for group in case.counted
@@ -171,6 +210,10 @@ def small_group(case: Case) -> str | None:
 @check("k", "the same decision for every image: a gap of 0 is no fairness")
 def constant_decisions(case: Case) -> str | None:
     """In any fold, since that fold's gaps of 0 are part of the mean."""
+    for end, name in case.problems.items() if case.classes else ():
+        rates = case.values.get(f"selection_rate{end}", np.empty(0))
+        if folds := int(np.sum(rates == 1)):
+            return f"every image is decided for {name} in {folds} of {len(rates)} folds"
     rates = case.values.get("selection_rate", np.empty(0))
     constant = rates[(rates == 0) | (rates == 1)]
     if not len(constant):
@@ -183,15 +226,22 @@ def constant_decisions(case: Case) -> str | None:
     "c", f"collapsed: balanced accuracy below {COLLAPSED:g}, or not distinguishable from a coin's"
 )
 def collapsed(case: Case) -> str | None:
-    """Nothing is fair or unfair about decisions that do not depend on the disease."""
+    """Nothing is fair or unfair about decisions that do not depend on the disease.
+
+    A coin's balanced accuracy is 1 / C of C classes, and the limit lies as far above it.
+    """
     value = case.mean("balanced_accuracy")
-    if value < COLLAPSED:
-        return f"balanced accuracy is {value:.3f}, below {COLLAPSED:g}"
+    coin = 1 / max(2, len(case.classes))
+    limit = coin + (COLLAPSED - 0.5) * 2 * (1 - coin) if case.classes else COLLAPSED
+    if value < limit:
+        return f"balanced accuracy is {value:.3f}, below {limit:.3g}"
     error = case.error("balanced_accuracy")
+    if isnan(error) and case.classes:
+        return None
     if isnan(error):
         error = balanced_accuracy_error(case.mean("tpr"), case.mean("fpr"), *case.images())
     low = value - NormalDist().inv_cdf(1 - CHANCE) * error
-    if low <= 0.5:
+    if low <= coin:
         return f"balanced accuracy is {value:.3f} and its 95 % interval starts at {low:.3f}"
     return None
 
@@ -329,7 +379,11 @@ def _cases(
         task, _, attribute, *_ = key
         arrays = {metric: np.array(of_metric) for metric, of_metric in values[key].items()}
         case = Case(arrays, n[key], tuple(groups.get(attribute, ())))
-        sizes = [case.images(f"[{group}]") for group in range(len(case.groups))]
+        # of several classes: the one that a group has fewest images of
+        sizes = [
+            min(case.images(f"[{group}]{end}") for end in case.problems)
+            for group in range(len(case.groups))
+        ]
         left_out = groups_left_out(sizes, min_group.get(task, 0))
         counted = [group for group in range(len(sizes)) if group not in left_out]
         yield key, replace(case, counted=counted, intervals=intervals.get(key, {}))

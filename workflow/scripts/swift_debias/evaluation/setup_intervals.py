@@ -89,7 +89,7 @@ def _at_threshold(
         rng = np.random.default_rng([seed, zlib.crc32(str(dataset).encode())])
         data = stack(part)
         test = TestSet.of(data.labels, data.groups, data.patients, groups, min_group)
-        rows = _TestSetRows(data, test, threshold, level, baseline).rows(rng, permutations)
+        rows = TestSetRows(data, test, threshold, level, baseline).rows(rng, permutations)
         frames.append(pd.DataFrame(rows).assign(dataset=str(dataset)))
     if not frames:
         return pd.DataFrame([], columns=COLUMNS)
@@ -97,7 +97,7 @@ def _at_threshold(
     return pd.concat(frames, ignore_index=True).reindex(columns=COLUMNS).astype(types)
 
 
-class _TestSetRows:
+class TestSetRows:
     """The methods' rates on one test set, each computed once for each choice of folds."""
 
     def __init__(

@@ -12,6 +12,10 @@ import numpy as np
 
 THRESHOLDS = np.linspace(0, 1, 101)
 EXTERNAL = "@external"  # end of a metric's name: at the external threshold
+OF_CLASS = "@"  # and before a class's name, of a task of more than two: auc@mel
+
+# of more than two classes: an image is decided for its most probable class
+NO_THRESHOLD = {"threshold": None, "found_on": "most probable class"}
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -35,5 +39,5 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def plain(metric: str) -> str:
-    """A metric's name without its threshold."""
-    return metric.removesuffix(EXTERNAL)
+    """A metric's name without its threshold or its class."""
+    return metric.partition(OF_CLASS)[0]

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
 from .metrics import BETWEEN_GROUPS, OF_DISEASE, OF_ROWS, at_threshold
-from .thresholds import EXTERNAL, plain
+from .thresholds import EXTERNAL, OF_CLASS, plain
+
+
+class _Metrics(frozenset[str]):
+    """Names of metrics; that of a class, `auc@mel`, is meant with its metric."""
+
+    def __contains__(self, metric: object) -> bool:
+        return super().__contains__(metric) or (
+            isinstance(metric, str)
+            and OF_CLASS in metric
+            and not metric.endswith(EXTERNAL)
+            and super().__contains__(plain(metric))
+        )
+
+    def __or__(self, other: Set[object]) -> _Metrics:
+        return _Metrics([*self, *map(str, other)])
+
 
 _METRICS = OF_ROWS | OF_DISEASE | BETWEEN_GROUPS
-HIGHER_IS_BETTER = {
+HIGHER_IS_BETTER = _Metrics(
     at_threshold(name, rule)
     for name, known in _METRICS.items()
     for rule in ("fixed", "external")
     if known.better == "higher"
-}
-LOWER_IS_BETTER = {
-    *(
-        at_threshold(name, rule)
-        for name, known in _METRICS.items()
-        for rule in ("fixed", "external")
-        if known.better == "lower"
-    ),
-    *("seconds", "peak_memory_mb", "images_seen", "search_seconds", "search_images_seen"),
-}
+)
+LOWER_IS_BETTER = _Metrics(
+    (
+        *(
+            at_threshold(name, rule)
+            for name, known in _METRICS.items()
+            for rule in ("fixed", "external")
+            if known.better == "lower"
+        ),
+        *("seconds", "peak_memory_mb", "images_seen", "search_seconds", "search_images_seen"),
+    )
+)
 
 _TITLES = {name: known.title for name, known in _METRICS.items()} | {
     "n": "Images",
@@ -60,7 +78,10 @@ def title(key: str) -> str:
     name, bracket, group = plain(key).partition("[")
     shown = _TITLES.get(name) or name.replace("_", " ").capitalize()
     shown = f"{shown} [{group}" if bracket else shown
-    return f"{shown}, ext. threshold" if key.endswith(EXTERNAL) else shown
+    if key.endswith(EXTERNAL):
+        return f"{shown}, ext. threshold"
+    _, of_class, name = key.partition(OF_CLASS)
+    return f"{shown}, {name}" if of_class else shown
 
 
 def arrow(metric: str) -> str:

@@ -28,9 +28,11 @@ from torch import Tensor, nn
 
 from ..config.schema import EoddsKind
 from ..errors import UserError
-from ..learning import losses
-from ..learning.losses import ClassWeights
+from ..learning import losses, objectives
+from ..learning.inference import inference
+from ..learning.objectives import ClassWeights
 from .layers import Batches, iterate_batches, squared_gradients
+from .per_class import PerClass
 from .store import Importance
 
 if TYPE_CHECKING:
@@ -55,10 +57,10 @@ class Minibatch:
     weights: ClassWeights | None = None
 
     def coefficients(self, logits: Tensor, batch: Batch, _at: slice) -> Tensor:
-        """d L_k / d z_i of a batch, (2, B)."""
+        """d L_k / d z_i of a batch, (2, B); of logits (B, C): (2, B, C)."""
         leaf = logits.detach().requires_grad_()
-        prediction = losses.weighted_bce(leaf, batch.labels, self.weights)
-        bias = losses.eodds_gap(leaf, batch.labels, batch.attributes, self.eodds)
+        prediction = objectives.prediction_loss(leaf, batch.labels, self.weights)
+        bias = objectives.eodds_gap(leaf, batch.labels, batch.attributes, self.eodds)
         return torch.stack([torch.autograd.grad(loss, leaf)[0] for loss in (prediction, bias)])
 
 
@@ -115,15 +117,15 @@ class PerSample:
 def estimate(
     classifier: nn.Module,
     batches: Batches,
-    per_sample: PerSample | None = None,
+    per_sample: PerSample | PerClass | None = None,
     minibatch: Minibatch | None = None,
 ) -> tuple[Importance, Importance]:
     """Importances by one or both estimators, in one pass over the set.
 
     Args:
-        classifier: images -> logits (B,).
+        classifier: images -> logits (B,), or (B, C).
         batches: the external set.
-        per_sample, minibatch: which estimators to use.
+        per_sample, minibatch: which estimators to use; of C logits `PerClass`.
 
     Returns:
         Objectives of `per_sample` and of `minibatch`; empty for an estimator that is not used.
@@ -164,6 +166,11 @@ def per_sample(
     """Importances by `PerSample` alone; goes through the batches twice, first for the labels."""
     columns = [(batch.labels, batch.attributes) for batch in iterate_batches(batches)]
     labels, attributes = (torch.cat(column) for column in zip(*columns, strict=True))
+    if getattr(classifier, "classes", 2) > 2:
+        with inference(classifier):
+            logits = torch.cat([classifier(batch.images) for batch in iterate_batches(batches)])
+        own = PerClass(logits.clone(), labels, attributes, weights, subsets)
+        return estimate(classifier, batches, own)[0]
     return estimate(classifier, batches, PerSample(labels, attributes, weights, subsets))[0]
 
 

@@ -7,11 +7,13 @@ from collections.abc import Collection
 import torch
 
 from ..config.schema import Finetuning
-from ..learning.losses import class_weights
+from ..learning.inference import predict
 from ..learning.networks import Classifier
-from ..learning.samples import ExternalSet
+from ..learning.objectives import class_weights
+from ..learning.samples import ExternalSet, Samples
 from ..seeds import derive_seed
 from . import estimators
+from .per_class import PerClass
 from .store import Importance
 
 
@@ -54,13 +56,11 @@ def shared_importance(
             continue
         one_by_one = {f"{name[1]}.{name[2]}" for name in missing if name[0] == "per_sample"}
         dataset_weights = finetuning.class_weights == "dataset"
-        weights = class_weights(samples.labels) if dataset_weights else None
+        weights = class_weights(samples.labels, samples.classes) if dataset_weights else None
         by_sample, by_batch = estimators.estimate(
             classifier,
             lambda samples=samples: samples.batches(batch_size),  # type: ignore[misc]
-            estimators.PerSample(
-                samples.labels, samples.attributes, subsets=subsets, wanted=one_by_one
-            )
+            _per_sample(classifier, samples, subsets, one_by_one, finetuning)
             if one_by_one
             else None,
             estimators.Minibatch(finetuning.eodds, weights)
@@ -70,6 +70,21 @@ def shared_importance(
         importance |= {f"per_sample.{name}": value for name, value in by_sample.items()}
         importance |= {f"minibatch.{part}.{name}": value for name, value in by_batch.items()}
     return {name: importance[name] for name in wanted}
+
+
+def _per_sample(
+    classifier: Classifier,
+    samples: Samples,
+    subsets: dict[str, torch.Tensor],
+    wanted: Collection[str],
+    finetuning: Finetuning,
+) -> estimators.PerSample | PerClass:
+    """Objectives of single samples, each on these parts of the set."""
+    labels, groups = samples.labels, samples.attributes
+    if samples.classes == 2:
+        return estimators.PerSample(labels, groups, subsets=subsets, wanted=wanted)
+    logits = predict(classifier, samples).clone()  # an inference tensor has no gradient
+    return PerClass(logits, labels, groups, None, subsets, wanted, finetuning.eodds)
 
 
 def _generator(seed: int, part: str) -> torch.Generator:

@@ -97,7 +97,12 @@ def _imported(
     real = {
         n: value.float() if value.is_floating_point() else value for n, value in tensors.items()
     }
-    state = as_classifier(real, wanted, found, path)
+    state = as_classifier(real, wanted, found, path, classes=None)
+    if swap_classes and found.outputs > 2:
+        raise UserError(
+            f"--swap-classes: is for two classes, and {path} has {found.outputs} outputs; name the "
+            "task's classes in their order"
+        )
     if swap_classes:
         state |= {n: -value for n, value in state.items() if n.startswith(f"{HEAD}.")}
     return state

@@ -65,7 +65,7 @@ def run(
         state, note = checkpoint_import.import_classifier(
             checkpoint, backbone, swap_classes=swap_classes
         )
-        classifier = networks.build(backbone, seed=0).eval()
+        classifier = networks.build(backbone, 0, max(2, note["outputs"])).eval()
     states.fill(classifier, state, checkpoint.path, "does not fit")
     pictures = torch.zeros(2, len(pixels.mean), pixels.size, pixels.size)
     with model_check.told(f"the network, {pixels.size} x {pixels.size} pixels"):
@@ -78,6 +78,11 @@ def run(
     )
     if note["unused"]:
         yield f"not used: {', '.join(note['unused'][:5])}{' ...' * (len(note['unused']) > 5)}"
+    if scores is not None and classifier.classes > 2:
+        raise UserError(
+            f"--reference: compares the score of class 1, and {checkpoint.path} tells "
+            f"{classifier.classes} classes apart: leave it out, and compare logits yourself"
+        )
     if scores is None:
         yield "WARNING: without --reference nothing shows that images are prepared as in training"
     else:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
-from . import batchnorm, losses, precision
+from . import batchnorm, objectives, precision
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
 from .samples import Drawable, Samples
@@ -25,12 +25,13 @@ Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, 
 class Combined:
     """Weighted sum of prediction loss (Eq. 1) and fairness proxy (Eq. 2); Eq. 10 is (l, 1 - l).
 
-    class_weights: (positive, negative) of Eq. 1, or None to count each batch.
+    class_weights: (positive, negative) of Eq. 1, or None to count each batch; of more classes see
+        `objectives.class_weights`.
     """
 
     prediction: float
     bias: float
-    class_weights: tuple[float, float] | None
+    class_weights: objectives.ClassWeights | None
     eodds: EoddsKind
 
     def __call__(
@@ -38,9 +39,9 @@ class Combined:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, prediction loss and bias; a part that has no weight is only watched."""
         with contextlib.nullcontext() if self.prediction else torch.no_grad():
-            prediction = losses.weighted_bce(logits, labels, self.class_weights)
+            prediction = objectives.prediction_loss(logits, labels, self.class_weights)
         with contextlib.nullcontext() if self.bias else torch.no_grad():
-            bias = losses.eodds_gap(logits, labels, attributes, self.eodds)
+            bias = objectives.eodds_gap(logits, labels, attributes, self.eodds)
         return self.prediction * prediction + self.bias * bias, prediction, bias
 
 
@@ -97,7 +98,7 @@ class Context:
     def objective(self, samples: Drawable, prediction: float, bias: float) -> Combined:
         """`prediction` x Eq. 1 + `bias` x Eq. 2, with the class weights of these samples."""
         dataset = self.finetuning.class_weights == "dataset"
-        weights = losses.class_weights(samples.labels) if dataset else None
+        weights = objectives.class_weights(samples.labels, samples.classes) if dataset else None
         return Combined(prediction, bias, weights, self.finetuning.eodds)
 
     def moving_batchnorm(

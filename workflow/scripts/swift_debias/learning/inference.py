@@ -11,23 +11,27 @@ from torch import Tensor, nn
 from ..config.schema import Compute
 from ..errors import NotFiniteError
 from .networks import Classifier
+from .objectives import one_against_rest
 from .precision import autocast
 from .samples import Features, Samples
 
 BATCH = 256
 # Pixels of a batch on a CPU: 256 images of 224 pixels took 3 GiB more than 32 and were no faster.
 CPU_PIXELS = 1 << 21
-FEW = (
-    16  # in batches of fewer, torch sends fp32 convolutions of 1 x 1 to a slow kernel (one thread)
-)
+# In batches of fewer, torch sends fp32 convolutions of 1 x 1 to a slow kernel (one thread).
+FEW = 16
 
 
 def auc(logits: Tensor, labels: Tensor) -> float:
     """Area under the ROC curve for the progress log, ties counted half.
 
     nan with one class, and of logits that are nan, which have no order. The pooled ranks of a
-    device tensor; reported metrics use scikit-learn (metrics.py).
+    device tensor; reported metrics use scikit-learn (metrics.py). Of logits (n, C) the mean over
+    the classes that occur, each against the rest.
     """
+    if logits.dim() == 2:
+        found = [auc(z, y) for z, y in one_against_rest(logits, labels) if y.any()]
+        return sum(found) / len(found) if found else float("nan")
     positive, negative = logits[labels > 0.5], logits[labels <= 0.5].sort().values
     if not len(positive) or not len(negative) or logits.isnan().any():
         return float("nan")
@@ -62,7 +66,7 @@ def parts(n: int, samples: Samples, batch_size: int | None = None) -> list[Tenso
 
 
 def predict(classifier: Classifier, samples: Samples, batch_size: int | None = None) -> Tensor:
-    """Logits of the whole set, float32 (n,) on the device: eval mode, fp32, no augmentation.
+    """Logits of the whole set, float32 (n,) or (n, C), on the device: eval mode, no augmentation.
 
     Inside autocast they have its precision.
 
@@ -72,7 +76,8 @@ def predict(classifier: Classifier, samples: Samples, batch_size: int | None = N
     with inference(classifier):
         drawn = samples.draws(parts(len(samples), samples, batch_size), view=0)
         logits = torch.cat([classifier(images) for images in drawn])
-        broken = int((~logits.isfinite()).sum())
+        finite = logits.isfinite() if logits.dim() == 1 else logits.isfinite().all(dim=1)
+        broken = int((~finite).sum())
     if broken:
         raise NotFiniteError(
             f"the network's scores of {broken} of {len(logits)} images are not finite: its weights "
@@ -110,21 +115,37 @@ def extract_features(
         values = found.new_full((*wanted.shape, found.shape[1]), float("nan"))
         values[view.to(found.device), which.to(found.device)] = found
     # inference tensors cannot take part in autograd
-    return Features(values[list(views)].clone(), views, samples.labels, samples.attributes)
+    features = values[list(views)].clone()
+    return Features(features, views, samples.labels, samples.attributes, samples.classes)
 
 
 def external_score(classifier: Classifier, samples: Samples) -> float:
     """Balanced accuracy minus EOdds gap at threshold 0.5: how settings are searched.
 
-    Only ever on the external set; a group or class without samples drops its term.
+    Only ever on the external set; a group or class without samples drops its term. Of C classes an
+    image is decided for the most probable one: the mean recall minus the mean over classes of the
+    one-against-rest gaps.
     """
-    positive = predict(classifier, samples) > 0
-    labels = samples.labels > 0.5
+    logits = predict(classifier, samples)
+    if logits.dim() == 1:
+        recall, gap = _recall_and_gap(logits > 0, samples.labels > 0.5, samples.attributes)
+        return float(recall) - gap
+    decided = logits.argmax(dim=1)
+    hits, gaps = [], []
+    for c in range(samples.classes):
+        label = samples.labels == c
+        hits += [(decided[label] == c).double().mean().item()] if label.any() else []
+        gaps.append(_recall_and_gap(decided == c, label, samples.attributes)[1])
+    return sum(hits) / len(hits) - sum(gaps) / len(gaps)
+
+
+def _recall_and_gap(positive: Tensor, labels: Tensor, attributes: Tensor) -> tuple[Tensor, float]:
+    """Balanced accuracy, and EOdds, of decisions; positive and labels are bool (n,)."""
     rates = {
         (label, group): positive[cell].double().mean().item()
         for label in (True, False)
         for group in (0, 1)
-        if (cell := (labels == label) & (samples.attributes == group)).any()
+        if (cell := (labels == label) & (attributes == group)).any()
     }
     gaps = [
         abs(rates[label, 0] - rates[label, 1])
@@ -132,4 +153,4 @@ def external_score(classifier: Classifier, samples: Samples) -> float:
         if (label, 0) in rates and (label, 1) in rates
     ]
     recall = positive[labels].double().mean() + (~positive[~labels]).double().mean()
-    return float(recall / 2) - sum(gaps) / 2
+    return recall / 2, sum(gaps) / 2

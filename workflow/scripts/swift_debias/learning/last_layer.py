@@ -167,8 +167,7 @@ def find_last_layer(
     layer = cast(nn.Linear, module)
     if outputs is not None and layer.out_features not in outputs:
         raise UserError(
-            f"the last layer {name!r} has {layer.out_features} outputs; it needs one, or two for "
-            "a softmax"
+            f"the last layer {name!r} has {layer.out_features} outputs; it needs {_wanted(outputs)}"
         )
     _check_head(name, layer, inputs, [call[0] for call in linear])
     feeding = [
@@ -178,6 +177,13 @@ def find_last_layer(
     ]
     once = feeding and [call[0] for call in calls].count(feeding[-1][0]) == 1
     return LastLayer(name, feeding[-1][0] if once else None)
+
+
+def _wanted(outputs: tuple[int, ...]) -> str:
+    """How many outputs a last layer may have, in words."""
+    if outputs == (1, 2):
+        return "one, or two for a softmax"
+    return f"one for each of {outputs[0]} classes"
 
 
 def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str]) -> None:
@@ -201,10 +207,10 @@ def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str])
 
 
 def folded(linear: nn.Linear) -> nn.Linear:
-    """A layer with one output z1 - z0 of one with two; of one with one output a copy."""
+    """A layer with one output z1 - z0 of one with two; of any other a copy."""
     weight, bias = linear.weight.detach(), linear.bias
     with torch.random.fork_rng():
-        one = nn.Linear(linear.in_features, 1, bias is not None)
+        one = nn.Linear(linear.in_features, len(one_logit(weight)), bias is not None)
     one = one.to(weight)
     with torch.no_grad():
         one.weight.copy_(one_logit(weight))
@@ -225,14 +231,14 @@ def unfolded(start: nn.Linear, one: nn.Linear) -> None:
 
 
 def unfolded_rows(before: Tensor, trained: Tensor) -> Tensor:
-    """The rows of a last layer, one or two, of which `one_logit` makes `trained`.
+    """The rows of a last layer of which `one_logit` makes `trained`.
 
     Args:
-        before: (1, ...) or (2, ...), what it was made of before the training.
-        trained: (1, ...), any type.
+        before: (1, ...), (2, ...) or (C, ...), what it was made of before the training.
+        trained: (1, ...) or (C, ...), any type.
     """
     trained = trained.to(before.device)
-    if len(before) == 1:
+    if len(before) != 2:
         return trained.to(before)
     low, high = before.double()
     total, difference = low + high, trained.double().view_as(low)

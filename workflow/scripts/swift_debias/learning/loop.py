@@ -48,8 +48,8 @@ def fit(
     """Train what is trainable in `module`; a row an epoch goes to the history and the log.
 
     Args:
-        module: inputs -> logits (B,): a classifier, or a head on features. Its parts are in the
-            train or eval mode they should have (see `set_trainable`).
+        module: inputs -> logits (B,) or (B, C): a classifier, or a head on features. Its parts are
+            in the train or eval mode they should have (see `set_trainable`).
         samples: the training set; its inputs are drawn in a random order and in random views.
         objective: what is minimized.
         optimizer: over the trainable parameters; may mask the updates.

@@ -38,7 +38,12 @@ class Checked(NamedTuple):
 
 
 def check(
-    backbone: Backbone, name: str, size: int, channels: int, files: Sequence[Path]
+    backbone: Backbone,
+    name: str,
+    size: int,
+    channels: int,
+    files: Sequence[Path],
+    classes: int = 2,
 ) -> Checked:
     """Build and load a network, and run it forwards and backwards.
 
@@ -47,6 +52,7 @@ def check(
         name: of the entry, for messages.
         size, channels: of the pictures that it is given.
         files: whole classifiers that are taken for it; none: it is trained.
+        classes: that the task tells apart.
 
     Raises:
         UserError: in one line, which begins with the key.
@@ -56,14 +62,15 @@ def check(
     shown = f"a picture of {size} x {size} pixels and {channels} channels"
     with told(where):
         for file in files:
-            classifier = networks.load(file, backbone, own=True)
+            classifier = networks.load(file, backbone, own=True, classes=classes)
         if not files:
-            classifier = networks.build(backbone, seed=0).eval()  # downloads published weights
+            classifier = networks.build(backbone, 0, classes).eval()  # downloads published weights
     with told(f"{where}: {shown}"):
         last = last_layer(backbone, pictures, where)
         with torch.no_grad():
             logits = classifier(pictures)
-        if logits.shape != (4,) or not logits.isfinite().all():
+        wanted = (4,) if classes == 2 else (4, classes)
+        if logits.shape != wanted or not logits.isfinite().all():
             raise UserError(f"gives logits of shape {tuple(logits.shape)}, {logits.flatten()[:2]}")
         idle = _idle(classifier, pictures)
     features = classifier.head.linear.in_features

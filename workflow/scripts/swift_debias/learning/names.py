@@ -119,19 +119,29 @@ def _last_layer(
 
 
 def as_classifier(
-    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], found: Match, what: str | Path
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    found: Match,
+    what: str | Path,
+    classes: int | None = 2,
 ) -> dict[str, Tensor]:
-    """A checkpoint's tensors under the names of a `Classifier` with one logit.
+    """A checkpoint's tensors under the names of a `Classifier`; two outputs become one logit.
 
     Args:
         state, wanted, what: as in `match`.
         found: what `match` found.
+        classes: that it is to tell apart; None: as many as it has.
 
     Raises:
-        UserError: the last layer has more than two outputs.
+        UserError: the last layer has outputs for other classes.
     """
     weight = state[f"{found.head}.weight"]
-    if found.outputs not in (1, 2):
+    if classes not in (None, 2, found.outputs):
+        raise UserError(
+            f"{what}: the last layer {found.head!r} has {found.outputs} outputs, but the task has "
+            f"{classes} classes"
+        )
+    if classes == 2 and found.outputs not in (1, 2):
         raise UserError(
             f"{what}: the last layer {found.head!r} has {found.outputs} outputs; it needs one, or "
             "two for a softmax"

@@ -1,4 +1,6 @@
-"""Classifiers: an extractor (images -> pooled features) and a head (features -> one logit).
+"""Classifiers: an extractor (images -> pooled features) and a head (features -> logits).
+
+Of two classes the head gives one logit, that of class 1; of C > 2 classes it gives C.
 
 `makers.py` makes the extractor of any architecture. Weights are safetensors. A user's file may hold
 a whole classifier in the user's own names, with one output or two: `names.py` finds what is what.
@@ -17,7 +19,7 @@ from ..errors import UserError, of_job
 from . import tensor_files
 from .finite import refuse_not_finite
 from .makers import import_torchvision, make
-from .names import as_classifier, is_classifier, match
+from .names import HEAD, as_classifier, is_classifier, match
 from .states import fill, read_state
 from .weight_files import PUBLISHED
 
@@ -25,31 +27,34 @@ UNIT_MASK = "unit_mask"
 
 
 class Head(nn.Sequential):
-    """Dropout and one linear layer: (B, D) features -> (B,) logits. No sigmoid."""
+    """Dropout and one linear layer: (B, D) features -> (B,) logits, or (B, C). No sigmoid."""
 
-    def __init__(self, features: int, dropout: float) -> None:
-        super().__init__(nn.Dropout(dropout), nn.Linear(features, 1))
+    def __init__(self, features: int, dropout: float, classes: int = 2) -> None:
+        super().__init__(nn.Dropout(dropout), nn.Linear(features, outputs_of(classes)))
 
     @property
     def linear(self) -> nn.Linear:
-        """The last layer: weight (1, D), bias (1,)."""
+        """The last layer: weight (1, D) or (C, D), bias (1,) or (C,)."""
         return cast(nn.Linear, self[1])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits, shape (B,)."""
-        return super().forward(features).squeeze(-1)
+        """Logits, shape (B,); of more than two classes (B, C)."""
+        logits = super().forward(features)
+        return logits.squeeze(-1) if self.linear.out_features == 1 else logits
 
 
 class Classifier(nn.Module):
-    """Extractor and head; `forward`: images (B, C, H, W) float32 -> logits (B,)."""
+    """Extractor and head; `forward`: float32 images (B, C, H, W) -> logits (B,) or (B, classes)."""
 
-    def __init__(self, extractor: nn.Module, features: int, dropout: float) -> None:
+    def __init__(
+        self, extractor: nn.Module, features: int, dropout: float, classes: int = 2
+    ) -> None:
         super().__init__()
         self.extractor = extractor
-        self.head = Head(features, dropout)
+        self.head = Head(features, dropout, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of class 1, shape (B,)."""
+        """Logits of class 1, shape (B,); of more than two classes those of all, (B, C)."""
         return self.head(self.extractor(images))
 
     @property
@@ -57,8 +62,18 @@ class Classifier(nn.Module):
         """Where the weights are."""
         return self.head.linear.weight.device
 
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart."""
+        return max(2, self.head.linear.out_features)
 
-def build(backbone: Backbone, seed: int) -> Classifier:
+
+def outputs_of(classes: int) -> int:
+    """Outputs of a head: one logit for two classes, which is all that a softmax of two sees."""
+    return 1 if classes == 2 else classes
+
+
+def build(backbone: Backbone, seed: int, classes: int = 2) -> Classifier:
     """A new classifier; everything that is not loaded is drawn from `seed`.
 
     Raises:
@@ -67,7 +82,7 @@ def build(backbone: Backbone, seed: int) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = make(backbone)
-        classifier = Classifier(made.extractor, made.features, backbone.dropout)
+        classifier = Classifier(made.extractor, made.features, backbone.dropout, classes)
     if backbone.weights is not None and backbone.weights not in PUBLISHED:
         _load_extractor(classifier, Path(backbone.weights))
     return classifier
@@ -86,6 +101,11 @@ def _load_extractor(classifier: Classifier, path: Path) -> None:
         path,
         "the weights do not fit the architecture",
     )
+
+
+def _outputs(state: dict[str, Tensor]) -> int:
+    """Outputs of the head in a state dictionary of a `Classifier`; 0 where it is of another net."""
+    return len(state[f"{HEAD}.weight"]) if is_classifier(state) else 0
 
 
 def attach_unit_mask(classifier: Classifier, layer: str, mask: Tensor) -> None:
@@ -141,24 +161,31 @@ def save(classifier: nn.Module, path: Path) -> None:
     tensor_files.write(path, state)
 
 
-def load(path: Path, backbone: Backbone, *, own: bool = False) -> Classifier:
+def load(
+    path: Path, backbone: Backbone, *, own: bool = False, classes: int | None = None
+) -> Classifier:
     """A classifier as it was saved, pruning masks included, on the CPU and in eval mode.
 
     Args:
         path: its file.
         backbone: its architecture.
         own: it is a user's, which need not have a digest and may have the user's own names.
+        classes: of the task; None: as many as the file has.
 
     Raises:
         UserError: the file is missing, damaged, or of another architecture, or holds numbers that
-            are not finite.
+            are not finite, or tells other classes apart.
     """
     state = read_state(path, own=own)
-    classifier = build(backbone.model_copy(update={"weights": None}), seed=0)
+    rows = _outputs(state)
+    known = max(2, rows) if classes is None else classes
+    classifier = build(backbone.model_copy(update={"weights": None}), seed=0, classes=known)
+    if rows and rows != outputs_of(known):
+        raise UserError(f"{path}: its head has {rows} outputs, but the task has {known} classes")
     if own and not is_classifier(state):
         wanted, features = classifier.extractor.state_dict(), classifier.head.linear.in_features
         found = match(state, wanted, features, path, backbone.head)
-        state = as_classifier(state, wanted, found, path)
+        state = as_classifier(state, wanted, found, path, known)
     for name, value in state.items():
         layer, _, last = name.rpartition(".")
         if last == UNIT_MASK and layer in dict(classifier.named_modules()):

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """What a loss or an importance sees.
 
     images: float32 (B, C, H, W) normalized, or (B, D) features.
-    labels: float32 (B,), 0 or 1. attributes: int64 (B,), group index, -1 = unknown.
+    labels: float32 (B,), 0 to C - 1. attributes: int64 (B,), group index, -1 = unknown.
     """
 
     images: Tensor
@@ -53,6 +53,7 @@ class Drawable(Protocol):
 
     labels: Tensor
     attributes: Tensor
+    classes: int
 
     def __len__(self) -> int: ...
 
@@ -72,6 +73,7 @@ class Samples:
         attributes: int64 (n,) on the device.
         seen: how many images were drawn so far (for the cost table), counted over all subsets.
         normalization: what the network was trained with; None: the source's are normalized.
+        classes: C, how many the task has, whether or not all occur.
     """
 
     source: Tensor | ImageSource
@@ -80,6 +82,7 @@ class Samples:
     attributes: Tensor
     seen: list[int] = field(default_factory=lambda: [0])
     normalization: Normalization | None = IMAGENET
+    classes: int = 2
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -177,6 +180,7 @@ class Features:
     views: tuple[int, ...]
     labels: Tensor
     attributes: Tensor
+    classes: int = 2
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -214,17 +218,18 @@ def make_samples(
     device: torch.device,
     resident: str = "auto",
     normalization: Normalization | None = IMAGENET,
+    classes: int = 2,
 ) -> Samples:
     """Samples of a cache, held on the device if they fit.
 
     Args:
         source: the image cache.
         rows: int64 (n,), rows of the cache.
-        labels: (n,), 0 or 1.
+        labels: (n,), 0 to classes - 1.
         attributes: (n,), group indices, -1 = unknown.
         device: where to compute.
         resident: "on", "off", or "auto": on where the pixels fit in half of the free memory.
-        normalization: see `Samples`.
+        normalization, classes: see `Samples`.
     """
     labels_ = torch.tensor(labels, dtype=torch.float32, device=device)
     attributes_ = torch.tensor(attributes, dtype=torch.int64, device=device)
@@ -239,8 +244,11 @@ def make_samples(
             block = torch.from_numpy(source.gather(rows[at.numpy()])).permute(0, 3, 1, 2)
             pixels[int(at[0]) : int(at[-1]) + 1] = block.to(device)
         held = torch.arange(len(rows))
-        return Samples(pixels, held, labels_, attributes_, normalization=normalization)
-    return Samples(source, torch.tensor(rows), labels_, attributes_, normalization=normalization)
+        return Samples(
+            pixels, held, labels_, attributes_, normalization=normalization, classes=classes
+        )
+    held = torch.tensor(rows)
+    return Samples(source, held, labels_, attributes_, normalization=normalization, classes=classes)
 
 
 def _free_memory(device: torch.device) -> int:

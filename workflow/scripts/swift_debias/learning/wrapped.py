@@ -3,8 +3,8 @@
 The methods work on an extractor and a head with one logit. Of any network that ends in a linear
 layer a copy is taken whose last layer does nothing but note its input: that is the extractor. The
 head is the last layer itself; two outputs are folded to the one logit z1 - z0, which is all that a
-softmax sees of them. `Wrapped.unwrap` loads what was trained into a copy of the user's network,
-whose class, names, device and flags so are its own.
+softmax sees of them, and more stay as they are. `Wrapped.unwrap` loads what was trained into a copy
+of the user's network, whose class, names, device and flags so are its own.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ class Wrapped:
         classifier: what the methods work on; shares nothing with the network given.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, head: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, images: Tensor, head: str | None = None, classes: int = 2
+    ) -> None:
         """Copy the network; it is not changed.
 
         Args:
-            model: images -> one or two logits an image; a `Classifier` is taken as it is.
+            model: images -> one or two logits an image, or as many as there are classes; a
+                `Classifier` is taken as it is.
             images: two of its inputs, with which its last layer is found.
             head: name of its last layer; None: found.
+            classes: that it tells apart.
 
         Raises:
             UserError: the network does not end in such a layer; says what to do.
@@ -49,12 +53,17 @@ class Wrapped:
         self._head: str | None = None
         network = copy.deepcopy(model)
         if isinstance(network, Classifier):
+            if network.classes != classes:
+                raise UserError(
+                    f"the network tells {network.classes} classes apart, the images have {classes}"
+                )
             self.classifier = network.eval()
             return
-        found = find_last_layer(network.eval(), images.to(_device(model)), head)
+        outputs = (1, 2) if classes == 2 else (classes,)
+        found = find_last_layer(network.eval(), images.to(_device(model)), head, outputs)
         extractor, linear, dropout = split(network, found)
         with torch.random.fork_rng():  # a new head draws its weights, which are replaced
-            self.classifier = Classifier(extractor, linear.in_features, dropout)
+            self.classifier = Classifier(extractor, linear.in_features, dropout, classes)
         self.classifier.head[1] = folded(linear)
         self.classifier.eval()
         self._head = found.name
@@ -114,9 +123,14 @@ def load(architecture: str, weights: Path) -> nn.Module:
 
 
 def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
-    """Logits of class 1 by a network with one or two outputs, float32 (n,); eval mode."""
+    """Logits of class 1 by a network with one or two outputs, float32 (n,); eval mode.
+
+    Of a network with more outputs all of them, (n, C).
+    """
 
     def of_class_1(output: Tensor) -> Tensor:
+        if output.dim() == 2 and output.shape[1] > 2:
+            return output
         two = output.dim() == 2 and output.shape[1] == 2
         return output[:, 1] - output[:, 0] if two else output.reshape(-1)
 

@@ -38,6 +38,7 @@ def make_external(
     min_cell: int,
     rng: np.random.Generator,
     names: Sequence[str] | None = None,
+    classes: int = 2,
 ) -> External:
     """The external set of a fold for one attribute: its images, or those of a set of one's own.
 
@@ -53,6 +54,7 @@ def make_external(
         min_cell: fewest images of a label in a group.
         rng: draws the balanced part.
         names: of the groups, for messages.
+        classes: labels that there are.
 
     Raises:
         UserError: see `balance`.
@@ -61,8 +63,8 @@ def make_external(
     inside = own_external.fitted_on(own, cohort["fold"].to_numpy(), fold)
     known = inside & (attributes >= 0)
     labels, groups = cohort["label"].to_numpy()[known], attributes[known]
-    cells = _cells(labels, groups, range(n_groups))
-    balanced = balance_large(labels, groups, n_groups, min_cell, rng, names)
+    cells = _cells(labels, groups, range(n_groups), classes)
+    balanced = balance_large(labels, groups, n_groups, min_cell, rng, names, classes)
     frame = pd.DataFrame(
         {
             "image_id": cohort["image_id"].to_numpy()[known],
@@ -97,15 +99,17 @@ def balance_large(
     min_cell: int,
     rng: np.random.Generator,
     names: Sequence[str] | None = None,
+    classes: int = 2,
 ) -> np.ndarray:
     """`balance` over the groups that are large enough; two groups that are too small are refused.
 
     Arguments as in `make_external`. Without two large groups among many nothing is chosen.
     """
-    large = demands.large_groups(labels, groups, n_groups, min_cell)
+    large = demands.large_groups(labels, groups, n_groups, min_cell, classes=classes)
     if n_groups > 2 and len(large) < 2:
         return np.zeros(len(labels), bool)
-    return balance(labels, groups, rng, min_cell, range(2) if n_groups == 2 else large, names)
+    among = range(2) if n_groups == 2 else large
+    return balance(labels, groups, rng, min_cell, among, names, classes)
 
 
 def balance(
@@ -115,6 +119,7 @@ def balance(
     min_cell: int,
     among: Sequence[int] = (0, 1),
     names: Sequence[str] | None = None,
+    classes: int = 2,
 ) -> np.ndarray:
     """Choose a group-balanced part: of each label as many images of every group.
 
@@ -123,12 +128,13 @@ def balance(
     to it: n = the fewest that a group has, for each label.
 
     Args:
-        labels: int (N,), 0 or 1.
+        labels: int (N,), 0 to classes - 1.
         groups: int (N,), index of the group; negative: unknown, never chosen.
         rng: draws.
         min_cell: fewest images of a label in a group.
         among: the groups that are balanced; images of others are not chosen.
         names: of all groups, for messages; default: their indices.
+        classes: labels that there are.
 
     Returns:
         bool (N,).
@@ -136,13 +142,13 @@ def balance(
     Raises:
         UserError: a cell has fewer than `min_cell` images; gives the counts.
     """
-    cells = _cells(labels, groups, among)
+    cells = _cells(labels, groups, among, classes)
     called = {group: str(group) if names is None else names[group] for group in among}
-    short = demands.short_cells(labels, groups, called, min_cell)
+    short = demands.short_cells(labels, groups, called, min_cell, classes=classes)
     if short:
         raise UserError(demands.few_images(short, min_cell))
     mask = np.zeros(len(labels), bool)
-    for label in (0, 1):
+    for label in range(classes):
         n = min(len(cells[label, group]) for group in among)
         for group in among:
             mask[rng.permutation(cells[label, group])[:n]] = True
@@ -150,7 +156,11 @@ def balance(
 
 
 def subsample(
-    labels: np.ndarray, attributes: np.ndarray, fraction: float, rng: np.random.Generator
+    labels: np.ndarray,
+    attributes: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
+    classes: int = 2,
 ) -> np.ndarray:
     """Choose a share of a set, stratified by label and group (Figure 7).
 
@@ -166,7 +176,8 @@ def subsample(
         bool (N,).
     """
     mask = np.zeros(len(labels), bool)
-    for cell in _cells(labels, attributes, np.unique(attributes).tolist()).values():
+    groups = np.unique(attributes).tolist()
+    for cell in _cells(labels, attributes, groups, classes).values():
         mask[rng.permutation(cell)[: max(1, round(fraction * len(cell)))]] = True
     return mask
 
@@ -191,6 +202,7 @@ def choose_rows(
     fraction: float,
     finetuning: Finetuning,
     seed: int,
+    classes: int = 2,
 ) -> Chosen:
     """Narrow an external set down to a pair of groups and to a share of it.
 
@@ -200,30 +212,36 @@ def choose_rows(
         fraction: share of the set to use, stratified by label and group (Figure 7).
         finetuning: `min_cell`.
         seed: for the draws (`seeds.external_seed`).
+        classes: labels that there are.
     """
     rows, notes = np.arange(len(labels)), []
     if pair is not None:
         notes.append(f"groups with the highest and the lowest AUC: {pair}, recoded as 0 and 1")
         rows = np.flatnonzero(np.isin(groups, pair))
         groups = (groups == pair[1]).astype(np.int64)
-        balanced = _balanced(labels, groups, rows, finetuning.min_cell, seed)
+        balanced = _balanced(labels, groups, rows, finetuning.min_cell, seed, classes)
     if fraction < 1:
         rng = np.random.default_rng(derive_seed(seed, "fraction"))
-        rows = rows[subsample(labels[rows], groups[rows], fraction, rng)]
+        rows = rows[subsample(labels[rows], groups[rows], fraction, rng, classes)]
         # The fraction is drawn first and balanced after: what a user with less data would have. A
         # small set may leave few samples in a cell, which is what Figure 7 is about: no minimum.
-        balanced = _balanced(labels, groups, rows, 1, seed)
+        balanced = _balanced(labels, groups, rows, 1, seed, classes)
     notes.append(f"external set: {len(rows)} images, {int(balanced[rows].sum())} balanced")
     return Chosen(rows, groups[rows], balanced[rows], "\n".join(notes))
 
 
 def _balanced(
-    labels: np.ndarray, groups: np.ndarray, rows: np.ndarray, min_cell: int, seed: int
+    labels: np.ndarray,
+    groups: np.ndarray,
+    rows: np.ndarray,
+    min_cell: int,
+    seed: int,
+    classes: int,
 ) -> np.ndarray:
     """The balanced part of some rows, bool (N,)."""
     rng = np.random.default_rng(derive_seed(seed, "balance"))
     mask = np.zeros(len(labels), bool)
-    mask[rows] = balance(labels[rows], groups[rows], rng, min_cell)
+    mask[rows] = balance(labels[rows], groups[rows], rng, min_cell, classes=classes)
     return mask
 
 
@@ -245,11 +263,11 @@ def best_and_worst_group(
 
 
 def _cells(
-    labels: np.ndarray, attributes: np.ndarray, groups: Sequence[int]
+    labels: np.ndarray, attributes: np.ndarray, groups: Sequence[int], classes: int
 ) -> dict[tuple[int, int], np.ndarray]:
     """Positions of the images of each (label, group)."""
     return {
         (label, group): np.flatnonzero((labels == label) & (attributes == group))
-        for label in (0, 1)
+        for label in range(classes)
         for group in groups
     }

@@ -39,25 +39,30 @@ class SelectionSettings(Model):
 class Evaluation(NamedTuple):
     """A classifier's hard decisions on the external set, at its best threshold.
 
-    balanced_accuracy: mean recall of the classes that occur. bias: signed gap of the decisions.
+    balanced_accuracy: mean recall of the classes that occur. bias: signed gap of the decisions; of
+    C classes, which are decided by the highest score and without a threshold (nan), the mean over
+    classes of the absolute gaps. signs: of C classes, those of each class's gap; () of two.
     """
 
     balanced_accuracy: float
     bias: float
     threshold: float
+    signs: tuple[float, ...] = ()
 
 
 def evaluate(logits: Tensor, labels: Tensor, attributes: Tensor, proxy: Proxy) -> Evaluation:
     """Balanced accuracy and signed bias at the best of 101 thresholds (the first, if tied).
 
     Args:
-        logits: (n,). labels: (n,), 0 or 1. attributes: int64 (n,); groups 0 and 1 are compared.
+        logits: (n,), or (n, C). labels: (n,). attributes: int64 (n,); groups 0 and 1 are compared.
         proxy: see `losses.signed_gap`; a rate that a group lacks drops its term.
     """
     import torch
 
     from ..learning import losses
 
+    if logits.dim() == 2:
+        return _evaluate_classes(logits, labels, attributes, proxy)
     scores, positive = torch.sigmoid(logits.double()), labels > 0.5
     thresholds = torch.linspace(0, 1, THRESHOLDS, dtype=torch.float64, device=logits.device)
     decisions = scores > thresholds[:, None]
@@ -75,18 +80,61 @@ def evaluate(logits: Tensor, labels: Tensor, attributes: Tensor, proxy: Proxy) -
     return Evaluation(float(accuracy[best]), float(bias), float(thresholds[best]))
 
 
+def _evaluate_classes(
+    logits: Tensor, labels: Tensor, attributes: Tensor, proxy: Proxy
+) -> Evaluation:
+    """`evaluate` of logits (n, C)."""
+    import torch
+
+    from ..learning import losses
+
+    decided = logits.argmax(dim=1)
+    recalls, gaps = [], []
+    for c in range(logits.shape[1]):
+        label = labels == c
+        if label.any():
+            recalls.append((decided[label] == c).double().mean())
+        hard = torch.full_like(labels, torch.inf, dtype=torch.float64)
+        hard = torch.where(decided == c, hard, -hard)
+        gaps.append(losses.signed_gap(proxy, hard, label.to(hard.dtype), attributes))
+    found = torch.stack(gaps)
+    return Evaluation(
+        float(torch.stack(recalls).mean()),
+        float(found.abs().mean()),
+        float("nan"),
+        tuple(torch.where(found < 0, -1.0, 1.0).tolist()),
+    )
+
+
+def directed_gap(
+    proxy: Proxy, logits: Tensor, labels: Tensor, attributes: Tensor, signs: tuple[float, ...]
+) -> Tensor:
+    """What a search lowers, or raises where the start model's bias is negative: the signed gap.
+
+    Of C classes the mean over classes of the one-against-rest gaps, each times the start model's
+    sign: so each class has a direction of its own, fixed at the start. Without the signs the gaps
+    of the classes would cancel; of statistical parity their sum is always 0.
+    """
+    from ..learning import objectives
+
+    gaps = objectives.signed_gaps(proxy, logits, labels, attributes)
+    return gaps[0] if logits.dim() == 1 else (gaps * gaps.new_tensor(signs)).mean()
+
+
 class Selection:
     """The least biased iterate so far; the start model is iterate 0 and has to be beaten [code].
 
     Attributes:
         ascend: whether the signed proxy is to be raised: the start model's bias is negative.
         best: what was measured of the iterate that is kept.
+        signs: of each class's gap in the start model; () of two classes.
         found: whether that is another than the start model.
     """
 
     def __init__(self, start: Evaluation, settings: SelectionSettings, stop: float) -> None:
         """Args: stop: balanced accuracy at or below which the search ends."""
         self.ascend, self.best, self.found = start.bias < 0, start, False
+        self.signs = start.signs
         self._floor = settings.min_balanced_accuracy * start.balanced_accuracy
         self._stop = stop
 

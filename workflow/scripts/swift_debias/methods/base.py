@@ -213,10 +213,11 @@ def read_external(
     device: torch.device,
     resident: str,
     normalization: Normalization,
+    classes: int = 2,
 ) -> tuple[Samples, np.ndarray]:
     """The samples of an external set file, and which of them are balanced."""
     rows = read_parquet(path)
-    samples = external_samples(rows, images, device, resident, normalization)
+    samples = external_samples(rows, images, device, resident, normalization, classes)
     return samples, rows.balanced.to_numpy()
 
 
@@ -226,6 +227,7 @@ def external_samples(
     device: torch.device,
     resident: str,
     normalization: Normalization,
+    classes: int = 2,
 ) -> Samples:
     """The samples of rows of external sets: dataset, image_id, label, attribute."""
     from ..learning.samples import make_samples
@@ -238,6 +240,7 @@ def external_samples(
         device,
         resident,
         normalization,
+        classes,
     )
 
 
@@ -279,7 +282,9 @@ def external_set(
     labels, indices = (
         values.cpu().numpy().astype(np.int64) for values in (samples.labels, samples.attributes)
     )
-    chosen = choose_rows(labels, indices, balanced, pair, fraction, finetuning, seed)
+    chosen = choose_rows(
+        labels, indices, balanced, pair, fraction, finetuning, seed, samples.classes
+    )
     info(chosen.note)
     if pair is not None:
         recoded = samples.attributes.clone()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ..config.base import Count, Positive, Share
-from ._iterate import Evaluation, Proxy, Selection, SelectionSettings, evaluate
+from ._iterate import Evaluation, Proxy, Selection, SelectionSettings, directed_gap, evaluate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,16 +131,19 @@ class _Descent:
 
     def step(self, index: Tensor) -> Tensor | None:
         """One step on one batch; its bias, or None, and no step, if it lacks a cell that counts."""
-        from ..learning import losses
         from ..learning.precision import autocast
 
-        if not has_cells(self.labels[index], self.attributes[index], self.settings.proxy):
+        has = has_cells(
+            self.labels[index], self.attributes[index], self.settings.proxy, self.samples.classes
+        )
+        if not has:
             return None
         at = index.to(self.samples.device, non_blocking=True)
         labels, attributes = self.samples.labels[at], self.samples.attributes[at]
         with autocast(self.samples.device, self.context.compute):
             logits = self.now(self.samples.draw(index))
-        gap = losses.signed_gap(self.settings.proxy, logits.float(), labels, attributes)
+        proxy, signs = self.settings.proxy, self.selection.signs
+        gap = directed_gap(proxy, logits.float(), labels, attributes, signs)
         self.optimizer.zero_grad(set_to_none=True)
         (-gap if self.selection.ascend else gap).backward()
         self.optimizer.step()
@@ -165,9 +168,16 @@ class _Descent:
         return self.selection.offer(now)
 
 
-def has_cells(labels: Tensor, attributes: Tensor, proxy: Proxy) -> bool:
-    """Whether a batch has every cell whose rate the proxy compares."""
+def has_cells(labels: Tensor, attributes: Tensor, proxy: Proxy, classes: int = 2) -> bool:
+    """Whether a batch has every cell whose rate the proxy compares; of C classes, of some class.
+
+    A batch hardly ever has all cells of all classes; those without drop their term.
+    """
     from ..learning import losses
+
+    if classes > 2:
+        against = [(labels == c).to(labels.dtype) for c in range(classes)]
+        return any(has_cells(y, attributes, proxy) for y in against)
 
     if proxy == "spd":
         return bool((attributes == 0).any() and (attributes == 1).any())

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ..config.base import Count, Fraction, Line, Share
 from ..errors import UserError, nearest, of_job
-from ._iterate import Proxy, Selection, SelectionSettings, evaluate
+from ._iterate import Proxy, Selection, SelectionSettings, directed_gap, evaluate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,7 +87,7 @@ def debias(
     mask = mask.to(classifier.device)
     count = max(1, round(settings.step_size * mask.numel()))
     for step in range(1, settings.max_steps + 1):
-        influence = bias_influence(pruned, layer, samples, logits, settings.proxy)
+        influence = bias_influence(pruned, layer, samples, logits, settings.proxy, selection.signs)
         mask = silence(mask, influence, count, ascend=selection.ascend)
         attach_unit_mask(pruned, layer, mask)
         with of_job(f"diffprune step {step}"):
@@ -140,7 +140,12 @@ def unit_shape(classifier: Classifier, layer: str, samples: Samples, unit: str) 
 
 
 def bias_influence(
-    classifier: Classifier, layer: str, samples: Samples, logits: Tensor, proxy: Proxy
+    classifier: Classifier,
+    layer: str,
+    samples: Samples,
+    logits: Tensor,
+    proxy: Proxy,
+    signs: tuple[float, ...] = (),
 ) -> Tensor:
     """d proxy / d (layer output), averaged over the set, of every output unit.
 
@@ -151,18 +156,16 @@ def bias_influence(
         classifier: in eval mode, no parameter requires a gradient.
         layer: name of the module.
         samples: n samples.
-        logits: (n,), the classifier's on these samples.
-        proxy: see `losses.signed_gap`.
+        logits: (n,) or (n, C), the classifier's on these samples.
+        proxy, signs: see `_iterate.directed_gap`.
 
     Returns:
         The shape of the layer's output without the batch dimension.
     """
     import torch
 
-    from ..learning import losses
-
     z = logits.clone().requires_grad_()
-    gap = losses.signed_gap(proxy, z, samples.labels, samples.attributes)
+    gap = directed_gap(proxy, z, samples.labels, samples.attributes, signs)
     (contribution,) = torch.autograd.grad(gap, z)
     total = torch.zeros((), device=z.device)
     with _watched(classifier, layer) as outputs:

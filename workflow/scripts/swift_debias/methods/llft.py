@@ -52,13 +52,14 @@ def debias(
     from ..learning.inference import extract_features
     from ..seeds import derive_seed
 
-    samples = external.full.subset(draw_cells(external.full, derive_seed(context.seed, "draw")))
+    full = external.full
+    samples = full.subset(draw_cells(full, derive_seed(context.seed, "draw")))
     set_trainable(classifier, extractor=False, head=False)
     features = extract_features(classifier, samples)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(context.seed, "head"))
         old = classifier.head.linear
-        head = nn.Linear(old.in_features, 1, bias=old.bias is not None)
+        head = nn.Linear(old.in_features, old.out_features, bias=old.bias is not None)
     # the head's dropout has no part in it: full-batch descent on fixed features is deterministic
     classifier.head[1] = head.to(classifier.device)
     _train(classifier.head.linear, features, settings, context)
@@ -69,14 +70,14 @@ def draw_cells(samples: Samples, seed: int) -> Tensor:
     """Positions of an equal number of samples of each (label, group), without replacement.
 
     Returns:
-        int64, ascending; four times the size of the smallest cell.
+        int64, ascending; of every cell as many as the smallest has.
     """
     import torch
 
-    labels, attributes = samples.labels.cpu() > 0.5, samples.attributes.cpu()
+    labels, attributes = samples.labels.cpu(), samples.attributes.cpu()
     cells = {
-        (label, group): torch.nonzero((labels == bool(label)) & (attributes == group)).squeeze(1)
-        for label in (0, 1)
+        (label, group): torch.nonzero((labels == label) & (attributes == group)).squeeze(1)
+        for label in range(samples.classes)
         for group in (0, 1)
     }
     for (label, group), cell in cells.items():
@@ -92,10 +93,15 @@ def error_gaps(logits: Tensor, labels: Tensor, attributes: Tensor) -> Tensor:
     """The constraint R: |gap in mean p (1 - y)| + |gap in mean (1 - p) y|, a scalar.
 
     The means are over the whole group [code], not over its negatives or positives: in drawn cells
-    of equal size they are half of the groups' soft false positive and false negative rates.
+    of equal size they are half of the groups' soft false positive and false negative rates. Of C
+    classes, logits (n, C), the mean over classes of R of each against the rest.
     """
     import torch
 
+    from ..learning import objectives
+
+    if logits.dim() == 2:
+        return objectives.over_classes(lambda z, y: error_gaps(z, y, attributes), logits, labels)
     p = torch.sigmoid(logits)
     errors = torch.stack([p * (1 - labels), (1 - p) * labels])
     means = [errors[:, attributes == group].mean(dim=1) for group in (0, 1)]
@@ -110,7 +116,7 @@ def _train(linear: nn.Linear, features: Features, settings: Settings, context: C
     """
     import torch
 
-    from ..learning import losses
+    from ..learning import objectives
     from ..learning.finite import Watch
     from ..learning.inference import auc
 
@@ -121,8 +127,8 @@ def _train(linear: nn.Linear, features: Features, settings: Settings, context: C
     )
     watched = Watch("llft", linear, optimizer)
     for step in range(1, settings.steps + 1):
-        logits = linear(inputs).squeeze(-1)
-        prediction = losses.weighted_bce(logits, labels, (1.0, 1.0))
+        logits = linear(inputs).squeeze(-1) if features.classes == 2 else linear(inputs)
+        prediction = objectives.prediction_loss(logits, labels, (1.0,) * features.classes)
         constraint = error_gaps(logits, labels, attributes)
         loss = prediction + settings.alpha * constraint
         optimizer.zero_grad(set_to_none=True)

@@ -42,6 +42,8 @@ def data_sizes(
         logs: data set -> manifest log, with `rows_read`.
     """
     rows = []
+    most = max((int(one["label"].max()) for one in manifests.values() if len(one)), default=1)
+    classes = range(max(1, most) + 1)
     for dataset, manifest in manifests.items():
         log = logs.get(dataset, {})
         sex = manifest["sex"].value_counts()
@@ -50,8 +52,7 @@ def data_sizes(
                 "data set": title(dataset),
                 "rows read": log.get("rows_read"),
                 "images": len(manifest),
-                "class 0": int((manifest["label"] == 0).sum()),
-                "class 1": int((manifest["label"] == 1).sum()),
+                **{f"class {c}": int((manifest["label"] == c).sum()) for c in classes},
                 "patients": int(manifest["patient_id"].nunique()) or None,
                 "female": int(sex.get("female", 0)),
                 "male": int(sex.get("male", 0)),

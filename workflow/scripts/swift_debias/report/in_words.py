@@ -28,15 +28,16 @@ class Changes(NamedTuple):
 
     compared: that are ranked and have a difference. better, worse: by sign. from_a_gap: better,
     where the Baseline's gap exceeds its noise floor; None: no floor is known. surely_better,
-    surely_worse: the interval of the difference excludes 0. aside: results not counted -> mark.
+    surely_worse: the interval of the difference excludes 0; None: there is no interval, as of a
+    mean over more than two classes. aside: results not counted -> mark.
     """
 
     compared: int
     better: int
     worse: int
     from_a_gap: int | None
-    surely_better: int
-    surely_worse: int
+    surely_better: int | None
+    surely_worse: int | None
     aside: Mapping[str, int]
 
 
@@ -64,6 +65,7 @@ def changes(
     sign = 1 if metric in HIGHER_IS_BETTER else -1
     gain = sign * own["difference"]
     low, high = sign * own["difference_low"], sign * own["difference_high"]
+    known = not len(own) or bool(low.notna().any())
     start = _rows(intervals, baseline, metric)[[*PLACE, "below_floor"]]
     floors = own[PLACE].merge(start, on=PLACE, how="left")["below_floor"].astype("boolean")
     seen = (~floors).fillna(False).to_numpy(bool)
@@ -72,8 +74,8 @@ def changes(
         better=int((gain > 0).sum()),
         worse=int((gain < 0).sum()),
         from_a_gap=int(((gain > 0).to_numpy() & seen).sum()) if floors.notna().any() else None,
-        surely_better=int(((low > 0) & (high > 0)).sum()),
-        surely_worse=int(((low < 0) & (high < 0)).sum()),
+        surely_better=int(((low > 0) & (high > 0)).sum()) if known else None,
+        surely_worse=int(((low < 0) & (high < 0)).sum()) if known else None,
         aside=dict(aside),
     )
 
@@ -162,7 +164,9 @@ def _auc(found: Changes) -> str:
     return f"{text}, {_sure(found.surely_worse)}." if found.worse else f"{text}."
 
 
-def _sure(count: int) -> str:
+def _sure(count: int | None) -> str:
+    if count is None:
+        return "without an interval, which a mean over classes does not have"
     return f"on {_number(count)} with a 95 % interval that excludes 0"
 
 

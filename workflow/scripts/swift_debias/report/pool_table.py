@@ -32,13 +32,15 @@ def count(
         cohorts: `cohorts/{task}.parquet` of the tasks.
 
     Returns:
-        COLUMNS, a row a task, attribute and group.
+        COLUMNS, a row a task, attribute and group; `class_2` and so on where a task has more.
     """
     pools = {layout.keys("cohort", path)["task"]: read_parquet(path) for path in cohorts}
     parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for path in external:
         keys = layout.keys("external", path)
         parts.setdefault((keys["task"], keys["attribute"]), []).append(read_parquet(path))
+    most = max((int(pool["label"].max()) + 1 for pool in pools.values() if len(pool)), default=2)
+    classes = range(max(2, most))
     rows = []
     for (task, attribute), frames in parts.items():
         frame, pool = pd.concat(frames).drop_duplicates(IMAGE), pools[task]
@@ -47,9 +49,9 @@ def count(
             frame = frame.merge(pool.loc[pool[TRAINS], IMAGE], on=IMAGE)
         for number, name in enumerate(groups[attribute]):
             labels = frame.loc[frame["attribute"] == number, "label"]
-            both = int((labels == 0).sum()), int((labels == 1).sum())
-            rows.append((task, "external set" if own else "pool", attribute, name, *both))
-    return pd.DataFrame(rows, columns=COLUMNS)
+            counts = [int((labels == c).sum()) for c in classes]
+            rows.append((task, "external set" if own else "pool", attribute, name, *counts))
+    return pd.DataFrame(rows, columns=[*COLUMNS[:4], *(f"class_{c}" for c in classes)])
 
 
 def sentences(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -57,21 +59,24 @@ def sentences(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> li
 
     Args:
         counted: as `count` gives it.
-        classes: task -> names of class 0 and class 1.
+        classes: task -> names of the classes.
     """
     found = []
     pool = counted[counted["set"] == "pool"]
     for (task, attribute), part in pool.groupby(["task", "attribute"], sort=False):
-        rows = part[["group", "class_0", "class_1"]].itertuples(index=False, name=None)
-        cells = {group: (n0, n1) for group, n0, n1 in rows}
+        names = classes[str(task)]
+        columns = ["group", *(f"class_{c}" for c in range(len(names)))]
+        rows = part[columns].itertuples(index=False, name=None)
+        cells = {group: counts for group, *counts in rows}
         name = title(str(attribute))
-        said = sentence(name[:1].lower() + name[1:], cells, classes[str(task)][1])
+        said = sentence(name[:1].lower() + name[1:], cells, names)
         found.append(f"{title(str(task))}: {said[:1].lower()}{said[1:]}")
     return found
 
 
 def for_readers(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The counts, with the names of things and the share of class 1."""
+    more = [str(column) for column in counted if column not in COLUMNS]
     return pd.DataFrame(
         {
             "task": counted["task"].map(title),
@@ -80,7 +85,13 @@ def for_readers(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> 
             "group": counted["group"],
             "class 0": counted["class_0"],
             "class 1": counted["class_1"],
-            "class 1 is": counted["task"].map(lambda task: classes[task][1]),
-            "its share": counted["class_1"] / (counted["class_0"] + counted["class_1"]),
+            **{column.replace("_", " "): counted[column] for column in more},
+            "class 1 is": counted["task"].map(lambda task: _class_1(classes[task])),
+            "its share": counted["class_1"] / counted[["class_0", "class_1", *more]].sum(axis=1),
         }
     )
+
+
+def _class_1(names: Sequence[str]) -> str:
+    """What class 1 is called; of more than two classes all are named in their order."""
+    return names[1] if len(names) == 2 else f"{names[1]} (of {', '.join(names)})"

@@ -134,7 +134,9 @@ def sentences(found: pd.DataFrame, shown: Sequence[str]) -> list[str]:
 def test_sizes(found: pd.DataFrame) -> pd.DataFrame:
     """What each test set can show of two groups: a row a setup and test set."""
     keys = ["attribute", "backbone", "dataset"]
-    known = found[found["power"].notna()].drop_duplicates(["task", *keys])
+    known = found[found["power"].notna()]  # of several classes the one with the smallest cell
+    known = known.sort_values("smallest_cell", kind="stable").drop_duplicates(["task", *keys])
+    known = known.sort_index()
     columns = {
         "attribute": known["attribute"].map(title),
         "network": known["backbone"].map(title),

@@ -47,6 +47,12 @@ def logged(snakemake: Any) -> Iterator[None]:
     _end_at_once(snakemake)
 
 
+def classes_of(params: Any) -> int:
+    """How many classes a job's task has; params say it where they are more than two."""
+    given = params.get("classes")
+    return given["classes"] if given else 2
+
+
 def _end_at_once(snakemake: Any) -> None:
     """End a job's process whose files are written: torch takes most of a second to tidy up.
 

@@ -73,7 +73,8 @@ FILES: dict[str, File] = {
     "baseline_cost": File("baseline/{task}/{backbone}/fold{fold}/cost.json", "What it cost."),
     "baseline_scores": File(
         "baseline/{task}/{backbone}/fold{fold}/held_out.parquet",
-        "Its scores on the images that it was not trained on.",
+        "Its scores on the images that it was not trained on: `logit`; of C > 2 classes `logit_0` "
+        "to `logit_{C-1}`.",
     ),
     "baseline_threshold": File(
         "baseline/{task}/{backbone}/fold{fold}/threshold.json", "Its external threshold."
@@ -109,7 +110,8 @@ FILES: dict[str, File] = {
     "cost": File(f"debiased/{SETUP}/{{method}}/fold{{fold}}/cost.json", "What it cost."),
     "threshold": File(
         f"debiased/{SETUP}/{{method}}/fold{{fold}}/threshold.json",
-        "The threshold at which its balanced accuracy on external samples is best.",
+        "The threshold at which its balanced accuracy on external samples is best; null where the "
+        "most probable of more than two classes is decided for.",
     ),
     "repeat_model": File(
         f"debiased/{SETUP}/{{method}}/fold{{fold}}/repeat{{repeat}}/model.safetensors",
@@ -129,7 +131,8 @@ FILES: dict[str, File] = {
     "setup_predictions": File(f"predictions/{SETUP}", "Folder of all methods' predictions."),
     "predictions": File(
         f"predictions/{SETUP}/{{method}}/fold{{fold}}.parquet",
-        "A row a test image: dataset, image_id, patient_id, label, group, score, threshold.",
+        "A row a test image: dataset, image_id, patient_id, label, group, score, threshold. Of "
+        "C > 2 classes `score_0` to `score_{C-1}`, their probabilities, and no threshold.",
     ),
     "repeat_predictions": File(
         f"predictions/{SETUP}/{{method}}/fold{{fold}}.repeat{{repeat}}.parquet",

@@ -52,12 +52,18 @@ Lines: TypeAlias = Annotated[
 class LabelColumn(Model):
     """The label of a user's table: which values are the positive and the negative class.
 
+    For a task of more classes (`tasks.<name>.classes`) the task says it, and here stand neither.
+
     A row whose value is in neither class is left out and counted, and so is one whose cell is
     empty or says 'not known' in any of the words of `data/values.py` (NA, unknown, '-' ...).
     """
 
     column: Line
-    positive: tuple[Text, ...] = Field(min_length=1, description="Values of class 1.")
+    positive: tuple[Text, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Values of class 1; needed unless the task has `classes`.",
+    )
     negative: tuple[Text, ...] | None = Field(
         None,
         min_length=1,
@@ -115,7 +121,9 @@ class LabelColumn(Model):
 
     @model_validator(mode="after")
     def _each_value_once(self) -> LabelColumn:
-        if (self.negative is None) != self.rest_is_negative:
+        if self.positive is None:
+            self._classes_are_the_tasks()
+        elif (self.negative is None) != self.rest_is_negative:
             raise ValueError(
                 "say which values are class 0: `negative: [...]`, or `rest_is_negative: true` "
                 "where every other value is"
@@ -135,10 +143,20 @@ class LabelColumn(Model):
             raise ValueError("uncertain_is: needs uncertain:, the values that it is about")
         return self
 
+    def _classes_are_the_tasks(self) -> None:
+        """Refuse what means nothing without a positive class."""
+        usual = type(self).model_fields
+        for key in sorted(self.model_fields_set - {"column", "unknown"}):
+            if getattr(self, key) != usual[key].get_default():
+                raise ValueError(
+                    f"{key}: goes with positive:, which is missing (the values of class 1); a task "
+                    "with classes: names the values of its classes itself"
+                )
+
     @property
     def named(self) -> tuple[str, ...]:
         """All values that the config names."""
-        return (*self.positive, *(self.negative or ()), *self.unknown, *self.uncertain)
+        return (*(self.positive or ()), *(self.negative or ()), *self.unknown, *self.uncertain)
 
 
 class AttributeColumn(Model):

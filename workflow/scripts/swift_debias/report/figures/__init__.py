@@ -16,6 +16,7 @@ A drawing is a file of this folder with
     FIRST          optional: of which lists it shows the first entry alone ("panels", "methods",
                    "datasets"); a longer one is refused
     TASK_SETS      optional: keys that the task of every panel has to set ("tie")
+    TWO_CLASSES    optional: why it cannot show a task of more than two classes
 
 To add one, add a file and an experiment with `plot: <file>` in the config. What is
 written in capitals is a literal: the Snakefile reads it without importing the drawing, which would
@@ -48,6 +49,7 @@ class Facts(NamedTuple):
     ignores: tuple[str, ...]
     first: tuple[str, ...]
     task_sets: tuple[str, ...]
+    two_classes: str
 
 
 def available() -> list[str]:
@@ -75,8 +77,9 @@ def facts(plot: str) -> Facts:
     """
     if plot not in available():
         raise UserError(f"no drawing {plot!r}{nearest(plot, available())}")
-    optional = ("ARRAYS_NEED", "SHOWS", "OPTIONS", "IGNORES", "FIRST", "TASK_SETS")
-    found: dict[str, Any] = {name: {} if name == "OPTIONS" else () for name in optional}
+    optional = ("ARRAYS_NEED", "SHOWS", "OPTIONS", "IGNORES", "FIRST", "TASK_SETS", "TWO_CLASSES")
+    empty: dict[str, Any] = {"OPTIONS": {}, "TWO_CLASSES": ""}
+    found: dict[str, Any] = {name: empty.get(name, ()) for name in optional}
     for node in ast.parse((FOLDER / f"{plot}.py").read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         for target in targets:

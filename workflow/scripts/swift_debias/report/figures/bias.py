@@ -19,6 +19,7 @@ ARRAYS_NEED: tuple[str, ...] = ("predictions", "pixels", "index")
 OPTIONS = {"quantiles": "shares"}
 IGNORES: tuple[str, ...] = ("metrics",)
 FIRST: tuple[str, ...] = ("panels", "methods", "datasets")
+TWO_CLASSES = "shows the score of class 1"
 CAPTION = (
     "What bias looks like. Left: test images of each class and group, taken at the 10, 50 "
     "and 90 % quantiles of the Baseline's scores in their cell; below each its score, "

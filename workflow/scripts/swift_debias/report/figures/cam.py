@@ -18,6 +18,7 @@ ARRAYS_NEED: tuple[str, ...] = ("predictions", "pixels", "index", "models")
 OPTIONS = {"quantiles": "shares"}
 IGNORES: tuple[str, ...] = ("metrics",)
 FIRST: tuple[str, ...] = ("panels", "datasets")
+TWO_CLASSES = "shows the evidence for one of two classes"
 CAPTION = (
     "Where the methods see the true class: class activation maps (Zhou et al., 2016) of "
     "the same test images, those with the Baseline's median score in their class and "

@@ -26,6 +26,7 @@ from ._style import GREY, PAGE, SHADE, method_style
 
 NEEDS: tuple[str, ...] = ("predictions", "intervals")
 IGNORES: tuple[str, ...] = ("metrics",)
+TWO_CLASSES = "cuts the score of class 1"
 CAPTION = (
     "What the decision threshold does; 0.5 is used in all tables. Nothing is chosen from "
     "these curves. Mean over folds; bands: one sample standard deviation over folds, cut "
