@@ -373,7 +373,7 @@ def test_groups_compare_numbers_as_numbers_and_words_without_case() -> None:
     index = groups.group_index(text("Female", "m", " male ", "other"), sex)
     assert index.tolist() == [0, 1, 1, -1]
     assert index.dtype == np.int16
-    implant = Attribute(column="implant", groups={"no": ("false",), "yes": (True,)})
+    implant = Attribute(column="implant", groups={"no": ("false",), "yes": ("TRUE",)})
     assert groups.group_index(pd.Series([True, False]), implant).tolist() == [1, 0]
 
 

@@ -242,10 +242,13 @@ def _double(samples: Samples) -> Samples:
 class _Held(Samples):
     """Samples in float64."""
 
+    def draws(self, batches: Any, view: Any) -> Any:
+        return (self.source[index] for index in batches)
+
     def batches(self, batch_size: int, view: int = 0) -> Any:
-        for index in torch.arange(len(self)).split(batch_size):
-            x = self.source[index]
-            yield Batch(x, self.labels[index], self.attributes[index])
+        parts = torch.arange(len(self)).split(batch_size)
+        for index, images in zip(parts, self.draws(parts, view), strict=True):
+            yield Batch(images, self.labels[index], self.attributes[index])
 
     def subset(self, index: Any) -> Samples:
         at = torch.as_tensor(index)
