@@ -480,11 +480,15 @@ def _computed(
         "class 1": (positives, problem or _none_of(positives, classes[1])),
         "class 0": (negatives, problem or _none_of(negatives, classes[0])),
     }
+    from sklearn import config_context  # slow to import
+
     rows = []
-    for name, known in wanted.items():
-        n, reason = needs[known.needs]
-        value = None if reason else float(known.function(sample))
-        rows.append(Row(name + suffix, value, n, reason))
+    # what scikit-learn would look at again for every metric was looked at above
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        for name, known in wanted.items():
+            n, reason = needs[known.needs]
+            value = None if reason else float(known.function(sample))
+            rows.append(Row(name + suffix, value, n, reason))
     return rows
 
 
