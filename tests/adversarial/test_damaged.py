@@ -433,6 +433,7 @@ ALLOWED = {
     "cli.py": "a user's table",
     "methods/_trials.py": "a running search's scores: made again where they cannot be read",
     "data/fingerprint.py": "what was seen: where it cannot be read, everything is looked at anew",
+    "run/forked.py": "what is asked of the process that jobs are forked from",
     "config/strict_yaml.py": "settings",
     "learning/checkpoint_files.py": "what describes a user's own checkpoint",
 }

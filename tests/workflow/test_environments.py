@@ -41,6 +41,7 @@ BY_NAME = {
     "methods/__init__.py": sorted(LIBRARY.glob("methods/*.py")),
     "report/figures/__init__.py": sorted(DRAWINGS),
     "learning/makers.py": [],  # torchvision, optional libraries, and a user's own module
+    "run/forked.py": [],  # libraries, so that jobs find them imported
     "data/dicom_tags.py": [],  # pydicom, an optional extra
     "swift_debias/__init__.py": [],  # the front door, for those who call the library
 }

@@ -662,7 +662,8 @@ def test_tables(plan: Plan) -> None:
         assert job.params.groups == {b["attribute"]: plan.groups(b["attribute"]) for b in blocks}
         pruned = [m for m in job.params.titles if m == "fairprune"]
         assert job.params.prune_by_group == [*titles(plan, pruned).values()]
-        assert (job.params.searched, job.params.folds) == ({}, len(plan.folds))
+        on_folds = plan.config.get("selection", {}).get("on_folds")
+        assert (job.params.searched, job.params.folds) == ({}, on_folds or len(plan.folds))
     assert {job.wildcards.table for job in plan.jobs["table"]} == set(plan.views("table"))
     [compare] = plan.jobs["compare"]
     tables = {name: plan.blocks(name) for name in plan.views("table")}
