@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,7 +233,7 @@ def test_own_architecture(own_module: str, tmp_path: Path) -> None:
         ("clinic_networks:pooled", {"depth": 3}, "depth"),
         ("small_resnet", {"depth": 3}, "depth"),
         ("resnet50", {"width": 3}, "width"),
-        ("small_resnet", {"width": 4}, "at least 8"),
+        ("small_resnet", {"width": 0}, "at least 1"),
     ],
 )
 def test_architectures_that_cannot_be_built_are_refused(
@@ -246,3 +248,27 @@ def test_dropout_is_the_settings(dropout: float) -> None:
     classifier = networks.build(Backbone(architecture="small_resnet", dropout=dropout), seed=0)
     kept = classifier.head[0].train()(torch.ones(1, 10_000))
     assert float((kept == 0).double().mean()) == pytest.approx(dropout, abs=0.03)
+
+
+@pytest.mark.parametrize(("width", "side"), [(1, 64), (4, 64), (8, 128)])
+def test_a_narrow_network_in_channels_last_is_that_of_rows(width: int, side: int) -> None:
+    """In a process of its own: strided 1 x 1 convolutions of few channels may end it."""
+    code = f"""
+import torch
+from swift_debias.config.schema import Backbone
+from swift_debias.learning import networks
+
+torch.set_num_threads(1)
+images = torch.randn(8, 3, {side}, {side}, generator=torch.Generator().manual_seed(0))
+grads = []
+for layout in (torch.contiguous_format, torch.channels_last):
+    options = {{"width": {width}}}
+    network = networks.build(Backbone(architecture="small_resnet", options=options, dropout=0), 0)
+    network = network.to(memory_format=layout)
+    network(images.contiguous(memory_format=layout)).square().mean().backward()
+    grads.append([p.grad for p in network.parameters()])
+for one, other in zip(*grads):
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config.schema import Backbone
 from ..errors import UserError, nearest
@@ -289,14 +289,27 @@ def _check_options(architecture: str, function: Callable[..., object], options: 
         raise UserError(f"options of backbone architecture {architecture!r}: {error}") from error
 
 
+class _Shortcut(nn.Conv2d):
+    """A strided 1 x 1 convolution: the pixels it looks at, then one without a stride.
+
+    oneDNN (torch 2.13, CPU) writes out of bounds in the backward pass of a strided one whose input
+    has fewer than 16 channels in channels_last and 56 pixels a side or more.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__(channels, out, 1, bias=False)
+        self.every = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[..., :: self.every, :: self.every])
+
+
 def _small_resnet(width: int = 16, blocks: int = 1) -> tuple[nn.Module, int]:
     """ResNet of torchvision's basic blocks with a 3 x 3 stem: four stages, doubling widths."""
-    if width < 8:
-        # oneDNN (torch 2.13, CPU) writes out of bounds in the backward pass of the strided 1 x 1
-        # shortcut if its input has fewer than 8 channels in channels_last
-        raise UserError(f"small_resnet needs a width of at least 8, not {width}")
+    if width < 1:
+        raise UserError(f"small_resnet needs a width of at least 1, not {width}")
     import_torchvision()
-    from torchvision.models.resnet import BasicBlock, conv1x1
+    from torchvision.models.resnet import BasicBlock
 
     layers: dict[str, nn.Module] = {
         "conv1": nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False),
@@ -308,7 +321,7 @@ def _small_resnet(width: int = 16, blocks: int = 1) -> tuple[nn.Module, int]:
         out, stride = width << stage, 1 if stage == 0 else 2
         shortcut = None
         if stride != 1:
-            shortcut = nn.Sequential(conv1x1(channels, out, stride), nn.BatchNorm2d(out))
+            shortcut = nn.Sequential(_Shortcut(channels, out, stride), nn.BatchNorm2d(out))
         first = BasicBlock(channels, out, stride, shortcut)
         rest = [BasicBlock(out, out) for _ in range(blocks - 1)]
         layers[f"layer{stage + 1}"] = nn.Sequential(first, *rest)
