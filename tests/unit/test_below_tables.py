@@ -43,16 +43,20 @@ def test_the_auc_of_the_group_is_that_of_its_share(counts: list[tuple[int, int]]
 
 
 def test_the_sentence() -> None:
-    told = sentence("sex", {"women": (760, 240), "men": (390, 610)}, "melanoma")
+    told = sentence("sex", {"women": (760, 240), "men": (390, 610)}, ("nevus", "melanoma"))
     assert told == (
         "Share of melanoma by sex: women 24 % (240 of 1,000), men 61 % (610 of 1,000). A "
         "classifier can win by knowing the sex: the sex alone has an AUC of 0.69."
     )
-    even = sentence("sex", {"women": (50, 50), "men": (51, 49)}, "melanoma")
+    even = sentence("sex", {"women": (50, 50), "men": (51, 49)}, ("nevus", "melanoma"))
     assert even.endswith("Knowing the sex hardly helps: the sex alone has an AUC of 0.51.")
-    assert "no other group" in sentence("sex", {"women": (5, 5), "men": (0, 0)}, "melanoma")
-    assert "one class only" in sentence("sex", {"women": (0, 5), "men": (0, 5)}, "melanoma")
-    assert sentence("sex", {"women": (0, 0)}, "melanoma") == "No image has a known sex."
+    assert "no other group" in sentence(
+        "sex", {"women": (5, 5), "men": (0, 0)}, ("nevus", "melanoma")
+    )
+    assert "one class only" in sentence(
+        "sex", {"women": (0, 5), "men": (0, 5)}, ("nevus", "melanoma")
+    )
+    assert sentence("sex", {"women": (0, 0)}, ("nevus", "melanoma")) == "No image has a known sex."
 
 
 @pytest.mark.parametrize("tied", [False, True])

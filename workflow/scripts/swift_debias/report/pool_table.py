@@ -39,8 +39,8 @@ def count(
     for path in external:
         keys = layout.keys("external", path)
         parts.setdefault((keys["task"], keys["attribute"]), []).append(read_parquet(path))
-    most = max((int(pool["label"].max()) + 1 for pool in pools.values() if len(pool)), default=2)
-    classes = range(max(2, most))
+    found = [frame["label"].max() for frames in parts.values() for frame in frames if len(frame)]
+    classes = range(max(2, *(int(label) + 1 for label in found)) if found else 2)
     rows = []
     for (task, attribute), frames in parts.items():
         frame, pool = pd.concat(frames).drop_duplicates(IMAGE), pools[task]
@@ -66,7 +66,8 @@ def sentences(counted: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> li
     for (task, attribute), part in pool.groupby(["task", "attribute"], sort=False):
         names = classes[str(task)]
         columns = ["group", *(f"class_{c}" for c in range(len(names)))]
-        rows = part[columns].itertuples(index=False, name=None)
+        # a class of which no task has an image has no column
+        rows = part.reindex(columns=columns, fill_value=0).itertuples(index=False, name=None)
         cells = {group: counts for group, *counts in rows}
         name = title(str(attribute))
         said = sentence(name[:1].lower() + name[1:], cells, names)
