@@ -27,6 +27,7 @@ from swift_debias.data import adapters, check
 from swift_debias.errors import UserError
 from swift_debias.learning import networks
 
+pytestmark = pytest.mark.ci
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDS = 3
 SMALL = {"architecture": "small_resnet", "options": {"width": 8}, "dropout": 0.0}
