@@ -29,7 +29,7 @@ from prepared import (
 from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
 
-from swift_debias.files import write_json
+from swift_debias.files import read_json, write_json
 from swift_debias.learning import tensor_files
 
 FOLDS = [0, 1]
@@ -483,3 +483,9 @@ def test_what_a_search_found_is_taken(debias: Callable[..., str], tmp_path: Path
     # an ablation takes the settings over; its scores are others, and so is its threshold
     debias(method, search=found, searched=["prediction_weight"], wildcard=("method", "ablation"))
     assert {threshold(tmp_path, fold)["found_on"] for fold in FOLDS} == {"fitted on"}
+    # a search on the first folds alone has no held-out threshold of the others
+    write_json(found, read_json(found) | {"thresholds": [0.2]})
+    debias(method, search=found, searched=["prediction_weight"])
+    assert threshold(tmp_path, 0)["threshold"] == 0.2
+    found_on = [threshold(tmp_path, fold)["found_on"] for fold in FOLDS]
+    assert found_on == ["held out", *["fitted on"] * (len(FOLDS) - 1)]

@@ -58,10 +58,12 @@ with logged(snakemake):
     def external_threshold(outcome: base.Outcome, samples: Samples, fold: int) -> dict[str, object]:
         """Where samples were held out, found on those; else on what it was given.
 
-        An ablation takes settings over from another variant's search, but is another model.
+        An ablation takes settings over from another variant's search, but is another model. A
+        search may have been made on the first folds only.
         """
         if found is not None and searched_for == wildcards.get("method") and not repeat:
-            return {"threshold": found["thresholds"][fold], "found_on": "held out"}
+            if fold < len(found["thresholds"]):
+                return {"threshold": found["thresholds"][fold], "found_on": "held out"}
         if classes > 2:
             return NO_THRESHOLD
         if params.own_external:

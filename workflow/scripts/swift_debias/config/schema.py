@@ -719,7 +719,8 @@ class Selection(Model):
     on_folds: Count | None = Field(
         None,
         description="Trials are made on so many folds, the first ones; null: on all. Fewer cost "
-        "less and choose less surely, for all methods alike.",
+        "less and choose less surely, for all methods alike; external thresholds of the other "
+        "folds are found on the images that the method was fitted on.",
     )
     trials: Count | None = Field(
         None, description="Every `search` must have so many points; null: any number."
