@@ -131,6 +131,9 @@ def processes(folder: Path) -> dict[int, str]:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                name = (entry / "comm").read_text().strip()
+                if "/run/forked.py " in line and not name.startswith("python"):
+                    line += f"/.snakemake/scripts/forked.{name}.py"
                 if f"{folder}/" in line or f"{folder} " in line:
                     found[int(entry.name)] = line
     return found

@@ -61,9 +61,9 @@ with logged(snakemake):
         An ablation takes settings over from another variant's search, but is another model. A
         search may have been made on the first folds only.
         """
-        if found is not None and searched_for == wildcards.get("method") and not repeat:
-            if fold < len(found["thresholds"]):
-                return {"threshold": found["thresholds"][fold], "found_on": "held out"}
+        own = found is not None and searched_for == wildcards.get("method") and not repeat
+        if own and fold < len(found["thresholds"]):
+            return {"threshold": found["thresholds"][fold], "found_on": "held out"}
         if classes > 2:
             return NO_THRESHOLD
         if params.own_external:

@@ -50,6 +50,7 @@ THREADS = (
     "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # prctl(2)
 TEMPORARY = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
 SURVIVE = {"jemalloc_bg_thd"}  # threads that libraries start again after a fork
 
@@ -213,14 +214,15 @@ def _keep(connection: socket.socket) -> None:
 
 def _end_with(parent: int) -> None:
     """This process ends when its parent does."""
-    pr_set_pdeathsig = 1  # prctl(2)
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # before this line
         os._exit(1)
 
 
 def _job(script: str, cwd: str, environment: dict[str, str]) -> int:
     """In the job's process: what `python script` does in this folder and environment."""
+    rule = Path(script).stem.rpartition(".")[2]  # Snakemake's copy is called tmp123.RULE.py
+    ctypes.CDLL(None).prctl(PR_SET_NAME, rule.encode())  # for `top` and `ps -o comm`
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
