@@ -1,4 +1,5 @@
-# Scores on the test sets, then metrics. Only from here on are test labels read.
+# Scores on the test sets, then metrics, their intervals and what to mind about them. Only from here on are
+# test labels read.
 
 
 def setup_models(wildcards):
@@ -106,6 +107,63 @@ rule evaluate:
         code=code_id("evaluate.py"),
     script:
         "../scripts/evaluate.py"
+
+
+rule intervals:
+    input:
+        rules.predict.output,
+    output:
+        folder("intervals"),
+    log:
+        log_of("intervals", "task", "backbone", "attribute"),
+    benchmark:
+        benchmark_of("intervals", "task", "backbone", "attribute")
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        runtime=minutes(30),
+    params:
+        methods=setup_methods,
+        folds=FOLDS,
+        repeats=repeats,
+        groups=lambda wildcards: len(
+            settings.attributes[wildcards.attribute].group_names
+        ),
+        min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
+        permutations=1000,
+        classes=more_classes,
+        baseline=BASELINE,
+        seed=settings.seed,
+        code=code_id("intervals.py"),
+    script:
+        "../scripts/intervals.py"
+
+
+rule plausibility:
+    input:
+        metrics=rules.evaluate.output.metrics,
+        intervals=folder("intervals"),
+    output:
+        folder("setup_plausibility"),
+    log:
+        log_of("plausibility", "task", "backbone", "attribute"),
+    benchmark:
+        benchmark_of("plausibility", "task", "backbone", "attribute")
+    conda:
+        "../../envs/report.yaml"
+    params:
+        groups=lambda wildcards: {
+            wildcards.attribute: list(
+                settings.attributes[wildcards.attribute].group_names
+            )
+        },
+        min_group=lambda wildcards: {
+            wildcards.task: settings.tasks[wildcards.task].finetuning.min_group
+        },
+        baseline=BASELINE,
+        code=code_id("plausibility.py"),
+    script:
+        "../scripts/plausibility.py"
 
 
 rule merge_metrics:

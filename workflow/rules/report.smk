@@ -134,33 +134,6 @@ def mask_summaries(wildcards):
     ]
 
 
-rule plausibility:
-    input:
-        metrics=rules.evaluate.output.metrics,
-        intervals=folder("intervals"),
-    output:
-        folder("setup_plausibility"),
-    log:
-        log_of("plausibility", "task", "backbone", "attribute"),
-    benchmark:
-        benchmark_of("plausibility", "task", "backbone", "attribute")
-    conda:
-        "../../envs/report.yaml"
-    params:
-        groups=lambda wildcards: {
-            wildcards.attribute: list(
-                settings.attributes[wildcards.attribute].group_names
-            )
-        },
-        min_group=lambda wildcards: {
-            wildcards.task: settings.tasks[wildcards.task].finetuning.min_group
-        },
-        baseline=BASELINE,
-        code=code_id("plausibility.py"),
-    script:
-        "../scripts/plausibility.py"
-
-
 # A table or figure reads the files of its own setups, so that it can be had alone.
 rule table:
     input:
@@ -231,36 +204,6 @@ rule cost_table:
         code=code_id("cost_table.py"),
     script:
         "../scripts/cost_table.py"
-
-
-rule intervals:
-    input:
-        rules.predict.output,
-    output:
-        folder("intervals"),
-    log:
-        log_of("intervals", "task", "backbone", "attribute"),
-    benchmark:
-        benchmark_of("intervals", "task", "backbone", "attribute")
-    conda:
-        "../../envs/report.yaml"
-    resources:
-        runtime=minutes(30),
-    params:
-        methods=setup_methods,
-        folds=FOLDS,
-        repeats=repeats,
-        groups=lambda wildcards: len(
-            settings.attributes[wildcards.attribute].group_names
-        ),
-        min_group=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_group,
-        permutations=1000,
-        classes=more_classes,
-        baseline=BASELINE,
-        seed=settings.seed,
-        code=code_id("intervals.py"),
-    script:
-        "../scripts/intervals.py"
 
 
 rule compare:

@@ -59,8 +59,64 @@ def outlook(
         project: the folder that relative roots start from.
     """
     task = config.tasks[name]
-    classes = len(task.class_names)
-    archives = plan.archives(config)
+    try:
+        frame, notes, leaks = _pool(name, config, manifests, tests, project)
+    except UserError as error:
+        return PoolOutlook(problems=(str(error),))
+    labels, clusters = frame["label"].to_numpy(), pd.factorize(frame["cluster"])[0]
+    own, sizes = own_external.external_rows(frame), np.bincount(clusters)
+    found = PoolOutlook(
+        images=len(frame),
+        leaks=leaks,
+        largest=int(sizes.max()),
+        problems=tuple(_fold_problems(labels, clusters, own, config.folds, len(task.class_names))),
+    )
+    if sizes.max() > max(1, len(frame) / config.folds):
+        notes.append(
+            f"{int(sizes.max()):,} images are bound together (one patient, say) and fill more than "
+            f"one of {config.folds} folds"
+        )
+    measured = _measured(task, config)
+    groups = {
+        attribute: groups_in(frame, spec)
+        for attribute, spec in config.attributes.items()
+        if attribute in task.tests and attribute not in measured
+    }
+    used = dict.fromkeys(a for owner, _, a in plan.setups(config) if owner == name)
+    notes += [
+        f"{attribute} is measured from the pixels: how many of each class its groups have "
+        "will stand in the report"
+        for attribute in used
+        if attribute in measured
+    ]
+    known = [attribute for attribute in used if attribute not in measured]
+    found = found._replace(
+        by_attribute={
+            a: _external_problems(frame, clusters, groups[a], config.attributes[a], task, config)
+            for a in known
+        },
+        notes=tuple(notes),
+        cells={a: _cells(frame, groups[a], config.attributes[a], task) for a in known},
+    )
+    certain = {*plan.strata(config, name)} <= groups.keys()
+    if found.problems or not certain or len(frame) > CUT:
+        return found
+    return _cut(found, name, config, frame, groups)
+
+
+def _pool(
+    name: str,
+    config: schema.Settings,
+    manifests: Mapping[str, pd.DataFrame],
+    tests: Sequence[str],
+    project: Path,
+) -> tuple[pd.DataFrame, list[str], Mapping[str, int]]:
+    """The pool as rule `find_duplicates` will make it, notes on it, and its leaks.
+
+    Raises:
+        UserError: what that rule will say.
+    """
+    task, archives = config.tasks[name], plan.archives(config)
 
     def source(dataset: str) -> duplicates.Source:
         rows = manifests[dataset]
@@ -69,46 +125,32 @@ def outlook(
         listed = duplicates.read_listed(project / config.datasets[dataset].root)
         return duplicates.Source(dataset, rows, _no_pixels(rows), archives[dataset], listed)
 
-    try:
-        cohort = duplicates.find_duplicates(
-            [source(dataset) for dataset in plan.pool(config, name)],
-            [source(dataset) for dataset in tests],
-            config.duplicates,
-            task.group_by_patient,
-        )
-    except UserError as error:
-        return PoolOutlook(problems=(str(error),))
+    cohort = duplicates.find_duplicates(
+        [source(dataset) for dataset in plan.pool(config, name)],
+        [source(dataset) for dataset in tests],
+        config.duplicates,
+        task.group_by_patient,
+    )
     frame, notes = cohort.frame, list(_conflicts(cohort.log))
     if task.external:
-        marked = own_external.mark(frame, task.external)
-        frame = marked.frame
-        notes.append(
-            "external sets: " + ", ".join(f"{what} {count:,}" for what, count in marked.log.items())
-        )
+        frame, log = own_external.mark(frame, task.external)
+        notes.append("external sets: " + _told(log))
     if task.tie is not None:
         spec = config.attributes[task.tie.attribute]
-        try:
-            tied = tie_pool(frame, groups_in(frame, spec), spec.group_names, task.tie, config.seed)
-        except UserError as error:
-            return PoolOutlook(problems=(str(error),))
-        frame = tied.frame
-        kept = ", ".join(f"{what} {count:,}" for what, count in tied.log.items())
-        notes.append(f"tie of {task.tie.attribute}, strength {task.tie.strength:g}: {kept}")
-    labels, clusters = frame["label"].to_numpy(), pd.factorize(frame["cluster"])[0]
-    own = own_external.external_rows(frame)
-    sizes = np.bincount(clusters)
-    found = PoolOutlook(
-        images=len(frame),
-        leaks=cohort.log[f"leaks_{config.duplicates.leaks}"],
-        largest=int(sizes.max()),
-        problems=tuple(_fold_problems(labels, clusters, own, config.folds, classes)),
-    )
-    if sizes.max() > max(1, len(frame) / config.folds):
-        notes.append(
-            f"{int(sizes.max()):,} images are bound together (one patient, say) and fill more than "
-            f"one of {config.folds} folds"
+        frame, log = tie_pool(
+            frame, groups_in(frame, spec), spec.group_names, task.tie, config.seed
         )
-    measured = {
+        notes.append(f"tie of {task.tie.attribute}, strength {task.tie.strength:g}: {_told(log)}")
+    return frame, notes, cohort.log[f"leaks_{config.duplicates.leaks}"]
+
+
+def _told(log: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} {count:,}" for what, count in log.items())
+
+
+def _measured(task: schema.Task, config: schema.Settings) -> set[str]:
+    """Attributes that come from the pixels of some data set of the pool."""
+    return {
         attribute
         for attribute in task.tests
         if any(
@@ -117,52 +159,29 @@ def outlook(
             for column in config.attributes[attribute].columns
         )
     }
-    groups = {
-        attribute: groups_in(frame, spec)
-        for attribute, spec in config.attributes.items()
-        if attribute in task.tests and attribute not in measured
-    }
-    used = [a for owner, _, a in plan.setups(config) if owner == name]
-    trains = frame["trains"].to_numpy() if "trains" in frame else np.ones(len(frame), bool)
-    cells = {}
-    by_attribute = {}
-    for attribute in dict.fromkeys(used):
-        if attribute in measured:
-            notes.append(
-                f"{attribute} is measured from the pixels: how many of each class its groups have "
-                "will stand in the report"
-            )
-            continue
-        spec = config.attributes[attribute]
-        counted = trains if task.train else np.ones(len(frame), bool)
-        cells[attribute] = _cells(
-            labels[counted], groups[attribute][counted], spec.group_names, classes
+
+
+def _external_problems(
+    frame: pd.DataFrame,
+    clusters: np.ndarray,
+    groups: np.ndarray,
+    spec: schema.Attribute,
+    task: schema.Task,
+    config: schema.Settings,
+) -> tuple[str, ...]:
+    """Why external sets cannot be made of the pool's folds, or of a set of one's own."""
+    labels, own = frame["label"].to_numpy(), own_external.external_rows(frame)
+    names, classes = spec.group_names, len(task.class_names)
+    if own is None:
+        folds = (config.folds, clusters)
+        found = demands.external_problems(
+            labels, groups, names, task.finetuning, *folds, classes=classes
         )
-        problems = (
-            demands.external_problems(
-                labels,
-                groups[attribute],
-                spec.group_names,
-                task.finetuning,
-                config.folds,
-                clusters,
-                classes,
-            )
-            if own is None  # else all folds but one are one's own set
-            else demands.external_problems(
-                labels[own],
-                groups[attribute][own],
-                spec.group_names,
-                task.finetuning,
-                classes=classes,
-            )
+    else:  # all folds but one are one's own set
+        found = demands.external_problems(
+            labels[own], groups[own], names, task.finetuning, classes=classes
         )
-        by_attribute[attribute] = tuple(problems)
-    found = found._replace(by_attribute=by_attribute, notes=tuple(notes), cells=cells)
-    certain = {*plan.strata(config, name)} <= groups.keys()
-    if found.problems or not certain or len(frame) > CUT:
-        return found
-    return _cut(found, name, config, frame, groups)
+    return tuple(found)
 
 
 def _conflicts(log: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
@@ -221,12 +240,16 @@ def _fold_problems(
 
 
 def _cells(
-    labels: np.ndarray, groups: np.ndarray, names: Sequence[str], classes: int
+    frame: pd.DataFrame, groups: np.ndarray, spec: schema.Attribute, task: schema.Task
 ) -> dict[str, tuple[int, ...]]:
-    """Group -> images of each class."""
+    """Group -> images of each class that are trained on."""
+    counted = np.ones(len(frame), bool)
+    if task.train and "trains" in frame:
+        counted = frame["trains"].to_numpy()
+    labels, groups, classes = frame["label"].to_numpy()[counted], groups[counted], task.class_names
     return {
-        name: tuple(int(((groups == g) & (labels == y)).sum()) for y in range(classes))
-        for g, name in enumerate(names)
+        name: tuple(int(((groups == g) & (labels == y)).sum()) for y in range(len(classes)))
+        for g, name in enumerate(spec.group_names)
     }
 
 
