@@ -1,6 +1,6 @@
 """Mutation check: plant one small fault after another and see that a test notices each.
 
-    python tests/mutants/run.py [--jobs 2] [pattern ...]
+    python tests/mutants/run.py [--jobs 3] [pattern ...]
 
 A mutant is an entry of a YAML file in this folder:
 
@@ -139,7 +139,7 @@ def run_tests(folder: Path, tests: Iterable[str], answer: Connection) -> None:
     assert Path(str(library.__file__)).is_relative_to(folder), library.__file__
     first = FirstFailure()
     temporary = f"--basetemp={folder.with_suffix('.tmp')}"
-    options = ["-x", "-q", "-p", "no:cacheprovider", temporary]
+    options = ["-x", "-q", "-m", "not long", "-p", "no:cacheprovider", temporary]
     code = pytest.main([*options, *tests], plugins=[first])
     answer.send((int(code), first.name))
 
@@ -260,7 +260,9 @@ def check(mutants: list[Mutant], folders: list[Path]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    cores = len(os.sched_getaffinity(0))
+    # one more than there are cores: whole runs wait now and then
+    parser.add_argument("--jobs", type=int, default=cores + 1, help="processes at a time")
     parser.add_argument("patterns", nargs="*", help="only mutants with one of these texts in them")
     options = parser.parse_args()
     mutants = [

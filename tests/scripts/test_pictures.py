@@ -270,6 +270,16 @@ def test_a_figure_of_metrics(run: Callable[..., str], tmp_path: Path) -> None:
         assert row.auc_mean == pytest.approx(values.mean(), rel=1e-5)
 
 
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What figure.py draws, before it is written."""
+    from swift_debias.report.figures import _write
+
+    drawn, real = [], _write.draw
+    monkeypatch.setattr(_write, "draw", lambda *request: drawn.append(real(*request)) or drawn[-1])
+    return drawn
+
+
 def test_a_figure_of_costs(run: Callable[..., str], tmp_path: Path) -> None:
     costs = list(write_costs(tmp_path).values())
     block = {**BLOCK, "methods": ["swift", "llft"]}
@@ -280,13 +290,15 @@ def test_a_figure_of_costs(run: Callable[..., str], tmp_path: Path) -> None:
 
 
 def test_a_figure_of_predictions_reads_its_methods_only(
-    run: Callable[..., str], tmp_path: Path
+    run: Callable[..., str], tmp_path: Path, drawings: list[Any]
 ) -> None:
     predictions = write_predictions(tmp_path / f"predictions/{PLACE}")
     block = {**BLOCK, "methods": ["llft", "baseline"], "datasets": ["ddi"]}
     job = {"plot": "thresholds", "blocks": [block]}
     found = draw(run, tmp_path, {"predictions": [f"predictions/{PLACE}"]}, **job)
     assert set(found["method"]) == {"llft", "baseline"}
+    [legend] = drawings[0].figure.legends
+    assert {text.get_text() for text in legend.get_texts()} >= {TITLES["llft"], TITLES["baseline"]}
     half = found[np.isclose(found["threshold"], 0.5)]
     assert len(half) == 2 * len(FOLDS)
     for row in half.itertuples():
@@ -297,12 +309,8 @@ def test_a_figure_of_predictions_reads_its_methods_only(
 
 
 def test_a_figure_of_images_names_the_classes(
-    run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., str], tmp_path: Path, drawings: list[Any]
 ) -> None:
-    from swift_debias.report.figures import _write
-
-    drawn, real = [], _write.draw
-    monkeypatch.setattr(_write, "draw", lambda *request: drawn.append(real(*request)) or drawn[-1])
     predictions = write_predictions(tmp_path / f"predictions/{PLACE}")
     rng = np.random.default_rng(0)
     label, group = np.array([1, 1, 1, 0, 0, 0]), np.array([0, 1, 2] * 2)
@@ -318,7 +326,7 @@ def test_a_figure_of_images_names_the_classes(
     block = {**BLOCK, "methods": ["swift"], "datasets": ["atlas"]}
     job = {"plot": "bias", "blocks": [block]}
     found = draw(run, tmp_path, inputs, **job)
-    [drawing] = drawn
+    [drawing] = drawings
     rows = {axes.get_ylabel(): axes.get_subplotspec().rowspan.start for axes in drawing.figure.axes}
     assert (rows["benign"], rows["melanoma"]) == (0, 1)  # images of class 1 stand above
     labels = [axes.get_xlabel() for axes in drawing.figure.axes]

@@ -185,7 +185,7 @@ def test_importances_are_those_of_a_loop(
 ) -> None:
     """Of every sample its own loss, differentiated alone, with C logits; and of mini-batches."""
     network, finetuning = double(classifier), Finetuning(eodds=kind)
-    external = ExternalSet(*(_double(part) for part in (external.full, external.balanced)))
+    external = _mixed(external)
     found = shared_importance(network, external, finetuning, 11, 0, methods.importances())
     parameters = dict(network.named_parameters())
 
@@ -201,6 +201,7 @@ def test_importances_are_those_of_a_loop(
         x, y, a = samples.source, samples.labels, samples.attributes
         z = network(x)
         signs = gaps(z, y, a).sign()
+        assert (signs[:, 0] != signs[:, 1]).any()  # else the two kinds would be the same
         if kind == "signed_mean":
             signs = gaps(z, y, a).mean(dim=1).sign()[:, None].expand(C, 2)
 
@@ -231,6 +232,18 @@ def test_importances_are_those_of_a_loop(
             for group in (0, 1):
                 rows = [i for i in every if a[i] == group]
                 agrees(f"per_sample.full.group{group}", mean(rows, of_class))
+
+
+def _mixed(external: ExternalSet) -> ExternalSet:
+    """In float64, the groups dealt anew in each class, so that gaps of a class differ in sign."""
+    full, balanced = _double(external.full), _double(external.balanced)
+    draw = torch.Generator().manual_seed(1)
+    for c in range(C):
+        rows = (full.labels == c).nonzero().flatten()
+        full.attributes[rows] = full.attributes[rows[torch.randperm(len(rows), generator=draw)]]
+    places = [full.rows.tolist().index(row) for row in balanced.rows.tolist()]
+    balanced.attributes[:] = full.attributes[places]
+    return ExternalSet(full, balanced)
 
 
 def _double(samples: Samples) -> Samples:

@@ -275,7 +275,9 @@ def test_methods_do_on_the_gpu_what_they_do_on_the_cpu(
         (device, ExternalSet(full, balanced), FP32),
     ):
         stored = store.Stored(tmp_path / "importance.safetensors", where)
-        context = make_context(importance=lambda stored=stored: stored, compute=compute)
+        context = make_context(
+            importance=lambda stored=stored: stored, compute=compute, unprivileged=lambda: 1
+        )
         classifier = devices.place(copy.deepcopy(start), where, compute)
         cost = Cost(classifier, where)
         debiased = method.debias(classifier, own, method.Settings(**options), context)

@@ -21,7 +21,7 @@ from swift_debias.errors import UserError
 from swift_debias.files import write_parquet
 from swift_debias.importance.shared import shared_importance
 from swift_debias.learning.samples import ExternalSet, Samples
-from swift_debias.methods._external import best_and_worst_group
+from swift_debias.methods._external import best_and_worst_group, choose_rows
 from swift_debias.methods.base import external_set, read_external
 
 PIXELS = 4
@@ -132,6 +132,16 @@ def test_the_pair_is_recoded_in_the_order_of_its_groups(
     assert cells(external.balanced) == dict.fromkeys(CELLS, smaller)
     assert set(external.balanced.rows.tolist()) < set(chosen)
     assert said[1] == f"external set: {len(chosen)} images, {4 * smaller} balanced"
+
+
+def test_a_pair_with_too_small_a_cell_is_refused() -> None:
+    """Whoever chose the pair: here it is given."""
+    samples = planted([row for group in range(3) for row in group_rows(group, 0.7, 20)])
+    columns = [samples.labels.numpy(), samples.attributes.numpy(), np.zeros(len(samples), bool)]
+    chosen = choose_rows(*columns, (0, 2), 1, Finetuning(min_cell=10), seed=3)
+    assert chosen.balanced.sum() == 40
+    with pytest.raises(UserError, match="10"):
+        choose_rows(*columns, (0, 2), 1, Finetuning(min_cell=11), seed=3)
 
 
 def test_min_cell_and_min_group_of_many_groups() -> None:

@@ -176,6 +176,10 @@ def running(log: Path) -> int:
     return int(log.read_text())
 
 
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def gone(process: int) -> bool:
     """Whether a process ends within a while; a zombie has ended."""
     for _ in range(300):
@@ -206,8 +210,11 @@ def test_a_killed_run_ends_its_jobs(workflow: Path) -> None:
     log.unlink(missing_ok=True)
     run = started(workflow, "long.txt")
     job = running(log)
-    keeper = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
+    keeper = parent(job)
+    server = parent(keeper)
+    assert server != run.pid
     run.kill()
     run.communicate(timeout=60)
     assert gone(job)
     assert gone(keeper)
+    assert gone(server)
