@@ -25,7 +25,7 @@ from swift_debias.config.schema import (
     Pretraining,
 )
 from swift_debias.errors import NotFiniteError
-from swift_debias.evaluation import metrics
+from swift_debias.evaluation import metrics, thresholds
 from swift_debias.learning import networks
 from swift_debias.learning.context import Context
 from swift_debias.learning.inference import auc
@@ -193,4 +193,4 @@ def test_metrics_of_scores_that_are_no_numbers_have_no_value_but_a_reason(seed: 
         else:
             assert np.isfinite(row["value"]), name
     with pytest.raises(ValueError, match="not finite"):
-        metrics.best_threshold(rows["label"].to_numpy(), scores)
+        thresholds.best_threshold(rows["label"].to_numpy(), scores)

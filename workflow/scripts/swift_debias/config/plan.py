@@ -44,6 +44,16 @@ def used_datasets(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in settings.datasets if name in used)
 
 
+def attributes_of(settings: Settings, dataset: str) -> list[str]:
+    """Attributes that some experiment looks at on this data set, in the config's order."""
+    used = {
+        attribute
+        for task, _, attribute in setups(settings)
+        if dataset in (*settings.tasks[task].pool, *settings.tasks[task].tests[attribute])
+    }
+    return [attribute for attribute in settings.attributes if attribute in used]
+
+
 def pool(settings: Settings, task: str) -> tuple[str, ...]:
     """Data sets that a task learns from, in the order in which `duplicates.keep` takes copies.
 

@@ -1,14 +1,15 @@
 """Are the data there? What each data set holds beside what it should, before any heavy work.
 
 `check` reads every table and lists every folder that the chosen experiments need, in seconds, and
-opens no image. `missing_folders` only looks whether the folders exist: it imports neither pandas
-nor an adapter, so that the Snakefile can call it while it is parsed.
+opens no image; check_notes.py has the advice, check_text.py the text. `missing_folders` only looks
+whether the folders exist: it imports neither pandas nor an adapter, so that the Snakefile can call
+it while it is parsed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import yaml
 from .. import errors
 from ..config import plan, schema
 from ..evaluation.label_by_group import sentence
+from . import check_notes, check_text
 from .adapters import read
 
 if TYPE_CHECKING:
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 
 Counts = dict[str, dict[str, int]]
 """Label or attribute -> group -> images."""
-
-UNKNOWN = "unknown"
-MOST_VALUES = 15  # of a column, in the text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +140,8 @@ class CheckReport:
 
     def as_text(self) -> str:
         """The report for people."""
-        blocks = [_dataset_text(data) for data in self.datasets]
-        blocks += [_pool_text(pool) for pool in self.pools]
+        blocks = [check_text.dataset_text(data) for data in self.datasets]
+        blocks += [check_text.pool_text(pool) for pool in self.pools]
         lines = []
         for experiment in self.experiments:
             verdict = (
@@ -216,13 +215,7 @@ def check(
             )
             for name, experiment in config.experiments.items()
         ),
-        notes=(
-            *_unused_values(config, manifests),
-            *_empty_cells(config, manifests),
-            *_seen_before(config),
-            *_moved_ages(config, manifests),
-            *_skin_tone_rule(config, manifests, project),
-        ),
+        notes=check_notes.notes(config, manifests, project),
     )
 
 
@@ -242,108 +235,6 @@ def _outlook(
     if not all(name in manifests and len(manifests[name]) for name in needed):
         return None
     return outlook(task, config, manifests, sorted(tests), project)
-
-
-def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Values of the groups that no data set has: misspelt, or not in these data."""
-    from .groups import are_in, column_of
-    from .values import canonical
-
-    used = [config.attributes[attribute] for _, _, attribute in plan.setups(config)]
-    parts = {name: part for one in used for name, part in (one.cross or {}).items()}
-    names = (attribute for _, _, attribute in plan.setups(config))
-    for name, attribute in ({name: config.attributes[name] for name in names} | parts).items():
-        if attribute.cross is not None:
-            continue  # its parts are looked at
-        (column,) = attribute.columns
-        present: set[Any] = set()
-        for dataset, frame in manifests.items():
-            if config.datasets[dataset].reads(attribute) and are_in(frame, attribute):
-                found = column_of(frame, column).dropna().unique()
-                present |= {canonical(value) for value in found}
-            elif config.datasets[dataset].measures(column):
-                present |= {float(skin_type) for skin_type in range(1, 7)}
-        for group, values in (attribute.groups or {}).items():
-            absent = [str(value) for value in values if canonical(value) not in present]
-            if absent and manifests:
-                yield f"attributes.{name}.groups.{group}: no image has {', '.join(absent)}"
-
-
-def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Groups of test sets that lack a label: what the metrics will have no value for."""
-    from .groups import are_in, groups_in
-
-    seen = {
-        (attribute, dataset): config.tasks[task]
-        for task, _, attribute in plan.setups(config)
-        for dataset in config.tasks[task].tests[attribute]
-    }
-    for (name, dataset), task in seen.items():
-        attribute, frame = config.attributes[name], manifests.get(dataset)
-        if frame is None or frame.empty or not are_in(frame, attribute):
-            continue
-        if not config.datasets[dataset].reads(attribute):
-            continue
-        index = groups_in(frame, attribute)
-        labels = frame["label"].to_numpy()
-        for number, group in enumerate(attribute.group_names):
-            for label in range(len(task.class_names)):
-                stored = 1 - label if task.invert_labels else label
-                if not ((index == number) & (labels == stored)).any():
-                    yield (
-                        f"{dataset}: no image of label {label} in group {group} of {name}; what "
-                        "needs it (AUC, rates, EOdds of this group) will have no value"
-                    )
-
-
-def _seen_before(config: schema.Settings) -> Iterator[str]:
-    """Classifiers that were brought along and are debiased on what may be their training images."""
-    for task, backbone in dict.fromkeys((task, b) for task, b, _ in plan.setups(config)):
-        train = config.tasks[task].train
-        if config.backbones[backbone].baseline is not None and not config.tasks[task].external:
-            yield (
-                f"backbone {backbone} brings its own classifier, which is debiased on folds of "
-                f"{', '.join(train)}. If it was trained on these images they are no external set: "
-                f"name others in tasks.{task}.external"
-            )
-
-
-def _moved_ages(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """How many images change group because the age is that at the study (`age: at_study`)."""
-    from .groups import group_index
-    from .manifest import ANCHOR_AGE
-
-    for dataset, frame in manifests.items():
-        if config.datasets[dataset].adapter != "mimic_cxr" or ANCHOR_AGE not in frame:
-            continue
-        for name in _attributes_of(dataset, config):
-            attribute = config.attributes[name]
-            if attribute.column == "age" and attribute.cuts is not None:
-                now, before = (group_index(frame[age], attribute) for age in ("age", ANCHOR_AGE))
-                yield (
-                    f"{dataset}: {int((now != before).sum()):,} images are in another group of "
-                    f"{name} by their age at the study than by anchor_age"
-                )
-
-
-def _skin_tone_rule(
-    config: schema.Settings, manifests: Mapping[str, pd.DataFrame], project: Path
-) -> Iterator[str]:
-    """By which rule skin tones will be measured, and how many of some images that concerns."""
-    from .skin_tone import count_bluish
-
-    for dataset, frame in manifests.items():
-        options = config.datasets[dataset]
-        if not options.measures("fitzpatrick"):
-            continue
-        paths = [project / options.root / path for path in frame["path"]]
-        blue, looked = count_bluish(paths, config.skin_tone)
-        yield (
-            f"{dataset}: skin tone is measured from the pixels by skin_tone.angle: "
-            f"{config.skin_tone.angle}; of {looked:,} images looked at {blue:,} have b* not above "
-            "0, where the rules differ. All are counted in the log of annotate_skin_tone and in "
-            "the report"
-        )
 
 
 def _check_dataset(
@@ -427,7 +318,7 @@ def _expected_counts(name: str, config: schema.Settings, known: Mapping[str, Any
         values = [value for value, number in counts.items() for _ in range(number)]
         expected |= _counts(name, config, pd.DataFrame({column: values}))
     for groups in expected.values():
-        groups.pop(UNKNOWN, None)  # the table of known counts has no unknown ones
+        groups.pop(check_text.UNKNOWN, None)  # the table of known counts has no unknown ones
     return expected
 
 
@@ -439,12 +330,15 @@ def _counts(name: str, config: schema.Settings, frame: pd.DataFrame) -> Counts:
     if "label" in frame:
         classes = range(len(_classes_of(name, config) or (0, 1)))
         found["label"] = {str(c): int((frame["label"] == c).sum()) for c in classes}
-    for attribute_name in _attributes_of(name, config):
+    for attribute_name in plan.attributes_of(config, name):
         attribute = config.attributes[attribute_name]
         if are_in(frame, attribute) and config.datasets[name].reads(attribute):
             index = groups_in(frame, attribute)
             groups = {g: int((index == i).sum()) for i, g in enumerate(attribute.group_names)}
-            found[_counted_as(attribute_name)] = {**groups, UNKNOWN: int((index < 0).sum())}
+            found[_counted_as(attribute_name)] = {
+                **groups,
+                check_text.UNKNOWN: int((index < 0).sum()),
+            }
     return found
 
 
@@ -460,16 +354,6 @@ def _classes_of(dataset: str, config: schema.Settings) -> Mapping[str, tuple[str
 def _counted_as(attribute: str) -> str:
     """Under which name an attribute's groups are counted; the label itself is among them."""
     return f"attribute {attribute}" if attribute == "label" else attribute
-
-
-def _attributes_of(name: str, config: schema.Settings) -> list[str]:
-    """Attributes that some experiment looks at on this data set, in the config's order."""
-    used = {
-        attribute
-        for task, _, attribute in plan.setups(config)
-        if name in (*config.tasks[task].pool, *config.tasks[task].tests[attribute])
-    }
-    return [attribute for attribute in config.attributes if attribute in used]
 
 
 def _check_pool(
@@ -544,90 +428,4 @@ def _problem(data: DatasetCheck) -> str:
 def _knows(data: DatasetCheck, attribute: str) -> bool:
     """Whether some image is in a group; what is measured from the pixels will be known later."""
     groups = data.counts.get(_counted_as(attribute))
-    return groups is None or any(n for group, n in groups.items() if group != UNKNOWN)
-
-
-def _dataset_text(data: DatasetCheck) -> str:
-    origin = data.origin
-    lines = [
-        f"{data.name}: {origin.title}",
-        f"  page     {origin.url} ({origin.licence})",
-        f"  folder   {data.folder}",
-        *(f"  changed  since an earlier run: {said}" for said in data.changed),
-    ]
-    if not data.found:
-        return "\n".join([*lines, f"  NOT FOUND; it holds {origin.folder}"])
-    if data.error is not None:
-        return "\n".join([*lines, f"  CANNOT BE READ: {data.error}"])
-    lines += [f"  read     {table}" for table in data.tables]
-    paper = "" if data.paper_images is None else f" (paper: {data.paper_images:,})"
-    lines.append(f"  rows     {data.rows_read:,}, images found {data.images_found:,}{paper}")
-    lines += [f"  rule     {data.rule}"] * bool(data.rule)
-    if data.images_missing:
-        examples = ", ".join(data.missing_examples)
-        lines.append(f"  MISSING  {data.images_missing:,} images, such as {examples}")
-        lines += [f"           {hint}" for hint in data.hints]
-    if data.patients:
-        lines.append(
-            f"  patients {data.patients:,}, the largest is {data.largest_patient!r} with "
-            f"{data.largest_patient_images:,} images; {data.images_without_patient:,} images "
-            "without a patient, each counted as one"
-        )
-    lines += [f"  left out {number:,}: {rule}" for rule, number in data.left_out.items()]
-    lines += [f"  note     {number:,}: {note}" for note, number in data.notes.items()]
-    for name, groups in data.counts.items():
-        known = data.expected.get(name, {})
-        cells = [
-            f"{group} {number:,}" + (f" (expected {known[group]:,})" if group in known else "")
-            for group, number in groups.items()
-        ]
-        lines.append(f"  {name}: {', '.join(cells)}")
-    lines += [
-        f"  values of {name}: {_values_text(entries)}" for name, entries in data.values.items()
-    ]
-    return "\n".join(lines)
-
-
-def _values_text(entries: Sequence[Mapping[str, Any]]) -> str:
-    """What each value became, and how often; the whole list is in the JSON file."""
-    shown = [
-        f"{'(empty)' if one['value'] is None else repr(one['value'])} -> "
-        f"{UNKNOWN if one['became'] is None else one['became']} {one['count']:,}"
-        for one in entries[:MOST_VALUES]
-    ]
-    more = len(entries) - len(shown)
-    return "; ".join([*shown, *([f"{more} more in data_check.json"] if more else [])])
-
-
-def _pool_text(pool: PoolCheck) -> str:
-    lines = [
-        f"training pool of {pool.task}: {' + '.join(pool.datasets)}",
-        f"  {pool.images:,} images, {pool.distinct_ids:,} distinct ids",
-    ]
-    if pool.expected_distinct_ids is not None:
-        lines.append(
-            f"  complete: {pool.expected_distinct_ids:,} distinct ids, "
-            f"{pool.expected_without_listed:,} without the listed duplicates"
-        )
-    if pool.paper_images is not None:
-        lines.append(f"  paper: {pool.paper_images:,}. {pool.note}")
-    if pool.leaks.get("images"):
-        done = {"exclude": "excluded", "allow": "kept", "refuse": "refused"}[pool.leaks_rule]
-        lines.append(
-            f"  {pool.leaks['images']:,} images are of a test set too "
-            f"({pool.leaks['of_them_in_a_test_set']:,}) or of a patient or lesion of one "
-            f"({pool.leaks['of_them_of_a_patient_or_lesion_in_a_test_set']:,}; "
-            f"{pool.leaks['patients']:,} patients): {done} (duplicates.leaks)"
-        )
-    if pool.images_left is not None and pool.images_left < pool.images:
-        lines.append(f"  {pool.images_left:,} images stay, as far as ids tell")
-    for attribute, groups in pool.cells.items():
-        lines.append(f"  {attribute}, images of {' / '.join(pool.classes)}:")
-        width = max(map(len, groups), default=0)
-        lines += [
-            f"    {group:<{width}} {' / '.join(f'{n:,}' for n in counts)}"
-            for group, counts in groups.items()
-        ]
-        lines.append(f"    {pool.in_words[attribute]}")
-    lines += [f"  note: {note}" for note in pool.notes]
-    return "\n".join(lines)
+    return groups is None or any(n for group, n in groups.items() if group != check_text.UNKNOWN)

@@ -14,9 +14,8 @@ AUC, accuracy, balanced accuracy and the Brier score are scikit-learn's; selecti
 false positive rate are fairlearn's, and a difference between groups is fairlearn's
 `between_groups`: largest minus smallest. Only the expected calibration error is our own.
 
-Both libraries take a second to import, hence the imports inside the functions.
-
-Longer than other files, since every metric is here and nowhere else.
+Both libraries take a second to import, hence the imports inside the functions. Longer than other
+files, since every metric is here and nowhere else.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ import pandas as pd
 from .thresholds import EXTERNAL
 
 ECE_BINS = 15
-THRESHOLDS = np.linspace(0.0, 1.0, 101)
 
 T = TypeVar("T", bound=Callable[..., float])
 
@@ -566,74 +564,3 @@ def expected_calibration_error(
     index = np.clip((scores * bins).astype(np.int64), 0, bins - 1)
     gaps = np.bincount(index, weights=labels - scores, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
-
-
-def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The one of 101 thresholds in [0, 1] with the best balanced accuracy (on external data only).
-
-    Of several equally good ones the nearest to 0.5. Raises ValueError where a class is missing or a
-    score is not finite.
-    """
-    labels = np.asarray(labels)
-    if (missing := _missing_label(int(np.sum(labels == 1)), int(np.sum(labels == 0)))) is not None:
-        raise ValueError(f"no threshold can be chosen: {missing}")
-    scores = np.asarray(scores, dtype=np.float64)
-    if not np.isfinite(scores).all():
-        raise ValueError("no threshold can be chosen: a score is not finite")
-    tpr = share_reaching(scores[labels == 1], THRESHOLDS)
-    fpr = share_reaching(scores[labels == 0], THRESHOLDS)
-    best = np.flatnonzero(np.isclose(tpr - fpr, np.max(tpr - fpr), rtol=0, atol=1e-12))
-    return float(THRESHOLDS[best[np.argmin(np.abs(THRESHOLDS[best] - 0.5))]])
-
-
-def share_reaching(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Share of the scores at or above each threshold, shape (T,); NaN without finite scores."""
-    if len(scores) == 0 or not np.isfinite(scores).all():
-        return np.full(len(thresholds), np.nan)
-    below = np.searchsorted(np.sort(scores), thresholds, side="left")
-    return 1.0 - below / len(scores)
-
-
-def threshold_curve(
-    predictions: pd.DataFrame, groups: int, thresholds: np.ndarray = THRESHOLDS
-) -> pd.DataFrame:
-    """SPD, EOdds and balanced accuracy at each threshold, to show what the choice of 0.5 does.
-
-    A look at the test set, for a figure only: nothing may be chosen from it.
-
-    Returns:
-        Rows: dataset, threshold, spd, eodds, balanced_accuracy; null where a cell is empty.
-    """
-    known = predictions[predictions["group"] >= 0]
-    curves = [
-        _threshold_curve(part, groups, thresholds).assign(dataset=str(dataset))
-        for dataset, part in known.groupby("dataset", observed=True)
-    ]
-    columns = ["dataset", "threshold", "spd", "eodds", "balanced_accuracy"]
-    return (
-        pd.concat(curves, ignore_index=True)[columns]
-        if curves
-        else pd.DataFrame([], columns=columns)
-    )
-
-
-def _threshold_curve(part: pd.DataFrame, groups: int, thresholds: np.ndarray) -> pd.DataFrame:
-    labels, attributes = part["label"].to_numpy(), part["group"].to_numpy()
-    scores = part["score"].to_numpy(dtype=np.float64)
-
-    def rates(among: np.ndarray) -> np.ndarray:
-        masks = [among & (attributes == group) for group in range(groups)]
-        return np.stack([share_reaching(scores[mask], thresholds) for mask in masks])
-
-    everything = np.ones(len(part), dtype=bool)
-    tpr = share_reaching(scores[labels == 1], thresholds)
-    fpr = share_reaching(scores[labels == 0], thresholds)
-    gaps = [np.ptp(rates(among), axis=0) for among in (everything, labels == 1, labels == 0)]
-    return pd.DataFrame(
-        {
-            "threshold": thresholds,
-            "spd": gaps[0],
-            "eodds": (gaps[1] + gaps[2]) / 2,
-            "balanced_accuracy": (tpr + 1.0 - fpr) / 2,
-        }
-    )

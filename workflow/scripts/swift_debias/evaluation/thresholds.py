@@ -9,6 +9,7 @@ of decisions are computed at both: `eodds` at 0.5 [paper], `eodds@external` at t
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 THRESHOLDS = np.linspace(0, 1, 101)
 EXTERNAL = "@external"  # end of a metric's name: at the external threshold
@@ -26,14 +27,17 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
 
     Args:
         labels: (n,), 0 or 1. scores: (n,), P(class 1).
+
+    Raises:
+        ValueError: a score is not finite.
     """
     positive = labels == 1
     if positive.all() or not positive.any():
         return 0.5
-    ranked = [np.sort(scores[of_class]) for of_class in (positive, ~positive)]
-    # the share of a class with a score at or above each threshold
-    above = [1 - np.searchsorted(values, THRESHOLDS) / len(values) for values in ranked]
-    accuracies = (above[0] + 1 - above[1]) / 2
+    if not np.isfinite(scores).all():
+        raise ValueError("no threshold can be chosen: a score is not finite")
+    true, false = (share_reaching(scores[some], THRESHOLDS) for some in (positive, ~positive))
+    accuracies = (true + 1 - false) / 2
     best = np.flatnonzero(accuracies >= accuracies.max() - 1e-12)
     return float(THRESHOLDS[best[len(best) // 2]])
 
@@ -41,3 +45,56 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
 def plain(metric: str) -> str:
     """A metric's name without its threshold or its class."""
     return metric.partition(OF_CLASS)[0]
+
+
+def share_reaching(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Share of the scores at or above each threshold, shape (T,); NaN without finite scores."""
+    if len(scores) == 0 or not np.isfinite(scores).all():
+        return np.full(len(thresholds), np.nan)
+    below = np.searchsorted(np.sort(scores), thresholds, side="left")
+    return 1.0 - below / len(scores)
+
+
+def threshold_curve(
+    predictions: pd.DataFrame, groups: int, thresholds: np.ndarray = THRESHOLDS
+) -> pd.DataFrame:
+    """SPD, EOdds and balanced accuracy at each threshold, to show what the choice of 0.5 does.
+
+    A look at the test set, for a figure only: nothing may be chosen from it.
+
+    Returns:
+        Rows: dataset, threshold, spd, eodds, balanced_accuracy; null where a cell is empty.
+    """
+    known = predictions[predictions["group"] >= 0]
+    curves = [
+        _threshold_curve(part, groups, thresholds).assign(dataset=str(dataset))
+        for dataset, part in known.groupby("dataset", observed=True)
+    ]
+    columns = ["dataset", "threshold", "spd", "eodds", "balanced_accuracy"]
+    return (
+        pd.concat(curves, ignore_index=True)[columns]
+        if curves
+        else pd.DataFrame([], columns=columns)
+    )
+
+
+def _threshold_curve(part: pd.DataFrame, groups: int, thresholds: np.ndarray) -> pd.DataFrame:
+    labels, attributes = part["label"].to_numpy(), part["group"].to_numpy()
+    scores = part["score"].to_numpy(dtype=np.float64)
+
+    def rates(among: np.ndarray) -> np.ndarray:
+        masks = [among & (attributes == group) for group in range(groups)]
+        return np.stack([share_reaching(scores[mask], thresholds) for mask in masks])
+
+    everything = np.ones(len(part), dtype=bool)
+    tpr = share_reaching(scores[labels == 1], thresholds)
+    fpr = share_reaching(scores[labels == 0], thresholds)
+    gaps = [np.ptp(rates(among), axis=0) for among in (everything, labels == 1, labels == 0)]
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "spd": gaps[0],
+            "eodds": (gaps[1] + gaps[2]) / 2,
+            "balanced_accuracy": (tpr + 1.0 - fpr) / 2,
+        }
+    )

@@ -82,16 +82,6 @@ def eodds_gap(
     raise ValueError(f"unknown equalized-odds proxy {kind!r}")
 
 
-def spd_gap(logits: Tensor, attributes: Tensor) -> Tensor:
-    """Statistical parity proxy: |mean p of group 0 - mean p of group 1|."""
-    return signed_gap("spd", logits, torch.zeros_like(logits), attributes).abs()
-
-
-def eopp_gap(logits: Tensor, labels: Tensor, attributes: Tensor) -> Tensor:
-    """Equal opportunity proxy: the true-positive-rate term of equalized odds alone."""
-    return signed_gap("eopp", logits, labels, attributes).abs()
-
-
 def signed_gap(kind: GapKind, logits: Tensor, labels: Tensor, attributes: Tensor) -> Tensor:
     """A gap with its sign, group 0 minus group 1, as DiffGda and DiffPrune need it.
 
@@ -107,20 +97,6 @@ def signed_gap(kind: GapKind, logits: Tensor, labels: Tensor, attributes: Tensor
     if kind == "eodds":
         return (_difference(logits, attributes, labels <= 0.5) + d_tpr) / 2
     raise ValueError(f"unknown gap {kind!r}")
-
-
-def combined(
-    logits: Tensor,
-    labels: Tensor,
-    attributes: Tensor,
-    weight_prediction: float,
-    weights: ClassWeights | None = None,
-    eodds: EoddsKind = "mean_abs",
-) -> Tensor:
-    """Eq. 10: lambda * L_pred + (1 - lambda) * L_bias, with lambda = `weight_prediction`."""
-    prediction = weighted_bce(logits, labels, weights)
-    bias = eodds_gap(logits, labels, attributes, eodds)
-    return weight_prediction * prediction + (1 - weight_prediction) * bias
 
 
 def usable_terms(labels: Tensor, attributes: Tensor) -> tuple[bool, bool]:

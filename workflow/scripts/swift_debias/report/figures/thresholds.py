@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from ...errors import UserError
-from ...evaluation import metrics
+from ...evaluation import thresholds
 from ._parts import (
     Drawing,
     Request,
@@ -80,7 +80,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
 
 
 def threshold_curves(request: Request, predictions: pd.DataFrame) -> pd.DataFrame:
-    """`metrics.threshold_curve` of each block, method, fold and test set."""
+    """`thresholds.threshold_curve` of each block, method, fold and test set."""
     frames = []
     for block in request.blocks:
         keys = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
@@ -90,7 +90,7 @@ def threshold_curves(request: Request, predictions: pd.DataFrame) -> pd.DataFram
             if part.empty:
                 raise UserError(f"{request.name}: no predictions of method {method!r}")
             for number, fold in part.groupby("fold"):
-                curve = metrics.threshold_curve(fold, len(request.groups[block.attribute]))
+                curve = thresholds.threshold_curve(fold, len(request.groups[block.attribute]))
                 found = {**keys, "method": method, "fold": number}
                 frames.append(curve.assign(**found)[[*found, *curve.columns]])
     return pd.concat(frames, ignore_index=True)
