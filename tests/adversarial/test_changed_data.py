@@ -353,6 +353,7 @@ def planned(home: Path) -> tuple[list[str], str]:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_the_plan_follows_the_content(finished: Path, snakemake: Snakemake) -> None:
     """One change after another, each taken back; at the end a run says what had changed."""
     home, train = finished, finished / "train"

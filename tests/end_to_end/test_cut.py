@@ -640,6 +640,7 @@ def test_the_report_shows_every_view(run: Path) -> None:
 # --- the same bytes -------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_same_bytes_with_one_core(run: Path, tmp_path: Path, snakemake: Callable[..., Any]) -> None:
     """From the raw folders to a debiased model, one job at a time in another folder."""
     cut.copy_project(tmp_path / "one")

@@ -218,7 +218,11 @@ def test_what_is_done_on_a_gpu_equals_the_loop(
 
 @pytest.mark.parametrize(
     "architecture",
-    [pytest.param("resnet50", marks=pytest.mark.ci), "densenet121", "efficientnet_b3"],
+    [
+        pytest.param("resnet50", marks=pytest.mark.ci),
+        "densenet121",
+        pytest.param("efficientnet_b3", marks=pytest.mark.ci),
+    ],
 )
 def test_hooks_equal_the_loop_on_torchvisions_networks(architecture: str) -> None:
     classifier = build(Backbone(architecture=architecture), seed=0).double()

@@ -830,7 +830,7 @@ def test_bmft_head_is_set_to_zero_before_step_2(
 # --- swift ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.ci)])
 def test_swift_weights_of_mask_zero_do_not_move_in_a_thousand_steps(
     optimizer: str,
     make_classifier: Any,

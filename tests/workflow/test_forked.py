@@ -193,6 +193,7 @@ def gone(process: int) -> bool:
     return False
 
 
+@pytest.mark.ci
 def test_what_goes_wrong_is_told(workflow: Path) -> None:
     """A job that fails and one that is killed: rule, log and what went wrong."""
     run = started(workflow, "bad.txt", "long.txt", "--keep-going")
@@ -205,6 +206,7 @@ def test_what_goes_wrong_is_told(workflow: Path) -> None:
         assert told in said
 
 
+@pytest.mark.ci
 def test_a_killed_run_ends_its_jobs(workflow: Path) -> None:
     log = workflow / "long.log"
     log.unlink(missing_ok=True)
