@@ -19,6 +19,44 @@ def test_missing_folders_are_named_with_their_page(tmp_path: Path, snakemake) ->
     assert "datasets.<name>.root" in said
 
 
+@pytest.mark.parametrize(
+    "absent", ["mimic_cxr", *(pytest.param(name, marks=pytest.mark.ci) for name in ("nih", "ddi"))]
+)
+def test_an_absent_data_set_stops_only_what_needs_it(
+    tmp_path: Path, snakemake, absent: str
+) -> None:
+    config = yaml.safe_load(PAPER.read_text())
+    for name in config["datasets"]:
+        if name != absent:
+            (tmp_path / "data" / name).mkdir(parents=True)
+    words = ("--cores", "1", "--configfile", str(PAPER), "-n", "-q", "all", "--")
+    needing = {"skin"} if absent == "ddi" else {"cxr"}
+
+    def tasks_of(experiment: dict) -> set[str]:
+        return {panel["task"] for panel in experiment["panels"]}
+
+    tables = {n: e for n, e in config["experiments"].items() if e["kind"] == "table"}
+    without = [name for name, entry in tables.items() if not tasks_of(entry) & needing]
+    with_it = [name for name, entry in tables.items() if tasks_of(entry) & needing]
+    assert without and with_it
+    made = [f"results/paper/tables/{name}.csv" for name in without]
+    assert snakemake(tmp_path, *words, "results/paper/data_check.txt", *made).returncode == 0
+    for target in (f"results/paper/tables/{with_it[0]}.csv", "all"):
+        done = snakemake(tmp_path, *words, target, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert f"{absent}: no folder data/{absent}" in said
+        assert "no folder" not in said.replace(f"no folder data/{absent}", "")
+        assert all(name in said.partition("can be made:")[2] for name in without)
+
+
+def test_what_needs_no_data_runs_without(tmp_path: Path, snakemake) -> None:
+    for word in ("--list-rules", "--lint", "--rulegraph"):
+        done = snakemake(tmp_path, "--cores", "1", "--configfile", str(PAPER), word, check=False)
+        assert "no folder" not in done.stdout + done.stderr, word
+        assert done.returncode == 0 or word == "--lint"
+
+
 def test_the_whole_paper_is_planned(tmp_path: Path, snakemake) -> None:
     for name in yaml.safe_load(PAPER.read_text())["datasets"]:
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -77,3 +115,17 @@ def test_an_ablation_is_a_config_entry(tmp_path: Path, snakemake) -> None:
     panels = 2
     new = {"debias": panels, "total": panels}
     assert after == {name: count + new.get(name, 0) for name, count in before.items()}
+
+
+@pytest.mark.ci
+def test_a_run_that_fails_says_where_to_look(tmp_path: Path, snakemake) -> None:
+    for name in yaml.safe_load(PAPER.read_text())["datasets"]:
+        (tmp_path / "data" / name).mkdir(parents=True)  # and nothing in them
+    words = ("--cores", "1", "--configfile", str(PAPER), "--", "results/paper/data_suffices.txt")
+    done = snakemake(tmp_path, *words, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    log = "results/paper/logs/data_suffices.log"
+    assert (tmp_path / log).is_file()
+    assert f"{log}: error: " in said
+    assert "type the same command again" in said

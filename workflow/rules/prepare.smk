@@ -24,9 +24,54 @@ def tests_of(task):
     return sorted(set(used))
 
 
+def missing_data():
+    """Raw folders that are not there, unless what is made of them is there already."""
+    made = ("manifest", "pixels", "image_index")
+    return [
+        absent
+        for absent in check.missing_folders(
+            settings, Path(), check.load_expected(Path(EXPECTED))
+        )
+        if not all(
+            Path(folder(name, dataset=absent.dataset)).is_file() for name in made
+        )
+    ]
+
+
+MISSING = {absent.dataset: str(absent) for absent in missing_data()}
+# What only draws the plan needs no data.
+DRAWS = {"--rulegraph", "--dag", "--filegraph"} & set(sys.argv)
+
+
 def raw_folder(wildcards):
-    """The demo draws its raw folders; elsewhere they are there, and far too large to track."""
+    """The demo draws its raw folders; elsewhere they are there, and far too large to track.
+
+    One that is absent stops only what needs it, and that before anything is run.
+    """
+    if wildcards.dataset in MISSING and not DRAWS:
+        raise WorkflowError(absent_sets())
     return folder("raw", dataset=wildcards.dataset) if settings.synthetic else []
+
+
+def absent_sets():
+    """The data sets that are not there, and what can be made without them."""
+    can = [
+        name
+        for name, experiment in settings.experiments.items()
+        if not MISSING.keys() & set(plan.datasets_of(settings, experiment))
+    ]
+    able = (
+        f"Without them can be made: {', '.join(can)}. Name one of their files, or set "
+        f"only: [{', '.join(can)}] in the config."
+        if can
+        else "No experiment can do without them."
+    )
+    return (
+        "data sets that are needed are not there:\n\n"
+        + "\n".join(MISSING.values())
+        + "\n\nPut each where it is expected, or change datasets.<name>.root in the config.\n"
+        + able
+    )
 
 
 @functools.cache
@@ -135,28 +180,6 @@ def external_of_task(wildcards):
         for attribute in used_attributes(wildcards)
         for fold in FOLDS
     ]
-
-
-def missing_data():
-    """Raw folders that are not there, unless what is made of them is there already."""
-    made = ("manifest", "pixels", "image_index")
-    return [
-        absent
-        for absent in check.missing_folders(
-            settings, Path(), check.load_expected(Path(EXPECTED))
-        )
-        if not all(
-            Path(folder(name, dataset=absent.dataset)).is_file() for name in made
-        )
-    ]
-
-
-if missing := missing_data():
-    raise WorkflowError(
-        "data sets that the experiments need are not there:\n\n"
-        + "\n".join(map(str, missing))
-        + "\n\nPut each where it is expected, or change datasets.<name>.root in the config."
-    )
 
 
 if settings.synthetic:

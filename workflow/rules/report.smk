@@ -2,7 +2,9 @@
 
 import time
 
-STARTED = time.monotonic()
+from swift_debias.run import job
+
+STARTED = time.time()
 PUBLISHED = os.path.relpath(PROJECT / "resources" / "published_results.csv")
 CLAIMS = os.path.relpath(PROJECT / "resources" / "claims.yaml")
 REQUIREMENTS = os.path.relpath(PROJECT / "requirements.txt")
@@ -447,5 +449,19 @@ onsuccess:
     summary = Path(rules.summary.output[0])
     if summary.is_file():
         print(summary.read_text())
-        minutes, seconds = divmod(int(time.monotonic() - STARTED), 60)
+        minutes, seconds = divmod(int(time.time() - STARTED), 60)
         print(f"This run took {minutes} min {seconds} s. Results: {RUN}/")
+
+
+onerror:
+    failed = [
+        (path, said)
+        for path in Path(RUN, "logs").rglob("*.log")
+        if path.stat().st_mtime >= STARTED and (said := job.last_error(path))
+    ]
+    for path, said in failed[:5]:
+        print(f"{path}: {said}")
+    print(
+        f"The run did not end well; what is finished is kept. Logs of jobs: {RUN}/logs/; of Snakemake: {log}.\n"
+        "When the cause is mended type the same command again: it goes on from what is there."
+    )

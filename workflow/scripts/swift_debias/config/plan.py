@@ -44,6 +44,19 @@ def used_datasets(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in settings.datasets if name in used)
 
 
+def datasets_of(settings: Settings, experiment: Experiment) -> tuple[str, ...]:
+    """Data sets that an experiment needs, in the order of the config.
+
+    All that some experiment tests one of its tasks on: the pool has none of their images.
+    """
+    tasks = {panel.task for panel in experiment.panels}
+    used: set[str] = set()
+    for task, _, attribute in setups(settings):
+        if task in tasks:
+            used |= {*settings.tasks[task].pool, *settings.tasks[task].tests[attribute]}
+    return tuple(name for name in settings.datasets if name in used)
+
+
 def attributes_of(settings: Settings, dataset: str) -> list[str]:
     """Attributes that some experiment looks at on this data set, in the config's order."""
     used = {

@@ -48,6 +48,15 @@ def logged(snakemake: Any) -> Iterator[None]:
     _end_at_once(snakemake)
 
 
+def last_error(log: Path) -> str:
+    """What a job's log (`logged`) ends with where the job failed, in a line; else nothing."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line for line in lines if line.startswith("error: ")]
+    if not said and any(line.startswith("Traceback (most recent call last)") for line in lines):
+        said = [line for line in lines if line.strip()]
+    return said[-1] if said else ""
+
+
 def classes_of(params: Any) -> int:
     """How many classes a job's task has; params say it where they are more than two."""
     given = params.get("classes")
