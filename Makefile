@@ -10,7 +10,7 @@ PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo what-changed quick test test-all test-slurm test-oldest coverage mutants slurm lint docs generated \
-	container bench format setup clean
+	bundle container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -18,6 +18,11 @@ demo: setup
 # What a change would rerun, and why: make what-changed [PROFILE=profiles/local] [CONFIG=my.yaml]
 what-changed: setup
 	@$(CLI) what-changed --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
+
+# A finished run in one file to cite and to check: make bundle [RUN=results/demo]
+RUN ?= results/demo
+bundle: setup
+	@$(CLI) bundle $(RUN)
 
 setup: $(READY)
 

@@ -214,6 +214,7 @@ KINDS: dict[str, Kind] = {
     "metrics": ({}, parquet("value"), files.read_parquet),
     "intervals": ({}, parquet("value"), lambda p: results.joined([p])),
     "statistics": ({}, parquet("value"), files.read_parquet),
+    "table_recipe": ({}, lambda p: files.write_json(p, {"params": {"folds": 2}}), files.read_json),
     "in_words": ({}, lambda p: files.write_json(p, {"sentences": ["One."]}), files.read_json),
     "arrays": (
         {},
@@ -231,7 +232,7 @@ NOT_READ = {
     *("verdict_claims", "verdict_instances", "report", "summary", "baseline_checkpoints"),
     *("checkpoints", "logs", "benchmarks", "first_checkpoints", "seen"),
     *("repeat_history", "repeat_cost", "repeat_checkpoints", "setup_repeats"),
-    *("model_check", "data_suffices"),
+    *("model_check", "data_suffices", "settings"),
     "search_journal",  # each trial is made again where its scores cannot be read
 }
 
@@ -426,6 +427,7 @@ ALLOWED = {
     "data/image_cache.py": "checks image by image",
     "data/cache_building.py": "the partial cache, checked by its journal",
     "learning/checkpoints.py": "the note of a checked checkpoint",
+    "report/bundle.py": "what describes a bundle, which is not of this run",
     "report/costs.py": "Snakemake's benchmarks",
     "report/published.py": "the paper's numbers, part of the project",
     "data/duplicates.py": "lists of raw folders",

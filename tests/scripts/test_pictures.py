@@ -434,7 +434,10 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             "requirements": tmp_path / "requirements.txt",
             "assets": [],
         },
-        output=["results/mine/report.html"],
+        output={
+            "report": "results/mine/report.html",
+            "settings": "results/mine/settings.yaml",
+        },
         params={
             "run": "mine",
             "settings": {"run": "mine", "seed": 41, "folds": 3, "experiments": {}}

@@ -312,7 +312,8 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
         dataset="ddi", metric="auc", mean=[0.9, 0.8], std=[0.02, 0.03]
     )
     published.to_csv(tmp_path / "published.csv", index=False)
-    files = [f"tables/mine.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
+    files = {suffix: f"tables/mine.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")}
+    files["recipe"] = "tables/mine.json"
     marked = {**CELL, "method": "llft", "dataset": "ddi", "mark": "collapsed", "text": "why"}
     measured = ends_of([*itertools.product(METHODS[:2], SETS, ["auc", "spd"])])
     said = run(
@@ -363,7 +364,7 @@ def test_table(run: Callable[..., str], tmp_path: Path, synthetic: bool) -> None
         assert beside["method"].tolist() == ["swift", "llft"]
         assert beside["published_mean"].tolist() == [0.9, 0.8]
         assert beside["published_std"].tolist() == [0.02, 0.03]
-    texts = [(tmp_path / name).read_text() for name in files[1:]]
+    texts = [(tmp_path / files[suffix]).read_text() for suffix in ("md", "tex", "html", "txt")]
     for text in texts:
         assert "A table of mine" in text
         assert all(TITLES[method] in text for method in METHODS)

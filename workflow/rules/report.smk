@@ -156,6 +156,7 @@ rule table:
             labels={"table": "{table}"},
         ),
         txt=folder("table", format="txt"),
+        recipe=folder("table_recipe"),
     log:
         log_of("table", "table"),
     benchmark:
@@ -395,6 +396,7 @@ rule report:
         assets=ASSETS,
     output:
         folder("report"),
+        settings=folder("settings"),
     log:
         log_of("report"),
     benchmark:

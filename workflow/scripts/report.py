@@ -93,4 +93,5 @@ with logged(snakemake):
         Section("costs", "Costs", html.fragment(Path(given.costs)) + stages),
         Section("dropped", "Everything left out", "".join(dropped)),
     ]
+    write_text(snakemake.output.settings, html.settings_text(params.settings))
     write_text(snakemake.output[0], html.page(params.run, sections, params.synthetic))

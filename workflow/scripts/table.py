@@ -1,38 +1,24 @@
-"""Write one table in four formats."""
+"""Write one table in its formats, and what it was made of."""
 
+import os
 from pathlib import Path
 
-from swift_debias.evaluation import cells, plausibility
-from swift_debias.report import compared_groups, render, search_table, tables
-from swift_debias.report.published import published_lookup, read_published
-from swift_debias.run import results
+from swift_debias.files import write_json
+from swift_debias.report import one_table, render
+from swift_debias.run import layout
 from swift_debias.run.job import logged
 
+KEYS = ("title", "blocks", "titles", "groups", "prune_by_group", "searched", "folds", "synthetic")
+
 with logged(snakemake):
-    params = snakemake.params
-    ours = cells.lookup(results.joined(snakemake.input.metrics))
-    published = read_published(Path(snakemake.input.published))
-    groups = map(Path, snakemake.input.get("groups", []))
-    _, budgets = search_table.read(map(Path, snakemake.input.get("searches", [])))
-    table = tables.assemble(
-        snakemake.wildcards.table,
-        params.title,
-        [cells.Block(**block) for block in params.blocks],
-        ours,
-        {} if params.synthetic else published_lookup(published),
-        params.titles,
-        params.synthetic,
-        marks=plausibility.marks(results.joined(snakemake.input.plausibility)),
-        intervals=results.joined(snakemake.input.intervals),
-        remarks=[
-            *compared_groups.remarks(groups, params.groups, params.prune_by_group),
-            *search_table.budget(
-                budgets,
-                {name: own["epochs"] for name, own in params.searched.items()},
-                {name: own["title"] for name, own in params.searched.items()},
-                params.folds,
-            ),
-        ],
+    given = snakemake.input
+    params = {key: snakemake.params[key] for key in KEYS}
+    files = {kind: [Path(path) for path in given.get(kind, [])] for kind in one_table.FILES}
+    table = one_table.made(
+        snakemake.wildcards.table, params, files, published=Path(given.published)
     )
-    render.write(table, Path(snakemake.output[0]).parent)
+    render.write(table, Path(snakemake.output.csv).parent)
+    run = layout.run_folder("table", snakemake.output.csv)
+    inside = {kind: [os.path.relpath(path, run) for path in files[kind]] for kind in files}
+    write_json(snakemake.output.recipe, {"params": params, "files": inside})
     print(render.terminal(table))

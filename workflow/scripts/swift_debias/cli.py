@@ -49,6 +49,13 @@ Check every line of what it prints: which value is the disease, for one, is a gu
 SCHEMA = """examples:
   swift-debias schema > schema.json         JSON Schema of the workflow's configuration
   swift-debias schema --write config        config/README.md and config/schema.json"""
+BUNDLE = """example, in the folder of the project:
+  swift-debias bundle results/demo --out demo.zip
+
+The zip file is an RO-Crate: settings, commit, versions, metrics, tables, figures; no ids, pictures
+or weights."""
+VERIFY = """example:
+  swift-debias verify demo.zip"""
 WHAT_CHANGED = """example, in the folder of the project:
   swift-debias what-changed --profile profiles/demo"""
 
@@ -123,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--images", type=Path, help="folder of the images; default: the table's")
     schema = add("schema", _schema, SCHEMA)
     schema.add_argument("--write", type=Path, metavar="FOLDER", help="write both files here")
+    bundle = add("bundle", _bundle, BUNDLE)
+    bundle.add_argument("run", type=Path, help="results/<run>, finished")
+    bundle.add_argument("--out", type=Path, help="default: <run>.zip")
+    add("verify", _verify, VERIFY).add_argument("bundle", type=Path, help="what `bundle` wrote")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
     return parser
 
@@ -345,6 +356,22 @@ def _schema(options: argparse.Namespace) -> None:
         return
     write_text(options.write / "schema.json", text)
     write_text(options.write / "README.md", document.document(*models))
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    """Put a run's results into one file that can be cited and checked."""
+    from .report import bundle
+
+    out = options.out or Path(f"{options.run.resolve().name}.zip")
+    names = bundle.write(options.run, out, Path(__file__).resolve().parents[3])
+    print(f"{out}: {len(names)} files of {options.run}")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    """Check a bundle: the digests of its files, and its tables against its metrics."""
+    from .report import bundle
+
+    print("\n".join(bundle.verify(options.bundle)))
 
 
 def _what_changed(options: argparse.Namespace) -> None:

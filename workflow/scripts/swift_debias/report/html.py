@@ -163,12 +163,17 @@ def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
         "platform": platform.machine(),
     }
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
-    text = yaml.safe_dump(sharing.shown(settings), sort_keys=False, allow_unicode=True, width=100)
+    text = settings_text(settings)
     return (
         f'<dl class="facts">{items}</dl>\n'
         f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>\n"
         f"<details><summary>Software</summary>{render.frame_html(versions, 'software')}</details>"
     )
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """All settings as YAML, without what must not be handed on."""
+    return yaml.safe_dump(sharing.shown(settings), sort_keys=False, allow_unicode=True, width=100)
 
 
 def result_tables(files: Iterable[Path]) -> str:

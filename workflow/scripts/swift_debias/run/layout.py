@@ -156,6 +156,9 @@ FILES: dict[str, File] = {
     ),
     "in_words": File("in_words.json", "What happened, in a few sentences made from the numbers."),
     "table": File("tables/{table}.{format}", "A table as csv, md, tex, html and txt."),
+    "table_recipe": File(
+        "tables/{table}.json", "What a table was made of, for `swift-debias verify`."
+    ),
     "figure": File("figures/{figure}.{format}", "A figure as pdf and png, and its data as csv."),
     "arrays": File("figures/arrays/{figure}.npz", "What a figure computes from models or pixels."),
     "verdict": File("verdict.{format}", "Did it reproduce? For people, md and html."),
@@ -163,6 +166,7 @@ FILES: dict[str, File] = {
     "verdict_claims": File("verdict_claims.csv", "Every claim of the paper's text, judged."),
     "verdict_instances": File("verdict_instances.csv", "The comparisons behind each claim."),
     "report": File("report.html", "Everything on one page."),
+    "settings": File("settings.yaml", "All settings of the run, without folders."),
     "summary": File("summary.txt", "What the terminal shows at the end."),
     "baseline_checkpoints": File(
         "checkpoints/baseline/{task}/{backbone}/fold{fold}", "States of a running training."

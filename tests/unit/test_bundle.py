@@ -1,0 +1,215 @@
+"""Bundles: what is in one, what is not, and what `verify` finds; read by RO-Crate's own library."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from rocrate.rocrate import ROCrate
+
+from swift_debias import cli
+from swift_debias.errors import UserError
+from swift_debias.files import write_json, write_parquet
+from swift_debias.report import bundle, one_table, render
+from swift_debias.run import layout
+
+PROJECT = Path(__file__).resolve().parents[2]
+METHODS, SETS, FOLDS = ["swift", "baseline"], ["ddi", "atlas"], range(3)
+SETUP = {"task": "skin", "backbone": "net", "attribute": "tone"}
+BLOCK = {**SETUP, "datasets": SETS, "methods": METHODS, "metrics": ["auc", "eodds"]}
+PARAMS = {
+    "title": "Mine",
+    "blocks": [BLOCK],
+    "titles": {"swift": "SWiFT", "baseline": "Baseline"},
+    "groups": {"tone": ["light", "dark"]},
+    "prune_by_group": [],
+    "searched": {},
+    "folds": 3,
+    "synthetic": True,
+}
+SETTINGS = {
+    "run": "mine",
+    "synthetic": {"images": {}},
+    "datasets": {"ddi": {"adapter": "ddi"}, "atlas": {"adapter": "derm7pt"}},
+    "report": {"images": True},
+    "experiments": {
+        "table1": {"kind": "table"},
+        "curves": {"kind": "figure", "plot": "pareto"},
+        "faces": {"kind": "figure", "plot": "bias"},
+    },
+}
+SECRET = "PAT_1234.png"
+
+
+def metrics() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = itertools.product(METHODS, FOLDS, SETS, ("auc", "eodds"))
+    frame = pd.DataFrame(rows, columns=["method", "fold", "dataset", "metric"])
+    return frame.assign(**SETUP, value=rng.random(len(frame)), n=50, reason=None)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run: one table, and one file of every kind, those with ids among them."""
+    home = tmp_path / "results" / "mine"
+    keys = {**SETUP, "method": "swift", "fold": 0, "repeat": 1, "dataset": "ddi", "first": "x"}
+    keys |= {"table": "other", "figure": "curves", "format": "csv"}
+    for name in layout.FILES:
+        path = home / layout.path(name, **keys)
+        if "." in path.name and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("harmless" if name in bundle.SHARED else f"of {SECRET}")
+    (home / layout.path("table_recipe", table="other")).unlink()
+    for figure, format in itertools.product(("faces", "curves"), ("png", "pdf", "csv")):
+        (home / layout.path("figure", figure=figure, format=format)).write_text(figure)
+    settings = home / layout.path("settings")
+    settings.write_text(yaml.safe_dump(SETTINGS))
+    marks = pd.DataFrame(columns=[*SETUP, "method", "dataset", "mark", "text"])
+    ends = pd.DataFrame(columns=[*SETUP, "method", "against", "dataset", "metric", "low", "high"])
+    frames = {"setup_metrics": metrics(), "setup_plausibility": marks, "intervals": ends}
+    for name, frame in frames.items():
+        write_parquet(frame, home / layout.path(name, **SETUP))
+    inside = {"metrics": "setup_metrics", "plausibility": "setup_plausibility"}
+    inside |= {"intervals": "intervals"}
+    files = {kind: [layout.path(name, **SETUP)] for kind, name in inside.items()}
+    files |= {"groups": [], "searches": []}
+    paths = {kind: [home / name for name in names] for kind, names in files.items()}
+    published = PROJECT / "resources" / bundle.PUBLISHED
+    render.write(one_table.made("table1", PARAMS, paths, published), home / "tables")
+    recipe = {"params": PARAMS, "files": files}
+    write_json(home / layout.path("table_recipe", table="table1"), recipe)
+    return home
+
+
+@pytest.fixture
+def made(run: Path, tmp_path: Path) -> Path:
+    bundle.write(run, tmp_path / "mine.zip", PROJECT)
+    return tmp_path / "mine.zip"
+
+
+def rewritten(made: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
+    """The bundle with other files in it; `change` gets name -> bytes."""
+    with zipfile.ZipFile(made) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    change(files)
+    path = made.with_name("other.zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_it_is_a_crate_and_says_what_is_in_it(made: Path) -> None:
+    crate = ROCrate(made)
+    with zipfile.ZipFile(made) as archive:
+        names = set(archive.namelist()) - {bundle.CRATE}
+        parts = {entity.id for entity in crate.root_dataset["hasPart"]}
+        assert parts == names
+        for name in names:
+            entity = crate.get(name)
+            assert entity["sha256"] == hashlib.sha256(archive.read(name)).hexdigest()
+            assert int(entity["contentSize"]) == archive.getinfo(name).file_size
+    action = crate.get("#run")
+    assert {entity.id for entity in action["result"]} == names
+    assert {entity.id for entity in action["object"]} == {"#data-ddi"}  # that has a manifest
+    head = subprocess.run(
+        ["git", "-C", str(PROJECT), "rev-parse", "HEAD"], capture_output=True, text=True
+    )
+    if head.returncode == 0:
+        assert action["instrument"]["identifier"] == head.stdout.strip()
+    assert crate.get("#torch")["softwareVersion"]
+
+
+def test_nothing_of_a_patient_is_in_it(made: Path) -> None:
+    with zipfile.ZipFile(made) as archive:
+        names = archive.namelist()
+        assert not [name for name in names if SECRET.encode() in archive.read(name)]
+    assert "report.html" not in names  # it may have pictures
+    assert "figures/curves.png" in names
+    assert not [name for name in names if "faces" in name]
+    assert not [name for name in names if name.endswith((".safetensors", ".npy", ".npz"))]
+
+
+def test_a_report_without_pictures_is_in_it(run: Path, tmp_path: Path) -> None:
+    settings = SETTINGS | {"report": {"images": False}}
+    (run / layout.path("settings")).write_text(yaml.safe_dump(settings))
+    assert "report.html" in bundle.write(run, tmp_path / "mine.zip", PROJECT)
+
+
+def test_the_same_results_make_the_same_bytes(run: Path, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "elsewhere" / "mine")
+    bundle.write(tmp_path / "elsewhere" / "mine", tmp_path / "again.zip", PROJECT)
+    assert (tmp_path / "again.zip").read_bytes() == made.read_bytes()
+
+
+def test_a_run_that_is_not_finished_is_refused(run: Path, tmp_path: Path) -> None:
+    for name in bundle.NEEDED:
+        path = run / layout.path(name)
+        kept = path.read_bytes()
+        path.unlink()
+        with pytest.raises(UserError, match=f"no {layout.path(name)}: finish the run first"):
+            bundle.write(run, tmp_path / "mine.zip", PROJECT)
+        path.write_bytes(kept)
+
+
+def test_an_honest_bundle_is_verified(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", str(made)]) == 0
+    assert "1 tables, made again from the metrics, have the same cells" in capsys.readouterr().out
+
+
+def test_any_changed_byte_is_found(made: Path) -> None:
+    with zipfile.ZipFile(made) as archive:
+        names = sorted(set(archive.namelist()) - {bundle.CRATE})
+    for name in names:
+
+        def spoil(files: dict[str, bytes], name: str = name) -> None:
+            files[name] += b" "
+
+        with pytest.raises(UserError, match="its bytes are others") as told:
+            bundle.verify(rewritten(made, spoil))
+        assert name in str(told.value)
+    with pytest.raises(UserError, match=r"tables/table1\.csv: it is not there"):
+        bundle.verify(rewritten(made, lambda files: files.pop("tables/table1.csv") and None))
+    with pytest.raises(UserError, match=r"more\.txt: the crate does not name it"):
+        bundle.verify(rewritten(made, lambda files: files.update({"more.txt": b""})))
+
+
+def test_a_table_that_does_not_follow_from_the_metrics_is_found(made: Path) -> None:
+    """Whoever forges a table mends its digest, too."""
+
+    def forge(files: dict[str, bytes]) -> None:
+        text = files["tables/table1.csv"].decode()
+        cell = text.splitlines()[1].split(",")
+        place = text.splitlines()[0].split(",").index("mean")
+        files["tables/table1.csv"] = text.replace(cell[place], "0.999", 1).encode()
+        crate = json.loads(files[bundle.CRATE])
+        for entity in crate["@graph"]:
+            if entity["@id"] == "tables/table1.csv":
+                entity["sha256"] = hashlib.sha256(files["tables/table1.csv"]).hexdigest()
+        files[bundle.CRATE] = json.dumps(crate).encode()
+
+    with pytest.raises(UserError, match=r"table1.csv, line 2: .*0\.999.*made again"):
+        bundle.verify(rewritten(made, forge))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04"])
+def test_what_is_no_bundle_is_told_in_a_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is no bundle"):
+        bundle.verify(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../outside.txt", "x")
+    with pytest.raises(UserError, match="would be written outside"):
+        bundle.verify(path)
+    assert not (tmp_path / "outside.txt").exists()

@@ -1,0 +1,291 @@
+"""A run's results in one file to cite and to check: `swift-debias bundle` and `verify`.
+
+The bundle is a zip file that describes itself as an RO-Crate 1.1, by the profile of Process Run
+Crates 0.5: settings, commit of the code, versions of packages, digests of the data, and metrics,
+intervals, tables, figures, verdict. No pictures, no ids, no weights, no scores of images
+(docs/sharing.md). The same results and the same commit make the same bytes.
+
+`verify` needs nothing but the bundle: every file has the digest that the crate names, and every
+table is made again from the metrics beside it and must be the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import mimetypes
+import platform
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from .. import __version__
+from ..errors import UserError
+from ..files import read_json
+from ..run import layout
+from . import escaping, figures, one_table
+
+CRATE = "ro-crate-metadata.json"
+PUBLISHED = "published_results.csv"
+CONTEXT = "https://w3id.org/ro/crate/1.1/context"
+CRATE_PROFILE = "https://w3id.org/ro/crate/1.1"
+RUN_PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+# kinds of files (run/layout.py) that hold counts and names alone
+SHARED = (
+    *("settings", "metrics", "setup_metrics", "setup_repeats", "intervals", "statistics"),
+    *("setup_plausibility", "plausibility", "groups", "search", "in_words", "sizes_csv"),
+    *("sizes_md", "table", "table_recipe", "figure", "verdict", "verdict_cells"),
+    *("verdict_claims", "verdict_instances", "report", "summary"),
+)
+NEEDED = ("settings", "metrics", "report")
+FIRST_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # no time of this machine
+
+
+def write(run: Path, out: Path, project: Path) -> list[str]:
+    """Write the bundle of a finished run.
+
+    Args:
+        run: `results/<run>`.
+        out: the zip file.
+        project: folder of the code, for its commit and `resources/`.
+
+    Returns:
+        The names in it.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    for name in NEEDED:
+        if not (run / layout.path(name)).is_file():
+            raise UserError(f"{run} has no {layout.path(name)}: finish the run first")
+    settings = yaml.safe_load((run / layout.path("settings")).read_text(encoding="utf-8"))
+    files = {name: (run / name).read_bytes() for name in _shared(run, settings)}
+    files[PUBLISHED] = (project / "resources" / PUBLISHED).read_bytes()
+    files[CRATE] = _json(_crate(run, settings, files, project))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, FIRST_OF_ZIP)
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(info, files[name])
+    return sorted(files)
+
+
+def verify(bundle: Path) -> list[str]:
+    """Check the digests of a bundle's files, and make its tables again.
+
+    Returns:
+        What was checked, in sentences.
+
+    Raises:
+        UserError: it is no bundle, or something differs; names each file and cell.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # as a run's folder lies, so that paths have their keys
+        home = Path(folder, "results", "run")
+        home.mkdir(parents=True)
+        described = _unpacked(bundle, home)
+        wrong = list(_other_bytes(home, described))
+        tables = sorted(home.glob(layout.path("table_recipe", table="*")))
+        wrong += [said for path in tables for said in _other_table(path, home)]
+    if wrong:
+        raise UserError(f"{bundle} is not what it says:\n" + "\n".join(f"  {w}" for w in wrong))
+    return [
+        f"{len(described)} files have the SHA-256 that the crate names",
+        f"{len(tables)} tables, made again from the metrics, have the same cells",
+    ]
+
+
+def _shared(run: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Files that may be handed on, relative to the run: nothing that shows pixels."""
+    plots = {name: entry.get("plot") for name, entry in settings["experiments"].items()}
+    pictured = {
+        name
+        for name, plot in plots.items()
+        if plot is not None and "pixels" in figures.facts(plot).arrays_need
+    }
+
+    def may_be_shown(kind: str, name: str) -> bool:
+        if kind == "report":
+            return not settings["report"]["images"]
+        return kind != "figure" or layout.keys("figure", name)["figure"] not in pictured
+
+    found = (
+        (kind, path.relative_to(run).as_posix())
+        for kind in SHARED
+        for path in run.glob(layout.path(kind, **dict.fromkeys(layout.key_names(kind), "*")))
+    )
+    return sorted({name for kind, name in found if may_be_shown(kind, name)})
+
+
+def _crate(
+    run: Path, settings: Mapping[str, Any], files: Mapping[str, bytes], project: Path
+) -> dict[str, Any]:
+    """`ro-crate-metadata.json`."""
+    code, data = _code(project), _data(run, settings)
+    packages = [
+        {
+            "@id": f"#{name}",
+            "@type": "SoftwareApplication",
+            "name": name,
+            "softwareVersion": version,
+        }
+        for name, version in _versions(project / "requirements.txt")
+    ]
+    described = [
+        {
+            "@id": name,
+            "@type": "File",
+            "name": name,
+            "encodingFormat": mimetypes.guess_type(name)[0] or "application/octet-stream",
+            "contentSize": str(len(content)),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        for name, content in sorted(files.items())
+    ]
+    parts = [{"@id": entry["@id"]} for entry in described]
+    action = {
+        "@id": "#run",
+        "@type": "CreateAction",
+        "name": f"Run {settings['run']!r}",
+        "instrument": {"@id": code["@id"]},
+        "object": [{"@id": entry["@id"]} for entry in data],
+        "result": parts,
+    }
+    synthetic = settings.get("synthetic") is not None
+    root = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"SWiFT workflow, run {settings['run']!r}",
+        "description": "Metrics, tables and figures of debiased medical-image classifiers"
+        + (", from synthetic data." if synthetic else "."),
+        "datePublished": code["dateModified"],
+        "license": "Numbers and pictures of numbers; the terms of the data sets hold.",
+        "conformsTo": {"@id": RUN_PROFILE},
+        "hasPart": parts,
+        "mentions": {"@id": action["@id"]},
+    }
+    profile = {"@id": RUN_PROFILE, "@type": "CreativeWork", "name": "Process Run Crate"}
+    self = {
+        "@id": CRATE,
+        "@type": "CreativeWork",
+        "conformsTo": {"@id": CRATE_PROFILE},
+        "about": {"@id": "./"},
+    }
+    code["softwareRequirements"] = [{"@id": entry["@id"]} for entry in packages]
+    graph = [self, root, profile, action, code, *data, *packages, *described]
+    return {"@context": CONTEXT, "@graph": graph}
+
+
+def _code(project: Path) -> dict[str, Any]:
+    """The code: its version, and its commit where it is a git checkout."""
+
+    def git(*words: str) -> str:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(project), *words], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "@id": f"#swift-workflow-{commit or __version__}",
+        "@type": ["SoftwareSourceCode", "SoftwareApplication"],
+        "name": "SWiFT workflow",
+        "softwareVersion": __version__,
+        "identifier": commit or "no git checkout",
+        "description": "with uncommitted changes" if changed else "as committed",
+        "dateModified": git("show", "-s", "--format=%cs", "HEAD") or "1980-01-01",
+    }
+
+
+def _data(run: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The data sets that were used; the digest is that of the manifest, which stays where it is."""
+    found = []
+    for name, entry in settings["datasets"].items():
+        manifest = run / layout.path("manifest", dataset=name)
+        if manifest.is_file():
+            digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+            text = f"adapter {entry['adapter']}; its manifest has the SHA-256 {digest}"
+            found.append(
+                {"@id": f"#data-{name}", "@type": "Dataset", "name": name, "description": text}
+            )
+    return found
+
+
+def _versions(requirements: Path) -> list[tuple[str, str]]:
+    """Python, and the packages that requirements.txt names, as they are here."""
+    found = [("python", platform.python_version())]
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        name, pinned, _ = line.partition("#")[0].partition("==")
+        if pinned:
+            try:
+                found.append((name.strip(), importlib.metadata.version(name.strip())))
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found
+
+
+def _unpacked(bundle: Path, home: Path) -> dict[str, str]:
+    """Unpack; file -> digest that the crate names."""
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            for name in archive.namelist():
+                place = PurePosixPath(name)
+                if place.is_absolute() or ".." in place.parts:
+                    raise UserError(f"{bundle}: {name!r} would be written outside of it")
+            archive.extractall(home)
+        graph = json.loads((home / CRATE).read_text(encoding="utf-8"))["@graph"]
+        return {e["@id"]: e["sha256"] for e in graph if e["@type"] == "File"}
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{bundle} is no bundle of `swift-debias bundle`: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _other_bytes(home: Path, described: Mapping[str, str]) -> Iterator[str]:
+    there = {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_file()} - {CRATE}
+    yield from (f"{name}: it is not there" for name in sorted(set(described) - there))
+    yield from (f"{name}: the crate does not name it" for name in sorted(there - set(described)))
+    for name in sorted(there & set(described)):
+        if hashlib.sha256((home / name).read_bytes()).hexdigest() != described[name]:
+            yield f"{name}: its bytes are others than the crate says"
+
+
+def _other_table(recipe: Path, home: Path) -> Iterator[str]:
+    """The cells of a table that the metrics beside it do not make."""
+    name = layout.keys("table_recipe", recipe)["table"]
+    table = home / layout.path("table", table=name, format="csv")
+    try:
+        found = read_json(recipe)
+        files = {kind: [home / path for path in paths] for kind, paths in found["files"].items()}
+        again = escaping.csv(one_table.made(name, found["params"], files, home / PUBLISHED).cells)
+        before = table.read_text(encoding="utf-8")
+    except (OSError, UserError, KeyError, TypeError, ValueError) as error:
+        yield f"{table.name}: cannot be made again: {str(error) or type(error).__name__}"
+        return
+    yield from _other_lines(table.name, before.splitlines(), again.splitlines())
+
+
+def _other_lines(name: str, before: list[str], again: list[str]) -> Iterable[str]:
+    if len(before) != len(again):
+        return [f"{name}: {len(before)} lines, made again {len(again)}"]
+    pairs = zip(before, again, strict=True)
+    return [
+        f"{name}, line {number}: {old!r}, made again {new!r}"
+        for number, (old, new) in enumerate(pairs, start=1)
+        if old != new
+    ]
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
