@@ -52,7 +52,6 @@ def test_who_uses_a_gpu_asks_for_one() -> None:
     users.add("first_step")  # by the script of rule debias
     assert {name for name, text in blocks().items() if "gpu=1," in text} == users
     users.add("debias_again")  # which has all of debias that it does not say itself
-    assert set(SLURM["set-resources"]) == users
     assert not users & {entry.split("=")[0] for entry in SLURM["groups"]}
 
 
@@ -66,6 +65,18 @@ def test_a_rule_with_threads_asks_for_cpus() -> None:
     assert "cache_images" in threads
     for name, number in threads.items():
         assert f"        cpus_per_task={number}," in blocks()[name], name
+
+
+def test_each_job_fits_one_of_two_partitions() -> None:
+    partitions = yaml.safe_load((PROJECT / "profiles/slurm/partitions.yaml").read_text())
+    with_cards = [name for name, own in partitions["partitions"].items() if own.get("max_gpu")]
+    assert (list(partitions["partitions"]), with_cards) == (["cpu", "gpu"], ["gpu"])
+    node = dict(entry.split("=") for entry in SLURM["resources"])
+    for own in partitions["partitions"].values():  # what a job may ask for it is given
+        for limit, name in (("runtime", "runtime"), ("mem_mb", "mem_mb")):
+            assert own[f"max_{limit}"] >= int(node[name])
+        assert own["max_cpus_per_task"] >= int(node["cpus_per_task"])
+    assert "slurm_partition" not in (PROJECT / "profiles/slurm/config.yaml").read_text()
 
 
 def test_no_other_profile_is_loaded_and_no_rule_retries_inside_its_allocation() -> None:
@@ -93,7 +104,6 @@ def test_the_owners_command_asks_for_all_cpus_and_more_at_each_attempt(tmp_path:
         (tmp_path / "data" / name).mkdir(parents=True)
     first, second, tenth = (planned(tmp_path, attempt) for attempt in (1, 2, 10))
     assert first["cpus_per_task"] == "8"
-    assert first["slurm_partition"] == SLURM["default-resources"]["slurm_partition"]
     for name in ("mem_mb", "runtime"):
         assert int(second[name]) == 2 * int(first[name])
     node = dict(entry.split("=") for entry in SLURM["resources"])

@@ -18,12 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from tests import cut
 from tests.slurm.cluster import Cluster, why_not
 
 PROJECT = Path(__file__).resolve().parents[2]
-PROFILE = yaml.safe_load((PROJECT / "profiles" / "slurm" / "config.yaml").read_text())
 METHODS = ["baseline", "swift"]
 IMAGES = {"mimic_cxr": 240, "chexpert": 60, "nih": 60}
 TARGET = "results/cut/tables/table1.csv"
@@ -57,18 +55,13 @@ def config() -> str:
 
 
 def through_slurm(directory: Path) -> list[str]:
-    """The owner's command; besides the cut's config only shorter waits and a small node."""
-    resources = {
-        f"{rule}:{name}={value}"
-        for rule, values in PROFILE["set-resources"].items()
-        for name, value in values.items()
-    }
-    resources.add(f"predict:cpus_per_task={MORE_CPUS}")
-    resources.add(f"importance:mem_mb={TOO_LITTLE}*4**(attempt-1)")
+    """The owner's command, some resources of one's own, shorter waits and a small node."""
+    resources = [f"predict:cpus_per_task={MORE_CPUS}"]
+    resources += [f"importance:mem_mb={TOO_LITTLE}*4**(attempt-1)"]
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", "--cores", "all"]
     command += ["--directory", str(directory), "--configfile", str(directory / "cut.yaml")]
     command += ["--resources", f"cpus_per_task={CPUS}", "mem_mb=16000", "turn=1"]
-    command += ["--set-resources", *sorted(resources)]
+    command += ["--set-resources", *resources]
     command += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "20"]
     return [*command, "--", TARGET]
 

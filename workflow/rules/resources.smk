@@ -6,6 +6,13 @@
 
 import math
 
+# Which partition a job goes to. No entry of set-resources: whoever gives --set-resources on the command
+# line replaces all of the profile's. Nor a key of the profile: a relative path would be looked for in
+# the folder that --directory names.
+PARTITIONS = PROJECT / "profiles" / "slurm" / "partitions.yaml"
+if PARTITIONS.is_file():
+    os.environ.setdefault("SNAKEMAKE_SLURM_PARTITIONS", str(PARTITIONS))
+
 IMAGES_PER_SECOND = (
     400  # training passes on a modest GPU; an H100 does 1,600 to 2,900 at 256 pixels
 )
