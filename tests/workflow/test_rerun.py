@@ -220,6 +220,16 @@ CHANGES = [
         {"datasets": {"nih": {"root": "elsewhere/nih"}}},
     ),
     Change(
+        "what changes no number",  # the report shows it
+        ("report",),
+        {"compute": {"threads": 2, "checkpoint_seconds": 7, "resident": "off"}},
+    ),
+    Change(
+        "precision",
+        (*TRAINED, "predict/*", "figure_arrays/*", "report"),
+        {"compute": {"precision": "bf16"}},
+    ),
+    Change(
         "the duplicate radius",
         ("find_duplicates/*", "report"),
         {"duplicates": {"radius": 18}},

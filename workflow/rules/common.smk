@@ -124,6 +124,19 @@ def dump(model):
     return model.model_dump(mode="json")
 
 
+# How arithmetic is done decides last bits, so it is compared between runs. With how many threads, how
+# often a state is saved and where images are held do not: `compute` is a function of `output`, which
+# Snakemake does not compare.
+ARITHMETIC = settings.compute.model_dump(
+    mode="json", exclude={"threads", "checkpoint_seconds", "resident"}
+)
+
+
+def compute(wildcards, output):
+    """How a job computes, whole."""
+    return dump(settings.compute)
+
+
 def unique(values):
     """The values without repeats, in order."""
     return list(dict.fromkeys(values))

@@ -75,7 +75,8 @@ rule predict:
         normalization=normalization,
         datasets=attribute_tests,
         classes=classes_of,
-        compute=dump(settings.compute),
+        compute=compute,
+        arithmetic=ARITHMETIC,
         torch=TORCH,
         code=code_id("predict.py"),
     script:

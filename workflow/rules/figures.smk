@@ -189,7 +189,8 @@ rule figure_arrays:
         normalization=lambda wildcards: settings.tasks[
             first_block(wildcards)["task"]
         ].images.model_dump(mode="json", include={"mean", "std"}),
-        compute=dump(settings.compute),
+        compute=compute,
+        arithmetic=ARITHMETIC,
         torch=TORCH,
         code=lambda wildcards: code_id(
             "figure_arrays.py", f"swift_debias.report.figures.{plot_of(wildcards)}"
