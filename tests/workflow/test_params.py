@@ -1083,3 +1083,15 @@ def test_missing_folders_are_those_of_the_paper(plan: Plan) -> None:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
     assert missing() == []
+
+
+def test_what_decides_last_bits_is_compared_between_runs(plan: Plan) -> None:
+    """And what changes no number is not: `compute` takes `output`, so Snakemake passes over it."""
+    compared = {"device", "precision", "channels_last", "compile_from", "deterministic"}
+    rules = ("train_baseline", "importance", "debias", "predict", "figure_arrays")
+    for rule in rules:
+        assert plan.jobs[rule]
+        for job in plan.jobs[rule]:
+            assert set(job.params.arithmetic) == compared, rule
+            whole = plain(job.params.compute)
+            assert whole | plain(job.params.arithmetic) == whole, rule
