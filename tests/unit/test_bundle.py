@@ -162,6 +162,20 @@ def test_a_run_that_is_not_finished_is_refused(run: Path, tmp_path: Path) -> Non
         path.write_bytes(kept)
 
 
+def test_it_lies_beside_the_run(run: Path, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
+    monkeypatch.chdir(PROJECT)
+    assert cli.main(["bundle", str(run)]) == 0
+    assert (run.parent / "mine.zip").read_bytes() == made.read_bytes()
+
+
+def test_it_is_made_in_the_folder_of_the_project(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run)
+    assert cli.main(["bundle", "."]) == 2
+    assert "type this in the folder of the project" in capsys.readouterr().err
+
+
 def test_an_honest_bundle_is_verified(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["verify", str(made)]) == 0
     assert "1 tables, made again from the metrics, have the same cells" in capsys.readouterr().out

@@ -58,7 +58,8 @@ def absent_sets():
     can = [
         name
         for name, experiment in settings.experiments.items()
-        if not MISSING.keys() & set(plan.datasets_of(settings, experiment))
+        if not MISSING.keys()
+        & set(plan.used_datasets(settings, {panel.task for panel in experiment.panels}))
     ]
     able = (
         f"Without them can be made: {', '.join(can)}. Name one of their files, or set "

@@ -50,12 +50,12 @@ SCHEMA = """examples:
   swift-debias schema > schema.json         JSON Schema of the workflow's configuration
   swift-debias schema --write config        config/README.md and config/schema.json"""
 BUNDLE = """example, in the folder of the project:
-  swift-debias bundle results/demo --out demo.zip
+  swift-debias bundle results/demo
 
 The zip file is an RO-Crate: settings, commit, versions, metrics, tables, figures; no ids, pictures
 or weights."""
 VERIFY = """example:
-  swift-debias verify demo.zip"""
+  swift-debias verify results/demo.zip"""
 WHAT_CHANGED = """example, in the folder of the project:
   swift-debias what-changed --profile profiles/demo"""
 
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--write", type=Path, metavar="FOLDER", help="write both files here")
     bundle = add("bundle", _bundle, BUNDLE)
     bundle.add_argument("run", type=Path, help="results/<run>, finished")
-    bundle.add_argument("--out", type=Path, help="default: <run>.zip")
+    bundle.add_argument("--out", type=Path, help="default: results/<run>.zip")
     add("verify", _verify, VERIFY).add_argument("bundle", type=Path, help="what `bundle` wrote")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
     return parser
@@ -362,8 +362,9 @@ def _bundle(options: argparse.Namespace) -> None:
     """Put a run's results into one file that can be cited and checked."""
     from .report import bundle
 
-    out = options.out or Path(f"{options.run.resolve().name}.zip")
-    names = bundle.write(options.run, out, Path(__file__).resolve().parents[3])
+    run = options.run.resolve()
+    out = options.out or run.parent / f"{run.name}.zip"
+    names = bundle.write(run, out, Path())
     print(f"{out}: {len(names)} files of {options.run}")
 
 

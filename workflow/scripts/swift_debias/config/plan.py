@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 from .schema import Dataset, Experiment, Method, Settings
@@ -36,23 +36,17 @@ def blocks(settings: Settings, experiment: Experiment) -> list[dict[str, Any]]:
     ]
 
 
-def used_datasets(settings: Settings) -> tuple[str, ...]:
-    """Data sets that some experiment needs, in the order of the config."""
-    used: set[str] = set()
-    for task, _, attribute in setups(settings):
-        used |= {*settings.tasks[task].pool, *settings.tasks[task].tests[attribute]}
-    return tuple(name for name in settings.datasets if name in used)
+def used_datasets(settings: Settings, tasks: Collection[str] | None = None) -> tuple[str, ...]:
+    """Data sets that the experiments need, in the order of the config.
 
-
-def datasets_of(settings: Settings, experiment: Experiment) -> tuple[str, ...]:
-    """Data sets that an experiment needs, in the order of the config.
-
-    All that some experiment tests one of its tasks on: the pool has none of their images.
+    Args:
+        settings: the settings.
+        tasks: of these alone; None: of all. A task needs all sets that any experiment tests it on,
+            since the pool has none of their images.
     """
-    tasks = {panel.task for panel in experiment.panels}
     used: set[str] = set()
     for task, _, attribute in setups(settings):
-        if task in tasks:
+        if tasks is None or task in tasks:
             used |= {*settings.tasks[task].pool, *settings.tasks[task].tests[attribute]}
     return tuple(name for name in settings.datasets if name in used)
 

@@ -59,8 +59,10 @@ def write(run: Path, out: Path, project: Path) -> list[str]:
         The names in it.
 
     Raises:
-        UserError: the run is not finished.
+        UserError: the run is not finished, or `project` is not the project.
     """
+    if not (project / "resources" / PUBLISHED).is_file():
+        raise UserError(f"no resources/{PUBLISHED} here: type this in the folder of the project")
     for name in NEEDED:
         if not (run / layout.path(name)).is_file():
             raise UserError(f"{run} has no {layout.path(name)}: finish the run first")
