@@ -13,17 +13,6 @@ def task_of(dataset):
             return name
 
 
-def tests_of(task):
-    """All test sets of a task that some experiment needs, in a fixed order."""
-    used = [
-        d
-        for owner, _, attribute in SETUPS
-        if owner == task
-        for d in settings.tasks[task].tests[attribute]
-    ]
-    return sorted(set(used))
-
-
 def missing_data():
     """Raw folders that are not there, unless what is made of them is there already."""
     made = ("manifest", "pixels", "image_index")
@@ -149,7 +138,7 @@ def tie_of(task):
 
 def task_tests(wildcards):
     """All test sets of a task."""
-    return tests_of(wildcards.task)
+    return plan.tests_of(settings, wildcards.task)
 
 
 def task_sets(wildcards):

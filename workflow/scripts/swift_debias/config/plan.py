@@ -45,10 +45,22 @@ def used_datasets(settings: Settings, tasks: Collection[str] | None = None) -> t
             since the pool has none of their images.
     """
     used: set[str] = set()
-    for task, _, attribute in setups(settings):
+    for task in {task for task, _, _ in setups(settings)}:
         if tasks is None or task in tasks:
-            used |= {*settings.tasks[task].pool, *settings.tasks[task].tests[attribute]}
+            used |= {*settings.tasks[task].pool, *tests_of(settings, task)}
     return tuple(name for name in settings.datasets if name in used)
+
+
+def tests_of(settings: Settings, task: str) -> list[str]:
+    """All test sets of a task that some experiment needs, sorted."""
+    return sorted(
+        {
+            dataset
+            for owner, _, attribute in setups(settings)
+            if owner == task
+            for dataset in settings.tasks[task].tests[attribute]
+        }
+    )
 
 
 def attributes_of(settings: Settings, dataset: str) -> list[str]:

@@ -225,16 +225,11 @@ def _outlook(
     """What the rules will say of a task's pool; None where a data set of it is not there."""
     from .pool_check import outlook
 
-    tests = {
-        dataset
-        for owner, _, attribute in plan.setups(config)
-        if owner == task
-        for dataset in config.tasks[task].tests[attribute]
-    }
+    tests = plan.tests_of(config, task)
     needed = {*config.tasks[task].pool, *tests}
     if not all(name in manifests and len(manifests[name]) for name in needed):
         return None
-    return outlook(task, config, manifests, sorted(tests), project)
+    return outlook(task, config, manifests, tests, project)
 
 
 def _check_dataset(

@@ -83,22 +83,22 @@ def reach_verdict(
         intervals: KEYS and the columns of `setup_intervals`; None: there are none.
         in_words: what happened, in sentences.
     """
-    names = paper_names(methods)
     borrowed = {name: f"{name} (this run's)" for name in PAPER_METHODS if name in methods}
-    names = borrowed | names  # a variant that only borrows the name of a method is set apart
-    metrics = metrics.assign(method=metrics["method"].map(lambda name: names.get(name, name)))
+    # a variant that only borrows the name of a method is set apart
+    names = borrowed | paper_names(methods)
+
+    def renamed(frame: pd.DataFrame) -> pd.DataFrame:
+        """With the names that the paper's methods have in the claims."""
+        return frame.assign(method=frame["method"].map(lambda name: names.get(name, name)))
+
     methods = {names.get(name, name): method for name, method in methods.items()}
+    titles = {name: method.title or name for name, method in methods.items()}
     backbones = stand_ins(published, panels)
-    cells = lookup(metrics)
-    marks = plausibility.NO_MARKS
-    if judged is not None:
-        as_here = judged.assign(method=judged["method"].map(lambda name: names.get(name, name)))
-        marks = plausibility.marks(as_here)
+    cells = lookup(renamed(metrics))
+    marks = plausibility.NO_MARKS if judged is None else plausibility.marks(renamed(judged))
     known: dict[tuple[str, ...], Ends] = {}
     if intervals is not None and not intervals.empty:
-        renamed = intervals["method"].map(lambda name: names.get(name, name))
-        known = ends(intervals.assign(method=renamed))
-    titles = {name: method.title or name for name, method in methods.items()}
+        known = ends(renamed(intervals))
     paper = Evidence(
         published=published,
         cells=published_lookup(published),
@@ -118,34 +118,34 @@ def reach_verdict(
         marks=marks,
         intervals=known,
     )
-    rows: list[tuple[Any, ...]] = []
-    instances: list[tuple[Any, ...]] = []
-    for claim in claims:
-        text, ours = judge(claim, paper), judge(claim, run)
-        rows.append(
-            (
-                claim.id,
-                claim.section,
-                claim.claim,
-                claim.quote,
-                str(claim.need),
-                text.holds,
-                text.detail,
-                ours.holds,
-                ours.detail,
-                claim.note,
-            )
-        )
-        for source, outcome in (("published", text), ("ours", ours)):
-            instances += [(claim.id, source, *instance) for instance in outcome.instances]
+    rows, instances = _judge_all(claims, paper, run)
     return Verdict(
         compare_cells(published, cells, backbones, synthetic),
-        pd.DataFrame(rows, columns=CLAIM_COLUMNS, dtype="object"),
-        pd.DataFrame(instances, columns=["id", "source", *Instance._fields]),
+        rows,
+        instances,
         synthetic,
         unranked.would_have_won(panels, cells, marks, names, titles),
         against.against_baseline(panels, known, marks, names, titles),
         tuple(in_words),
+    )
+
+
+def _judge_all(
+    claims: Sequence[Claim], paper: Evidence, run: Evidence
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row a claim, judged on the published tables and on the run; a row an instance of it."""
+    rows: list[tuple[Any, ...]] = []
+    instances: list[tuple[Any, ...]] = []
+    for claim in claims:
+        text, ours = judge(claim, paper), judge(claim, run)
+        told = (claim.id, claim.section, claim.claim, claim.quote, str(claim.need))
+        found = (text.holds, text.detail, ours.holds, ours.detail)
+        rows.append((*told, *found, claim.note))
+        for source, outcome in (("published", text), ("ours", ours)):
+            instances += [(claim.id, source, *instance) for instance in outcome.instances]
+    return (
+        pd.DataFrame(rows, columns=CLAIM_COLUMNS, dtype="object"),
+        pd.DataFrame(instances, columns=["id", "source", *Instance._fields]),
     )
 
 
