@@ -31,6 +31,14 @@ def test_readme_is_read_in_two_minutes() -> None:
     assert max(map(len, lines)) <= 120
 
 
+def test_no_merge_was_left_half_done() -> None:
+    git = ["git", "grep", "-lE", "^(<{7} |>{7} |={7}$)", "--", "."]
+    left = subprocess.run(git, cwd=PROJECT, capture_output=True, text=True)
+    if left.returncode == 128:
+        pytest.skip("not a git repository")
+    assert left.returncode == 1, left.stdout + left.stderr
+
+
 @pytest.mark.parametrize("page", HAND_WRITTEN, ids=name_of)
 def test_lines_of_text_fit_a_screen(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
