@@ -133,7 +133,9 @@ def processes(folder: Path) -> dict[int, str]:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 name = (entry / "comm").read_text().strip()
                 if "/run/forked.py " in line and not name.startswith("python"):
-                    line += f"/.snakemake/scripts/forked.{name}.py"
+                    # a forked job is called after its rule, and stands where its run does
+                    place = (entry / "cwd").readlink()
+                    line = f"{place}/.snakemake/scripts/forked.{name}.py"
                 if f"{folder}/" in line or f"{folder} " in line:
                     found[int(entry.name)] = line
     return found

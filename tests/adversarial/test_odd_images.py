@@ -196,6 +196,10 @@ def test_a_huge_file_is_refused_by_its_size_alone(tmp_path: Path) -> None:
     index = cache(tmp_path, ["good.png", "slide.jpg"])
     assert pd.isna(index["error"][0])
     assert index["error"][1] == "21,474,836,480 bytes, more than images.max_bytes"
+    size = (tmp_path / "good.png").stat().st_size
+    for limit, fits in ((size, True), (size - 1, False)):
+        options = OPTIONS.model_copy(update={"max_bytes": limit, "max_broken": 1.0})
+        assert pd.isna(cache(tmp_path, ["good.png"], options)["error"][0]) == fits
 
 
 @pytest.mark.parametrize("where", ["decode", "read_bytes"])

@@ -39,7 +39,17 @@ class Watch:
 def run(key: str | None, nodes: Sequence[str]) -> tuple[int, bool, str]:
     """The exit status of pytest on these tests, whether one failed, and its last words."""
     watch = Watch()
-    arguments = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "tests.keys.freeze"]
+    arguments = [
+        "-q",
+        "-x",
+        "-m",
+        "",
+        "--tb=line",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.keys.freeze",
+    ]
     arguments += [f"--freeze={key}"] if key else []
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said.txt"

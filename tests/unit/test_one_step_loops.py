@@ -86,6 +86,7 @@ def run(
 # --- llft -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.key("llft.steps", "llft.lr", "llft.alpha")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("alpha", [0.0, 1.7])
 def test_llft(

@@ -84,12 +84,11 @@ def test_the_rate_is_that_of_torch() -> None:
     """400 random courses of an AUC, epoch by epoch, beside torch's own scheduler."""
     rng, falls = np.random.default_rng(0), 0
     for _ in range(400):
-        plateau = Plateau(
-            factor=float(rng.choice([0.1, 0.5, 0.9])), patience=int(rng.integers(0, 13))
-        )
+        factor, patience = float(rng.choice([0.1, 0.5, 0.9])), int(rng.integers(0, 13))
+        plateau = Plateau(factor=factor, patience=patience)
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
         theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode="max", factor=plateau.factor, patience=plateau.patience, eps=0
+            optimizer, mode="max", factor=factor, patience=patience, eps=0
         )
         aucs: list[float] = []
         level = rng.choice([1e-5, 1e-3, 0.1])
