@@ -77,7 +77,7 @@ _SHARED: tuple[tuple[type[BaseModel], tuple[str, ...]], ...] = (
     (Pretraining, ("batch_size",)),
     (Finetuning, ("lr_extractor", "lr_head")),
     (Optimizer, ("momentum", "weight_decay")),
-    (Finetuning, ("eodds", "class_weights", "batchnorm", "min_cell", "min_group")),
+    (Finetuning, ("eodds", "class_weights", "batchnorm", "batches", "min_cell", "min_group")),
     (Augmentation, ("flips", "transpose")),
     (Compute, ("device", "precision")),
     (Method, ("external_fraction",)),

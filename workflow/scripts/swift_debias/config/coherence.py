@@ -19,7 +19,8 @@ from .base import Integer, Line, Model, Share, explain, place, shown
 from .plan import setups
 from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
 
-SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm")  # beside an algorithm's own settings
+# beside an algorithm's own settings
+SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm", "batches")
 MOST_TRIALS = 1000
 # tables that a run has beside those of its experiments
 TABLES = {"cost": "costs", "ranks": "mean ranks", "search": "searches"}

@@ -82,7 +82,7 @@ def document(
             for name, options in adapters.items():
                 parts += _of_adapter(name, options)
     for name, settings in algorithms.items():
-        parts.append(_section(f"`methods.<name>`, algorithm `{name}`", settings))
+        parts.append(_section(f"`methods.<name>`, algorithm `{name}`", settings) + _grid(settings))
     return "\n".join(parts)
 
 
@@ -110,6 +110,14 @@ def _section(title: str, model: type[BaseModel], without: tuple[str, ...] = ()) 
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         lines += [_row(name, field) for name, field in fields.items()]
     return "\n".join(lines) + "\n"
+
+
+def _grid(settings: type[Model]) -> str:
+    """What `search: default` tries of an algorithm."""
+    if not settings.grid:
+        return ""
+    keys = ", ".join(f"{key}: {_plain(values)}" for key, values in settings.grid.items())
+    return f"\n`search: default` is `{{ {keys} }}`.\n"
 
 
 def _row(name: str, field: FieldInfo) -> str:

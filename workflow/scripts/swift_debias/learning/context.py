@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
-from . import batchnorm, objectives, precision
+from . import batches, batchnorm, objectives, precision
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
 from .samples import Drawable, Samples
 
-# (logits, labels, attributes) -> (what is minimized, prediction loss, bias)
-Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+# (logits, labels, attributes) -> (what is minimized, prediction loss, bias); where samples have
+# weights of their own, these are the fourth argument
+Objective: TypeAlias = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ class Combined:
     eodds: EoddsKind
 
     def __call__(
-        self, logits: Tensor, labels: Tensor, attributes: Tensor
+        self, logits: Tensor, labels: Tensor, attributes: Tensor, each: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, prediction loss and bias; a part that has no weight is only watched."""
+        """Total, prediction loss and bias; a part that has no weight is only watched.
+
+        `each`: what a sample weighs in the prediction loss besides its class, (B,).
+        """
         with contextlib.nullcontext() if self.prediction else torch.no_grad():
-            prediction = objectives.prediction_loss(logits, labels, self.class_weights)
+            prediction = objectives.prediction_loss(logits, labels, self.class_weights, each)
         with contextlib.nullcontext() if self.bias else torch.no_grad():
             bias = objectives.eodds_gap(logits, labels, attributes, self.eodds)
         return self.prediction * prediction + self.bias * bias, prediction, bias
@@ -99,6 +103,8 @@ class Context:
         """`prediction` x Eq. 1 + `bias` x Eq. 2, with the class weights of these samples."""
         dataset = self.finetuning.class_weights == "dataset"
         weights = objectives.class_weights(samples.labels, samples.classes) if dataset else None
+        if dataset and self.finetuning.batches == "cells":
+            weights = (batches.weight(samples),) * samples.classes
         return Combined(prediction, bias, weights, self.finetuning.eodds)
 
     def moving_batchnorm(

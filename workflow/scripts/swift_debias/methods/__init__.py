@@ -82,7 +82,7 @@ def shared_first(variant: Method) -> Method | None:
     first, _ = first_half(variant.algorithm, load(variant.algorithm).Settings(**variant.settings))
     if first is None or variant.external_fraction < 1:
         return None
-    keys = {"algorithm", "epochs_percent", "batchnorm", "lr_factor"}
+    keys = {"algorithm", "epochs_percent", "batchnorm", "batches", "lr_factor"}
     return Method(**variant.model_dump(include=keys), **first.model_dump())
 
 

@@ -63,6 +63,7 @@ class Training:
         return shared.model_copy(
             update={
                 "batchnorm": variant.batchnorm or shared.batchnorm,
+                "batches": variant.batches or shared.batches,
                 "lr_extractor": shared.lr_extractor * variant.lr_factor,
                 "lr_head": shared.lr_head * variant.lr_factor,
             }

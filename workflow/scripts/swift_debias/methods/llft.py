@@ -30,7 +30,7 @@ REPORT_EVERY = 100  # steps
 class Settings(Model):
     """Length and strength of the last layer's training."""
 
-    ignores: ClassVar = ("epochs_percent",)  # `steps` is its length
+    ignores: ClassVar = ("epochs_percent", "batches")  # `steps` is its length
 
     steps: Count = Field(1000, description="Full-batch steps [code].")
     lr: Positive = Field(1e-2, description="SGD, momentum 0.9, weight decay 5e-4 [code].")

@@ -207,7 +207,7 @@ def _two_steps(
         context.info(
             f"step2: {zeroed} of {sum(p.numel() for p in head.values())} head weights set to 0"
         )
-        drawn = drawn_views(len(samples), context, "step2" + suffix)
+        drawn = drawn_views(samples, context, "step2" + suffix)
         features = extract_features(classifier, samples, drawn, context.compute)
         set_trainable(classifier, extractor=False, head=True)
         weight = settings.prediction_weight_2
