@@ -8,6 +8,8 @@ chooses by fairness on held-out images which blocks of the network are adapted a
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -17,7 +19,7 @@ from ..errors import UserError
 from ._whole import Length, both_optimizer
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ..learning.context import Context
     from ..learning.networks import Classifier
@@ -101,7 +103,7 @@ def debias(
     objective = context.objective(samples, prediction=weight, bias=1 - weight)
     optimizer = both_optimizer(classifier, adapted, context)
     epochs = settings.epochs(context)
-    with context.moving_batchnorm(classifier, masks):
+    with context.moving_batchnorm(classifier, masks), _safe_group_norms(layers):
         fit(classifier, samples, objective, optimizer, context, "peft", epochs=epochs)
     low_rank.merge(updated)
     return classifier
@@ -139,6 +141,29 @@ def _adapt(
     for parameter in found:
         parameter.requires_grad_(True)
     return found
+
+
+@contextlib.contextmanager
+def _safe_group_norms(layers: list[nn.Module]) -> Iterator[None]:
+    """Let the inputs of GroupNorm have a gradient, whatever is frozen below.
+
+    torch 2.13 crashes in its backward pass if they have none (CPU, channels_last).
+    """
+    import torch
+    from torch import nn
+
+    def with_gradient(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if not torch.is_grad_enabled() or inputs[0].requires_grad:
+            return inputs
+        return (inputs[0].detach().requires_grad_(), *inputs[1:])
+
+    norms = [layer for layer in layers if isinstance(layer, nn.GroupNorm)]
+    handles = [norm.register_forward_pre_hook(with_gradient) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _is_norm(layer: nn.Module) -> bool:
