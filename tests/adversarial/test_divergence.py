@@ -44,6 +44,10 @@ TRAINED: dict[str, dict[str, Any]] = {
     "swift step 2": {"step1": False},
     "llft": {"steps": 110},
     "diffgda": {},
+    "reweight": {},
+    "groupdro": {},
+    "jtt": {},
+    "peft": {},
 }
 
 

@@ -240,6 +240,24 @@ def test_batchnorm_is_the_tasks_and_a_variant_has_its_own(
     assert [call.context.finetuning.batchnorm for call in handed] == [expected] * 2
 
 
+@pytest.mark.key("finetuning.batches", "method.batches")
+@pytest.mark.parametrize(
+    ("finetuning", "variant", "expected"),
+    [("cells", None, "cells"), ("shuffled", "cells", "cells"), ("cells", "shuffled", "shuffled")],
+)
+def test_batches_are_the_tasks_and_a_variant_has_its_own(
+    debias: Callable[..., str],
+    handed: list[SimpleNamespace],
+    tmp_path: Path,
+    finetuning: str,
+    variant: str | None,
+    expected: str,
+) -> None:
+    task = {"finetuning": FINETUNING | {"batches": finetuning}}
+    debias({"algorithm": "spy", "batches": variant}, write_importances(tmp_path), task=task)
+    assert [call.context.finetuning.batches for call in handed] == [expected] * 2
+
+
 @pytest.mark.parametrize("unprivileged", [0, 1, None])
 @pytest.mark.parametrize("pair", [(0, 1), (0, 2), (1, 2)])
 def test_the_chosen_groups_are_those_of_every_fold(

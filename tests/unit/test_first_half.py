@@ -233,7 +233,7 @@ def test_the_first_step_is_the_same_for_the_same_computation_only() -> None:
     step = methods.shared_first(variant())
     for keys in ({"title": "Ours"}, {"step2": False}, STEP_2, {"mask": "soft"}):
         assert methods.shared_first(variant(**keys)) == step, keys
-    of_step_1 = STEP_1 | {"epochs_percent": 30, "batchnorm": "eval"}
+    of_step_1 = STEP_1 | {"epochs_percent": 30, "batchnorm": "eval", "batches": "cells"}
     others = [methods.shared_first(variant(**{k: v})) for k, v in of_step_1.items()]
     assert None not in others and step not in others
     for one, other in itertools.combinations(others, 2):

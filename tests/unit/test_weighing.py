@@ -18,7 +18,7 @@ from swift_debias.config.schema import Augmentation, Finetuning, Optimizer
 from swift_debias.errors import UserError
 from swift_debias.learning import batches, loop
 from swift_debias.learning.checkpoints import Checkpoints
-from swift_debias.learning.context import Context
+from swift_debias.learning.context import Combined, Context
 from swift_debias.learning.networks import Classifier
 from swift_debias.learning.samples import ExternalSet, Samples
 from swift_debias.methods.groupdro import OnlineWeights
@@ -356,6 +356,26 @@ def test_groupdro_keeps_the_weight_of_a_cell_that_a_batch_lacks(
     assert total.item() == pytest.approx(MEAN_WEIGHT * (expected * means).sum(), rel=1e-6)
     total.backward()
     assert z.grad is not None and z.grad.isfinite().all()
+
+
+def test_three_classes_have_six_cells(make: Any) -> None:
+    """The objective of Group DRO, and cross-entropy with weights, in loops over the samples."""
+    samples, rng = cells_of((5, 9, 2, 2, 7, 3)), np.random.default_rng(0)
+    y, a = samples.labels.numpy().astype(int), samples.attributes.numpy()
+    z = rng.normal(size=(len(y), 3))
+    entropies = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(y)), y]
+    means = np.array(
+        [entropies[(y == c) & (a == group)].mean() for c in range(3) for group in (0, 1)]
+    )
+    q = np.exp(2 * means) / np.exp(2 * means).sum()
+    given = (torch.from_numpy(z).float(), samples.labels, samples.attributes)
+    online = OnlineWeights(samples, 2.0, make())
+    assert online(*given)[0].item() == pytest.approx(0.62 * (q * means).sum(), rel=1e-5)
+    assert [*online.row().values()] == pytest.approx(q, rel=1e-5)
+    assert online.names[-1] == "weight_y2_a1"
+    each = batches.cell_weights(samples)
+    found, _, _ = Combined(1, 0, (1.0,) * 3, "mean_abs")(*given, each)
+    assert found.item() == pytest.approx(0.62 * means.mean(), rel=1e-5)
 
 
 # --- just train twice -----------------------------------------------------------------------------

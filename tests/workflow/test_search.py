@@ -80,6 +80,37 @@ def test_searched_methods_have_a_search_and_wait_for_it(jobs: dict[str, list[Any
     assert all("search" not in job.params.method for job in jobs["debias"])
 
 
+@pytest.mark.key("method.search")
+def test_a_method_s_own_grid() -> None:
+    """`search: default`, of the algorithm or of the one that a variant is like; six points."""
+    dro = {"algorithm": "groupdro", "search": "default"}
+    names = {"dro": dro, "faster": {"like": "dro", "eta": 5}, "own": {"like": "faster"}}
+    names["again"] = {"like": "dro", "balanced": True, "search": "default"}
+    free = {"trials": None}
+    read = load(config(methods=names, selection=free)).methods
+    grid = {"eta": (0.01, 0.1, 1), "lr_factor": (1, 3)}
+    assert read["dro"].search == read["again"].search == grid
+    assert methods.searched(read, "own") == ("dro", ("lr_factor",))
+    for change, message in (
+        ({"dro": {"algorithm": "baseline", "search": "default"}}, "baseline has no default grid"),
+        ({"dro": dro, "default": {"algorithm": "jtt"}}, "methods.default: a variant may not be"),
+        ({"dro": {"algorithm": "dro", "search": "default"}}, "no algorithm 'dro'"),
+        ({"dro": {"like": "nobody", "search": "default"}}, "no method 'nobody'"),
+    ):
+        with pytest.raises(errors.UserError, match=message):
+            load(config(methods=change, selection=free))
+
+
+@pytest.mark.parametrize(
+    "algorithm", [name for name, model in methods.settings_models().items() if model.grid]
+)
+def test_default_grids_are_of_equal_size_and_valid(algorithm: str) -> None:
+    entry = {"algorithm": algorithm, "search": "default"}
+    selection = {"trials": 6}
+    searched = {name: {"search": None} for name in ("swift", "llft")}
+    load(config(selection=selection, methods={"it": entry, **searched}))
+
+
 @pytest.mark.key("selection.on_folds")
 @pytest.mark.parametrize(("on_folds", "folds"), [(None, [0, 1]), (1, [0]), (2, [0, 1])])
 def test_trials_are_made_on_the_first_folds(
