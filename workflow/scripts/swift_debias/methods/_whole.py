@@ -27,9 +27,10 @@ class Length(Model):
         "which is equal cost [code: 20 against 10 + 10].",
     )
 
-    def epochs(self, context: Context) -> int:
-        """Epochs of its step."""
-        return context.epochs * (2 if self.epochs_of == "both" else 1)
+
+def length(settings: Length, context: Context) -> int:
+    """Epochs of a method of one step."""
+    return context.epochs * (2 if settings.epochs_of == "both" else 1)
 
 
 def train_whole(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ..config.base import Flag, Share
-from ._whole import Length, train_whole
+from ._whole import Length, length, train_whole
 
 if TYPE_CHECKING:
     from ..learning.context import Context
@@ -40,5 +40,5 @@ def debias(
     samples = external.balanced if settings.balanced else external.full
     weight = settings.prediction_weight
     objective = context.objective(samples, prediction=weight, bias=1 - weight)
-    train_whole(classifier, samples, objective, context, "fullft", settings.epochs(context))
+    train_whole(classifier, samples, objective, context, "fullft", length(settings, context))
     return classifier

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from ..config.base import Flag, Positive
-from ._whole import Length, train_whole
+from ._whole import Length, length, train_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ def debias(
         online,
         context,
         "groupdro",
-        settings.epochs(context),
+        length(settings, context),
         watch=online.row,
         resume=online.resume,
     )

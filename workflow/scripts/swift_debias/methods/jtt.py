@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from ..config.base import Number
-from ._whole import Length, train_whole
+from ._whole import Length, length, train_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,11 +37,12 @@ class Settings(Length):
         "first fine-tuned on them for E epochs, as published; together E + E, as SWiFT.",
     )
     upweight: Number = Field(
-        6.0,
+        2.0,
         ge=1,
         le=1e6,
-        description="What an image of the error set weighs; the others weigh 1. The released "
-        "commands add 4 to 100 copies of it; 6 is CivilComments' [code].",
+        description="What an image of the error set weighs; the others weigh 1. A Baseline is "
+        "wrong on many images it has not seen, so the default counts them twice [ours]; the "
+        "released commands add 4 to 100 copies of them [code].",
     )
 
 
@@ -65,7 +66,7 @@ def debias(
     wrong = errors(first, samples)
     context.info(f"jtt: the first model is wrong on {int(wrong.sum())} of {len(samples)} images")
     weights = 1 + (settings.upweight - 1) * wrong.to(samples.labels)
-    epochs = settings.epochs(context) if settings.first == "baseline" else context.epochs
+    epochs = length(settings, context) if settings.first == "baseline" else context.epochs
     train_whole(
         classifier, samples, objective, context, "jtt", epochs, weights=weights / weights.mean()
     )

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from ..config.base import Count, Integer, Positive, Share
 from ..errors import UserError
-from ._whole import Length, both_optimizer
+from ._whole import Length, both_optimizer, length
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -102,7 +102,7 @@ def debias(
     }
     objective = context.objective(samples, prediction=weight, bias=1 - weight)
     optimizer = both_optimizer(classifier, adapted, context)
-    epochs = settings.epochs(context)
+    epochs = length(settings, context)
     with context.moving_batchnorm(classifier, masks), _safe_group_norms(layers):
         fit(classifier, samples, objective, optimizer, context, "peft", epochs=epochs)
     low_rank.merge(updated)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ._whole import Length, train_whole
+from ._whole import Length, length, train_whole
 
 if TYPE_CHECKING:
     from ..learning.context import Context
@@ -46,6 +46,6 @@ def debias(
     if context.finetuning.batches == "shuffled":
         weights = batches.cell_weights(samples)
         objective = Combined(1, 0, (1.0,) * samples.classes, context.finetuning.eodds)
-    epochs = settings.epochs(context)
+    epochs = length(settings, context)
     train_whole(classifier, samples, objective, context, "reweight", epochs, weights=weights)
     return classifier
