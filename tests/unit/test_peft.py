@@ -281,6 +281,7 @@ def test_a_killed_training_carries_on_to_the_same_bits(
 
 def test_attention_is_updated_too() -> None:
     """Queries, keys and values are one matrix; its update acts in train and in eval mode."""
+    torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
     places = [place for module in layer.modules() for place in low_rank.places(module)]
     assert [name for _, name in places] == ["in_proj_weight", "weight", "weight", "weight"]
@@ -291,7 +292,7 @@ def test_attention_is_updated_too() -> None:
     for update in trained:
         nn.init.normal_(update, std=0.3)
     outputs = [layer(x)]
-    (outputs[0].sum()).backward()
+    (outputs[0] * torch.randn(2, 5, 8)).sum().backward()
     assert all(update.grad is not None and update.grad.any() for update in trained)
     low_rank.merge(places)
     outputs += [layer(x), layer.eval()(x)]
@@ -299,6 +300,24 @@ def test_attention_is_updated_too() -> None:
     assert not torch.allclose(outputs[0], plain(x), atol=1e-2)
     for output in outputs[1:]:
         torch.testing.assert_close(output, outputs[0])
+
+
+def test_a_user_s_network_comes_back_without_parametrizations() -> None:
+    """Through the front door: class, names and their order; two outputs."""
+    import swift_debias as sd
+
+    rng, cells = np.random.default_rng(0), np.arange(64) % 4
+    pixels = rng.integers(60, 190, (64, 8, 8, 3)).astype(np.uint8)
+    images = sd.ImageSet.from_arrays(pixels, cells // 2, cells % 2)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(6, 2),
+    ).eval()  # fmt: skip
+    fitted = sd.PEFT(rank=2, epochs=1, lr_extractor=0.1, device="cpu").fit(model, images)
+    assert list(fitted.model_.state_dict()) == list(model.state_dict())
+    assert [type(m) for m in fitted.model_.modules()] == [type(m) for m in model.modules()]
+    assert not torch.equal(fitted.model_[0].weight, model[0].weight)
+    assert torch.equal(fitted.model_[0].bias, model[0].bias)
 
 
 def test_the_grid_of_blocks_is_a_search(external: ExternalSet) -> None:

@@ -94,7 +94,10 @@ def debias(
         kind = {"bitfit": "biases", "norm": "normalization layers"}.get(
             settings.adapt, "linear layers and no 1 x 1 convolutions"
         )
-        raise UserError(f"peft: the extractor has no {kind} in blocks {list(settings.blocks)}")
+        raise UserError(
+            f"peft: the extractor has no {kind} in blocks {list(settings.blocks)}; adapt something "
+            "else (adapt: lora, norm or bitfit), or other blocks"
+        )
     context.info(f"peft: {sum(p.numel() for p in adapted)} numbers of the extractor are trained")
     masks = {
         name: parameter.new_full(parameter.shape, float(parameter.requires_grad))
