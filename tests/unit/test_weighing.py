@@ -396,13 +396,16 @@ def test_jtt(
     make: Any,
 ) -> None:
     """The errors of the first model weigh more; the second begins where the first began."""
-    network, start, context = double(classifier).train(), double(classifier), make(optimizer)
+    context = make(optimizer, epochs=EPOCHS if first == "baseline" else 10)
+    network, start = double(classifier).train(), double(classifier)
     x, y, _ = rows_of(external.full)
+    wrong = of_baseline = (start(x).detach() >= 0) != (y == 1)
     if first == "erm":
         start.train()
-        plain = [lambda: cross_entropy(start(x), y)] * EPOCHS
+        plain = [lambda: cross_entropy(start(x), y)] * context.epochs
         descend(start, plain, RATES, OPTIMIZERS[optimizer])
-    wrong = (start.eval()(x).detach() >= 0) != (y == 1)
+        wrong = (start.eval()(x).detach() >= 0) != (y == 1)
+        assert not torch.equal(wrong, of_baseline)
     assert 0 < wrong.sum() < len(y)
 
     def loss() -> Tensor:
@@ -411,7 +414,7 @@ def test_jtt(
         return (each * classes * plain_entropies(network(x), y)).sum() / each.sum()
 
     run("jtt", classifier, external, context, first=first, upweight=upweight, epochs_of=epochs_of)
-    steps = EPOCHS * (2 if epochs_of == "both" else 1)
+    steps = context.epochs * (2 if epochs_of == "both" else 1)
     seen = descend(network, [loss] * steps, RATES, OPTIMIZERS[optimizer])
     assert_agrees(classifier, network)
     assert losses(context, "jtt") == pytest.approx(seen, rel=1e-4)
