@@ -82,6 +82,7 @@ class OnlineWeights:
         self.names = [f"weight_y{y}_a{a}" for y in range(samples.classes) for a in (0, 1)]
         self.weights = torch.ones(len(self.names), dtype=torch.float64, device=samples.device)
         self.weights /= len(self.names)
+        self.cells = torch.arange(len(self.names), device=samples.device)
         self.watched = context.objective(samples, prediction=0, bias=0)
 
     def __call__(
@@ -89,12 +90,12 @@ class OnlineWeights:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, Eq. 1 and the bias; a cell that the batch lacks keeps its share of the rest."""
         import torch
-        import torch.nn.functional as F
 
         from ..learning import objectives
 
         cells = labels.long() * 2 + attributes
-        members = F.one_hot(cells, len(self.names)).to(logits.dtype)
+        # compared, not counted: a GPU is not waited for
+        members = (cells[:, None] == self.cells).to(logits.dtype)
         sums = objectives.cross_entropies(logits, labels) @ members
         means = sums / members.sum(dim=0).clamp(min=1)
         with torch.no_grad():
