@@ -447,7 +447,7 @@ def test_diffgda_lowers_each_class_s_gap_by_the_start_model_s_sign(
 
 @pytest.mark.parametrize(
     "algorithm",
-    ["diffprune", "fairprune", "bn_recalibrate", "diffgda", "reweight", "groupdro", "jtt"],
+    ["diffprune", "fairprune", "bn_recalibrate", "diffgda", "reweight", "groupdro", "jtt", "ssd"],
 )
 def test_the_others_give_a_classifier_of_as_many_classes(
     algorithm: str, classifier: Classifier, external: ExternalSet, make: Any, make_importance: Any

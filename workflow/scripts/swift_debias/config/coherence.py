@@ -79,7 +79,7 @@ def problems(
     for name, task in settings.tasks.items():
         yield from _task(place("tasks", name), task)
     yield from _shared_datasets(settings)
-    yield from classes.problems(settings, _of_two(known))
+    yield from classes.problems(settings, _of_two(known), known.algorithms)
     yield from _backbones(settings, known)
     yield from _untrained(settings)
     yield from _methods(settings, known, written)

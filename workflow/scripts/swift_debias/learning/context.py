@@ -6,16 +6,19 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
+from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer, Selection
 from . import batches, batchnorm, objectives, precision
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
 from .samples import Drawable, Samples
+
+if TYPE_CHECKING:
+    from ..evaluation.decision_rule import Rule
 
 # (logits, labels, attributes) -> (what is minimized, prediction loss, bias); where samples have
 # weights of their own, these are the fourth argument
@@ -61,7 +64,10 @@ class Context:
         optimizer: the task's optimizer; its learning rate is replaced step by step.
         importance: () -> the shared diagonal importances, objective (a method's `IMPORTANCES`) ->
             parameter name -> tensor.
+        measure: () -> the same of the classifier as it is now.
+        selection: how much a method holds out that chooses something itself, and by which rule.
         masks: a method's masks, for whoever asks afterwards: parameter (or pruned layer) -> mask.
+        rule: how a method decides, where it is not by a threshold of the scores; groups 0 and 1.
         name: of the job, on the progress bar.
         unprivileged: () -> the group with the lower AUC, 0 or 1; None: a group has one class only.
     """
@@ -74,10 +80,13 @@ class Context:
     augmentation: Augmentation
     compute: Compute
     importance: Callable[[], Mapping[str, dict[str, Tensor]]] = dict
+    measure: Callable[[], Mapping[str, dict[str, Tensor]]] = dict
+    selection: Selection = field(default_factory=Selection)
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     log: TextIO = field(default_factory=lambda: sys.stderr)
     history: History = field(default_factory=list)
     masks: dict[str, Tensor] = field(default_factory=dict)
+    rule: Rule | None = None
     name: str = ""
     unprivileged: Callable[[], int | None] = lambda: None
 

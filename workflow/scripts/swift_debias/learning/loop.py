@@ -47,6 +47,7 @@ def fit(
     rate: Callable[[list[dict[str, Any]]], float] | None = None,
     weights: Tensor | None = None,
     resume: Callable[[list[dict[str, Any]]], None] | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> None:
     """Train what is trainable in `module`; a row an epoch goes to the history and the log.
 
@@ -66,6 +67,8 @@ def fit(
         weights: (n,) on the device, what the objective is given of each sample; None: nothing.
         resume: called with the rows of an earlier run, if it is carried on: for an objective that
             has a state of its own.
+        before: called before every epoch with the number of those that are done, after a checkpoint
+            was loaded.
 
     Raises:
         NotFiniteError: it diverged; names stage, epoch and step (see `finite.Watch`).
@@ -90,6 +93,8 @@ def fit(
         if rate is not None:
             for group in inner.param_groups:
                 group["lr"] = rate(rows)
+        if before is not None:
+            before(epoch)
         with torch.random.fork_rng():
             row = _epoch(
                 forward, samples, objective, optimizer, context, name, bar, watched, clip, weights
