@@ -180,10 +180,6 @@ class Model(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    def two_classes(self) -> str:
-        """Why a method with these settings is of two classes only; '': it is not."""
-        return ""
-
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
@@ -193,6 +189,10 @@ class Model(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(f"unknown key {shown(key)}{nearest(key, cls.model_fields)}")
         return data
+
+    def two_classes(self) -> str:
+        """Why a method with these settings is of two classes only; '': it is not."""
+        return ""
 
 
 def shown(value: Any) -> str:

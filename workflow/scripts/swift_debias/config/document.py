@@ -140,7 +140,7 @@ def _bound(constraint: Any) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(str, value)) + "]"
+        return "[" + ", ".join(map(_plain, value)) + "]"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
