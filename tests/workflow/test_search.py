@@ -19,6 +19,7 @@ from swift_debias.data import adapters
 PROJECT = Path(__file__).resolve().parents[2]
 PANEL = {"task": "cxr", "backbone": "small_resnet", "attribute": "age"}
 SHOWN = ["baseline", "swift", "swift_no_reinit", "swift_zscore", "swift_epochs_15", "llft", "bmft"]
+SHOWN += ["swift_learned", "dfr"]
 GRID = {"prediction_weight_1": [0.1, 0.5], "prediction_weight_2": [0.6, 0.9]}
 
 
@@ -33,6 +34,8 @@ def config(**changes: Any) -> dict[str, Any]:
             **cut.UNSEARCHED,
             "swift": {"search": GRID},
             "llft": {"search": {"alpha": [0.1, 1, 2, 3]}},
+            "swift_learned": {"like": "swift", "title": "Learned", "threshold": "learned"},
+            "dfr": {"algorithm": "dfr"},
             **changes.pop("methods", {}),
         },
         **changes,
@@ -109,6 +112,23 @@ def test_default_grids_are_of_equal_size_and_valid(algorithm: str) -> None:
     selection = {"trials": 6}
     searched = {name: {"search": None} for name in ("swift", "llft")}
     load(config(selection=selection, methods={"it": entry, **searched}))
+
+
+@pytest.mark.key("selection.share")
+def test_methods_that_hold_out_wait_for_the_cohort(jobs: dict[str, list[Any]]) -> None:
+    """It says whose the images are; and they hold out what a search does."""
+    found = {
+        of(job): (
+            [str(f) for f in job.input if "cohorts/" in str(f)],
+            job.params.selection and job.params.selection["share"],
+        )
+        for job in jobs["debias"]
+    }
+    held = {"swift_learned", "dfr"}
+    assert held < set(found)
+    for name, what in found.items():
+        cohort = "results/demo/cohorts/cxr.parquet"
+        assert what == (([cohort], 0.4) if name in held else ([], None)), name
 
 
 @pytest.mark.key("selection.on_folds")
