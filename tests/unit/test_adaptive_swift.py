@@ -296,6 +296,20 @@ def test_the_threshold_is_the_best_on_samples_held_out(
     assert all(torch.equal(value, expected[name]) for name, value in learned.state_dict().items())
 
 
+@pytest.mark.parametrize("keys", [{"reinit": "full"}, {"reinit": "none"}, {"step2": False}])
+def test_a_threshold_that_is_not_used_is_not_learned(
+    keys: dict[str, Any], classifier: Classifier, external: ExternalSet, make: Any
+) -> None:
+    """An ablation may take `learned` over from the variant that it is like."""
+    states = []
+    for threshold in ("mean", "learned"):
+        twin = copy.deepcopy(classifier)
+        context = make(twin, external)
+        states.append(swift(twin, external, context, threshold=threshold, **keys).state_dict())
+        assert "held out" not in {row["stage"] for row in context.history}
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 @pytest.mark.parametrize(("keys", "asked"), [({}, False), ({"threshold": "learned"}, True)])
 def test_patients_are_asked_for_by_those_that_hold_out(keys: dict[str, Any], asked: bool) -> None:
     from swift_debias.config.schema import Method

@@ -98,9 +98,7 @@ def holds_out(wildcards):
 
 def cohort_of(wildcards):
     """Whose the images are, for the variants that hold some out."""
-    return (
-        folder("cohort", task=wildcards.task) if holds_out(wildcards) else []
-    )
+    return folder("cohort", task=wildcards.task) if holds_out(wildcards) else []
 
 
 def selection_of(wildcards):

@@ -299,8 +299,8 @@ def _two_steps(
     from ..learning.loop import drawn_views
 
     suffix = "" if rate is None else f"_rate{rate:g}"
-    threshold = settings.threshold
-    if holds_out(settings):
+    threshold = "mean" if settings.threshold == "learned" else settings.threshold
+    if holds_out(settings):  # else the threshold is not used
         from ._swift_threshold import learn_threshold
 
         threshold = learn_threshold(
@@ -321,7 +321,6 @@ def _two_steps(
         drawn = drawn_views(samples, context, "step2" + suffix)
         features = extract_features(classifier, samples, drawn, context.compute)
         set_trainable(classifier, extractor=False, head=True)
-        assert threshold != "learned"  # or it is not used
         train_head(
             classifier.head, samples, features, settings, threshold, context, "step2" + suffix
         )
