@@ -19,8 +19,8 @@ from PIL import Image
 RUN = Path("results/tiny")
 SIZE = 16  # pixels a side
 PANEL = {"task": "lesion", "backbone": "small", "attribute": "sex"}
-ALGORITHMS = ("baseline", "bmft", "bn_recalibrate", "diffgda", "diffprune", "fairprune", "fullft")
-ALGORITHMS += ("llft", "swift")
+ALGORITHMS = ("baseline", "bmft", "bn_recalibrate", "dfr", "diffgda", "diffprune", "fairprune")
+ALGORITHMS += ("fullft", "llft", "ssd", "swift", "threshold_optimizer")
 
 Row = Mapping[str, Any]
 

@@ -277,6 +277,27 @@ def test_a_variant_may_take_over_what_it_does_not_use() -> None:
 
 
 @pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"thresholds": ["mean", 0.2]}, "thresholds: would be ignored with threshold: mean"),
+        ({"mask": "none", "refresh_mask": 2}, "refresh_mask: would be ignored with mask: none"),
+        ({"step1": False, "refresh_mask": 2}, "refresh_mask: would be ignored with step1: false"),
+        ({"refresh_mask": 0}, "refresh_mask: Input should be greater than or equal to 1"),
+        ({"threshold": "learned", "thresholds": ["mean"]}, "thresholds: "),
+        ({"algorithm": "dfr", "strengths": []}, "strengths: "),
+        ({"algorithm": "dfr", "strengths": [0]}, "strengths.0: Input should be greater than 0"),
+        ({"algorithm": "dfr", "epochs_percent": 5}, "epochs_percent: dfr would ignore it"),
+        ({"algorithm": "ssd", "alpha": 0}, "alpha: Input should be greater than 0"),
+        ({"algorithm": "threshold_optimizer", "constraint": "odds"}, "constraint: Input should be"),
+    ],
+)
+def test_settings_of_methods_beyond_the_paper(entry: dict[str, Any], said: str) -> None:
+    found = read(put(CONFIG, ("methods", "gentle"), {"algorithm": "swift"} | entry))
+    assert isinstance(found, str)
+    assert_one_line_each(found, f"methods.gentle.{said}")
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("invert_labels", True),

@@ -44,6 +44,8 @@ TRAINED: dict[str, dict[str, Any]] = {
     "swift step 2": {"step1": False},
     "llft": {"steps": 110},
     "diffgda": {},
+    "groupdro": {},
+    "peft": {},
 }
 
 
@@ -92,8 +94,10 @@ def assert_finite(classifier: torch.nn.Module) -> None:
 
 
 def test_every_algorithm_is_tried() -> None:
-    untrained = {"baseline", "bn_recalibrate", "diffprune", "fairprune"}
-    tried = {name.split()[0] for name in TRAINED} | untrained
+    untrained = {"baseline", "bn_recalibrate", "dfr", "diffprune", "fairprune", "ssd"}
+    untrained |= {"threshold_optimizer"}
+    as_fullft = {"reweight", "jtt"}  # the same road, and no state of their own
+    tried = {name.split()[0] for name in TRAINED} | untrained | as_fullft
     assert tried == set(methods.available())
 
 
@@ -152,7 +156,7 @@ def test_the_baselines_training_too(lr: float) -> None:
             assert all(np.isfinite(row["validation_auc"]) for row in context.history)
 
 
-@pytest.mark.parametrize("algorithm", ["baseline", "diffprune", "fairprune"])
+@pytest.mark.parametrize("algorithm", ["baseline", "diffprune", "fairprune", "threshold_optimizer"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", ["extractor.conv1.weight", "head.1.bias"])
 def test_methods_without_a_training_refuse_a_network_that_is_not_finite(

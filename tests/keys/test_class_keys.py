@@ -95,6 +95,14 @@ def test_a_task_of_three_classes_is_read() -> None:
             {"methods.fullft.search": {"prediction_weight": [0.1, 0.9]}},
             "methods.fullft.search chooses settings by one score of class 1",
         ),
+        (
+            {"methods.fullft": {"algorithm": "threshold_optimizer"}},
+            "methods.fullft: threshold_optimizer cuts the score of class 1; tasks.skin has more",
+        ),
+        (
+            {"methods.fullft": {"algorithm": "swift", "threshold": "learned"}},
+            "methods.fullft: threshold: learned chooses by one score of class 1",
+        ),
     ],
 )
 def test_what_means_nothing_for_more_classes_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -25,6 +25,7 @@ from prepared import (
     scores_of,
     seed_of,
     squared_gradients,
+    write_parquet,
 )
 from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score
@@ -238,6 +239,24 @@ def test_batchnorm_is_the_tasks_and_a_variant_has_its_own(
     task = {"finetuning": FINETUNING | {"batchnorm": finetuning}}
     debias({"algorithm": "spy", "batchnorm": variant}, write_importances(tmp_path), task=task)
     assert [call.context.finetuning.batchnorm for call in handed] == [expected] * 2
+
+
+@pytest.mark.key("finetuning.batches", "method.batches")
+@pytest.mark.parametrize(
+    ("finetuning", "variant", "expected"),
+    [("cells", None, "cells"), ("shuffled", "cells", "cells"), ("cells", "shuffled", "shuffled")],
+)
+def test_batches_are_the_tasks_and_a_variant_has_its_own(
+    debias: Callable[..., str],
+    handed: list[SimpleNamespace],
+    tmp_path: Path,
+    finetuning: str,
+    variant: str | None,
+    expected: str,
+) -> None:
+    task = {"finetuning": FINETUNING | {"batches": finetuning}}
+    debias({"algorithm": "spy", "batches": variant}, write_importances(tmp_path), task=task)
+    assert [call.context.finetuning.batches for call in handed] == [expected] * 2
 
 
 @pytest.mark.parametrize("unprivileged", [0, 1, None])
@@ -489,3 +508,61 @@ def test_what_a_search_found_is_taken(debias: Callable[..., str], tmp_path: Path
     assert threshold(tmp_path, 0)["threshold"] == 0.2
     found_on = [threshold(tmp_path, fold)["found_on"] for fold in FOLDS]
     assert found_on == ["held out", *["fitted on"] * (len(FOLDS) - 1)]
+
+
+# --- rules and samples held out -------------------------------------------------------------------
+
+
+def test_a_rule_lies_beside_its_model(
+    debias: Callable[..., str], cell: Cell, tmp_path: Path
+) -> None:
+    """In the place of a threshold; the network is the Baseline's."""
+    debias({"algorithm": "threshold_optimizer"})
+    for fold in FOLDS:
+        folder = tmp_path / f"debiased/fold{fold}"
+        found = read_json(folder / "threshold.json")
+        assert (found["threshold"], found["found_on"]) == (None, "a rule for each group")
+        assert_weights(load_file(folder / "model.safetensors"), cell.baseline(fold).state_dict())
+        inputs, labels, groups = cell.part(fold, "full")
+        with torch.no_grad():
+            scores = cell.baseline(fold)(inputs).flatten().double().sigmoid()
+        promised = {}
+        for group in (0, 1):
+            rule = found["rule"]["groups"][str(group)]
+            above = sum(
+                part["share"] * (scores > part["threshold"]).double() for part in rule["parts"]
+            )
+            decided = rule["ignore"] * rule["constant"] + (1 - rule["ignore"]) * above
+            promised[group] = [
+                float(decided[(labels == label) & (groups == group)].mean()) for label in (0, 1)
+            ]
+        assert promised[0] == pytest.approx(promised[1], abs=1e-6)  # equalized odds
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_method_that_holds_out_is_told_whose_the_images_are(
+    debias: Callable[..., str],
+    cell: Cell,
+    handed: list[SimpleNamespace],
+    tmp_path: Path,
+    known: bool,
+) -> None:
+    """From the cohort, in the order of the external set; and by the run's selection."""
+    rows = pd.concat(cell.external)[["dataset", "image_id"]].sample(frac=1, random_state=1)
+    cohort = rows.assign(patient_id=[f"p{i % 7}" if i % 5 else None for i in range(len(rows))])
+    if known:
+        cell.inputs["cohort"] = [write_parquet(tmp_path / "cohort.parquet", cohort)]
+    debias(
+        {"algorithm": "spy"}, write_importances(tmp_path),
+        selection={"share": 0.45} if known else None,
+    )  # fmt: skip
+    whose = {(row.dataset, row.image_id): row.patient_id for row in cohort.itertuples()}
+    for fold, call in enumerate(handed):
+        patients, share = call.external.patients, call.context.selection.share
+        assert share == (0.45 if known else 0.3)
+        if not known:
+            assert patients is None
+            continue
+        keys = cell.external[fold][["dataset", "image_id"]].itertuples(index=False, name=None)
+        for found, key in zip(patients, keys, strict=True):
+            assert found == whose[key] or (pd.isna(found) and pd.isna(whose[key]))

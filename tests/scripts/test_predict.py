@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -83,3 +84,46 @@ def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path
         pd.testing.assert_frame_equal(found, expected)
         assert f"{models[method, fold]}: 10 images scored" in said
     assert len(list((tmp_path / "predictions").rglob("*.parquet"))) == len(models)
+
+
+def test_a_rule_decides_by_score_group_and_image(run: Callable[..., str], tmp_path: Path) -> None:
+    """It lies beside its model; a certain decision, one that is drawn, and groups it lacks."""
+    rows = {"label": [0, 1] * 30, "fitzpatrick": [1, 2, 5, 6, None, 3] * 10}
+    made = write_data_set(tmp_path, "alpha", rows)
+    folder = tmp_path / f"debiased/{SETUP}/swift/fold0"
+    model = write_model(folder / "model.safetensors", 3)
+    half = {"parts": [{"share": 1.0, "side": ">", "threshold": 2.0}], "ignore": 1.0}
+    cut = {"parts": [{"share": 1.0, "side": "<", "threshold": 0.5}], "ignore": 0.0}
+    groups = {"0": half | {"constant": 0.5}, "1": cut | {"constant": 0.0}}
+    write_json(
+        folder / "threshold.json", {"threshold": None, "rule": {"groups": groups, "seed": 8}}
+    )
+    run(
+        "predict.py",
+        input={
+            "models": [model],
+            "thresholds": [folder / "threshold.json"],
+            "manifests": [made.manifest],
+            **caches([made]),
+            "skin_tone": [],
+        },
+        output=[f"predictions/{SETUP}"],
+        params={
+            "backbone": BACKBONE,
+            "attribute": LIGHT,
+            "normalization": NORMALIZATION,
+            "datasets": ["alpha"],
+            "compute": COMPUTE,
+        },
+    )
+    found = pd.read_parquet(tmp_path / "predictions" / SETUP / "swift/fold0.parquet")
+    assert found["threshold"].isna().all() and found["threshold"].dtype == "float64"
+    np.testing.assert_allclose(
+        found["score"], scores_of(model, inputs_of([made], found)), atol=1e-5
+    )
+    for row in found.itertuples():
+        digest = hashlib.sha256(f"8/alpha/{row.image_id}".encode()).digest()
+        heads = int.from_bytes(digest[:8], "big") < 2**63
+        expected = {0: heads, 1: row.score < 0.5, -1: row.score >= 0.5}[row.group]
+        assert row.decision == expected
+    assert found.groupby("group")["decision"].nunique()[0] == 2

@@ -22,7 +22,7 @@ from swift_debias.importance.shared import shared_importance
 from swift_debias.learning import inference, losses, objectives
 from swift_debias.learning.networks import Classifier
 from swift_debias.learning.samples import Batch, ExternalSet, Samples
-from swift_debias.methods import _iterate
+from swift_debias.methods import _iterate, llft
 
 C = 3
 SGD = Optimizer(name="sgd", lr=0.7, momentum=0.8, weight_decay=0.04)
@@ -407,6 +407,27 @@ def test_llft(classifier: Classifier, external: ExternalSet, make: Any) -> None:
     assert_agrees(run("llft", classifier, external, context, steps=3), network)
 
 
+def test_dfr(classifier: Classifier, external: ExternalSet, make: Any) -> None:
+    """scikit-learn's softmax regression on standardized features of equal cells."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    from swift_debias.seeds import derive_seed
+
+    context, network, (x, y, _) = make(), double(classifier), rows_of(external.full)
+    drawn = llft.draw_cells(external.full, derive_seed(context.seed, "draw", 0)).numpy()
+    with torch.no_grad():
+        features = network.extractor(x).numpy()
+    scaled = StandardScaler().fit_transform(features)
+    model = LogisticRegression(C=1.0, l1_ratio=1, solver="saga", tol=1e-9, max_iter=100_000)
+    model.fit(scaled[drawn], y.numpy()[drawn])
+    made = run("dfr", classifier, external, context, strengths=(1.0,), draws=1)
+    with torch.no_grad():
+        found = double(made)(x).softmax(dim=1).numpy()
+    np.testing.assert_allclose(found, model.predict_proba(scaled), atol=2e-3)
+    assert context.history[-1]["strength"] == 1
+
+
 @pytest.mark.parametrize("proxy", ["spd", "eopp", "eodds"])
 def test_diffgda_lowers_each_class_s_gap_by_the_start_model_s_sign(
     proxy: Any, classifier: Classifier, external: ExternalSet, make: Any
@@ -445,7 +466,10 @@ def test_diffgda_lowers_each_class_s_gap_by_the_start_model_s_sign(
         )
 
 
-@pytest.mark.parametrize("algorithm", ["diffprune", "fairprune", "bn_recalibrate", "diffgda"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["diffprune", "fairprune", "bn_recalibrate", "diffgda", "reweight", "groupdro", "jtt", "ssd"],
+)
 def test_the_others_give_a_classifier_of_as_many_classes(
     algorithm: str, classifier: Classifier, external: ExternalSet, make: Any, make_importance: Any
 ) -> None:

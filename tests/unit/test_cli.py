@@ -160,6 +160,26 @@ def test_debias_writes_weights_history_and_audits(own: list[str]) -> None:
     assert audits[0]["metric"].tolist() == audits[1]["metric"].tolist()
     assert not audits[0]["value"].equals(audits[1]["value"])
     assert Path("fair/audit.html").read_text().startswith("<!doctype html>")
+    assert not Path("fair/rule.json").exists()
+
+
+def test_debias_writes_the_rule_of_a_method_that_has_one(own: list[str]) -> None:
+    """The weights stay; the audit is of its decisions, and says so."""
+    from swift_debias.evaluation.decision_rule import Rule
+    from swift_debias.files import read_json
+
+    more = ["--method", "ThresholdOptimizer", "--set", "min_cell=2"]
+    assert cli.main(["debias", *own, *more]) == 0
+    rule = Rule.from_json(read_json("fair/rule.json"))
+    assert set(rule.groups) == {0, 1}
+    before, after = (
+        pd.read_csv(f"fair/{name}.csv").set_index("metric")["value"]
+        for name in ("audit_before", "audit")
+    )
+    assert before["auc"] == after["auc"]
+    assert before["selection_rate"] != after["selection_rate"]
+    assert "a rule for each group: rule.json" in Path("fair/audit.html").read_text()
+    assert "score of at least 0.5" in Path("fair/audit_before.html").read_text()
 
 
 @pytest.mark.parametrize(

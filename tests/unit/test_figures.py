@@ -641,6 +641,8 @@ def test_weights_and_epochs_of_the_diagram_come_from_the_settings() -> None:
     assert r"0.25\,L_{pred} + 0.75\,L_{bias}" in text
     assert "7.5 % of the epochs" in text
     assert "quantile 0.3" in text
+    learned = {**SWIFT, "threshold": "learned"}
+    assert r"$\tau$ learned" in [line for stage in stages(learned, 10) for line in stage.lines]
     extractor = {stage.title: stage.extractor for stage in stages(SWIFT, 10)}
     assert extractor["Step 1: extractor"] == "masked"
     assert extractor["Step 2: head"] == "frozen"

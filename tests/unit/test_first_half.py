@@ -39,6 +39,7 @@ STEP_1: dict[str, Any] = {
     "hard_rates": (0.2, 0.4),
     "prediction_weight_1": 0.4,
     "masked": "gradient",
+    "refresh_mask": 3,
 }
 STEP_2: dict[str, Any] = {
     "prediction_weight_2": 0.6,
@@ -56,6 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gradient": {"masked": "gradient", "reinit_bias": True, "prediction_weight_2": 0.2},
     "no_step2": {"step2": False},
     "epochs": {"epochs_percent": 30},
+    "refresh": {"refresh_mask": 1},
 }
 
 
@@ -225,7 +227,8 @@ def test_variants_that_differ_in_step_2_have_the_same_rows_of_step_1(
 
 
 def test_every_setting_belongs_to_a_step() -> None:
-    assert {*STEP_1, *STEP_2, "step1", "step2"} == set(Settings.model_fields)
+    learned = {"thresholds"}  # read with `threshold: learned` alone, which shares nothing
+    assert {*STEP_1, *STEP_2, "step1", "step2"} | learned == set(Settings.model_fields)
 
 
 def test_the_first_step_is_the_same_for_the_same_computation_only() -> None:
@@ -233,7 +236,7 @@ def test_the_first_step_is_the_same_for_the_same_computation_only() -> None:
     step = methods.shared_first(variant())
     for keys in ({"title": "Ours"}, {"step2": False}, STEP_2, {"mask": "soft"}):
         assert methods.shared_first(variant(**keys)) == step, keys
-    of_step_1 = STEP_1 | {"epochs_percent": 30, "batchnorm": "eval"}
+    of_step_1 = STEP_1 | {"epochs_percent": 30, "batchnorm": "eval", "batches": "cells"}
     others = [methods.shared_first(variant(**{k: v})) for k, v in of_step_1.items()]
     assert None not in others and step not in others
     for one, other in itertools.combinations(others, 2):
@@ -248,6 +251,7 @@ def test_the_first_step_is_the_same_for_the_same_computation_only() -> None:
         {"external_fraction": 0.5},  # its importances are of its own part, and of the start model
         {"mask": "hard"},  # a rate is judged after both steps
         {"step1": False},
+        {"threshold": "learned"},  # judged after both steps on a part
     ],
     ids=str,
 )

@@ -54,11 +54,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "diffprune": ("diffprune", {"step_size": 0.05, "min_balanced_accuracy": 0.5}),
     "fairprune": ("fairprune", {}),
     "bn_recalibrate": ("bn_recalibrate", {}),
+    "reweight": ("reweight", {}),
+    "groupdro": ("groupdro", {"eta": 1.0}),
+    "jtt": ("jtt", {"first": "erm"}),
+    "peft": ("peft", {"adapt": "norm"}),
     "bmft": ("bmft", {}),
     "swift": ("swift", {}),
     "swift_hard": ("swift", {"mask": "hard", "hard_rates": (0.3, 0.7)}),
     "swift_random": ("swift", {"mask": "random"}),
     "swift_none": ("swift", {"mask": "none"}),
+    "swift_learned": ("swift", {"threshold": "learned", "thresholds": ("mean", 0.5)}),
+    "dfr": ("dfr", {"strengths": (1.0, 0.1), "draws": 2}),
+    "ssd": ("ssd", {}),
+    "threshold_optimizer": ("threshold_optimizer", {}),
 }
 
 
@@ -97,8 +105,8 @@ def biased(trained: Classifier, make_external: Any) -> tuple[Classifier, Externa
 
 def test_registry() -> None:
     assert methods.available() == [
-        "baseline", "bmft", "bn_recalibrate", "diffgda", "diffprune", "fairprune", "fullft", "llft",
-        "swift",
+        "baseline", "bmft", "bn_recalibrate", "dfr", "diffgda", "diffprune", "fairprune", "fullft",
+        "groupdro", "jtt", "llft", "peft", "reweight", "ssd", "swift", "threshold_optimizer",
     ]  # fmt: skip
     with pytest.raises(UserError, match="'swiftt'; did you mean 'swift'"):
         methods.load("swiftt")

@@ -220,7 +220,7 @@ def test_features_of_drawn_views_equal_real_passes(
         make_classifier(),
     )
     context = make_context(epochs=2, augmentation=augmentation)
-    drawn = loop.drawn_views(20, context, "head")
+    drawn = loop.drawn_views(samples, context, "head")
     features = inference.extract_features(classifier, samples, drawn, batch_size=7)
     assert set(features.views) <= set(views(augmentation))
     for slot, code in enumerate(features.views):
@@ -245,7 +245,7 @@ def test_drawn_views_are_those_that_training_draws(make_samples: Any, make_conte
     head = Head(4, 0.5)
     optimizer = context.make_optimizer(head.parameters())
     fit(head, features, context.objective(samples, 1, 0), optimizer, context, "head")
-    drawn = loop.drawn_views(20, context, "head")
+    drawn = loop.drawn_views(samples, context, "head")
     assert torch.equal(drawn, seen)
     assert 20 < drawn.sum() <= 60
 
@@ -261,7 +261,7 @@ def test_head_on_features_equals_head_on_images(
         optimizer = context.make_optimizer(classifier.head.parameters())
         objective = context.objective(samples, prediction=0.9, bias=0.1)
         if cached:
-            drawn = loop.drawn_views(len(samples), context, "head")
+            drawn = loop.drawn_views(samples, context, "head")
             features = inference.extract_features(classifier, samples, drawn)
             fit(classifier.head, features, objective, optimizer, context, "head")
         else:

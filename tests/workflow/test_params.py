@@ -55,7 +55,7 @@ methods:
   swift: {search: null}
   swift_external_20: {title: A fifth, prediction_weight_1: 0.4}
   swift_longer: {like: swift_epochs_40, reinit: full}
-  bmft: {batchnorm: eval, search: null}
+  bmft: {batchnorm: eval, batches: cells, search: null}
 backbones:
   own: {architecture: small_densenet, baseline: "own/net{fold}.safetensors", dropout: 0.25}
 experiments:
@@ -561,7 +561,7 @@ def test_debias(plan: Plan) -> None:
         variant = {k: v for k, v in plan.config["methods"][method].items() if k != "title"}
         assert_says(job.params.method, variant)
         defaults = {"external_fraction": 1.0, "epochs_percent": None, "batchnorm": None}
-        defaults |= {"lr_factor": 1.0}
+        defaults |= {"batches": None, "lr_factor": 1.0}
         assert plain(job.params.method) == defaults | variant  # and nothing of another one's
         assert_says(job.params.backbone, plan.config["backbones"][backbone])
         assert job.params.normalization == normalization(plan, task)

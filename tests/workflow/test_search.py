@@ -19,6 +19,7 @@ from swift_debias.data import adapters
 PROJECT = Path(__file__).resolve().parents[2]
 PANEL = {"task": "cxr", "backbone": "small_resnet", "attribute": "age"}
 SHOWN = ["baseline", "swift", "swift_no_reinit", "swift_zscore", "swift_epochs_15", "llft", "bmft"]
+SHOWN += ["swift_learned", "dfr"]
 GRID = {"prediction_weight_1": [0.1, 0.5], "prediction_weight_2": [0.6, 0.9]}
 
 
@@ -33,6 +34,8 @@ def config(**changes: Any) -> dict[str, Any]:
             **cut.UNSEARCHED,
             "swift": {"search": GRID},
             "llft": {"search": {"alpha": [0.1, 1, 2, 3]}},
+            "swift_learned": {"like": "swift", "title": "Learned", "threshold": "learned"},
+            "dfr": {"algorithm": "dfr"},
             **changes.pop("methods", {}),
         },
         **changes,
@@ -78,6 +81,54 @@ def test_searched_methods_have_a_search_and_wait_for_it(jobs: dict[str, list[Any
     assert keys["swift"] == keys["swift_zscore"] == list(GRID)
     assert (keys["llft"], keys["bmft"]) == (["alpha"], [])
     assert all("search" not in job.params.method for job in jobs["debias"])
+
+
+@pytest.mark.key("method.search")
+def test_a_method_s_own_grid() -> None:
+    """`search: default`, of the algorithm or of the one that a variant is like; six points."""
+    dro = {"algorithm": "groupdro", "search": "default"}
+    names = {"dro": dro, "faster": {"like": "dro", "eta": 5}, "own": {"like": "faster"}}
+    names["again"] = {"like": "dro", "balanced": True, "search": "default"}
+    free = {"trials": None}
+    read = load(config(methods=names, selection=free)).methods
+    grid = {"eta": (0.01, 0.1, 1), "lr_factor": (1, 3)}
+    assert read["dro"].search == read["again"].search == grid
+    assert methods.searched(read, "own") == ("dro", ("lr_factor",))
+    for change, message in (
+        ({"dro": {"algorithm": "baseline", "search": "default"}}, "baseline has no default grid"),
+        ({"dro": dro, "default": {"algorithm": "jtt"}}, "methods.default: a variant may not be"),
+        ({"dro": {"algorithm": "dro", "search": "default"}}, "no algorithm 'dro'"),
+        ({"dro": {"like": "nobody", "search": "default"}}, "no method 'nobody'"),
+    ):
+        with pytest.raises(errors.UserError, match=message):
+            load(config(methods=change, selection=free))
+
+
+@pytest.mark.parametrize(
+    "algorithm", [name for name, model in methods.settings_models().items() if model.grid]
+)
+def test_default_grids_are_of_equal_size_and_valid(algorithm: str) -> None:
+    entry = {"algorithm": algorithm, "search": "default"}
+    selection = {"trials": 6}
+    searched = {name: {"search": None} for name in ("swift", "llft")}
+    load(config(selection=selection, methods={"it": entry, **searched}))
+
+
+@pytest.mark.key("selection.share")
+def test_methods_that_hold_out_wait_for_the_cohort(jobs: dict[str, list[Any]]) -> None:
+    """It says whose the images are; and they hold out what a search does."""
+    found = {
+        of(job): (
+            [str(f) for f in job.input if "cohorts/" in str(f)],
+            job.params.selection and job.params.selection["share"],
+        )
+        for job in jobs["debias"]
+    }
+    held = {"swift_learned", "dfr"}
+    assert held < set(found)
+    for name, what in found.items():
+        cohort = "results/demo/cohorts/cxr.parquet"
+        assert what == (([cohort], 0.4) if name in held else ([], None)), name
 
 
 @pytest.mark.key("selection.on_folds")

@@ -89,6 +89,23 @@ def shared_importance(wildcards):
     return [folder("importance", fold=fold, **keys) for fold in FOLDS]
 
 
+def holds_out(wildcards):
+    """Whether a variant chooses something on samples that it holds out."""
+    return not wildcards.get("first") and methods.holds_out(
+        settings.methods, wildcards.method
+    )
+
+
+def cohort_of(wildcards):
+    """Whose the images are, for the variants that hold some out."""
+    return folder("cohort", task=wildcards.task) if holds_out(wildcards) else []
+
+
+def selection_of(wildcards):
+    """How much such a variant holds out, and by which rule it chooses."""
+    return dump(settings.selection) if holds_out(wildcards) else None
+
+
 debias_task = task_slice("pretraining", "augmentation", "finetuning")
 
 
@@ -109,6 +126,7 @@ DEBIASING = {
     "classes": classes_of,
     "folds": FOLDS,
     "own_external": own_external,
+    "selection": selection_of,
     "compute": compute,
     "arithmetic": ARITHMETIC,
     "seed": settings.seed,
@@ -221,6 +239,7 @@ rule first_step:
         classes=classes_of,
         folds=FOLDS,
         own_external=own_external,
+        selection=selection_of,
         compute=compute,
         arithmetic=ARITHMETIC,
         seed=settings.seed,
@@ -240,6 +259,7 @@ rule debias:
         groups=rules.choose_groups.output,
         importance=shared_importance,
         search=search_of,
+        cohort=cohort_of,
     output:
         models=all_folds("model"),
         history=all_folds("history"),
@@ -278,6 +298,7 @@ use rule debias as debias_again with:
         groups=rules.choose_groups.output,
         importance=shared_importance,
         search=search_of,
+        cohort=cohort_of,
     output:
         models=all_folds("repeat_model"),
         history=all_folds("repeat_history"),

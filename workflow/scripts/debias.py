@@ -4,13 +4,15 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from swift_debias.config.schema import Backbone, Compute, Method
 from swift_debias.data import own_external
 from swift_debias.data.image_cache import CachedImages, cache_pairs
+from swift_debias.data.labelled import KEYS, patients_of
 from swift_debias.data.normalization import Normalization
-from swift_debias.evaluation.thresholds import NO_THRESHOLD, best_threshold
+from swift_debias.evaluation.thresholds import BY_RULE, NO_THRESHOLD, best_threshold
 from swift_debias.files import read_json, read_parquet, write_json, write_parquet
 from swift_debias.importance.store import Stored
 from swift_debias.learning import devices, inference, networks
@@ -26,7 +28,7 @@ with logged(snakemake):
     inputs, outputs = snakemake.input, snakemake.output
     params, wildcards = snakemake.params, snakemake.wildcards
     compute, job = Compute(**params.compute), key(snakemake)
-    training = base.Training.of(params.task, compute)
+    training = base.Training.of(params.task, compute, params.get("selection"))
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     normalization = Normalization.of(**params.normalization)
@@ -55,12 +57,21 @@ with logged(snakemake):
             read_json(inputs.first_cost[fold]),
         )
 
+    def patients(fold: int) -> np.ndarray | None:
+        """Whose the external images are, for a variant that holds some out."""
+        if not inputs.get("cohort"):
+            return None
+        cohort = read_parquet(str(inputs.cohort), columns=[*KEYS, "patient_id"])
+        return patients_of(read_parquet(inputs.external[fold], columns=KEYS), cohort)
+
     def external_threshold(outcome: base.Outcome, samples: Samples, fold: int) -> dict[str, object]:
         """Where samples were held out, found on those; else on what it was given.
 
         An ablation takes settings over from another variant's search, but is another model. A
         search may have been made on the first folds only.
         """
+        if outcome.rule is not None:
+            return BY_RULE | {"rule": outcome.rule.to_json()}
         own = found is not None and searched_for == wildcards.get("method") and not repeat
         if own and fold < len(found["thresholds"]):
             return {"threshold": found["thresholds"][fold], "found_on": "held out"}
@@ -94,6 +105,7 @@ with logged(snakemake):
             seed=debias_seed(params.seed, task, backbone, attribute, fold, repeat),
             set_seed=external_seed(params.seed, task, attribute, fold),
             first=first_step(fold),
+            patients=patients(fold),
             stored=(lambda: Stored(Path(stored[fold]), device)) if stored else None,
             checkpoints=Checkpoints(
                 Path(params.checkpoints) / f"fold{fold}", job, compute.checkpoint_seconds

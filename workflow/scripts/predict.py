@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from swift_debias.config.schema import Attribute, Backbone, Compute
 from swift_debias.data.image_cache import CachedImages, cache_pairs
 from swift_debias.data.labelled import read_labelled
 from swift_debias.data.normalization import Normalization
 from swift_debias.errors import of_job
+from swift_debias.evaluation.decision_rule import Rule, image_names
 from swift_debias.evaluation.one_vs_rest import score_columns
 from swift_debias.files import read_json, write_parquet
 from swift_debias.learning import devices, inference, networks
@@ -39,9 +42,7 @@ with logged(snakemake):
         classes,
     )
     run = layout.run_folder("setup_predictions", snakemake.output[0])
-    thresholds = {
-        Path(path).parent: read_json(path)["threshold"] for path in snakemake.input.thresholds
-    }
+    thresholds = {Path(path).parent: read_json(path) for path in snakemake.input.thresholds}
     repeated = set(snakemake.input.get("repeat_models", []))
     for model in (*snakemake.input.models, *repeated):
         classifier = devices.place(networks.load(Path(model), backbone), device, compute)
@@ -53,7 +54,12 @@ with logged(snakemake):
         keys = layout.keys(f"{kind}model", model)
         predictions = tests.assign(**dict(zip(score_columns(classes), scores.T, strict=True)))
         if classes == 2:
-            predictions["threshold"] = thresholds[Path(model).parent]
+            found = thresholds[Path(model).parent]
+            predictions["threshold"] = pd.Series(found["threshold"], tests.index, "float64")
+            if "rule" in found:
+                names = image_names(tests.dataset, tests.image_id)
+                rule = Rule.from_json(found["rule"])
+                predictions["decision"] = rule.decide(predictions.score, tests.group, names)
         output = run / layout.path(f"{kind}predictions", **keys)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(predictions, output)

@@ -10,7 +10,7 @@ import pandas as pd
 from swift_debias.config.schema import Backbone, Compute, Method, Selection
 from swift_debias.data import own_external
 from swift_debias.data.image_cache import CachedImages, cache_pairs
-from swift_debias.data.labelled import KEYS
+from swift_debias.data.labelled import KEYS, patients_of
 from swift_debias.data.normalization import Normalization
 from swift_debias.files import read_json, read_parquet, write_json
 from swift_debias.learning import devices, networks
@@ -22,7 +22,7 @@ from swift_debias.seeds import debias_seed, external_seed
 with logged(snakemake):
     inputs, params, wildcards = snakemake.input, snakemake.params, snakemake.wildcards
     compute = Compute(**params.compute)
-    training = base.Training.of(params.task, compute)
+    training = base.Training.of(params.task, compute, params.selection)
     device = devices.prepare_device(compute)
     images = CachedImages(cache_pairs(inputs.pixels, inputs.index))
     normalization = Normalization.of(**params.normalization)
@@ -38,11 +38,10 @@ with logged(snakemake):
             select = np.arange(len(rows) + len(rest)) >= len(rows)
             rows = pd.concat([rows, rest], ignore_index=True)
         samples = base.external_samples(rows, images, device, compute.resident, normalization)
-        rows = rows[KEYS].merge(cohort, on=KEYS, how="left", validate="one_to_one")
         return _trials.Fold(
             devices.place(classifier, device, compute),
             samples,
-            rows.patient_id.to_numpy(dtype=object),
+            patients_of(rows, cohort),
             debias_seed(params.seed, task, backbone, attribute, fold),
             external_seed(params.seed, task, attribute, fold),
             select,

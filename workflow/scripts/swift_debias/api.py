@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from .evaluation.decision_rule import Rule
     from .learning.networks import Classifier
     from .learning.samples import Samples
 
@@ -77,7 +78,7 @@ _SHARED: tuple[tuple[type[BaseModel], tuple[str, ...]], ...] = (
     (Pretraining, ("batch_size",)),
     (Finetuning, ("lr_extractor", "lr_head")),
     (Optimizer, ("momentum", "weight_decay")),
-    (Finetuning, ("eodds", "class_weights", "batchnorm", "min_cell", "min_group")),
+    (Finetuning, ("eodds", "class_weights", "batchnorm", "batches", "min_cell", "min_group")),
     (Augmentation, ("flips", "transpose")),
     (Compute, ("device", "precision")),
     (Method, ("external_fraction",)),
@@ -93,6 +94,7 @@ def _common() -> type[Model]:
 
 
 COMMON = _common()
+SOME = ("masks_", "importance_", "rule_")  # results that some methods have
 
 
 class Debiaser:
@@ -106,6 +108,7 @@ class Debiaser:
             mask of a last layer with two outputs is that of their difference.
         importance_: what it measured: objective -> name of the weight -> tensor, where it reads
             importances.
+        rule_: how it decides, where it is not by a threshold of the scores (decision_rule.py).
     """
 
     algorithm: ClassVar[str]
@@ -116,6 +119,7 @@ class Debiaser:
     cost_: dict[str, Any]
     masks_: dict[str, torch.Tensor]
     importance_: dict[str, dict[str, torch.Tensor]]
+    rule_: Rule
 
     def __init__(self, **settings: Any) -> None:
         defaults = {name: field.get_default() for name, field in self.Settings.model_fields.items()}
@@ -153,7 +157,7 @@ class Debiaser:
         own = self.__dict__.get("_settings", {})
         if name in own:
             return own[name]
-        if name in ("masks_", "importance_") and "model_" in self.__dict__:
+        if name in SOME and "model_" in self.__dict__:
             raise AttributeError(f"{type(self).__name__} with these settings has no {name}")
         if name in Debiaser.__annotations__:
             raise AttributeError(f"no {name} yet: call fit(model, external) first")
@@ -213,13 +217,14 @@ class Debiaser:
                 ),
                 seed=settings.seed,
                 set_seed=set_seed,
+                patients=external.patients,
                 log=sys.stderr if settings.verbose else io.StringIO(),
                 name=type(self).__name__,
             )
             self.model_ = wrapped.unwrap(outcome.classifier)
         self.history_ = pd.DataFrame(outcome.history)
         self.cost_ = outcome.cost
-        for name in ("masks_", "importance_"):
+        for name in SOME:
             self.__dict__.pop(name, None)  # of an earlier fit
         if outcome.masks:
             self.masks_ = {wrapped.name(n): m.detach().cpu() for n, m in outcome.masks.items()}
@@ -228,6 +233,8 @@ class Debiaser:
                 objective: {wrapped.name(n): v.detach().cpu() for n, v in values.items()}
                 for objective, values in outcome.importance.items()
             }
+        if outcome.rule is not None:
+            self.rule_ = outcome.rule
         return self
 
     def predict_proba(self, images: ImageSet) -> np.ndarray:
@@ -235,8 +242,14 @@ class Debiaser:
         return predict_proba(self.model_, images, self.device)
 
     def predict(self, images: ImageSet) -> np.ndarray:
-        """The more probable class of each image, int64 (n,)."""
+        """The more probable class of each image, int64 (n,); or what a method's rule decides.
+
+        The rule looks at the image's group, and at its place in its source where it has to draw.
+        """
         probabilities = self.predict_proba(images)
+        if "rule_" in self.__dict__:
+            decided = self.rule_.decide(probabilities[:, 1], images.groups, images.rows.tolist())
+            return decided.astype(np.int64)
         if probabilities.shape[1] > 2:
             return probabilities.argmax(axis=1)
         return (probabilities[:, 1] >= 0.5).astype(np.int64)
@@ -265,6 +278,7 @@ def audit(
     images: ImageSet,
     *,
     threshold: float = 0.5,
+    decisions: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Discrimination, fairness and calibration of scores, with 95 % intervals.
 
@@ -273,6 +287,7 @@ def audit(
             is of two classes.
         images: their labels, groups and patients (intervals count patients, not images).
         threshold: a score at or above it is a decision for class 1.
+        decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`.
 
     Returns:
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
@@ -290,6 +305,7 @@ def audit(
         images.group_names,
         images.patients,
         threshold=threshold,
+        decisions=decisions,
     )
 
 

@@ -29,7 +29,8 @@ DEBIAS = """example:
       --model m.safetensors --architecture mymodels:resnet --out fair --set epochs=5
 
 writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
-history.csv, cost.json, and audits of the held-out images before and after."""
+history.csv, cost.json, audits of the held-out images before and after, and rule.json where the
+method decides by a rule for each group."""
 IMPORT = """example:
   swift-debias import-classifier trained.pth --architecture resnet50 --size 224 \\
       --reference reference.csv --root images --out mine
@@ -191,8 +192,10 @@ def _audit(options: argparse.Namespace) -> None:
     _write_audit(frame, options.out or options.table.with_suffix(".audit"), options)
 
 
-def _write_audit(frame: pd.DataFrame, out: Path, options: argparse.Namespace) -> None:
-    """The HTML and the CSV file of an audit."""
+def _write_audit(
+    frame: pd.DataFrame, out: Path, options: argparse.Namespace, decided: str | None = None
+) -> None:
+    """The HTML and the CSV file of an audit; `decided`: how, where not by a threshold."""
     from .files import write_text
     from .report import audit_page, escaping
 
@@ -200,7 +203,8 @@ def _write_audit(frame: pd.DataFrame, out: Path, options: argparse.Namespace) ->
     facts = {
         "Table": options.table.name,
         "Sensitive attribute": options.group,
-        "Decision for class 1": f"score of at least {getattr(options, 'threshold', 0.5):g}",
+        "Decision for class 1": decided
+        or f"score of at least {getattr(options, 'threshold', 0.5):g}",
         "Intervals": f"95 %, over {units}",
     }
     heading = f"Audit of {options.table.name} by {options.group}"
@@ -252,11 +256,16 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     networks.save(estimator.model_, options.out / "model.safetensors")
     write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))
     write_json(options.out / "cost.json", estimator.cost_)
-    for name, scores in (
-        ("audit_before", api.predict_proba(model, test, estimator.device)),
-        ("audit", estimator.predict_proba(test)),
-    ):
-        _write_audit(api.audit(scores, test), options.out / name, options)
+    before = api.predict_proba(model, test, estimator.device)
+    _write_audit(api.audit(before, test), options.out / "audit_before", options)
+    rule = getattr(estimator, "rule_", None)
+    after = api.audit(
+        estimator.predict_proba(test), test, decisions=rule and estimator.predict(test)
+    )
+    if rule is not None:
+        write_json(options.out / "rule.json", rule.to_json())
+    decided = "a rule for each group: rule.json" if rule else None
+    _write_audit(after, options.out / "audit", options, decided)
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -171,10 +171,12 @@ class Model(BaseModel):
 
     `ignores` are keys of `methods.<name>` that an algorithm does not read. `only_with` are keys
     that are read only where other keys have certain values: key -> other key -> its values.
+    `grid` is what `search: default` tries of an algorithm: key -> values.
     """
 
     ignores: ClassVar[tuple[str, ...]] = ()
     only_with: ClassVar[Mapping[str, Mapping[str, tuple[Any, ...]]]] = {}
+    grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -187,6 +189,10 @@ class Model(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(f"unknown key {shown(key)}{nearest(key, cls.model_fields)}")
         return data
+
+    def two_classes(self) -> str:
+        """Why a method with these settings is of two classes only; '': it is not."""
+        return ""
 
 
 def shown(value: Any) -> str:

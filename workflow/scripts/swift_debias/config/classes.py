@@ -10,11 +10,12 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from .base import Line, Text, place, shown
 
 if TYPE_CHECKING:
+    from .base import Model
     from .schema import Experiment, Settings, Task
 
 OF_CLASS = "@"  # between a metric and a class: auc@mel
@@ -76,19 +77,26 @@ def check_task(task: Task, compared: Callable[[str], str | float]) -> None:
                 )
 
 
-def problems(settings: Settings, binary_only: Mapping[str, str]) -> Iterator[str]:
+def problems(
+    settings: Settings,
+    binary_only: Mapping[str, str],
+    algorithms: Mapping[str, type[Model]],
+) -> Iterator[str]:
     """What tasks of more than two classes ask for and cannot have, a line each.
 
     Args:
         settings: of which every key is valid by itself.
         binary_only: drawing -> why it is of two classes only.
+        algorithms: name -> its settings model.
     """
     for name, task in settings.tasks.items():
         sets = {*task.pool, *itertools.chain(*task.tests.values())}
         for dataset in sorted(sets & settings.datasets.keys()):
             yield from _label(name, task, dataset, settings.datasets[dataset])
     for name, experiment in settings.experiments.items():
-        yield from _experiment(place("experiments", name), experiment, settings, binary_only)
+        path = place("experiments", name)
+        yield from _experiment(path, experiment, settings, binary_only)
+        yield from _methods(path, experiment, settings, algorithms)
 
 
 def _label(name: str, task: Task, dataset: str, options: Any) -> Iterator[str]:
@@ -135,6 +143,23 @@ def _experiment(
                     f"{path}: methods.{method}.search chooses settings by one score of class 1; "
                     f"tasks.{panel.task} has more classes: set them, and leave out search:"
                 )
+
+
+def _methods(
+    path: str, experiment: Experiment, settings: Settings, algorithms: Mapping[str, type[Model]]
+) -> Iterator[str]:
+    """Methods that are of two classes only, on tasks of more; invalid ones are told elsewhere."""
+    for panel in experiment.panels:
+        if settings.tasks[panel.task].classes is None:
+            continue
+        for name in panel.methods or experiment.methods:
+            method = settings.methods[name]
+            try:
+                own = algorithms[method.algorithm](**method.settings)
+            except (KeyError, ValidationError):
+                continue
+            if why := own.two_classes():
+                yield f"{path}: methods.{name}: {why}; tasks.{panel.task} has more classes"
 
 
 def class_problem(metric: str, experiment: Experiment, settings: Settings) -> str:

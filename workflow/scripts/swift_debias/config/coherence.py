@@ -19,7 +19,8 @@ from .base import Integer, Line, Model, Share, explain, place, shown
 from .plan import setups
 from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
 
-SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm")  # beside an algorithm's own settings
+# beside an algorithm's own settings
+SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm", "batches")
 MOST_TRIALS = 1000
 # tables that a run has beside those of its experiments
 TABLES = {"cost": "costs", "ranks": "mean ranks", "search": "searches"}
@@ -78,7 +79,7 @@ def problems(
     for name, task in settings.tasks.items():
         yield from _task(place("tasks", name), task)
     yield from _shared_datasets(settings)
-    yield from classes.problems(settings, _of_two(known))
+    yield from classes.problems(settings, _of_two(known), known.algorithms)
     yield from _backbones(settings, known)
     yield from _untrained(settings)
     yield from _methods(settings, known, written)

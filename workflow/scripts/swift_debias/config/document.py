@@ -82,7 +82,7 @@ def document(
             for name, options in adapters.items():
                 parts += _of_adapter(name, options)
     for name, settings in algorithms.items():
-        parts.append(_section(f"`methods.<name>`, algorithm `{name}`", settings))
+        parts.append(_section(f"`methods.<name>`, algorithm `{name}`", settings) + _grid(settings))
     return "\n".join(parts)
 
 
@@ -112,6 +112,14 @@ def _section(title: str, model: type[BaseModel], without: tuple[str, ...] = ()) 
     return "\n".join(lines) + "\n"
 
 
+def _grid(settings: type[Model]) -> str:
+    """What `search: default` tries of an algorithm."""
+    if not settings.grid:
+        return ""
+    keys = ", ".join(f"{key}: {_plain(values)}" for key, values in settings.grid.items())
+    return f"\n`search: default` is `{{ {keys} }}`.\n"
+
+
 def _row(name: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else f"`{_plain(field.get_default())}`"
     if field.default_factory is not None or isinstance(field.default, BaseModel):
@@ -132,7 +140,7 @@ def _bound(constraint: Any) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(str, value)) + "]"
+        return "[" + ", ".join(map(_plain, value)) + "]"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -65,7 +65,7 @@ def load(
             for name, entry in merged["methods"].items()
             if isinstance(entry, Mapping)
         }
-        merged["methods"] = _inherit(merged["methods"])
+        merged["methods"] = _inherit(_with_grids(merged["methods"], algorithms))
     if isinstance(merged.get("attributes"), Mapping):
         merged["attributes"] = _crossed(merged["attributes"])
     settings = typed(merged, adapters)
@@ -136,6 +136,39 @@ def _extend(raw: dict[str, Any], project: Path, above: tuple[Path, ...]) -> dict
     if path in above:
         raise UserError(f"extends: {path} extends itself, by way of {above[-1]}")
     return _merge(_extend(strict_yaml.read(path), project, (*above, path)), raw)
+
+
+def _with_grids(
+    methods: Mapping[str, Any], algorithms: Mapping[str, type[Model]]
+) -> dict[str, Any]:
+    """Replace `search: default` by the grid of the variant's algorithm.
+
+    A variant of that name would make it ambiguous, so there may be none.
+    """
+
+    def algorithm(name: Any, above: tuple[Any, ...] = ()) -> Any:
+        entry = methods.get(name) if isinstance(name, str) and name not in above else None
+        if not isinstance(entry, Mapping):
+            return None
+        return entry.get("algorithm") or algorithm(entry.get("like"), (*above, name))
+
+    found = dict(methods)
+    for name, entry in methods.items():
+        if not isinstance(entry, Mapping) or entry.get("search") != "default":
+            continue
+        if "default" in methods:
+            raise UserError(
+                "methods.default: a variant may not be called so where a search: is `default`"
+            )
+        model = algorithms.get(str(algorithm(name)))
+        if model is None:
+            continue  # it is said of `algorithm` or `like`
+        if not model.grid:
+            path = place("methods", name, "search")
+            raise UserError(f"{path}: {algorithm(name)} has no default grid; write one")
+        grid = {key: list(values) for key, values in model.grid.items()}
+        found[name] = {**entry, "search": grid}
+    return found
 
 
 def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:

@@ -427,6 +427,7 @@ class Synthetic(Model):
 
 EoddsKind: TypeAlias = Literal["mean_abs", "signed_mean"]
 BatchNorm: TypeAlias = Literal["train", "eval", "masked"]
+Batches: TypeAlias = Literal["shuffled", "cells"]
 
 
 class Optimizer(Model):
@@ -496,6 +497,13 @@ class Finetuning(Model):
         "train: they follow the external set, whatever a mask says, which is domain adaptation "
         "beside the method [code]; eval: they stay as the Baseline has them; masked: those of a "
         "channel follow by the share that the mask of its scale allows [ours].",
+    )
+    batches: Batches = Field(
+        "shuffled",
+        description="shuffled: each image once an epoch, in a random order [paper]; cells: each "
+        "batch has equally many images of every label and group, those of rare cells several times "
+        "an epoch, and each weighs 2 p (1 - p) in Eq. 1 with p the balanced set's share of class 1 "
+        "[ours].",
     )
     min_cell: Count = Field(
         10, description="Fewest external samples a (label, group) cell may have."
@@ -751,6 +759,7 @@ class Method(BaseModel):
     batchnorm: BatchNorm | None = Field(
         None, description="Overrides finetuning.batchnorm (Table 8)."
     )
+    batches: Batches | None = Field(None, description="Overrides finetuning.batches.")
     lr_factor: Positive = Field(
         1.0, description="Multiplies finetuning.lr_extractor and finetuning.lr_head."
     )
@@ -761,7 +770,8 @@ class Method(BaseModel):
         description="A grid over settings of this variant, key -> values: every point is tried and "
         "`selection` says which is taken. Or the name of another variant: what is found for that "
         "one is taken over, except for keys that have another value here. A variant that is `like` "
-        "one with a search takes over what is found for it.",
+        "one with a search takes over what is found for it. `default`: the grid that the "
+        "algorithm's section names.",
     )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..config.schema import SKIN_TYPES, Attribute
@@ -13,6 +14,12 @@ from . import image_cache, manifest
 from .groups import groups_in
 
 KEYS = ["dataset", "image_id"]
+
+
+def patients_of(rows: pd.DataFrame, cohort: pd.DataFrame) -> np.ndarray:
+    """Whose image each row is, (n,); null: unknown. Both have `KEYS`, the cohort `patient_id`."""
+    found = rows[KEYS].merge(cohort, on=KEYS, how="left", validate="one_to_one")
+    return found["patient_id"].to_numpy(dtype=object)
 
 
 def with_skin_tone(frame: pd.DataFrame, files: Sequence[str | Path]) -> pd.DataFrame:

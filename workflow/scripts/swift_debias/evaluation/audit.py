@@ -69,6 +69,7 @@ def audit(
     patients: np.ndarray | None = None,
     *,
     threshold: float = 0.5,
+    decisions: np.ndarray | None = None,
     level: float = intervals.LEVEL,
     min_group: int = 20,
 ) -> pd.DataFrame:
@@ -81,6 +82,7 @@ def audit(
         group_names: names of the groups.
         patients: (n,), whose image each is; null: a person of its own.
         threshold: a score at or above it is a decision for class 1.
+        decisions: (n,), 0 or 1, where a rule made them; the threshold then is not looked at.
         level: coverage of the intervals.
         min_group: fewest images of a group that counts in differences, where there are more than
             two groups.
@@ -92,6 +94,11 @@ def audit(
     scores = np.asarray(scores, np.float64)
     if not len(scores) == len(labels) == len(groups):
         raise UserError(f"{len(scores)} scores, but {len(labels)} labels and {len(groups)} groups")
+    decided = (scores >= threshold).astype(np.int64)
+    if decisions is not None:
+        decided = np.asarray(decisions)
+        if decided.shape != scores.shape or not np.isin(decided, (0, 1)).all():
+            raise UserError(f"decisions must be {len(scores)} numbers, 0 or 1")
     if not np.isfinite(scores).all():
         raise UserError(f"{int((~np.isfinite(scores)).sum())} scores are not finite numbers")
     if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
@@ -108,7 +115,8 @@ def audit(
         scores[known],
         None if patients is None else np.asarray(patients, object)[known],
         tuple(group_names),
-        threshold,
+        decided[known].astype(np.int64),
+        f" at threshold {threshold:g}" if decisions is None else "",
         min_group,
         level,
     )
@@ -170,13 +178,13 @@ class _Audited:
         scores: np.ndarray,
         patients: np.ndarray | None,
         names: tuple[str, ...],
-        threshold: float,
+        decided: np.ndarray,
+        where: str,
         min_group: int,
         level: float,
     ) -> None:
-        decided = (scores >= threshold).astype(np.int64)
         self.sample = Sample(labels, groups, scores, decided)
-        self.labels, self.groups, self.names, self.threshold = labels, groups, names, threshold
+        self.labels, self.groups, self.names, self.where = labels, groups, names, where
         self.level = level
         test = intervals.TestSet.of(labels, groups, patients, len(names), min_group)
         self.everybody = _Members(test, scores, decided, test.rows())
@@ -317,5 +325,5 @@ class _Audited:
         if metric == "auc" and value < 0.5:
             return "below 0.5: is the label or the score turned round?"
         if metric == "selection_rate" and counts["selected"] in (0, counts["all"]):
-            return f"every decision is the same at threshold {self.threshold:g}"
+            return f"every decision is the same{self.where}"
         return None

@@ -337,7 +337,8 @@ def score(
 
     Args:
         predictions: columns dataset, label, group (index or -1), score (P(class 1)); threshold, the
-            model's external one, where it is known.
+            model's external one, where it is known; decision, where a rule of the method decides
+            (decision_rule.py): metrics of decisions are of it, at both thresholds alike.
         groups: number of groups of the attribute; a metric of a group is named `tpr[0]`.
         threshold: a score at or above it is a decision for class 1. Never chosen on test labels.
         min_group: fewest samples of a group that counts in differences between groups, where the
@@ -359,7 +360,9 @@ def score(
                 for row in score_dataset(part, groups, own, min_group, disease)
                 if is_decided(row.metric)
             ]
-            found.append(Row("threshold" + EXTERNAL, own, len(part)))
+            none = np.isnan(own)
+            why = "a rule decides for each group" if none else None
+            found.append(Row("threshold" + EXTERNAL, None if none else own, len(part), why))
         rows += [(str(dataset), *row) for row in found]
     frame = pd.DataFrame(rows, columns=["dataset", "metric", "value", "n", "reason"])
     return frame.astype({"value": "float64", "n": "int64", "reason": "string"})
@@ -393,9 +396,10 @@ def score_dataset(
     attributes = part["group"].to_numpy()
     scores = part["score"].to_numpy(dtype=np.float64)
     known = attributes >= 0
-    everything = Sample(
-        part["label"].to_numpy(), attributes, scores, (scores >= threshold).astype(np.int8)
-    )
+    decisions = (scores >= threshold).astype(np.int8)
+    if "decision" in part:
+        decisions = part["decision"].fillna(pd.Series(decisions, part.index)).to_numpy(np.int8)
+    everything = Sample(part["label"].to_numpy(), attributes, scores, decisions)
     if known.any() and attributes.max() >= groups:
         raise ValueError(f"attribute index {attributes.max()} with {groups} groups")
     rows = [Row("n_unknown", float(np.sum(~known)), len(part))]

@@ -41,7 +41,8 @@ def setup_intervals(
     Args:
         predictions: columns method, fold, dataset, image_id, patient_id, label, group, score, of
             one (task, backbone, attribute); threshold, the models' external ones, where known;
-            repeat, where folds were debiased several times.
+            decision, of methods that a rule decides for (decision_rule.py); repeat, where folds
+            were debiased several times.
         groups: number of attribute groups.
         seed: of the noise floor. The data set's name is mixed in, so data sets do not depend on
             each other's order.
@@ -62,13 +63,28 @@ def setup_intervals(
     """
     arguments = (groups, seed, permutations, level)
     found = _at_threshold(predictions, threshold, *arguments, min_group, baseline)
+    if "decision" in predictions:
+        by_rule = _by_rule(predictions, threshold)
+        decided = _at_threshold(by_rule, threshold, *arguments, min_group, baseline)
+        of_decisions = found["metric"].map(is_decided).astype(bool)  # the rows are the same ones
+        found = pd.concat([found[~of_decisions], decided[of_decisions]]).sort_index()
     if "threshold" not in predictions:
         return found
     # a score reaches its threshold exactly if their difference reaches 0
     scores = predictions["score"].astype("float64") - predictions["threshold"]
-    own = _at_threshold(predictions.assign(score=scores), 0.0, *arguments, min_group, baseline)
+    moved = _by_rule(predictions.assign(score=scores), 0.0)
+    own = _at_threshold(moved, 0.0, *arguments, min_group, baseline)
     own = own[own["metric"].map(is_decided).astype(bool)]
     return pd.concat([found, own.assign(metric=own["metric"] + EXTERNAL)], ignore_index=True)
+
+
+def _by_rule(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Scores that a threshold decides as a rule did, where one did."""
+    if "decision" not in predictions:
+        return predictions
+    decisions = predictions["decision"].astype("float64")
+    scores = predictions["score"].where(decisions.isna(), threshold - 0.5 + decisions)
+    return predictions.assign(score=scores)
 
 
 def _at_threshold(

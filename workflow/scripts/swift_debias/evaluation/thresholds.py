@@ -17,6 +17,8 @@ OF_CLASS = "@"  # and before a class's name, of a task of more than two: auc@mel
 
 # of more than two classes: an image is decided for its most probable class
 NO_THRESHOLD = {"threshold": None, "found_on": "most probable class"}
+# where a rule decides by score and group (decision_rule.py), which stands beside it
+BY_RULE = {"threshold": None, "found_on": "a rule for each group"}
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -60,7 +62,8 @@ def threshold_curve(
 ) -> pd.DataFrame:
     """SPD, EOdds and balanced accuracy at each threshold, to show what the choice of 0.5 does.
 
-    A look at the test set, for a figure only: nothing may be chosen from it.
+    A look at the test set, for a figure only: nothing may be chosen from it. What a rule decides
+    (column `decision`) is the same at every threshold.
 
     Returns:
         Rows: dataset, threshold, spd, eodds, balanced_accuracy; null where a cell is empty.
@@ -81,6 +84,8 @@ def threshold_curve(
 def _threshold_curve(part: pd.DataFrame, groups: int, thresholds: np.ndarray) -> pd.DataFrame:
     labels, attributes = part["label"].to_numpy(), part["group"].to_numpy()
     scores = part["score"].to_numpy(dtype=np.float64)
+    if "decision" in part and part["decision"].notna().all():
+        scores = 2.0 * part["decision"].to_numpy(dtype=np.float64) - 1  # beyond all thresholds
 
     def rates(among: np.ndarray) -> np.ndarray:
         masks = [among & (attributes == group) for group in range(groups)]

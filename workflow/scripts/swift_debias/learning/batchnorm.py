@@ -48,13 +48,16 @@ def moving(
             no scale) moves freely.
     """
     found = layers(module)
+    # a part that is trained is in train mode, and in eval mode while somebody looks at the network
+    others = (part for part in module.modules() if not isinstance(part, _BatchNorm))
+    trained = next((part for part in others if part.training), None)
     before = {layer: layer.training for layer in found.values()}
     handles = []
     for name, layer in found.items():
         layer.train(mode == "train")
         if mode == "masked":
             mask = (masks or {}).get(f"{name}.weight")
-            handles.append(layer.register_forward_pre_hook(_follower(layer, mask)))
+            handles.append(layer.register_forward_pre_hook(_follower(layer, mask, trained)))
     try:
         yield
     finally:
@@ -64,13 +67,17 @@ def moving(
             layer.train(training)
 
 
-def _follower(layer: _BatchNorm, mask: Tensor | None) -> Any:
-    """A hook that moves a layer's statistics towards each batch's, channel by channel."""
+def _follower(layer: _BatchNorm, mask: Tensor | None, trained: nn.Module | None) -> Any:
+    """A hook that moves a layer's statistics towards each batch's, channel by channel.
+
+    It stands still without gradients, and while `trained`, a part of the network, is in eval mode.
+    """
     assert layer.running_mean is not None and layer.running_var is not None
     share = torch.ones_like(layer.running_mean) if mask is None else mask.to(layer.running_mean)
 
     def follow(layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-        if not torch.is_grad_enabled():  # a look at the scores in between
+        looking = trained is not None and not trained.training  # importances, in between
+        if looking or not torch.is_grad_enabled():  # scores
             return
         assert layer.running_mean is not None and layer.running_var is not None
         assert layer.num_batches_tracked is not None

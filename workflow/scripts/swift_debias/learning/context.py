@@ -6,19 +6,23 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer
-from . import batchnorm, objectives, precision
+from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer, Selection
+from . import batches, batchnorm, objectives, precision
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
 from .samples import Drawable, Samples
 
-# (logits, labels, attributes) -> (what is minimized, prediction loss, bias)
-Objective: TypeAlias = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+if TYPE_CHECKING:
+    from ..evaluation.decision_rule import Rule
+
+# (logits, labels, attributes) -> (what is minimized, prediction loss, bias); where samples have
+# weights of their own, these are the fourth argument
+Objective: TypeAlias = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,14 @@ class Combined:
     eodds: EoddsKind
 
     def __call__(
-        self, logits: Tensor, labels: Tensor, attributes: Tensor
+        self, logits: Tensor, labels: Tensor, attributes: Tensor, each: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, prediction loss and bias; a part that has no weight is only watched."""
+        """Total, prediction loss and bias; a part that has no weight is only watched.
+
+        `each`: what a sample weighs in the prediction loss besides its class, (B,).
+        """
         with contextlib.nullcontext() if self.prediction else torch.no_grad():
-            prediction = objectives.prediction_loss(logits, labels, self.class_weights)
+            prediction = objectives.prediction_loss(logits, labels, self.class_weights, each)
         with contextlib.nullcontext() if self.bias else torch.no_grad():
             bias = objectives.eodds_gap(logits, labels, attributes, self.eodds)
         return self.prediction * prediction + self.bias * bias, prediction, bias
@@ -57,7 +64,10 @@ class Context:
         optimizer: the task's optimizer; its learning rate is replaced step by step.
         importance: () -> the shared diagonal importances, objective (a method's `IMPORTANCES`) ->
             parameter name -> tensor.
+        measure: () -> the same of the classifier as it is now.
+        selection: how much a method holds out that chooses something itself, and by which rule.
         masks: a method's masks, for whoever asks afterwards: parameter (or pruned layer) -> mask.
+        rule: how a method decides, where it is not by a threshold of the scores; groups 0 and 1.
         name: of the job, on the progress bar.
         unprivileged: () -> the group with the lower AUC, 0 or 1; None: a group has one class only.
     """
@@ -70,10 +80,13 @@ class Context:
     augmentation: Augmentation
     compute: Compute
     importance: Callable[[], Mapping[str, dict[str, Tensor]]] = dict
+    measure: Callable[[], Mapping[str, dict[str, Tensor]]] = dict
+    selection: Selection = field(default_factory=Selection)
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     log: TextIO = field(default_factory=lambda: sys.stderr)
     history: History = field(default_factory=list)
     masks: dict[str, Tensor] = field(default_factory=dict)
+    rule: Rule | None = None
     name: str = ""
     unprivileged: Callable[[], int | None] = lambda: None
 
@@ -99,6 +112,8 @@ class Context:
         """`prediction` x Eq. 1 + `bias` x Eq. 2, with the class weights of these samples."""
         dataset = self.finetuning.class_weights == "dataset"
         weights = objectives.class_weights(samples.labels, samples.classes) if dataset else None
+        if dataset and self.finetuning.batches == "cells":
+            weights = (batches.weight(samples),) * samples.classes
         return Combined(prediction, bias, weights, self.finetuning.eodds)
 
     def moving_batchnorm(

@@ -22,6 +22,7 @@ from ..config.schema import Plateau, Pretraining
 from ..errors import of_job
 from ..seeds import derive_seed
 from .augment import draw_views
+from .batches import order as order_of
 from .checkpoints import AnyOptimizer
 from .context import Context, Objective, make_optimizer, set_trainable
 from .finite import Watch
@@ -44,6 +45,9 @@ def fit(
     watch: Callable[[], dict[str, float]] | None = None,
     clip: float | None = None,
     rate: Callable[[list[dict[str, Any]]], float] | None = None,
+    weights: Tensor | None = None,
+    resume: Callable[[list[dict[str, Any]]], None] | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> None:
     """Train what is trainable in `module`; a row an epoch goes to the history and the log.
 
@@ -60,6 +64,11 @@ def fit(
         clip: largest norm of a step's gradient; None: any.
         rate: rows of the epochs so far -> the learning rate of the next; None: it stays. Of the
             rows alone, so that a resumed run goes on with the same.
+        weights: (n,) on the device, what the objective is given of each sample; None: nothing.
+        resume: called with the rows of an earlier run, if it is carried on: for an objective that
+            has a state of its own.
+        before: called before every epoch with the number of those that are done, after a checkpoint
+            was loaded.
 
     Raises:
         NotFiniteError: it diverged; names stage, epoch and step (see `finite.Watch`).
@@ -73,6 +82,8 @@ def fit(
     done, rows = context.checkpoints.load(stage, module, optimizer)
     if done:
         context.info(f"{stage}: resumed after epoch {done} of {epochs}")
+        if resume is not None:
+            resume(rows)
     started, first = time.monotonic(), done
     bar = _progress(f"{context.name} {stage}", epochs * len(samples), done * len(samples))
     inner = optimizer.optimizer if isinstance(optimizer, MaskedOptimizer) else optimizer
@@ -82,8 +93,12 @@ def fit(
         if rate is not None:
             for group in inner.param_groups:
                 group["lr"] = rate(rows)
+        if before is not None:
+            before(epoch)
         with torch.random.fork_rng():
-            row = _epoch(forward, samples, objective, optimizer, context, name, bar, watched, clip)
+            row = _epoch(
+                forward, samples, objective, optimizer, context, name, bar, watched, clip, weights
+            )
         # speed goes to the log alone, so that a history is the same bytes in every run
         speed = row.pop("images_per_second")
         with watched.scoring():
@@ -122,12 +137,13 @@ def _epoch(
     bar: tqdm[Never],
     watched: Watch,
     clip: float | None,
+    weights: Tensor | None,
 ) -> dict[str, Any]:
     """One pass over the samples; returns its means."""
     started = time.monotonic()
     device = samples.labels.device
     torch.manual_seed(derive_seed(context.seed, name))  # dropout; the caller restores the state
-    order, view = _draw_epoch(len(samples), context, name)
+    order, view = _draw_epoch(samples, context, name)
     in_autocast = isinstance(samples, Samples)  # a head alone gains nothing, and rounds its logits
     sums = torch.zeros(3, device=device)
     logits_seen, labels_seen = [], []
@@ -137,7 +153,8 @@ def _epoch(
         with autocast(device, context.compute) if in_autocast else contextlib.nullcontext():
             logits = forward(inputs)
         logits, labels = logits.float(), samples.labels[at]
-        parts = objective(logits, labels, samples.attributes[at])
+        own = () if weights is None else (weights[at],)
+        parts = objective(logits, labels, samples.attributes[at], *own)
         optimizer.zero_grad(set_to_none=True)
         parts[0].backward()
         if clip is not None:
@@ -159,26 +176,26 @@ def _epoch(
     }
 
 
-def _draw_epoch(n: int, context: Context, name: str) -> tuple[Tensor, Tensor]:
+def _draw_epoch(samples: Drawable, context: Context, name: str) -> tuple[Tensor, Tensor]:
     """The order of an epoch's samples and the view of each, both int64 (n,); the same every time.
 
-    `name` is "<stage>/<epoch>".
+    `name` is "<stage>/<epoch>". A sample that is drawn again in an epoch has the same view.
     """
     generator = torch.Generator().manual_seed(derive_seed(context.seed, name))
-    order = torch.randperm(n, generator=generator)
-    return order, draw_views(n, context.augmentation, generator)
+    order = order_of(samples, context.finetuning.batches, generator)
+    return order, draw_views(len(samples), context.augmentation, generator)
 
 
-def drawn_views(n: int, context: Context, stage: str) -> Tensor:
-    """Which views of which of n samples `fit` will draw in the context's epochs of this stage.
+def drawn_views(samples: Drawable, context: Context, stage: str) -> Tensor:
+    """Which views of which samples `fit` will draw in the context's epochs of this stage.
 
     Returns:
         bool (8, n): entry (v, i) says that sample i is seen in view v in some epoch.
     """
-    drawn = torch.zeros(8, n, dtype=torch.bool)
+    drawn = torch.zeros(8, len(samples), dtype=torch.bool)
     for epoch in range(max(context.epochs, 1)):  # without epochs: those of the first
-        _, view = _draw_epoch(n, context, f"{stage}/{epoch}")
-        drawn[view, torch.arange(n)] = True
+        order, view = _draw_epoch(samples, context, f"{stage}/{epoch}")
+        drawn[view[order], order] = True
     return drawn
 
 

@@ -41,7 +41,12 @@ def class_weights(labels: Tensor) -> ClassWeights:
     return 1 - positive, positive
 
 
-def weighted_bce(logits: Tensor, labels: Tensor, weights: ClassWeights | None = None) -> Tensor:
+def weighted_bce(
+    logits: Tensor,
+    labels: Tensor,
+    weights: ClassWeights | None = None,
+    each: Tensor | None = None,
+) -> Tensor:
     """Weighted binary cross-entropy, Eq. 1: mean of -w_p y log p - w_n (1 - y) log(1 - p).
 
     Args:
@@ -49,6 +54,7 @@ def weighted_bce(logits: Tensor, labels: Tensor, weights: ClassWeights | None = 
         labels: (B,), 0 or 1, same floating type.
         weights: (w_p, w_n) of `class_weights`; None counts this batch, as the released code does.
             Then a batch of one class has loss 0, since the weight of the class it has is 0.
+        each: (B,), what a sample weighs besides its class; None: 1.
 
     Returns:
         A scalar.
@@ -56,6 +62,7 @@ def weighted_bce(logits: Tensor, labels: Tensor, weights: ClassWeights | None = 
     positive = labels.mean()
     w_p, w_n = (1 - positive, positive) if weights is None else weights
     weight = labels * w_p + (1 - labels) * w_n
+    weight = weight if each is None else weight * each
     return F.binary_cross_entropy_with_logits(logits, labels, weight)
 
 

@@ -101,3 +101,30 @@ class MaskedOptimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the optimizer's state."""
         self.optimizer.load_state_dict(state)
+
+
+class ChangingMasks(MaskedOptimizer):
+    """A masked optimizer whose masks change on the way, in place.
+
+    They are part of its state, so that a training that was killed goes on with those it had.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state, with the mask of each parameter as entry `mask`."""
+        state = super().state_dict()
+        entries = {
+            index: {**state["state"].get(index, {}), "mask": mask}
+            for index, mask in enumerate(self._masks)
+        }
+        return {**state, "state": entries}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the optimizer's state, and the masks in their place."""
+        entries = {}
+        for index, held in state["state"].items():
+            own = dict(held)
+            self._masks[index].copy_(own.pop("mask"))
+            if own:  # plain SGD has no state
+                entries[index] = own
+        super().load_state_dict({**state, "state": entries})

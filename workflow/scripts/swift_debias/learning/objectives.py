@@ -49,21 +49,34 @@ def class_weights(labels: Tensor, classes: int = 2) -> ClassWeights:
     return tuple(_balanced(labels.double(), classes).tolist())
 
 
-def prediction_loss(logits: Tensor, labels: Tensor, weights: ClassWeights | None = None) -> Tensor:
+def prediction_loss(
+    logits: Tensor,
+    labels: Tensor,
+    weights: ClassWeights | None = None,
+    each: Tensor | None = None,
+) -> Tensor:
     """Class-weighted cross-entropy, a scalar; of two classes Eq. 1.
 
     Args:
         logits: (B,), or (B, C).
         labels: (B,).
         weights: of `class_weights`; None counts this batch: one of a single class has loss 0.
+        each: (B,), what a sample weighs besides its class; None: 1.
     """
     if logits.dim() == 1:
         assert weights is None or len(weights) == 2
-        return losses.weighted_bce(logits, labels, weights)
+        return losses.weighted_bce(logits, labels, weights, each)
     counted = weights is None
     weight = _balanced(labels, logits.shape[1]) if counted else logits.new_tensor(weights)
-    index = labels.long()
-    return (F.cross_entropy(logits, index, reduction="none") * weight[index]).mean()
+    of_each = cross_entropies(logits, labels) * weight[labels.long()]
+    return (of_each if each is None else of_each * each).mean()
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Plain cross-entropy of each sample, (B,)."""
+    if logits.dim() == 1:
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return F.cross_entropy(logits, labels.long(), reduction="none")
 
 
 def eodds_gap(

@@ -204,10 +204,12 @@ class ExternalSet:
 
     full: every sample of the validation fold whose attribute is known.
     balanced: the part of it in which both groups have the same size and label ratio.
+    patients: (n,) of `full`, whose image each is; null: somebody of their own. None: not known.
     """
 
     full: Samples
     balanced: Samples
+    patients: np.ndarray | None = None
 
 
 def make_samples(

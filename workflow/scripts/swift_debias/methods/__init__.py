@@ -10,6 +10,8 @@ A method is a file in this folder with
     first_half     optional: Settings -> settings of a first half and of the rest, or None. Run one
                    after the other they give what the whole gives, and variants whose first halves
                    are equal share the work; with it SECOND_ONLY, the keys that only the rest reads
+    holds_out      optional: Settings -> whether it chooses something on external samples that it
+                   holds out (_held_out.py); then it is handed whose images they are
     foreign        optional: Settings -> why a network that is no `Classifier` cannot hold what the
                    variant makes (one line), or None; default: it can
 
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +70,22 @@ def read_importances(algorithm: str, settings: Model) -> tuple[str, ...]:
     return reads(settings) if reads else method.IMPORTANCES
 
 
+def holds_out(methods: Mapping[str, Method], name: str) -> bool:
+    """Whether a variant holds external samples out, as it is or with what a search tries."""
+    own = getattr(load(methods[name].algorithm), "holds_out", None)
+    if own is None:
+        return False
+    owner, keys = searched(methods, name)
+    grid = methods[owner].search if owner else {}
+    assert not isinstance(grid, str)
+    tried = {key: values for key, values in (grid or {}).items() if key in keys}
+    model = load(methods[name].algorithm).Settings
+    return any(
+        own(model(**with_settings(methods[name], dict(zip(tried, values, strict=True))).settings))
+        for values in itertools.product(*tried.values())
+    )
+
+
 def first_half(algorithm: str, settings: Any) -> tuple[Any, Any]:
     """A variant's settings in two halves, run one after the other; (None, None): it has none."""
     halves = getattr(load(algorithm), "first_half", None)
@@ -82,7 +101,7 @@ def shared_first(variant: Method) -> Method | None:
     first, _ = first_half(variant.algorithm, load(variant.algorithm).Settings(**variant.settings))
     if first is None or variant.external_fraction < 1:
         return None
-    keys = {"algorithm", "epochs_percent", "batchnorm", "lr_factor"}
+    keys = {"algorithm", "epochs_percent", "batchnorm", "batches", "lr_factor"}
     return Method(**variant.model_dump(include=keys), **first.model_dump())
 
 

@@ -27,12 +27,19 @@ class Scored(NamedTuple):
     """Samples of one fold with scores of models that were not fitted on them.
 
     scores: float64 (n,), P(class 1). labels: (n,), 0 or 1. groups: (n,), 0 or 1. patients: (n,).
+    decisions: (n,), 0 or 1, where a rule makes them; None: a score of 0.5 is one for class 1.
     """
 
     scores: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     patients: np.ndarray
+    decisions: np.ndarray | None = None
+
+    @property
+    def decided(self) -> np.ndarray:
+        """Decisions for class 1, bool (n,)."""
+        return self.scores >= 0.5 if self.decisions is None else self.decisions == 1
 
 
 class Judged(NamedTuple):
@@ -125,7 +132,7 @@ def judge(folds: Sequence[Scored]) -> Judged:
     gaps = np.array([_signed_gaps(fold) for fold in folds])
     dtpr, dfpr = (float(value) for value in gaps.mean(axis=0))
     by_group = [[_auc(fold, fold.groups == group) for fold in folds] for group in (0, 1)]
-    accuracies = [_balanced_accuracy(fold.labels, fold.scores >= 0.5) for fold in folds]
+    accuracies = [_balanced_accuracy(fold.labels, fold.decided) for fold in folds]
     return Judged(
         eodds=(abs(dtpr) + abs(dfpr)) / 2,
         dtpr=dtpr,
@@ -196,7 +203,7 @@ def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 def _signed_gaps(fold: Scored) -> tuple[float, float]:
     """TPR and FPR of group 0 minus those of group 1, at threshold 0.5; nan: an empty cell."""
-    decisions = fold.scores >= 0.5
+    decisions = fold.decided
     rates = [
         [decisions[(fold.labels == label) & (fold.groups == group)] for group in (0, 1)]
         for label in (1, 0)

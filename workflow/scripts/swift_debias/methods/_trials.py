@@ -20,7 +20,7 @@ from . import load, read_importances, with_settings
 from ._choice import Choice
 from ._external import balance
 from ._selection import Scored, Trial, auc_change, choose, judge, points, split
-from .base import Training, debias
+from .base import Outcome, Training, debias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,13 @@ class Fold(NamedTuple):
     seed: int
     set_seed: int
     select: np.ndarray | None = None
+
+
+class Made(NamedTuple):
+    """What a trial's model says of samples: P(class 1), and decisions where a rule makes them."""
+
+    scores: np.ndarray
+    decisions: np.ndarray | None
 
 
 def search(
@@ -149,7 +156,7 @@ def _fold(
             derive_seed(fold.set_seed, "select"),
         )  # fmt: skip
     judged_on = np.concatenate([np.flatnonzero(select) for _, select in cuts])
-    scores: list[list[np.ndarray]] = [[] for _ in grid]
+    scores: list[list[Made]] = [[] for _ in grid]
     before: list[np.ndarray] = []
     binary = Choice(None, choice.unprivileged, {})
     samples.seen[0] = 0
@@ -183,18 +190,19 @@ def _fold(
                         seed=fold.seed,
                         set_seed=fold.set_seed,
                         stored=lambda stored=stored: stored,  # type: ignore[misc]
+                        patients=patients[fit],
                         log=log,
                     )
-                    found = _probabilities(predict(outcome.classifier, rest))
+                    found = _made(outcome, rest)
                 except NotFiniteError as error:  # a point of the grid, not the end of the search
                     print(f"this trial diverged and is not taken: {error}", file=log)
-                    found = np.full(len(rest), np.nan)
+                    found = Made(np.full(len(rest), np.nan), None)
                 _write(path, key, found)
             scores[index].append(found)
     truth = (labels[judged_on], groups[judged_on], patients[judged_on])
     return (
         Scored(np.concatenate(before), *truth),
-        [Scored(np.concatenate(parts), *truth) for parts in scores],
+        [Scored(joined.scores, *truth, joined.decisions) for joined in map(_joined, scores)],
         samples.seen[0],
     )
 
@@ -223,24 +231,47 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
 
 
+def _made(outcome: Outcome, rest: Samples) -> Made:
+    """What a trial's model says of samples that it was not fitted on."""
+    from ..learning.inference import predict
+
+    scores = _probabilities(predict(outcome.classifier, rest))
+    if outcome.rule is None:
+        return Made(scores, None)
+    groups = rest.attributes.cpu().numpy()
+    return Made(scores, outcome.rule.decide(scores, groups, rest.rows.tolist()))
+
+
+def _joined(parts: Sequence[Made]) -> Made:
+    """The parts of a fold together; one that diverged has no decisions, nor has the whole."""
+    decisions = [part.decisions for part in parts if part.decisions is not None]
+    scores = np.concatenate([part.scores for part in parts])
+    return Made(scores, np.concatenate(decisions) if len(decisions) == len(parts) else None)
+
+
 def _probabilities(logits: Tensor) -> np.ndarray:
     return logits.double().sigmoid().cpu().numpy()
 
 
-def _read(path: Path | None, key: str) -> np.ndarray | None:
-    """A finished trial's scores, if they are there and belong to this search."""
+def _read(path: Path | None, key: str) -> Made | None:
+    """What a finished trial made, if it is there and belongs to this search."""
     if path is None or not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return stored["scores"] if str(stored["key"]) == key else None
+            if str(stored["key"]) != key:
+                return None
+            return Made(stored["scores"], stored.get("decisions"))
     except Exception:  # damaged: the trial is made again
         return None
 
 
-def _write(path: Path | None, key: str, scores: np.ndarray) -> None:
+def _write(path: Path | None, key: str, made: Made) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial, partial.open("wb") as file:
-        np.savez(file, scores=scores, key=np.array(key))
+        arrays: dict[str, Any] = {"scores": made.scores, "key": np.array(key)}
+        if made.decisions is not None:
+            arrays["decisions"] = made.decisions
+        np.savez(file, **arrays)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 
-from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining
-from ..errors import of_job
+from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining, Selection
+from ..errors import UserError, of_job
 from ..files import read_parquet
 from . import epochs, first_half, load, read_importances
 from ._choice import Choice
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..data.image_cache import CachedImages
     from ..data.normalization import Normalization
+    from ..evaluation.decision_rule import Rule
     from ..learning.checkpoints import Checkpoints
     from ..learning.networks import Classifier
     from ..learning.samples import ExternalSet, Samples
@@ -35,21 +36,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """What all methods of a task share: the task's settings and how the arithmetic is done."""
+    """What all methods of a task share: the task's settings and how the arithmetic is done.
+
+    selection: how a method that chooses something itself holds samples out.
+    """
 
     pretraining: Pretraining
     finetuning: Finetuning
     augmentation: Augmentation
     compute: Compute
+    selection: Selection = field(default_factory=Selection)
 
     @classmethod
-    def of(cls, task: Mapping[str, Mapping[str, Any]], compute: Compute) -> Training:
+    def of(
+        cls,
+        task: Mapping[str, Mapping[str, Any]],
+        compute: Compute,
+        selection: Mapping[str, Any] | None = None,
+    ) -> Training:
         """From a task's slice of the settings, as rules hand it on: section -> plain values."""
         return cls(
             Pretraining(**task["pretraining"]),
             Finetuning(**task["finetuning"]),
             Augmentation(**task["augmentation"]),
             compute,
+            Selection(**(selection or {})),
         )
 
     def epochs(self, variant: Method) -> int:
@@ -63,6 +74,7 @@ class Training:
         return shared.model_copy(
             update={
                 "batchnorm": variant.batchnorm or shared.batchnorm,
+                "batches": variant.batches or shared.batches,
                 "lr_extractor": shared.lr_extractor * variant.lr_factor,
                 "lr_head": shared.lr_head * variant.lr_factor,
             }
@@ -84,7 +96,8 @@ class Outcome(NamedTuple):
     """What a method made: the classifier, a row an epoch or step, and what it cost.
 
     masks: those that it worked with, see `Context`. importance: what it read, objective ->
-    parameter name -> tensor. Both are empty where the method has none.
+    parameter name -> tensor. Both are empty where the method has none. rule: how it decides, by the
+    attribute's own groups; None: by a threshold of the scores.
     """
 
     classifier: Classifier
@@ -92,6 +105,7 @@ class Outcome(NamedTuple):
     cost: dict[str, Any]
     masks: dict[str, Tensor]
     importance: Mapping[str, dict[str, Tensor]]
+    rule: Rule | None = None
 
 
 def debias(
@@ -107,6 +121,7 @@ def debias(
     set_seed: int,
     stored: Callable[[], Mapping[str, dict[str, Tensor]]] | None = None,
     first: First | None = None,
+    patients: np.ndarray | None = None,
     checkpoints: Checkpoints | None = None,
     log: TextIO | None = None,
     name: str = "",
@@ -125,6 +140,8 @@ def debias(
         set_seed: of the draws of the external set (`seeds.external_seed`).
         stored: () -> importances measured before, on the whole external set; None: measure now.
         first: the variant's first step, where it is done already (`methods.first_half`).
+        patients: (n,), whose image each sample is, for methods that hold some out; null: somebody
+            of their own. None: all are.
         checkpoints: where a killed job carries on.
         log: for the progress; default: the standard error.
         name: of the job (method, task, fold), on the progress bar and in messages.
@@ -142,6 +159,8 @@ def debias(
     log = sys.stderr if log is None else log
     method = load(variant.algorithm)
     settings = method.Settings(**variant.settings)
+    if samples.classes > 2 and (why := settings.two_classes()):
+        raise UserError(f"{why}; here are {samples.classes} classes")
     finetuning = training.finetuning_of(variant)
 
     chosen = functools.cache(choose)
@@ -154,6 +173,7 @@ def debias(
             finetuning=finetuning,
             seed=set_seed,
             info=lambda text: print(text, file=log),
+            patients=patients,
         )
 
     found: list[Mapping[str, dict[str, Tensor]]] = []
@@ -163,16 +183,18 @@ def debias(
         if stored is not None and variant.external_fraction == 1:
             found.append(stored())
         else:
-            measured = shared_importance(
-                classifier,
-                external,
-                finetuning,
-                training.pretraining.batch_size,
-                set_seed,
-                read_importances(variant.algorithm, settings),
-            )
-            found.append(measured)
+            found.append(measure())
         return found[-1]
+
+    def measure() -> Mapping[str, dict[str, Tensor]]:
+        return shared_importance(
+            classifier,
+            external,
+            finetuning,
+            training.pretraining.batch_size,
+            set_seed,
+            read_importances(variant.algorithm, settings),
+        )
 
     context = Context(
         seed=seed,
@@ -183,6 +205,8 @@ def debias(
         augmentation=training.augmentation,
         compute=training.compute,
         importance=importance,
+        measure=measure,
+        selection=training.selection,
         unprivileged=lambda: chosen().unprivileged,
         checkpoints=Checkpoints(None) if checkpoints is None else checkpoints,
         log=log,
@@ -204,6 +228,7 @@ def debias(
         spent if first is None else _together(first.cost, spent),
         context.masks,
         found[-1] if found else {},
+        context.rule and context.rule.of_groups(chosen().pair if groups > 2 else None),
     )
 
 
@@ -265,6 +290,7 @@ def external_set(
     finetuning: Finetuning,
     seed: int,
     info: Callable[[str], None],
+    patients: np.ndarray | None = None,
 ) -> ExternalSet:
     """Keep the pair of groups, thin the set, and split off its balanced part.
 
@@ -276,6 +302,7 @@ def external_set(
         finetuning: `min_cell`.
         seed: for the draws (`seeds.external_seed`).
         info: where to report what was chosen.
+        patients: (n,), whose image each is; None: not known.
     """
     from ..learning.samples import ExternalSet
 
@@ -291,4 +318,5 @@ def external_set(
         recoded[chosen.rows] = recoded.new_tensor(chosen.groups)
         samples = samples.with_attributes(recoded)
     full = samples.subset(chosen.rows) if len(chosen.rows) < len(samples) else samples
-    return ExternalSet(full=full, balanced=full.subset(chosen.balanced))
+    kept = None if patients is None else patients[chosen.rows]
+    return ExternalSet(full=full, balanced=full.subset(chosen.balanced), patients=kept)

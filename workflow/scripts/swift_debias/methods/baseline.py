@@ -18,7 +18,7 @@ IMPORTANCES: tuple[str, ...] = ()
 class Settings(Model):
     """Nothing to set."""
 
-    ignores: ClassVar = ("external_fraction", "epochs_percent")  # nothing is trained
+    ignores: ClassVar = ("external_fraction", "epochs_percent", "batches")  # nothing is trained
 
 
 def debias(

@@ -66,7 +66,7 @@ def debias(
     samples = external.balanced
     head = dict(classifier.head.named_parameters())
     masks.reinitialize(head, {}, "full")
-    drawn = drawn_views(len(samples), context, "step2")
+    drawn = drawn_views(samples, context, "step2")
     features = extract_features(classifier, samples, drawn, context.compute)
     set_trainable(classifier, extractor=False, head=True)
     objective = context.objective(samples, prediction=1, bias=settings.bias_weight)

@@ -6,7 +6,7 @@ much of a method's gain is that adaptation, which needs no method (Li et al. 201
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..config.base import Model
 from ..errors import UserError
@@ -22,6 +22,8 @@ IMPORTANCES: tuple[str, ...] = ()
 
 class Settings(Model):
     """It has none."""
+
+    ignores: ClassVar = ("batches",)  # one pass over the set as it is
 
 
 def debias(

@@ -97,13 +97,14 @@ class _Descent:
         """One pass over the samples; the best network takes over each iterate that is better."""
         import torch
 
+        from ..learning import batches as batches_of
         from ..learning.finite import Watch
         from ..seeds import derive_seed
 
         started, context, drawn, skipped = time.monotonic(), self.context, 0, 0
         watched = Watch(f"{STAGE} epoch {epoch}", self.now, self.optimizer)
         generator = torch.Generator().manual_seed(derive_seed(context.seed, f"{STAGE}/{epoch}"))
-        order = torch.randperm(len(self.samples), generator=generator)
+        order = batches_of.order(self.samples, context.finetuning.batches, generator)
         batches = order.split(context.batch_size)
         evaluations = min(self.settings.evaluations, len(batches))
         due = {len(batches) * k // evaluations for k in range(1, evaluations + 1)}

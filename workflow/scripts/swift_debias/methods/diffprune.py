@@ -32,7 +32,7 @@ BATCH_SIZE = 256  # of the gradients; the result does not depend on it
 class Settings(SelectionSettings):
     """What is pruned, in which steps, and which iterate is kept."""
 
-    ignores: ClassVar = ("epochs_percent",)  # `max_steps` is its length
+    ignores: ClassVar = ("epochs_percent", "batches")  # `max_steps` is its length
 
     layer: Line | None = Field(
         None,

@@ -29,7 +29,7 @@ IMPORTANCES: tuple[str, ...] = ("per_sample.full.group0", "per_sample.full.group
 class Settings(Model):
     """How much is pruned, and in favour of whom."""
 
-    ignores: ClassVar = ("epochs_percent",)  # nothing is trained
+    ignores: ClassVar = ("epochs_percent", "batches")  # nothing is trained
 
     ratio: Number = Field(
         0.35, gt=0, lt=1, description="Share of the weights set to zero [FairPrune]."

@@ -7,11 +7,12 @@ FullFT-FDR (Le et al. 2023): balanced set, prediction loss and fairness constrai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ..config.base import Flag, Model, Share
+from ..config.base import Flag, Share
+from ._whole import Length, length, train_whole
 
 if TYPE_CHECKING:
     from ..learning.context import Context
@@ -22,7 +23,7 @@ CLASS = "FullFT"
 IMPORTANCES: tuple[str, ...] = ()
 
 
-class Settings(Model):
+class Settings(Length):
     """Which set, and lambda of Eq. 10."""
 
     balanced: Flag = Field(True, description="Train on the group-balanced part [paper].")
@@ -30,31 +31,14 @@ class Settings(Model):
         0.5,
         description="lambda of Eq. 10; 1 = prediction loss only. Published nowhere [ours: 0.5].",
     )
-    epochs_of: Literal["step", "both"] = Field(
-        "step",
-        description="step: as many as one step of SWiFT; both: as many as its two steps together, "
-        "which is equal cost [code: 20 against 10 + 10].",
-    )
 
 
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:
     """Fine-tune everything for E epochs; extractor and head have their own learning rates."""
-    from ..learning.context import set_trainable
-    from ..learning.loop import fit
-
     samples = external.balanced if settings.balanced else external.full
     weight = settings.prediction_weight
-    set_trainable(classifier, extractor=True, head=True)
-    optimizer = context.make_optimizer(
-        [
-            {"params": classifier.extractor.parameters(), "lr": context.finetuning.lr_extractor},
-            {"params": classifier.head.parameters(), "lr": context.finetuning.lr_head},
-        ]
-    )
     objective = context.objective(samples, prediction=weight, bias=1 - weight)
-    epochs = context.epochs * (2 if settings.epochs_of == "both" else 1)
-    with context.moving_batchnorm(classifier):
-        fit(classifier, samples, objective, optimizer, context, "fullft", epochs=epochs)
+    train_whole(classifier, samples, objective, context, "fullft", length(settings, context))
     return classifier

@@ -30,7 +30,7 @@ REPORT_EVERY = 100  # steps
 class Settings(Model):
     """Length and strength of the last layer's training."""
 
-    ignores: ClassVar = ("epochs_percent",)  # `steps` is its length
+    ignores: ClassVar = ("epochs_percent", "batches")  # `steps` is its length
 
     steps: Count = Field(1000, description="Full-batch steps [code].")
     lr: Positive = Field(1e-2, description="SGD, momentum 0.9, weight decay 5e-4 [code].")
@@ -66,8 +66,10 @@ def debias(
     return classifier
 
 
-def draw_cells(samples: Samples, seed: int) -> Tensor:
+def draw_cells(samples: Samples, seed: int, method: str = "llft") -> Tensor:
     """Positions of an equal number of samples of each (label, group), without replacement.
+
+    `method`: who asks, for the message.
 
     Returns:
         int64, ascending; of every cell as many as the smallest has.
@@ -82,7 +84,9 @@ def draw_cells(samples: Samples, seed: int) -> Tensor:
     }
     for (label, group), cell in cells.items():
         if not len(cell):
-            raise UserError(f"llft: the external set has no sample of label {label}, group {group}")
+            raise UserError(
+                f"{method}: the external set has no sample of label {label}, group {group}"
+            )
     size = min(len(cell) for cell in cells.values())
     generator = torch.Generator().manual_seed(seed)
     drawn = [cell[torch.randperm(len(cell), generator=generator)[:size]] for cell in cells.values()]

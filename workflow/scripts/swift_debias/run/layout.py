@@ -111,7 +111,7 @@ FILES: dict[str, File] = {
     "threshold": File(
         f"debiased/{SETUP}/{{method}}/fold{{fold}}/threshold.json",
         "The threshold at which its balanced accuracy on external samples is best; null where the "
-        "most probable of more than two classes is decided for.",
+        "most probable of more than two classes is decided for, or a `rule` decides that is given.",
     ),
     "repeat_model": File(
         f"debiased/{SETUP}/{{method}}/fold{{fold}}/repeat{{repeat}}/model.safetensors",
@@ -132,7 +132,8 @@ FILES: dict[str, File] = {
     "predictions": File(
         f"predictions/{SETUP}/{{method}}/fold{{fold}}.parquet",
         "A row a test image: dataset, image_id, patient_id, label, group, score, threshold. Of "
-        "C > 2 classes `score_0` to `score_{C-1}`, their probabilities, and no threshold.",
+        "C > 2 classes `score_0` to `score_{C-1}`, their probabilities, and no threshold. Where a "
+        "rule decides by score and group, `decision`, 0 or 1, and threshold is null.",
     ),
     "repeat_predictions": File(
         f"predictions/{SETUP}/{{method}}/fold{{fold}}.repeat{{repeat}}.parquet",

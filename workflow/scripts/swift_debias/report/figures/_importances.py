@@ -90,6 +90,8 @@ def head_shares(
     rows = []
     for (key, fold), path in files.items():
         for method, settings in variants.items():
+            if settings["threshold"] == "learned":
+                raise UserError(f"{method}: its threshold is learned in each fold; leave it out")
             head = soft_mask(path, settings, "head.")
             chosen = masks.head_selection(head, settings["threshold"])
             share = float(torch.cat([c.flatten() for c in chosen.values()]).double().mean())

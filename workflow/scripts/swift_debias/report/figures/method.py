@@ -82,8 +82,11 @@ def _mask_lines(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def _reset(settings: Mapping[str, Any]) -> Stage:
     if settings["reinit"] == "full":
         return Stage("Re-initialize", (r"$\theta_{head} \leftarrow 0$",), "frozen", "reset")
-    mean = settings["threshold"] == "mean"
-    tau = r"$\tau$ = mean of $M_{head}$" if mean else rf"$\tau$: quantile {settings['threshold']:g}"
+    threshold = settings["threshold"]
+    if isinstance(threshold, float):
+        tau = rf"$\tau$: quantile {threshold:g}"
+    else:
+        tau = r"$\tau$ = mean of $M_{head}$" if threshold == "mean" else r"$\tau$ learned"
     lines = (r"$\theta_{head} \leftarrow 0$", r"where $M > \tau$", tau)
     return Stage("Re-initialize", lines, "frozen", "reset", uses_mask=True)
 
