@@ -907,7 +907,9 @@ class Settings(Model):
         "means over the repeats. The Baseline is trained once. One draw's EOdds differs from "
         "another's by about .03 on the demo, so small differences need several [ours].",
     )
-    synthetic: Synthetic | None = Field(None, description="Draw the raw data folders, as the demo does.")
+    synthetic: Synthetic | None = Field(
+        None, description="Draw the raw data folders, as the demo does."
+    )
     datasets: Named[SerializeAsAny[Dataset]] = Field(description="Data sets by name.")
     attributes: Named[Attribute] = Field(description="Sensitive attributes by name.")
     duplicates: Duplicates = Field(Duplicates(), description="What counts as a duplicate.")

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from ...config.schema import Bias, Population, Synthetic
-from .drawing import Array, Bytes, Camera
+from .drawing import Bytes, Camera
 from .folder import Folder
 from .population import draw_through, generator, lightness, look, severity
 
@@ -37,6 +37,7 @@ WORST = Camera(cast=(1.12, 0.98, 0.84), gamma=1.25, blur=1.0, noise=0.06)
 """The camera of group 1 at acquisition's strength 1: noisy, blurred, of a yellow cast."""
 
 GROUPS = ("light", "dark")
+_HAIR = 0.2  # how much of a man's look everybody has: few hairs, so that small networks learn
 _TYPES = ((1, 2, 3), (4, 5, 6))  # Fitzpatrick's, of each group
 CELLS = tuple(itertools.product((0, 1), (0, 1)))  # (class, group)
 
@@ -102,7 +103,7 @@ def people(of: Population, settings: Synthetic, seed: int) -> pd.DataFrame:
                     "group": group,
                     "lightness": lightness(rng("type").choice(_TYPES[group], n), settings),
                     "severity": severity(rng("severity"), pd.Series(truth), settings),
-                    "male_look": _either(rng("male"), rng("male_look"), n, settings),
+                    "male_look": look(rng("male_look"), np.full(n, _HAIR), settings),
                     "age": 5 * rng("age").integers(3, 18, n),
                 },
                 index=len(CELLS) * np.arange(n) + place,
@@ -110,13 +111,6 @@ def people(of: Population, settings: Synthetic, seed: int) -> pd.DataFrame:
         )
     found = pd.concat(cells).sort_index()
     return found.assign(lesion=found.index)
-
-
-def _either(
-    chance: np.random.Generator, scatter: np.random.Generator, n: int, settings: Synthetic
-) -> Array:
-    """The look of men or of women (n,), by chance: what a picture has besides, tied to nothing."""
-    return look(scatter, (chance.random(n) < 0.5).astype(float), settings)
 
 
 def pictures(who: pd.DataFrame, of: Population, settings: Synthetic, seed: int) -> list[Bytes]:
@@ -137,9 +131,8 @@ def write(folder: Folder, of: Population) -> None:
     who = people(of, folder.settings, folder.seed)
     names = [f"{of.people}_{number:06d}" for number in who.index]
     files = [f"{name}.png" for name in names]
-    folder.pictures([f"images/{file}" for file in files], pictures(
-        who, of, folder.settings, folder.seed
-    ))  # fmt: skip
+    drawn = pictures(who, of, folder.settings, folder.seed)
+    folder.pictures([f"images/{file}" for file in files], drawn)
     folder.table(
         "table.csv",
         pd.DataFrame(
