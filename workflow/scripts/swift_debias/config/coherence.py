@@ -107,10 +107,10 @@ def _drawn(
     """What is to be drawn and cannot be, or is no data set."""
     for name in drawn.images:
         if name not in adapters:
-            near = nearest(name, adapters)
-            yield f"{place('synthetic.images', name)}: no such data set is drawn{near}"
+            path = place("synthetic", "images", name)
+            yield f"{path}: no such data set is drawn{nearest(name, adapters)}"
     for name in drawn.populations:
-        path = place("synthetic.populations", name)
+        path = place("synthetic", "populations", name)
         if name not in datasets:
             yield f"{path}: there is no data set of that name{nearest(name, datasets)}"
         elif datasets[name].adapter != "table":
