@@ -126,10 +126,15 @@ def pictures(who: pd.DataFrame, of: Population, settings: Synthetic, seed: int) 
     return [drawn[number] for number in who.index]
 
 
+def name_of(of: Population, number: int) -> str:
+    """The name of a person, who has one image."""
+    return f"{of.people}_{number:06d}"
+
+
 def write(folder: Folder, of: Population) -> None:
     """The folder of a set: table.csv (file, patient, label, group, truth), and images/."""
     who = people(of, folder.settings, folder.seed)
-    names = [f"{of.people}_{number:06d}" for number in who.index]
+    names = [name_of(of, number) for number in who.index]
     files = [f"{name}.png" for name in names]
     drawn = pictures(who, of, folder.settings, folder.seed)
     folder.pictures([f"images/{file}" for file in files], drawn)
