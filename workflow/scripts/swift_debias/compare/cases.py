@@ -58,6 +58,8 @@ def case_of(settings: Settings, task: str, attribute: str) -> Case:
     of = settings.tasks[task]
     cohort, images = _drawn(settings, of.pool)
     tests, test_images = _drawn(settings, of.tests[attribute])
+    if (settings.synthetic or Synthetic()).size != of.images.size:
+        raise UserError(f"tasks.{task}.images.size must be synthetic.size: nothing is resized here")
     names = settings.attributes[attribute].group_names
     if names != kinds.GROUPS:
         raise UserError(f"attribute {attribute!r} has the groups {names}, not {kinds.GROUPS}")

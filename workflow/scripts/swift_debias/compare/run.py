@@ -305,10 +305,10 @@ def _judged(
     for block in blocks:
         part = predictions[predictions["task"] == block.task]
         own = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
-        for (method, fold), of in part.groupby(["method", "fold"]):
+        for _, of in part.groupby(["method", "fold"]):
             scored = [scoring.score(one, 2) for _, one in of.groupby("repeat")]
-            frame = scoring.mean_of_repeats(scored)
-            tidy.append(frame.assign(**own, method=method, fold=fold))
+            model = {key: of[key].iloc[0] for key in ("method", "fold")}
+            tidy.append(scoring.mean_of_repeats(scored).assign(**own, **model))
         names = ["method", "fold", "repeat", *KEYS, "patient_id", "label", "group", "score"]
         widths.append(setup_intervals(part[names], 2, settings.seed).assign(**own))
     found, intervals = pd.concat(tidy), pd.concat(widths)
@@ -326,18 +326,16 @@ def _cells(
     """A row a case and method; the oracle and the noise floor stand in every case."""
     keys = ["task", "method"]
     values = found[found["metric"].isin(["eodds", "auc"])]
-    means = values.groupby([*keys, "metric"])["value"].mean().unstack().reset_index()
+    means = values.pivot_table("value", keys, "metric", aggfunc="mean").reset_index()
     gaps = intervals[intervals["metric"] == "eodds"]
     rows = means.merge(gaps[[*keys, "below_floor"]], on=keys).merge(spent, on=keys)
     floors = gaps.groupby("task")["floor_95"].max()
     oracle = next((block.task for block in blocks if _is_oracle(block)), None)
-    frames = [rows[rows["task"] != oracle]]
-    for block in blocks:
-        if block.task == oracle:
-            continue
-        best = rows[rows["task"] == oracle].assign(task=block.task, method=ORACLE, seconds=np.nan)
-        floor = {"task": block.task, "method": FLOOR, "eodds": float(floors[block.task])}
-        frames += [best, pd.DataFrame([floor])]
+    best = rows[rows["task"] == oracle].assign(method=ORACLE, seconds=np.nan)
+    frames = []
+    for task in (block.task for block in blocks if block.task != oracle):
+        floor = {"task": task, "method": FLOOR, "eodds": float(floors[task])}
+        frames += [rows[rows["task"] == task], best.assign(task=task), pd.DataFrame([floor])]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -366,17 +364,17 @@ def table(compared: Compared, titles: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("")
 
 
-def sentences(compared: Compared, outside: str | None, titles: Mapping[str, str]) -> list[str]:
+def sentences(compared: Compared, outside: str, titles: Mapping[str, str]) -> list[str]:
     """The rank of the outside method, and what the ranks can tell apart."""
     lines = []
     for name in ("eodds", "auc"):
         found = compared.ranks[name]
         if outside in found.means:
-            place = list(found.means.index).index(outside) + 1
-            alike = [titles.get(other, other) for other in found.alike(outside)]
+            place = 1 + int((found.means < found.means[outside] - 1e-9).sum())
+            alike = ", ".join(titles.get(other, other) for other in found.alike(outside)) or "none"
             lines.append(
-                f"{titles[outside]}: place {place} of {len(found.means)} by {word(name)} (mean rank "
-                f"{found.means[outside]:.2f}); not told apart from {', '.join(alike) or 'none'}."
+                f"{titles[outside]}: place {place} of {len(found.means)} by {word(name)}, mean "
+                f"rank {found.means[outside]:.2f}; not told apart from {alike}."
             )
         lines.append(rank_sentence(found, titles))
     return lines
