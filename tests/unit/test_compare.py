@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.docs.blocks import blocks
 
 from swift_debias import cli, methods
 from swift_debias.errors import UserError
@@ -127,3 +128,12 @@ def test_a_file_may_be_run_where_it_lies_or_in_the_project(write: Callable[..., 
     assert found.Settings(factor=0.25).factor == 0.25
     assert grid(name, 2) == {"factor": (0.25, 0.5)}
     assert name not in methods.available()
+
+
+def test_the_example_of_the_guide_is_a_method(write: Callable[..., Path]) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/bring_your_method.md"
+    (block,) = [b for b in blocks(page, "python") if b.title == "my_method.py"]
+    name = load_outside(write(block.text, block.title))
+    found = grid(name, 6)
+    assert found is not None
+    assert len(found["factor"]) == 6
