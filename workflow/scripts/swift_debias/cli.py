@@ -61,6 +61,10 @@ COMPARE = """example, in the folder of the project:
 
 Runs the method on a few cells of config/benchmark.yaml (synthetic images) beside SWiFT, FullFT-FDR,
 the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole file."""
+WHICH_METHOD = """example, in the folder of the project:
+  swift-debias which-method results/benchmark
+
+writes which_method.md, which_method.csv and two pictures into the run's folder."""
 WHAT_CHANGED = """example, in the folder of the project:
   swift-debias what-changed --profile profiles/demo"""
 
@@ -148,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--out", type=Path, default=Path("results/compare"), help="default: %(default)s"
     )
+    which = add("which-method", _which_method, WHICH_METHOD)
+    which.add_argument("run", type=Path, help="results/<run> of the benchmark, finished")
+    which.add_argument("--out", type=Path, help="folder; default: the run's")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
     return parser
 
@@ -412,6 +419,14 @@ def _compare(options: argparse.Namespace) -> None:
     print("SYNTHETIC images. *: inside the noise, as a fair classifier's gap may be.")
     print(shown.to_string(index=False))
     print("\n".join(run.sentences(found, name, titles)))
+
+
+def _which_method(options: argparse.Namespace) -> None:
+    """Say which method to take for which kind of bias, from a run of the benchmark."""
+    from .report import which_method
+
+    paths = which_method.write(options.run, options.out or options.run)
+    print(*paths, sep="\n")
 
 
 def _what_changed(options: argparse.Namespace) -> None:
