@@ -97,8 +97,9 @@ def evidence(run: Run) -> pd.DataFrame:
 
     Columns: CASE, method, eodds, eodds_change, eodds_low, eodds_high (to the Baseline, and its 95 %
     interval), auc, auc_change, auc_low, auc_high, floor_95, oracle_eodds, oracle_auc, regret_eodds,
-    regret_auc (what it lacks to the oracle), ranked, inside_noise (the Baseline's gap is below its
-    floor, or the interval of the change contains 0). The index is the row of the CSV, from 1.
+    regret_auc (what it lacks to the oracle), ranked, inside_noise (the interval of the change
+    contains 0, or it is a fall from a gap below the noise floor). The index counts the rows of the
+    CSV, less 1.
 
     Raises:
         UserError: the run has no task without bias, whose Baseline is the oracle.
@@ -109,8 +110,8 @@ def evidence(run: Run) -> pd.DataFrame:
         metric: run.intervals[run.intervals["metric"] == metric].set_index(keys)
         for metric in ("eodds", "auc")
     }
-    rows = of["eodds"][[*columns, "floor_95"]].join(of["auc"][columns[:4]], rsuffix="_auc")
-    rows = rows.reset_index()
+    beside = of["auc"][columns[:4]].rename(columns="{}_auc".format)
+    rows = of["eodds"][[*columns, "floor_95"]].join(beside).reset_index()
     facts = {task: case_of(run.settings, task) for task in rows["task"].unique()}
     for name in ("kind", "strength", "external", "external_biased"):
         rows[name] = [facts[task][name] for task in rows["task"]]
@@ -124,7 +125,10 @@ def evidence(run: Run) -> pd.DataFrame:
         run.marks.ranked((*row[:3], row[4], row[3], "eodds"))
         for row in rows[keys].itertuples(index=False, name=None)
     ]
-    return _beside_oracle(rows).sort_values(CASE, kind="stable").reset_index(drop=True)
+    rows = _beside_oracle(rows)
+    rows["biased"] = rows["kind"] != "none"  # those without a bias first
+    rows = rows.sort_values(["biased", *CASE], kind="stable").drop(columns="biased")
+    return rows.reset_index(drop=True)
 
 
 def _beside_oracle(rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,8 +147,9 @@ def _beside_oracle(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.merge(oracle, on=same, how="left").merge(quiet, on=["task", *same], how="left")
     rows["regret_eodds"] = rows["eodds"] - rows["oracle_eodds"]
     rows["regret_auc"] = rows["oracle_auc"] - rows["auc"]
-    crosses = (rows["eodds_low"] <= 0) & (rows["eodds_high"] >= 0)
-    rows["inside_noise"] = rows.pop("quiet").fillna(False).astype(bool) | crosses
+    # of a gap that is no gap nothing can be removed; but one can be made
+    fallen = rows.pop("quiet").fillna(False).astype(bool) & (rows["eodds_low"] <= 0)
+    rows["inside_noise"] = fallen | ((rows["eodds_low"] <= 0) & (rows["eodds_high"] >= 0))
     kept = ["method", "eodds", "eodds_change", "eodds_low", "eodds_high", "auc", "auc_change"]
     kept += ["auc_low", "auc_high", "floor_95", "oracle_eodds", "oracle_auc", "regret_eodds"]
     kept += ["regret_auc", "ranked", "inside_noise", "below_floor"]

@@ -16,6 +16,7 @@ from .figures._parts import (
     Sources,
     grid_of_axes,
     legend_below,
+    legend_line,
     method_handles,
     metric_label,
     new_figure,
@@ -125,7 +126,12 @@ def _paint(axes: Axes, values: np.ndarray, noise: np.ndarray, better: int) -> No
 
 
 def _curves(request: Request, rows: pd.DataFrame, methods: list[str]) -> object:
-    """A column a bias; EOdds above, AUC below; x is the number of external images."""
+    """A column a bias; EOdds above, AUC below; x is the number of external images.
+
+    A method that was not run at every size is left out, so that all lines are of the same cases.
+    """
+    counts = rows.groupby("method")["external"].nunique()
+    methods = [name for name in methods if counts.get(name) == counts.max()]
     cases = list(rows[["kind", "strength"]].drop_duplicates().itertuples(index=False, name=None))
     shown = [name for name in methods if name in set(rows["method"])]
     figure = new_figure(PAGE, 4.2)
@@ -151,5 +157,6 @@ def _curves(request: Request, rows: pd.DataFrame, methods: list[str]) -> object:
         grid[1][column].set_xlabel("External images")
     for line, metric in zip(grid, ("eodds", "auc"), strict=True):
         line[0].set_ylabel(metric_label(metric))
-    legend_below(figure, method_handles(request, shown), 5)
+    oracle = legend_line("Oracle", color=GREY, linestyle=":")
+    legend_below(figure, [*method_handles(request, shown), oracle], 5)
     return figure
