@@ -171,3 +171,18 @@ def test_a_method_of_a_file_is_ranked_beside_others(
     method.write_text(textwrap.dedent(METHOD).replace("[0.25, 0.5]", "[0.125]"))
     assert cli.main(words) == 0
     assert {line.split(": ")[1] for line in capsys.readouterr().err.splitlines()} == {"shrunk"}
+
+
+def test_the_run_says_which_method_to_take(run: Path, tmp_path: Path) -> None:
+    results = run / "results/benchmark"
+    assert cli.main(["which-method", str(results), "--out", str(tmp_path)]) == 0
+    rows = pd.read_csv(tmp_path / "which_method.csv").set_index(["task", "method"])
+    assert len(rows) == 5  # the oracle, and two methods of two tasks
+    means = pd.read_parquet(results / "metrics.parquet")
+    means = means.groupby(["task", "method", "metric"])["value"].mean()
+    for task, method in rows.index:
+        for metric in ("eodds", "auc"):
+            found = rows.loc[(task, method), metric]
+            assert found == pytest.approx(means[task, method, metric], abs=1e-6)
+    page = (tmp_path / "which_method.md").read_text()
+    assert "| correlation | 0.8 | 80 |" in page

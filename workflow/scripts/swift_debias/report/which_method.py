@@ -242,7 +242,8 @@ def page(run: Run, rows: pd.DataFrame, titles: Mapping[str, str], pictures: Sequ
         "## Regret",
         "",
         "What a method lacks to the oracle, a Baseline of an unbiased pool of the same size; mean "
-        "over the cases with a bias and a clean external set. Below 0 it beats the oracle.",
+        "over the cases with a bias and a clean external set, without what is implausible. Below 0 "
+        "it beats the oracle. Methods with fewer cases are not comparable.",
         "",
         *_markdown(_regret(rows, titles)),
         "",
@@ -255,7 +256,7 @@ def page(run: Run, rows: pd.DataFrame, titles: Mapping[str, str], pictures: Sequ
 
 _CAPTIONS = {
     "which_method_kinds": "Change of EOdds and of AUC, by kind of bias and method; grey: inside "
-    "the noise",
+    "the noise; †: implausible, such as a classifier that has collapsed",
     "which_method_sizes": "EOdds and AUC against the number of external images",
 }
 
@@ -300,7 +301,7 @@ def _from_to(base: list[dict[str, Any]], best: list[dict[str, Any]], metric: str
 
 def _regret(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """Mean regret of each method, the least of EOdds first."""
-    part = rows[(rows["kind"] != "none") & ~rows["external_biased"].astype(bool)]
+    part = rows[(rows["kind"] != "none") & ~rows["external_biased"].astype(bool) & rows["ranked"]]
     means = part.groupby("method", sort=False).agg(
         eodds=("regret_eodds", "mean"), auc=("regret_auc", "mean"), cases=("task", "size")
     )
@@ -323,11 +324,13 @@ def _trust(run: Run, rows: pd.DataFrame, titles: Mapping[str, str]) -> list[str]
     named = ", ".join(titles.get(m, m) for m in sure["method"]) or "none"
     tau = stability(run.repeats)
     below = bool(base["below_floor"].fillna(False).all())
+    sure_of = f"those whose EOdds surely differs from the Baseline's: {named}."
     return [
         f"- The oracle's EOdds is {base['eodds'].mean():.3f}, "
         f"{'below' if below else 'above'} its noise floor ({base['floor_95'].mean():.3f}).",
-        f"- Without a bias, {len(others)} results of other methods; those whose EOdds surely "
-        f"differs from the Baseline's: {named}.",
+        f"- Without a bias, {len(others)} results of other methods; {sure_of}"
+        if len(others)
+        else "- No other method was run without a bias (experiment `clean`).",
         f"- Ranks by EOdds in two halves of the repeats agree by Kendall's tau of {tau:.2f}."
         if tau == tau
         else "- There is one repeat, or too few methods: the stability of ranks is not known.",

@@ -75,7 +75,10 @@ def _case(kind: str, strength: float) -> str:
 
 
 def _heat_map(request: Request, rows: pd.DataFrame, methods: list[str]) -> object:
-    """A row a method, a column a bias; a panel EOdds, one AUC. Grey numbers: inside the noise."""
+    """A row a method, a column a bias; a panel EOdds, one AUC.
+
+    Grey: inside the noise; with a dagger: implausible, such as a classifier that has collapsed.
+    """
     columns = list(rows[["kind", "strength"]].drop_duplicates().itertuples(index=False, name=None))
     shown = [name for name in methods if name in set(rows["method"])]
     figure = new_figure(PAGE, 1.0 + 2 * (0.3 + 0.16 * len(shown)))
@@ -84,8 +87,10 @@ def _heat_map(request: Request, rows: pd.DataFrame, methods: list[str]) -> objec
     ):
         table = rows.pivot_table(column, "method", ["kind", "strength"], aggfunc="mean")
         values = table.reindex(index=shown, columns=pd.MultiIndex.from_tuples(columns)).to_numpy()
-        noise = _noisy(rows, column, shown, columns)
-        _paint(axes, values, noise, better=-1 if column == "eodds_change" else 1)
+        noise = _noisy(rows, column)
+        grey = _flags(rows, noise, shown, columns)
+        odd = _flags(rows, ~rows["ranked"].astype(bool), shown, columns)
+        _paint(axes, values, grey, odd, better=-1 if column == "eodds_change" else 1)
         axes.set_title(title, loc="left")
         axes.set_yticks(range(len(shown)), [request.title(name) for name in shown])
         axes.set_xticks(range(len(columns)), [_case(*one) for one in columns], rotation=30)
@@ -95,34 +100,38 @@ def _heat_map(request: Request, rows: pd.DataFrame, methods: list[str]) -> objec
     return figure
 
 
-def _noisy(
-    rows: pd.DataFrame, column: str, methods: list[str], columns: list[tuple[str, float]]
+def _noisy(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Whether each row's change cannot be told from chance, bool."""
+    if column == "eodds_change":
+        return rows["inside_noise"].astype(bool)
+    return (rows["auc_low"] <= 0) & (rows["auc_high"] >= 0)
+
+
+def _flags(
+    rows: pd.DataFrame, flags: pd.Series, methods: list[str], columns: list[tuple[str, float]]
 ) -> np.ndarray:
-    """bool (methods, columns): the change cannot be told from chance."""
-    low, high = (f"{column.split('_')[0]}_{end}" for end in ("low", "high"))
-    crosses = (rows[low] <= 0) & (rows[high] >= 0)
-    inside = rows["inside_noise"] if column == "eodds_change" else crosses
-    table = rows.assign(noise=inside.astype(float)).pivot_table(
-        "noise", "method", ["kind", "strength"], aggfunc="max"
+    """bool (methods, columns): whether any row of the cell is flagged."""
+    table = rows.assign(flag=flags.astype(float)).pivot_table(
+        "flag", "method", ["kind", "strength"], aggfunc="max"
     )
     found = table.reindex(index=methods, columns=pd.MultiIndex.from_tuples(columns)).to_numpy()
     return found == 1
 
 
-def _paint(axes: Axes, values: np.ndarray, noise: np.ndarray, better: int) -> None:
-    """Cells with their numbers: green is better, red worse, what is inside the noise grey."""
+def _paint(axes: Axes, values: np.ndarray, noise: np.ndarray, odd: np.ndarray, better: int) -> None:
+    """Cells with their numbers: green is better, purple worse; `noise` and `odd` stay grey."""
+    grey = noise | odd
     most = max(0.05, float(np.nanmax(np.abs(values)))) if np.isfinite(values).any() else 1.0
-    painted = np.ma.masked_where(noise | ~np.isfinite(values), better * values)
+    painted = np.ma.masked_where(grey | ~np.isfinite(values), better * values)
     axes.set_facecolor("#EEEEEE")
     axes.imshow(painted, cmap="PRGn", norm=TwoSlopeNorm(0, -most, most), aspect="auto")
     axes.grid(visible=False)
     for (row, place), value in np.ndenumerate(values):
         if np.isfinite(value):
-            dark = not noise[row, place] and abs(value) > 0.7 * most
-            color = GREY if noise[row, place] else "white" if dark else INK
-            axes.text(
-                place, row, f"{value:+.2f}", ha="center", va="center", fontsize=6, color=color
-            )
+            dark = not grey[row, place] and abs(value) > 0.7 * most
+            color = GREY if grey[row, place] else "white" if dark else INK
+            text = f"{value:+.2f}{'†' * bool(odd[row, place])}"
+            axes.text(place, row, text, ha="center", va="center", fontsize=6, color=color)
 
 
 def _curves(request: Request, rows: pd.DataFrame, methods: list[str]) -> object:
