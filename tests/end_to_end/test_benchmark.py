@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -96,6 +97,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
     yield
+    sys.modules.pop("swift_debias.methods.shrunk", None)
     methods.OUTSIDE.clear()
     methods.load.cache_clear()
 

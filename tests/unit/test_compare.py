@@ -5,6 +5,7 @@ How it is ranked beside others is in tests/end_to_end/test_benchmark.py.
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ METHOD = '''
 @pytest.fixture(autouse=True)
 def _forgotten() -> Iterator[None]:
     yield
+    sys.modules.pop("swift_debias.methods.shrunk", None)
     methods.OUTSIDE.clear()
     methods.load.cache_clear()
 
