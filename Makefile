@@ -10,7 +10,7 @@ PROFILE ?= profiles/demo
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo what-changed quick test test-all test-slurm test-oldest coverage mutants slurm lint docs generated \
-	bundle container bench format setup clean
+	bundle compare container bench format setup clean
 
 demo: setup
 	$(BIN)/snakemake --profile profiles/demo
@@ -23,6 +23,11 @@ what-changed: setup
 RUN ?= results/demo
 bundle: setup
 	@$(CLI) bundle $(RUN)
+
+# A method of yours beside SWiFT and others on synthetic images: make compare METHOD=my_method.py
+compare: setup
+	@[ -n "$(METHOD)" ] || { echo "make compare METHOD=my_method.py: name your method's file"; exit 2; }
+	@$(CLI) compare "$(METHOD)"
 
 setup: $(READY)
 

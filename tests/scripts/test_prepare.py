@@ -171,7 +171,7 @@ def test_synthesize(run: Callable[..., str], tmp_path: Path) -> None:
         run(
             "synthesize.py",
             output=[name],
-            params={"adapter": "pad_ufes_20", "synthetic": settings, "seed": seed},
+            params={"drawn": {"name": "pad_ufes_20", "settings": settings}, "seed": seed},
         )
         files = (path for path in (tmp_path / name).rglob("*") if path.is_file())
         return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files}

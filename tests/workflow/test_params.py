@@ -322,9 +322,9 @@ def used_tests(plan: Plan, task: str) -> list[str]:
 def test_data_sets(plan: Plan) -> None:
     for job in plan.jobs.get("synthesize", []):
         [name] = of(job, "dataset")
-        assert job.params.adapter == plan.config["datasets"][name]["adapter"]
+        assert job.params.drawn["name"] == plan.config["datasets"][name]["adapter"]
         assert job.params.seed == plan.config.get("seed", 0)
-        assert_says(job.params.synthetic, plan.config["synthetic"])
+        assert_says(job.params.drawn["settings"], plan.config["synthetic"])
         assert list(job.output) == [plan.config["datasets"][name]["root"]]
     for job in plan.jobs["build_manifest"]:
         [name] = of(job, "dataset")

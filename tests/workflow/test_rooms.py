@@ -16,6 +16,7 @@ LIBRARY = SCRIPTS / "swift_debias"
 # From the top of the house to its ground; a room imports from itself and from those below it.
 ROOMS = [
     "cli",
+    "compare",
     "api",
     "report",
     "methods",
@@ -29,7 +30,17 @@ ROOMS = [
     "files",
     "errors",
 ]
-WITHOUT_TORCH = ["report", "data", "evaluation", "run", "config", "methods", "api", "cli"]
+WITHOUT_TORCH = [
+    "report",
+    "data",
+    "evaluation",
+    "run",
+    "config",
+    "methods",
+    "api",
+    "compare",
+    "cli",
+]
 ARRAYS = ["report.figures._images", "report.figures._importances"]  # run models and read weights
 FILES = sorted(LIBRARY.rglob("*.py"))
 

@@ -172,6 +172,16 @@ def external_of_task(wildcards):
     ]
 
 
+def drawn_of(dataset):
+    """What a folder that is drawn depends on: its name for who draws it, and the settings."""
+    drawn = dump(settings.synthetic)
+    populations = drawn.pop("populations")
+    if dataset not in populations:
+        return {"name": settings.datasets[dataset].adapter, "settings": drawn}
+    own = {"images": {}, "populations": {dataset: populations[dataset]}}
+    return {"name": dataset, "settings": drawn | own}
+
+
 if settings.synthetic:
 
     rule synthesize:
@@ -182,8 +192,7 @@ if settings.synthetic:
         conda:
             "../../envs/data.yaml"
         params:
-            synthetic=dump(settings.synthetic),
-            adapter=lambda wildcards: settings.datasets[wildcards.dataset].adapter,
+            drawn=lambda wildcards: drawn_of(wildcards.dataset),
             seed=settings.seed,
             code=code_id("synthesize.py"),
         script:

@@ -1,4 +1,4 @@
-"""Draw the synthetic raw folder of one data set (demo only)."""
+"""Draw the synthetic raw folder of one data set."""
 
 from pathlib import Path
 
@@ -8,6 +8,5 @@ from swift_debias.run.job import logged
 
 with logged(snakemake):
     params = snakemake.params
-    synthetic.write(
-        params.adapter, Synthetic(**params.synthetic), params.seed, Path(snakemake.output[0])
-    )
+    drawn = Synthetic(**params.drawn["settings"])
+    synthetic.write(params.drawn["name"], drawn, params.seed, Path(snakemake.output[0]))

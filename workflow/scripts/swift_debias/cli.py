@@ -57,6 +57,15 @@ The zip file is an RO-Crate: settings, commit, versions, metrics, tables, figure
 or weights."""
 VERIFY = """example:
   swift-debias verify results/demo.zip"""
+COMPARE = """example, in the folder of the project:
+  swift-debias compare my_method.py
+
+Runs the method on a few cells of config/benchmark.yaml (synthetic images) beside SWiFT, FullFT-FDR,
+the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole file."""
+WHICH_METHOD = """example, in the folder of the project:
+  swift-debias which-method results/benchmark
+
+writes which_method.md, which_method.csv and two pictures into the run's folder."""
 WHAT_CHANGED = """example, in the folder of the project:
   swift-debias what-changed --profile profiles/demo"""
 
@@ -135,6 +144,18 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("run", type=Path, help="results/<run>, finished")
     bundle.add_argument("--out", type=Path, help="default: results/<run>.zip")
     add("verify", _verify, VERIFY).add_argument("bundle", type=Path, help="what `bundle` wrote")
+    compare = add("compare", _compare, COMPARE)
+    compare.add_argument("method", type=Path, help="the .py file of your method")
+    compare.add_argument(
+        "--config", type=Path, default=Path("config/benchmark.yaml"), help="default: %(default)s"
+    )
+    compare.add_argument("--experiment", default="compare", help="a table of it; %(default)s")
+    compare.add_argument(
+        "--out", type=Path, default=Path("results/compare"), help="default: %(default)s"
+    )
+    which = add("which-method", _which_method, WHICH_METHOD)
+    which.add_argument("run", type=Path, help="results/<run> of the benchmark, finished")
+    which.add_argument("--out", type=Path, help="folder; default: the run's")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
     return parser
 
@@ -382,6 +403,39 @@ def _verify(options: argparse.Namespace) -> None:
     from .report import bundle
 
     print("\n".join(bundle.verify(options.bundle)))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """Rank a method of your own file beside SWiFT and others, on a small fixed benchmark."""
+    from .compare import run
+    from .files import write_text
+    from .methods._outside import load_outside
+    from .report import escaping
+
+    name = load_outside(options.method)  # before the settings: its mistakes are told first
+    settings = run.read_settings(options.config)
+    if options.experiment not in settings.experiments:
+        near = nearest(options.experiment, settings.experiments)
+        raise UserError(f"{options.config}: no experiment {options.experiment!r}{near}")
+    found = run.compare(
+        settings, options.experiment, name, options.out, lambda text: print(text, file=sys.stderr)
+    )
+    titles = {key: of.title or key for key, of in settings.methods.items()}
+    titles[name] = f"{name} (yours)"
+    shown = run.table(found, titles)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_text(options.out / f"{name}.csv", escaping.csv(found.cells, float_format=None))
+    print("SYNTHETIC images. *: inside the noise, as a fair classifier's gap may be.")
+    print(shown.to_string(index=False))
+    print("\n".join(run.sentences(found, name, titles)))
+
+
+def _which_method(options: argparse.Namespace) -> None:
+    """Say which method to take for which kind of bias, from a run of the benchmark."""
+    from .report import which_method
+
+    paths = which_method.write(options.run, options.out or options.run)
+    print(*paths, sep="\n")
 
 
 def _what_changed(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from ..errors import nearest
 from . import classes
 from .base import Integer, Line, Model, Share, explain, place, shown
 from .plan import setups
-from .schema import Dataset, Experiment, Optimizer, Settings, Task, repeated
+from .schema import Dataset, Experiment, Optimizer, Settings, Synthetic, Task, repeated
 
 # beside an algorithm's own settings
 SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm", "batches")
@@ -84,10 +84,7 @@ def problems(
     yield from _untrained(settings)
     yield from _methods(settings, known, written)
     if settings.synthetic:
-        for name in settings.synthetic.images:
-            if name not in known.adapters:
-                near = nearest(name, known.adapters)
-                yield f"{place('synthetic.images', name)}: no such data set is drawn{near}"
+        yield from _drawn(settings.synthetic, settings.datasets, known.adapters)
     if not settings.experiments:
         yield "experiments: there is none, so nothing would be computed; add a table or a figure"
     if (settings.selection.on_folds or 0) > settings.folds:
@@ -103,6 +100,22 @@ def problems(
         if experiment.kind == "figure" and known.drawings is not None:
             yield from _figure(path, experiment, known.drawings, known.metrics)
             yield from _figures_tasks(path, experiment, known.drawings, settings.tasks)
+
+
+def _drawn(
+    drawn: Synthetic, datasets: Mapping[str, Dataset], adapters: Mapping[str, Any]
+) -> Iterator[str]:
+    """What is to be drawn and cannot be, or is no data set."""
+    for name in drawn.images:
+        if name not in adapters:
+            path = place("synthetic", "images", name)
+            yield f"{path}: no such data set is drawn{nearest(name, adapters)}"
+    for name in drawn.populations:
+        path = place("synthetic", "populations", name)
+        if name not in datasets:
+            yield f"{path}: there is no data set of that name{nearest(name, datasets)}"
+        elif datasets[name].adapter != "table":
+            yield f"{path}: datasets.{name}.adapter must be 'table', to read what is drawn"
 
 
 def _of_two(known: Known) -> dict[str, str]:

@@ -49,6 +49,8 @@ SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`selection`", schema.Selection),
     ("`skin_tone`", schema.SkinTone),
     ("`synthetic`", schema.Synthetic),
+    ("`synthetic.populations.<name>`", schema.Population),
+    ("`synthetic.populations.<name>.bias`", schema.Bias),
     ("`tasks.<name>`", schema.Task),
     ("`tasks.<name>.tie`", schema.Tie),
     ("`tasks.<name>.images`", schema.Images),

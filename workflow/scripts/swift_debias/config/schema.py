@@ -391,17 +391,61 @@ class SkinTone(Model):
     )
 
 
+BiasKind: TypeAlias = Literal[
+    "correlation", "imbalance", "class_imbalance", "underdiagnosis", "label_noise", "acquisition"
+]
+
+
+class Bias(Model):
+    """What is wrong with a drawn set: a kind of bias, and how strong (`data/synthetic/kinds.py`).
+
+    s is the strength; groups are 0 and 1, class 1 is the disease. Nothing else differs.
+    """
+
+    kind: BiasKind = Field(
+        description="correlation: P(group 1 | class 1) = P(group 0 | class 0) = (1 + s) / 2. "
+        "imbalance: group 1 is (1 - s) / 2 of the set, in each class; at 1 it is absent. "
+        "class_imbalance: of the diseased of group 1 a share s is not there. underdiagnosis: of "
+        "the diseased of group 1 a share s / 2 is labelled healthy. label_noise: of group 1 a "
+        "share s / 2 of each class has the other label. acquisition: group 1 is taken with "
+        "another camera (noise, blur, colour cast), s of the way to a bad one [ours]."
+    )
+    strength: Share = Field(description="s: 0 is no bias, 1 the strongest.")
+
+
+class Population(Model):
+    """A drawn table of images of which the truth is known; adapter `table` reads it.
+
+    Of one `people`, a smaller set lies within a larger one, and sets that differ in their bias
+    share whom they have in common.
+    """
+
+    people: Name = Field(description="Whom it shows; sets of different people share nobody.")
+    images: Integer = Field(ge=8, le=MOST, description="One a patient, whatever the bias.")
+    bias: Bias | None = Field(
+        None, description="null: labels are right, groups are halves of each class."
+    )
+
+
 class Synthetic(Model):
-    """Raw data folders made up for the demo; `data/synthetic/` tells their causal story."""
+    """Raw data folders that are made up; `data/synthetic/` tells their causal story."""
 
     images: dict[Name, Whole] = Field(
+        {},
         description="Usable images to draw, by data set; isic2019 counts those of 2017 and 2018, "
-        "which it contains. What real folders have besides (duplicates, lateral views) is extra."
+        "which it contains. What real folders have besides (duplicates, lateral views) is extra.",
+    )
+    populations: Named[Population] = Field(
+        {},
+        description="Data sets of adapter `table` to draw, each with a bias of one kind or none: "
+        "what config/benchmark.yaml compares methods on [ours].",
     )
     size: Integer = Field(
         72, ge=16, le=4096, description="Shorter side of the drawn images in pixels."
     )
-    melanoma: Number = Field(0.35, gt=0, lt=1, description="Share of melanomas in skin sets.")
+    melanoma: Number = Field(
+        0.35, gt=0, lt=1, description="Share of melanomas in skin sets, and of class 1 in tables."
+    )
     pneumothorax: Number = Field(0.4, gt=0, lt=1, description="Share of pneumothoraces in X-rays.")
     core: Number = Field(0.8, ge=0, le=1, description="Label -> core feature (hard to see).")
     appearance: Number = Field(0.9, ge=0, le=1, description="Attribute -> appearance (easy).")
@@ -873,7 +917,9 @@ class Settings(Model):
         "means over the repeats. The Baseline is trained once. One draw's EOdds differs from "
         "another's by about .03 on the demo, so small differences need several [ours].",
     )
-    synthetic: Synthetic | None = Field(None, description="Demo only: draw raw data folders.")
+    synthetic: Synthetic | None = Field(
+        None, description="Draw the raw data folders, as the demo does."
+    )
     datasets: Named[SerializeAsAny[Dataset]] = Field(description="Data sets by name.")
     attributes: Named[Attribute] = Field(description="Sensitive attributes by name.")
     duplicates: Duplicates = Field(Duplicates(), description="What counts as a duplicate.")

@@ -170,7 +170,7 @@ def missing_folders(
         project: the folder that relative roots start from.
         expected: what `load_expected` returns.
     """
-    drawn = config.synthetic.images if config.synthetic else {}
+    drawn = {**config.synthetic.images, **config.synthetic.populations} if config.synthetic else {}
     missing = []
     for name in plan.used_datasets(config):
         options = config.datasets[name]

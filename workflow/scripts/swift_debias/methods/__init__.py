@@ -35,6 +35,9 @@ from ..config.base import Model
 from ..config.schema import Method
 from ..errors import UserError, nearest
 
+OUTSIDE: dict[str, ModuleType] = {}
+"""Methods whose files lie elsewhere, by name; `_outside.py` fills it."""
+
 
 def available() -> list[str]:
     """Names of the algorithms: the files of this folder."""
@@ -48,6 +51,8 @@ def load(algorithm: str) -> ModuleType:
     Raises:
         UserError: there is no such file; names the nearest.
     """
+    if algorithm in OUTSIDE:
+        return OUTSIDE[algorithm]
     if algorithm not in available():
         raise UserError(f"no algorithm {algorithm!r}{nearest(algorithm, available())}")
     return importlib.import_module(f"{__name__}.{algorithm}")

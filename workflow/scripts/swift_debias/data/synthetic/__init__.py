@@ -1,4 +1,6 @@
-"""Made-up raw folders of all eleven data sets, in their official layouts, for the demo.
+"""Made-up raw folders: all eleven data sets in their official layouts, for the demo.
+
+Tables of which the kind of bias is a variable, for the benchmark, are another story (`kinds.py`).
 
 From here on the pipeline does not know that it is the demo: names, columns, words and number
 formats are those of the real releases. The pictures are drawn (`drawing.py`) from a story with
@@ -39,7 +41,7 @@ from pathlib import Path
 
 from ...config.schema import Synthetic
 from ...errors import UserError
-from . import chest, isic, skin
+from . import chest, isic, kinds, skin
 from .folder import Folder
 
 _WRITERS: dict[str, Callable[[Folder], None]] = {
@@ -61,7 +63,7 @@ def write(name: str, settings: Synthetic, seed: int, root: Path) -> None:
     """Write the raw folder of one data set.
 
     Args:
-        name: of the data set, as its adapter's.
+        name: of the data set, as its adapter's; or one of `settings.populations`.
         settings: sizes and strengths.
         seed: of the run. The folder's bytes depend on it, on `settings` and on `name` alone.
         root: the folder to fill.
@@ -69,6 +71,9 @@ def write(name: str, settings: Synthetic, seed: int, root: Path) -> None:
     Raises:
         UserError: the data set is none of the eleven, or a size is missing or too small.
     """
+    if name in settings.populations:
+        kinds.write(Folder(name, settings, seed, root), settings.populations[name])
+        return
     if name not in _WRITERS:
         raise UserError(f"synthetic: cannot draw {name!r}, only {', '.join(_WRITERS)}")
     _WRITERS[name](Folder(name, settings, seed, root))

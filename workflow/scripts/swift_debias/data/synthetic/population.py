@@ -141,10 +141,9 @@ def skin_population(
     people["lesion"] = _chunks(rng, people, ["patient", "disease"], largest=3, single=0.6)
     ages = 5 * np.clip(np.round(rng.normal(52, 17, size) / 5), 3, 17).astype(int)
     people["age"] = ages[people["patient"]]
-    people["severity"] = _severity(rng, people["disease"], settings)[people["lesion"]]
-    apart = _LIGHTNESS[fitzpatrick - 1] - _MIDDLE_LIGHTNESS
-    people["lightness"] = (_MIDDLE_LIGHTNESS + settings.appearance * apart).astype(np.float32)
-    people["male_look"] = _look(rng, people["male"].to_numpy(float), settings)
+    people["severity"] = severity(rng, people["disease"], settings)[people["lesion"]]
+    people["lightness"] = lightness(fitzpatrick, settings)
+    people["male_look"] = look(rng, people["male"].to_numpy(float), settings)
     return people
 
 
@@ -170,11 +169,11 @@ def chest_population(
     people["patient"] = _chunks(rng, people, _CHEST_PERSON, largest=3)
     ages = np.where(people["old"], rng.integers(OLD, 91, total), rng.integers(10, OLD, total))
     people["age"] = ages[people["patient"]]
-    severity = _severity(rng, people["disease"], settings)
-    people["severity"] = np.where(people["finding"] == "uncertain", np.float32(0.5), severity)
-    people["male_look"] = _look(rng, people["male"].to_numpy(float), settings)
+    severities = severity(rng, people["disease"], settings)
+    people["severity"] = np.where(people["finding"] == "uncertain", np.float32(0.5), severities)
+    people["male_look"] = look(rng, people["male"].to_numpy(float), settings)
     ageing = 1 / (1 + np.exp(-(people["age"].to_numpy(float) - OLD + 0.5) / 3))
-    people["old_look"] = _look(rng, ageing, settings)
+    people["old_look"] = look(rng, ageing, settings)
     fluid = rng.uniform(0.15, 0.4, total) * (people["finding"] == "effusion")
     people["effusion"] = fluid.astype(np.float32)
     return people
@@ -219,13 +218,19 @@ def _chunks(
     return owner
 
 
-def _severity(rng: np.random.Generator, disease: pd.Series, settings: Synthetic) -> Array:
+def severity(rng: np.random.Generator, disease: pd.Series, settings: Synthetic) -> Array:
     """The core feature (n,): about 1/2 + core * 0.35 in the diseased, 1/2 - core * 0.35 else."""
     mean = 0.5 + 0.35 * settings.core * np.where(disease, 1, -1)
     return np.clip(rng.normal(mean, 0.15), 0, 1).astype(np.float32)
 
 
-def _look(rng: np.random.Generator, truth: npt.NDArray[np.float64], settings: Synthetic) -> Array:
+def lightness(fitzpatrick: npt.NDArray[np.int64], settings: Synthetic) -> Array:
+    """CIELAB L of the skin (n,), by skin type 1 to 6; all alike where `appearance` is 0."""
+    apart = _LIGHTNESS[fitzpatrick - 1] - _MIDDLE_LIGHTNESS
+    return (_MIDDLE_LIGHTNESS + settings.appearance * apart).astype(np.float32)
+
+
+def look(rng: np.random.Generator, truth: npt.NDArray[np.float64], settings: Synthetic) -> Array:
     """How far a picture shows its group (n,), 0 to 1: 1/2 +- appearance / 2, with some scatter."""
     mean = 0.5 + settings.appearance * (truth - 0.5)
     return np.clip(rng.normal(mean, 0.08), 0, 1).astype(np.float32)
@@ -256,6 +261,13 @@ def draw(
     chest = "old_look" in people
     reference = _REFERENCE["chest" if chest else "skin"]
     lens = CAMERAS[camera].shifted(reference, settings.shift)
+    return draw_through(lens, people, domain, settings.size, seed, kind)
+
+
+def draw_through(
+    lens: Camera, people: pd.DataFrame, domain: str, size: int, seed: int, kind: str = "view"
+) -> list[Bytes]:
+    """Pictures of the rows of a population by any camera; `size`: pixels of the shorter side."""
     pictures: dict[int, Bytes] = {}
     numbers = people.index.to_numpy()
     for which, (tall, wide) in enumerate(lens.formats):
@@ -263,7 +275,7 @@ def draw(
         for start in range(0, len(places), _BATCH):
             batch = places[start : start + _BATCH]
             rows = people.iloc[batch]
-            height, width = round(settings.size * tall), round(settings.size * wide)
+            height, width = round(size * tall), round(size * wide)
             drawn = _draw_batch(rows, domain, kind, lens, (height, width), seed)
             pictures.update(zip(batch.tolist(), drawn, strict=True))
     return [pictures[place] for place in range(len(people))]

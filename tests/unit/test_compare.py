@@ -1,0 +1,141 @@
+"""A method's file outside the project: what is wrong with it is told in one line.
+
+How it is ranked beside others is in tests/end_to_end/test_benchmark.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.docs.blocks import blocks
+
+from swift_debias import cli, methods
+from swift_debias.errors import UserError
+from swift_debias.methods._outside import grid, load_outside
+
+METHOD = '''
+    """Shrink the last layer."""
+
+    from pydantic import Field
+
+    from ..config.base import Model
+
+    CLASS = "Shrunk"
+    IMPORTANCES: tuple[str, ...] = ()
+    SEARCH = {"factor": [0.25, 0.5]}
+
+
+    class Settings(Model):
+        """How much to shrink."""
+
+        factor: float = Field(0.5, gt=0, le=1)
+
+
+    def debias(classifier, external, settings, context):
+        """Multiply the head's weights by the factor."""
+        import torch
+
+        with torch.no_grad():
+            classifier.head.linear.weight.mul_(settings.factor)
+        return classifier
+'''
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    yield
+    sys.modules.pop("swift_debias.methods.shrunk", None)
+    methods.OUTSIDE.clear()
+    methods.load.cache_clear()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write(text: str = METHOD, name: str = "shrunk.py") -> Path:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write
+
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "no method": ("x = 1\n", "there is no method in it"),
+    "three arguments": (METHOD.replace(", context", ""), "must take four arguments"),
+    "no class": (METHOD.replace("CLASS", "KLASS"), "CLASS is missing"),
+    "no settings": (METHOD.replace("class Settings", "class Options"), "Settings is missing"),
+    "settings of its own": (METHOD.replace("Settings(Model)", "Settings"), "Settings is missing"),
+    "no default": (METHOD.replace("Field(0.5, ", "Field("), "needs a default"),
+    "no importances": (METHOD.replace("IMPORTANCES", "MPORTANCES"), "IMPORTANCES is missing"),
+    "unknown importance": (
+        METHOD.replace(" = ()", " = ('no.such',)"),
+        "IMPORTANCES: there is no 'no.such'",
+    ),
+    "an error in it": (METHOD + "\n    1 / 0\n", "shrunk.py:27: ZeroDivisionError: division by"),
+    "no Python": (METHOD + "\n    def\n", "SyntaxError"),
+    "an import": ("import no_such_thing\n", "shrunk.py:1: ModuleNotFoundError: No module named"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_without_a_method_is_told_in_one_line(
+    name: str, write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, said = REFUSED[name]
+    path = write(text)
+    assert cli.main(["compare", str(path)]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert said in told[0]
+    assert str(path) in told[0]
+    assert methods.OUTSIDE == {}
+
+
+def test_names_of_files(write: Callable[..., Path], tmp_path: Path) -> None:
+    for path, said in (
+        (tmp_path / "absent.py", "there is no such Python file"),
+        (write(name="my-method.py"), "call the file as a Python name"),
+        (write(name="swift.py"), "'swift' is a method of the project"),
+        (write(name="method.txt"), "no such Python file"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_outside(path)
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ('{"factor": [0.1, 0.2, 0.3]}', "SEARCH has 3 points; every method here has 2 trials"),
+        ('{"faktor": [0.1]}', "Settings has no key 'faktor'"),
+        ('{"factor": 0.1}', "SEARCH must be a dictionary"),
+        ("[1]", "SEARCH must be a dictionary"),
+    ],
+)
+def test_grids(write: Callable[..., Path], search: str, said: str) -> None:
+    name = load_outside(write(METHOD.replace('{"factor": [0.25, 0.5]}', search)))
+    with pytest.raises(UserError, match=said):
+        grid(name, 2)
+
+
+def test_a_file_may_be_run_where_it_lies_or_in_the_project(write: Callable[..., Path]) -> None:
+    """Relative imports mean the project's, and the settings are found by their name."""
+    name = load_outside(write())
+    found: Any = methods.load(name)
+    assert found.__name__ == "swift_debias.methods.shrunk"
+    assert found.Settings(factor=0.25).factor == 0.25
+    assert grid(name, 2) == {"factor": (0.25, 0.5)}
+    assert name not in methods.available()
+
+
+def test_the_example_of_the_guide_is_a_method(write: Callable[..., Path]) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/bring_your_method.md"
+    (block,) = [b for b in blocks(page, "python") if b.title == "my_method.py"]
+    name = load_outside(write(block.text, block.title))
+    found = grid(name, 6)
+    assert found is not None
+    assert len(found["factor"]) == 6

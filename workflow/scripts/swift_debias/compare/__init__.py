@@ -1,0 +1,4 @@
+"""A method of one's own beside those of the project, on a few cells of the benchmark, in memory.
+
+`cases.py` makes what a cell needs, `run.py` runs the methods on it and ranks them.
+"""

@@ -1,0 +1,380 @@
+"""Run methods on a few cells of the benchmark and rank them: `swift-debias compare my_method.py`.
+
+The cells are the panels of one experiment of config/benchmark.yaml; the first one whose methods are
+the Baseline alone is the oracle. Every method with settings gets the same number of trials, chosen
+by the same rule (`methods/_selection.py`), as in the workflow. What is finished is kept, by a hash
+of the code and settings that it depends on, so a comparison that was stopped goes on, and the next
+method costs only its own part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .. import methods
+from ..config import plan, strict_yaml
+from ..config.load import load
+from ..config.schema import Method, Settings
+from ..data import own_external
+from ..data.adapters import options_models
+from ..data.labelled import KEYS
+from ..errors import UserError
+from ..evaluation import metrics as scoring
+from ..evaluation import plausibility
+from ..evaluation.cells import Block
+from ..evaluation.ranks import Ranking
+from ..evaluation.setup_intervals import setup_intervals
+from ..evaluation.words import title as word
+from ..files import read_json, read_parquet, write_json, write_parquet
+from ..methods import _trials
+from ..methods._choice import Choice
+from ..methods._groups import choose_groups
+from ..methods.base import Training, debias
+from ..report.in_words import rank_sentence
+from ..report.rank_table import rankings
+from ..run.code_id import code_id
+from ..seeds import debias_seed, external_seed
+from .cases import Case, baseline, case_of, samples
+
+if TYPE_CHECKING:
+    from ..learning.networks import Classifier
+
+SCRIPTS = Path(__file__).resolve().parents[2]
+ORACLE, FLOOR = "oracle", "floor"
+
+
+class Compared(NamedTuple):
+    """What a comparison found.
+
+    cells: task, method (and 'oracle', 'floor'), eodds, auc, below_floor, seconds. ranks: metric ->
+    the methods' ranks over the tasks.
+    """
+
+    cells: pd.DataFrame
+    ranks: Mapping[str, Ranking]
+
+
+def read_settings(path: Path) -> Settings:
+    """The benchmark's settings.
+
+    Raises:
+        UserError: the file is not there, or is not valid.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; run it in the folder of the project")
+    return load(
+        strict_yaml.read(path),
+        Path(),
+        algorithms={name: methods.load(name).Settings for name in methods.available()},
+        adapters=options_models(),
+    )
+
+
+def compare(
+    settings: Settings, experiment: str, outside: str | None, out: Path, say: Callable[[str], None]
+) -> Compared:
+    """Run an experiment's methods, and one of another file, on its panels.
+
+    Args:
+        settings: of the benchmark.
+        experiment: a table of it.
+        outside: a method that `methods._outside` knows; None: those of the experiment alone.
+        out: folder for what is finished.
+        say: told what is being done.
+    """
+    blocks = [Block(**panel) for panel in plan.blocks(settings, settings.experiments[experiment])]
+    variants = dict(settings.methods)
+    if outside is not None:
+        variants[outside] = _outside_variant(settings, outside)
+        blocks = [
+            block if _is_oracle(block) else block._replace(methods=[*block.methods, outside])
+            for block in blocks
+        ]
+    frames, spent = [], []
+    for block in blocks:
+        case = case_of(settings, block.task, block.attribute)
+        bench = _Bench(settings, variants, case, block.backbone, out, say)
+        for method in block.methods:
+            predictions, seconds = bench.predictions(method)
+            frames.append(predictions.assign(task=block.task, method=method))
+            spent.append({"task": block.task, "method": method, "seconds": seconds})
+    return _judged(settings, blocks, pd.concat(frames), pd.DataFrame(spent))
+
+
+def _outside_variant(settings: Settings, name: str) -> Method:
+    """The variant of an outside method: its defaults and its grid."""
+    from ..methods._outside import grid
+
+    trials = settings.selection.trials or 1
+    return Method(algorithm=name, title=f"{name} (yours)", search=grid(name, trials))
+
+
+def _is_oracle(block: Block) -> bool:
+    return list(block.methods) == ["baseline"]
+
+
+class _Bench:
+    """All methods on one case; what is finished is read from the folder."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        variants: Mapping[str, Method],
+        case: Case,
+        backbone: str,
+        out: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        from ..learning import devices
+
+        self.settings, self.variants, self.case, self.backbone = settings, variants, case, backbone
+        self.out, self.say = out / case.task, say
+        self.device = devices.prepare_device(settings.compute)
+        self.training = Training.of(
+            settings.tasks[case.task].model_dump(
+                include={"pretraining", "finetuning", "augmentation"}
+            ),
+            settings.compute,
+        )
+        self.models: dict[int, Classifier] = {}
+        self.chosen: Choice | None = None
+
+    def key(self, *parts: Any, algorithm: str | None = None) -> str:
+        """A hash of what a result depends on: the code, the settings of its kind, and the parts."""
+        modules = (
+            () if algorithm in (None, *methods.OUTSIDE) else (f"swift_debias.methods.{algorithm}",)
+        )
+        own = methods.OUTSIDE.get(algorithm or "")
+        text = json.dumps(
+            [
+                code_id(SCRIPTS, "swift_debias/compare/run.py", *modules),
+                None if own is None else Path(str(own.__file__)).read_text(encoding="utf-8"),
+                self.settings.model_dump(
+                    mode="json",
+                    include={"seed", "folds", "repeats", "synthetic", "selection"},
+                ),
+                self.settings.tasks[self.case.task].model_dump(mode="json"),
+                self.settings.backbones[self.backbone].model_dump(mode="json"),
+                parts,
+            ]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def model(self, fold: int) -> Classifier:
+        """A copy of a fold's Baseline."""
+        import copy
+
+        if fold not in self.models:
+            path = self.out / f"baseline{fold}.{self.key('baseline', fold)}.safetensors"
+            if not path.is_file():
+                self.say(f"{self.case.task}: training the Baseline of fold {fold}")
+            self.models[fold] = baseline(
+                self.settings, self.case, self.backbone, fold, self.device, path
+            )
+        return copy.deepcopy(self.models[fold])
+
+    def external(self, rows: pd.DataFrame) -> Any:
+        """Samples of rows of the external set."""
+        return samples(self.settings, self.case.task, self.case.images, rows, self.device)
+
+    def choice(self) -> Choice:
+        """Which group is unprivileged, by all folds' Baselines (rule `choose_groups`)."""
+        from ..learning.inference import predict
+
+        if self.chosen is None:
+            frames = [
+                pd.DataFrame(
+                    {
+                        "fold": fold,
+                        "label": rows["label"].astype(int),
+                        "group": rows["attribute"].astype(int),
+                        "score": predict(self.model(fold), self.external(rows)).double().numpy(),
+                        "patient": rows["image_id"],
+                    }
+                )
+                for fold, rows in enumerate(self.case.external)
+            ]
+            finetuning = self.training.finetuning
+            self.chosen = choose_groups(pd.concat(frames, ignore_index=True), 2, finetuning)
+        return self.chosen
+
+    def found(self, owner: str) -> dict[str, Any]:
+        """What the search of a variant found, as rule `search` does it."""
+        variant, case, settings = self.variants[owner], self.case, self.settings
+        key = self.key("search", variant.model_dump(mode="json"), algorithm=variant.algorithm)
+        path = self.out / f"{owner}.search.{key}.json"
+        if path.is_file():
+            return read_json(path)
+        self.say(f"{case.task}: {owner}: searching its settings")
+
+        def open_fold(fold: int) -> _trials.Fold:
+            fitted = case.external[fold]
+            rows = pd.concat([fitted, own_external.held_out(case.external, fold)])
+            return _trials.Fold(
+                self.model(fold),
+                self.external(rows),
+                rows["image_id"].to_numpy(object),
+                debias_seed(settings.seed, case.task, self.backbone, case.attribute, fold),
+                external_seed(settings.seed, case.task, case.attribute, fold),
+                np.arange(len(rows)) >= len(fitted),
+            )
+
+        folds = range(settings.selection.on_folds or settings.folds)
+        result = _trials.search(
+            [lambda fold=fold: open_fold(fold) for fold in folds],  # type: ignore[misc]
+            variant,
+            self.choice(),
+            self.training,
+            settings.selection,
+            self.out / f"{owner}.trials",
+            key,
+            io.StringIO(),
+        )
+        write_json(path, result)
+        return result
+
+    def predictions(self, method: str) -> tuple[pd.DataFrame, float]:
+        """Scores of the test set by all models of a method, and the seconds that they took."""
+        variant = self.variants[method]
+        owner, searched = methods.searched(self.variants, method)
+        grid = None if owner is None else self.variants[owner].model_dump(mode="json")
+        parts = ("predictions", variant.model_dump(mode="json"), grid)
+        key = self.key(*parts, algorithm=variant.algorithm)
+        path = self.out / f"{method}.{key}.parquet"
+        if path.is_file():
+            frame = read_parquet(path)
+            return frame.drop(columns="seconds"), float(frame["seconds"].iloc[0])
+        started = time.process_time()
+        if owner is not None:
+            chosen = self.found(owner)["chosen"]
+            variant = methods.with_settings(variant, {name: chosen[name] for name in searched})
+        self.say(f"{self.case.task}: {method}")
+        repeats = range(self.settings.repeats if variant.algorithm != "baseline" else 1)
+        frames = [
+            self._scored(self._debiased(variant, fold, repeat)).assign(fold=fold, repeat=repeat)
+            for fold in range(self.settings.folds)
+            for repeat in repeats
+        ]
+        found, seconds = pd.concat(frames, ignore_index=True), time.process_time() - started
+        write_parquet(found.assign(seconds=seconds), path)
+        return found, seconds
+
+    def _debiased(self, variant: Method, fold: int, repeat: int) -> Classifier:
+        """A fold's Baseline, debiased as rule `debias` does it."""
+        case, seed = self.case, self.settings.seed
+        rows = case.external[fold]
+        return debias(
+            self.model(fold),
+            self.external(rows),
+            rows["balanced"].to_numpy(),
+            2,
+            variant,
+            self.training,
+            self.choice,
+            seed=debias_seed(seed, case.task, self.backbone, case.attribute, fold, repeat),
+            set_seed=external_seed(seed, case.task, case.attribute, fold),
+            log=io.StringIO(),
+            name=f"{variant.algorithm} {case.task} fold {fold}",
+        ).classifier
+
+    def _scored(self, classifier: Classifier) -> pd.DataFrame:
+        """A model's scores of the test set."""
+        from ..learning.inference import predict
+
+        tests = self.case.tests
+        rows = tests.assign(row=np.arange(len(tests)), attribute=tests["group"])
+        of_test = samples(self.settings, self.case.task, self.case.test_images, rows, self.device)
+        scores = predict(classifier, of_test).double().sigmoid().cpu().numpy().astype("float32")
+        return tests[[*KEYS, "patient_id", "label", "group"]].assign(score=scores)
+
+
+def _judged(
+    settings: Settings, blocks: Sequence[Block], predictions: pd.DataFrame, spent: pd.DataFrame
+) -> Compared:
+    """Metrics, noise floors and ranks of all cases."""
+    tidy, widths = [], []
+    for block in blocks:
+        part = predictions[predictions["task"] == block.task]
+        own = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
+        for _, of in part.groupby(["method", "fold"]):
+            scored = [scoring.score(one, 2) for _, one in of.groupby("repeat")]
+            model = {key: of[key].iloc[0] for key in ("method", "fold")}
+            tidy.append(scoring.mean_of_repeats(scored).assign(**own, **model))
+        names = ["method", "fold", "repeat", *KEYS, "patient_id", "label", "group", "score"]
+        widths.append(setup_intervals(part[names], 2, settings.seed).assign(**own))
+    found, intervals = pd.concat(tidy), pd.concat(widths)
+    groups = {block.attribute: settings.attributes[block.attribute].group_names for block in blocks}
+    min_group = {b.task: settings.tasks[b.task].finetuning.min_group for b in blocks}
+    marks = plausibility.judge(found, groups, min_group, "baseline", intervals)
+    ranked = [block for block in blocks if not _is_oracle(block)]
+    ranks = rankings(ranked, found, marks)
+    return Compared(_cells(blocks, found, intervals, spent), ranks)
+
+
+def _cells(
+    blocks: Sequence[Block], found: pd.DataFrame, intervals: pd.DataFrame, spent: pd.DataFrame
+) -> pd.DataFrame:
+    """A row a case and method; the oracle and the noise floor stand in every case."""
+    keys = ["task", "method"]
+    values = found[found["metric"].isin(["eodds", "auc"])]
+    means = values.pivot_table("value", keys, "metric", aggfunc="mean").reset_index()
+    gaps = intervals[intervals["metric"] == "eodds"]
+    rows = means.merge(gaps[[*keys, "below_floor"]], on=keys).merge(spent, on=keys)
+    floors = gaps.groupby("task")["floor_95"].max()
+    oracle = next((block.task for block in blocks if _is_oracle(block)), None)
+    best = rows[rows["task"] == oracle].assign(method=ORACLE, seconds=np.nan)
+    frames = []
+    for task in (block.task for block in blocks if block.task != oracle):
+        floor = {"task": task, "method": FLOOR, "eodds": float(floors[task])}
+        frames += [rows[rows["task"] == task], best.assign(task=task), pd.DataFrame([floor])]
+    return pd.concat(frames, ignore_index=True)
+
+
+def table(compared: Compared, titles: Mapping[str, str]) -> pd.DataFrame:
+    """For readers: a row a method, the best mean rank by EOdds first; oracle and floor last.
+
+    Columns: method, mean ranks by EOdds and AUC, EOdds and AUC of each case, seconds of processor
+    time. A star marks a gap that is inside the noise.
+    """
+    cells = compared.cells
+    by_eodds, by_auc = (compared.ranks[name].means for name in ("eodds", "auc"))
+    rows = []
+    for method in [*map(str, by_eodds.index), ORACLE, FLOOR]:
+        own = cells[cells["method"] == method]
+        row = {"method": titles.get(method, method.capitalize())}
+        for name, ranks in (("EOdds", by_eodds), ("AUC", by_auc)):
+            row[f"rank {name}"] = f"{ranks[method]:.2f}" if method in ranks else ""
+        for cell in own.to_dict("records"):
+            star = "*" if cell["below_floor"] is True else " "
+            row[f"{cell['task']} EOdds"] = f"{cell['eodds']:.3f}{star}"
+            row[f"{cell['task']} AUC"] = "" if np.isnan(cell["auc"]) else f"{cell['auc']:.3f}"
+        timed = own["seconds"].notna().any()
+        row["seconds"] = f"{own['seconds'].sum():.0f}" if timed else ""
+        if len(own):
+            rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def sentences(compared: Compared, outside: str, titles: Mapping[str, str]) -> list[str]:
+    """The rank of the outside method, and what the ranks can tell apart."""
+    lines = []
+    for name in ("eodds", "auc"):
+        found = compared.ranks[name]
+        if outside in found.means:
+            place = 1 + int((found.means < found.means[outside] - 1e-9).sum())
+            alike = ", ".join(titles.get(other, other) for other in found.alike(outside)) or "none"
+            lines.append(
+                f"{titles[outside]}: place {place} of {len(found.means)} by {word(name)}, mean "
+                f"rank {found.means[outside]:.2f}; not told apart from {alike}."
+            )
+        lines.append(rank_sentence(found, titles))
+    return lines
