@@ -16,6 +16,7 @@ if not workflow.configfiles and not {"datasets", "extends"} & set(config):
     configfile: "config/demo.yaml"
 
 
+include: "workflow/rules/source.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/prepare.smk"

@@ -5,10 +5,13 @@ import time
 from swift_debias.run import job
 
 STARTED = time.time()
-PUBLISHED = os.path.relpath(PROJECT / "resources" / "published_results.csv")
-CLAIMS = os.path.relpath(PROJECT / "resources" / "claims.yaml")
-REQUIREMENTS = os.path.relpath(PROJECT / "requirements.txt")
-ASSETS = sorted(map(os.path.relpath, SCRIPTS.glob("swift_debias/report/assets/*")))
+PUBLISHED = own("resources/published_results.csv")
+CLAIMS = own("resources/claims.yaml")
+REQUIREMENTS = own("requirements.txt")
+ASSETS = [
+    own(path.relative_to(PROJECT).as_posix())
+    for path in sorted(SCRIPTS.glob("swift_debias/report/assets/*"))
+]
 TABLES = [
     name
     for name, experiment in settings.experiments.items()

@@ -1,0 +1,68 @@
+# Where this workflow lies: in a folder, or in a commit that Snakemake reads from git. And where its
+# results lie, since a workflow that uses this one as a module may put them below a `prefix:`.
+
+import os
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from snakemake.io import sourcecache_entry
+from snakemake.sourcecache import LocalSourceFile
+
+
+def checked_out(source):
+    """All files of a workflow that Snakemake reads from git, in a folder named by the commit.
+
+    Snakemake fetches a file when it needs it, but the library is imported whole. The folder is beside
+    Snakemake's own state, where all nodes of a cluster see it, and is made once.
+    """
+    from git import Repo
+
+    hosted = getattr(source, "hosted_repo", None)
+    repo = hosted.repo if hosted else Repo(source.repo_path)
+    commit = repo.commit(source.ref).hexsha
+    made = Path(".snakemake", "from-git", commit).resolve()
+    if not made.is_dir():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=made.parent, ignore_cleanup_errors=True
+        ) as name:
+            with tempfile.TemporaryFile() as file:
+                repo.archive(file, commit)
+                file.seek(0)
+                with tarfile.open(fileobj=file) as archive:
+                    archive.extractall(f"{name}/all", filter="data")
+            try:
+                os.rename(f"{name}/all", made)
+            except OSError:  # another process was first
+                if not made.is_dir():
+                    raise
+    return made
+
+
+# of this file, not of the Snakefile that Snakemake was given: that may use this workflow as a module
+SOURCE = workflow.current_basedir
+if isinstance(SOURCE, LocalSourceFile):
+    PROJECT = Path(SOURCE.get_path_or_uri(secret_free=True)).parents[1]
+    SCRIPTS = PROJECT / "workflow" / "scripts"
+else:
+    PROJECT = checked_out(SOURCE)
+    SCRIPTS = PROJECT / "workflow" / "scripts"
+    # for jobs: a script that comes from git lies beside no library
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])
+    )
+sys.path.insert(0, str(SCRIPTS))
+
+
+def own(path):
+    """A file of this workflow as an input. Snakemake remembers it by its place in the workflow, so
+    that a run stays finished wherever the workflow lies."""
+    return sourcecache_entry(str(PROJECT / path), path)
+
+
+def placed(path):
+    """Where a file of the run really lies: below the `prefix:` of a module, if there is one. Snakemake
+    does the same with the files of rules, and not with params."""
+    return str(workflow.modifier.path_modifier.replace_prefix(path))
