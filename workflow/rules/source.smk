@@ -62,7 +62,10 @@ def own(path):
     return sourcecache_entry(str(PROJECT / path), path)
 
 
+PREFIX = workflow.modifier.path_modifier  # of now: functions are called when it is another
+
+
 def placed(path):
     """Where a file of the run really lies: below the `prefix:` of a module, if there is one. Snakemake
     does the same with the files of rules, and not with params."""
-    return str(workflow.modifier.path_modifier.replace_prefix(path))
+    return str(PREFIX.replace_prefix(path))
