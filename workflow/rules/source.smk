@@ -62,7 +62,9 @@ def own(path):
     return sourcecache_entry(str(PROJECT / path), path)
 
 
-PREFIX = workflow.modifier.path_modifier  # of now: functions are called when it is another
+PREFIX = (
+    workflow.modifier.path_modifier
+)  # of now: functions are called when it is another
 
 
 def placed(path):
