@@ -14,8 +14,9 @@ from snakemake.sourcecache import LocalSourceFile
 def checked_out(source):
     """All files of a workflow that Snakemake reads from git, in a folder named by the commit.
 
-    Snakemake fetches a file when it needs it, but the library is imported whole. The folder is beside
-    Snakemake's own state, where all nodes of a cluster see it, and is made once.
+    Snakemake fetches a file when it needs it, but the library is imported whole. So this file alone is
+    read from git, and all else from the folder. It is beside Snakemake's own state, where all nodes of
+    a cluster see it, and is made once.
     """
     from git import Repo
 
@@ -42,17 +43,14 @@ def checked_out(source):
 
 
 # of this file, not of the Snakefile that Snakemake was given: that may use this workflow as a module
-SOURCE = workflow.current_basedir
-if isinstance(SOURCE, LocalSourceFile):
-    PROJECT = Path(SOURCE.get_path_or_uri(secret_free=True)).parents[1]
-    SCRIPTS = PROJECT / "workflow" / "scripts"
-else:
-    PROJECT = checked_out(SOURCE)
-    SCRIPTS = PROJECT / "workflow" / "scripts"
-    # for jobs: a script that comes from git lies beside no library
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])
-    )
+HERE = workflow.current_basedir
+PROJECT = (
+    Path(HERE.get_path_or_uri(secret_free=True)).parents[1]
+    if isinstance(HERE, LocalSourceFile)
+    else checked_out(HERE)
+)
+RULES = PROJECT / "workflow" / "rules"
+SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 
