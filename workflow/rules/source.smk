@@ -45,7 +45,7 @@ def checked_out(source):
 # of this file, not of the Snakefile that Snakemake was given: that may use this workflow as a module
 HERE = workflow.current_basedir
 PROJECT = (
-    Path(HERE.get_path_or_uri(secret_free=True)).parents[1]
+    Path(str(HERE)).parents[1]
     if isinstance(HERE, LocalSourceFile)
     else checked_out(HERE)
 )
