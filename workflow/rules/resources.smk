@@ -94,6 +94,9 @@ def prediction_passes(wildcards, input):
     return images_in(wildcards, input.pixels) * len(input.models) / 3
 
 
+USES_GPU = []  # the rules that do
+
+
 def ask():
     """Let every rule of this workflow ask for what it does not say itself. Called after the last rule.
 
@@ -115,6 +118,7 @@ def ask():
             continue
         asked = each.resources
         if "gpu" in asked and asked["gpu"] != 0:
+            USES_GPU.append(each.name)
             if CLUSTER.gpu_model:
                 asked["gpu_model"] = CLUSTER.gpu_model
             if CLUSTER.gres:  # on this machine cards are counted by `gpu`
