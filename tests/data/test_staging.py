@@ -1,4 +1,4 @@
-"""Caches on a node's own disk: same pixels, gone at the end; read in place where there is no room."""
+"""Caches on the disk of a node: same pixels, gone at the end; read in place where there is no room."""
 
 from __future__ import annotations
 
