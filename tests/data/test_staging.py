@@ -1,4 +1,4 @@
-"""Caches on the disk of a node: same pixels, gone at the end; read in place where there is no room."""
+"""Caches on a node's disk: same pixels, gone at the end; read in place where there is no room."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A run whose command line says much: nothing that a job needs gets lost, and time limits only delay.
+"""A run whose command line says much: nothing that a job needs is lost, and time limits only delay.
 
-`--set-resources` and `--default-resources` take away a profile's blocks of these names. Here both are
-given, and a file of what the cluster wants (cluster.yaml). One training is held up until SLURM kills
-it for its time; it comes back with more and carries on from its last epoch.
+`--set-resources` and `--default-resources` take away a profile's blocks of these names. Both are
+given here, and a file of what the cluster wants (cluster.yaml). One training is held up until SLURM
+kills it for its time; it comes back with more and carries on from its last epoch.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def hold_up(directory: Path) -> bool:
     """Stop the training of a fold whose first epoch is saved; whether there was one."""
     if not (directory / CHECKPOINT.format(HELD)).exists():
         return False
-    log = str(directory / TRAINING_LOG.format(HELD)).encode()
+    log = str(directory / TRAINING_LOG.format(HELD))
     for process in processes(directory, "train_baseline"):
         opened = Path(f"/proc/{process}/fd").iterdir()
-        if any(os.readlink(entry).encode() == log for entry in opened):
+        if any(str(entry.readlink()) == log for entry in opened):
             os.kill(process, signal.SIGSTOP)
             return True
     return False
@@ -88,9 +88,11 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
     (record.directory / "cut.yaml").write_text(config())
     wants = record.directory / "cluster.yaml"
     wants.write_text("gres: gpu:fake:1\nextra: --nice=7\nstage: true\n")
+    node = record.directory / "node"
+    node.mkdir()
     log, held = record.directory / "snakemake.log", False
     with Cluster(cpus=CPUS) as cluster:
-        environment = cluster.environment | {"SWIFT_CLUSTER": str(wants)}
+        environment = cluster.environment | {"SWIFT_CLUSTER": str(wants), "TMPDIR": str(node)}
         run = start(command(record.directory), log, environment)
         deadline = time.monotonic() + 500
         try:
@@ -168,5 +170,4 @@ def test_what_slurm_says_of_the_killed_job_is_kept(record: Record) -> None:
 def test_caches_were_read_from_the_node(record: Record) -> None:
     for fold in (0, 1):
         log = (record.directory / TRAINING_LOG.format(fold)).read_text()
-        assert "copied to " in log
-    assert not [*Path(os.environ.get("TMPDIR", "/tmp")).glob("swift-caches-*/*mimic_cxr.npy")]
+        assert f"copied to {record.directory / 'node'}/" in log

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from tests import cut, tiny, warm
 from tests.workflow import dag
+from tests.workflow.test_code import pythons
 
 PROJECT = Path(__file__).resolve().parents[2]
 TRIGGERS = ("--rerun-triggers", "mtime", "params", "input")
@@ -97,6 +98,28 @@ def tagged(folder: Path) -> str:
     return f"git+file://{folder}/workflow/Snakefile@v1"
 
 
+def stays_finished(folder: Module, tag: Module, elsewhere: Path) -> None:
+    """Whatever a result does not depend on reruns nothing."""
+    done = "Nothing to be done"
+    # another folder, without times of change, and the workflow in another place
+    shutil.copytree(tag.folder, elsewhere, copy_function=shutil.copyfile)
+    text = (folder.folder / "Snakefile").read_text().replace('"below"', '"other/place"')
+    (elsewhere / "Snakefile").write_text(text)
+    assert done in run(elsewhere, "-n")
+    # a profile of one's own, and none
+    assert done in run(elsewhere, "-n", "--profile", str(PROJECT / "profiles" / "slurm"))
+    # another Python
+    for version, python in pythons("snakemake", "pydantic", "pandas", "pyarrow", "PIL").items():
+        words = [python, "-m", "snakemake", "-n", "--cores", "1", *TRIGGERS]
+        said = subprocess.run(words, cwd=elsewhere, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr[-3000:]
+        assert done in said.stdout + said.stderr, version
+    # and what it does depend on, does
+    changed = (elsewhere / "tiny.json").read_text().replace('"lr_head": 0.1', '"lr_head": 0.2')
+    (elsewhere / "tiny.json").write_text(changed)
+    assert "swift_debias" in counted(run(elsewhere, "-n"))
+
+
 @pytest.mark.ci
 def test_a_module_of_a_folder_and_of_a_tag_runs_to_the_same_results(
     tmp_path: Path, warm_jobs: Path
@@ -110,6 +133,7 @@ def test_a_module_of_a_folder_and_of_a_tag_runs_to_the_same_results(
         top = module.results.relative_to(module.folder).parts[0]
         assert names == {"data", "tiny.json", "Snakefile", ".snakemake", top}
         assert (module.results / "report.html").is_file()
+    stays_finished(folder, tag, tmp_path / "c")
     models = [*folder.results.glob("debiased/**/model.safetensors")]
     assert len(models) == 4
     for path in (*models, *folder.results.glob("tables/table1.*")):

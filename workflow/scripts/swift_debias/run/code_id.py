@@ -3,7 +3,8 @@
 Snakemake watches a rule's script, by its time stamp, and none of the modules that it imports. So
 every rule has a param `code`: a hash over its script and every local module that it imports,
 however deep. The syntax trees are hashed without docstrings, so that a comment, a docstring or a
-fresh checkout reruns nothing.
+fresh checkout reruns nothing; and in a form of their own, since that of `ast.dump` changes with the
+version of Python.
 
 The models and the reading of the settings are left out: a job gets its slice of the settings as
 params, defaults included, so a key that is added for one rule must not rerun all others. So is the
@@ -93,7 +94,29 @@ def _parse(path: Path, scripts: Path) -> tuple[str, tuple[str, ...]]:
         documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+    return hashlib.sha256(_form(tree).encode()).hexdigest(), imports
+
+
+def _form(value: object) -> str:
+    """A syntax tree as text that is the same in every version of Python that can parse it.
+
+    Fields that are empty are left out, since a new version brings new ones, and what says nothing
+    of what runs: whether a name is read or written shows in its place.
+    """
+    if isinstance(value, list):
+        return f"[{','.join(map(_form, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    if isinstance(value, ast.JoinedStr):  # Python 3.12 has empty parts in f-strings
+        parts = [part for part in value.values if getattr(part, "value", None) != ""]
+        value = ast.JoinedStr(values=parts)
+    said = (
+        f"{name}={_form(held)}"
+        for name in value._fields
+        if name not in ("ctx", "kind", "type_comment")
+        and (held := getattr(value, name, None)) not in (None, [])
+    )
+    return f"{type(value).__name__}({','.join(said)})"
 
 
 def _imports(tree: ast.Module, parts: tuple[str, ...]) -> Iterator[str]:
