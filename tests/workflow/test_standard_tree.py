@@ -101,13 +101,27 @@ def tagged(folder: Path) -> str:
 def stays_finished(folder: Module, tag: Module, elsewhere: Path) -> None:
     """Whatever a result does not depend on reruns nothing."""
     done = "Nothing to be done"
-    # another folder, without times of change, and the workflow in another place
-    shutil.copytree(tag.folder, elsewhere, copy_function=shutil.copyfile)
+    # another folder, and the workflow in another place
+    shutil.copytree(tag.folder, elsewhere)
     text = (folder.folder / "Snakefile").read_text().replace('"below"', '"other/place"')
     (elsewhere / "Snakefile").write_text(text)
     assert done in run(elsewhere, "-n")
-    # a profile of one's own, and none
-    assert done in run(elsewhere, "-n", "--profile", str(PROJECT / "profiles" / "slurm"))
+    # without times of change: folders are compared by time, so they are set anew
+    timeless = elsewhere.parent / "timeless"
+    shutil.copytree(elsewhere, timeless, copy_function=shutil.copyfile)
+    run(timeless, "--touch", "-q", "all")
+    assert done in run(timeless, "-n")
+    # a plain `snakemake` in a fresh clone, whose scripts are younger than the results
+    clone = elsewhere.parent / "clone"
+    shutil.copytree(PROJECT / "workflow", clone / "workflow", copy_function=shutil.copyfile)
+    for name in ("profiles/default", "envs", "resources", "config"):
+        shutil.copytree(PROJECT / name, clone / name)
+    shutil.copy(PROJECT / "requirements.txt", clone)
+    (elsewhere / "Snakefile").write_text(text.replace(str(PROJECT), str(clone)))
+    plain = ("snakemake", "-n", "--cores", "1")
+    assert done not in warm.run(*plain, cwd=elsewhere).stdout
+    shutil.copytree(clone / "profiles", elsewhere / "profiles")
+    assert done in warm.run(*plain, cwd=elsewhere).stdout
     # another Python
     for version, python in pythons("snakemake", "pydantic", "pandas", "pyarrow", "PIL").items():
         words = [python, "-m", "snakemake", "-n", "--cores", "1", *TRIGGERS]

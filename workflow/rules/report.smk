@@ -2,7 +2,9 @@
 
 import time
 
-from swift_debias.run import job
+from snakemake.logging import logger
+
+from swift_debias.run import job, progress
 
 STARTED = time.time()
 PUBLISHED = own("resources/published_results.csv")
@@ -448,6 +450,18 @@ rule summary:
         code=code_id("summary.py"),
     script:
         "../scripts/summary.py"
+
+
+onstart:
+    listener = progress.Stages(
+        [
+            each.rule.name
+            for each in workflow.dag.needrun_jobs(exclude_finished=False)
+        ],
+        STAGE_OF,
+        logger.info,
+    )
+    logger.addHandler(listener)
 
 
 onsuccess:

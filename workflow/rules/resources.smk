@@ -95,6 +95,7 @@ def prediction_passes(wildcards, input):
 
 
 USES_GPU = []  # the rules that do
+STAGE_OF = {}  # rule -> the file of its stage
 
 
 def ask():
@@ -116,6 +117,9 @@ def ask():
     for each in workflow.rules:
         if each.module_globals is not globals():  # of a workflow that uses this one
             continue
+        file = Path(str(each.snakefile))
+        if file.suffix == ".smk":
+            STAGE_OF[each.name] = file.stem
         asked = each.resources
         if "gpu" in asked and asked["gpu"] != 0:
             USES_GPU.append(each.name)
