@@ -1,4 +1,4 @@
-"""What the terminal says of a run: jobs of each stage and the time left, against a clock by hand."""
+"""What the terminal says of a run: jobs of each stage, time left; against a clock set by hand."""
 
 from __future__ import annotations
 

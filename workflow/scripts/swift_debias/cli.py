@@ -56,6 +56,9 @@ The zip file is an RO-Crate: settings, commit, versions, metrics, tables, figure
 or weights."""
 VERIFY = """example:
   swift-debias verify results/demo.zip"""
+EXPORT_LOGS = """example:
+  swift-debias export-logs results/demo
+  tensorboard --logdir results/demo/tensorboard"""
 WHAT_CHANGED = """example, in the folder of the project:
   swift-debias what-changed --profile profiles/demo"""
 
@@ -134,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("run", type=Path, help="results/<run>, finished")
     bundle.add_argument("--out", type=Path, help="default: results/<run>.zip")
     add("verify", _verify, VERIFY).add_argument("bundle", type=Path, help="what `bundle` wrote")
+    logs = add("export-logs", _export_logs, EXPORT_LOGS)
+    logs.add_argument("run", type=Path, help="results/<run>; it may be running still")
+    logs.add_argument("--out", type=Path, help="default: results/<run>/tensorboard")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
     return parser
 
@@ -373,6 +379,14 @@ def _verify(options: argparse.Namespace) -> None:
     from .report import bundle
 
     print("\n".join(bundle.verify(options.bundle)))
+
+
+def _export_logs(options: argparse.Namespace) -> None:
+    """Write the histories of a run as TensorBoard reads them."""
+    from .report import tensorboard
+
+    out = options.out or options.run / "tensorboard"
+    print(f"{out}: {tensorboard.export(options.run, out)} histories")
 
 
 def _what_changed(options: argparse.Namespace) -> None:
