@@ -4,7 +4,7 @@ import time
 
 from snakemake.logging import logger
 
-from swift_debias.run import job, progress
+from swift_debias.run import job, origin, progress
 
 STARTED = time.time()
 PUBLISHED = own("resources/published_results.csv")
@@ -411,6 +411,11 @@ rule report:
     params:
         run=settings.run,
         settings=dump(settings),
+        # a function that takes `output` is not compared between runs: a commit reruns nothing
+        origin=lambda wildcards, output: {
+            "code": origin.code(PROJECT, FROM_GIT),
+            "configuration": origin.configuration(map(Path, workflow.configfiles)),
+        },
         titles=TITLES,
         groups={name: list(a.group_names) for name, a in settings.attributes.items()},
         classes={name: list(task.class_names) for name, task in settings.tasks.items()},

@@ -11,6 +11,14 @@ from snakemake.io import sourcecache_entry
 from snakemake.sourcecache import LocalSourceFile
 
 
+def repository(source):
+    """The repository that Snakemake reads a file from: its own clone, or a folder."""
+    from git import Repo
+
+    hosted = getattr(source, "hosted_repo", None)
+    return hosted.repo if hosted else Repo(source.repo_path)
+
+
 def checked_out(source):
     """All files of a workflow that Snakemake reads from git, in a folder named by the commit.
 
@@ -18,10 +26,7 @@ def checked_out(source):
     read from git, and all else from the folder. It is beside Snakemake's own state, where all nodes of
     a cluster see it, and is made once.
     """
-    from git import Repo
-
-    hosted = getattr(source, "hosted_repo", None)
-    repo = hosted.repo if hosted else Repo(source.repo_path)
+    repo = repository(source)
     commit = repo.commit(source.ref).hexsha
     made = Path(".snakemake", "from-git", commit).resolve()
     if not made.is_dir():
@@ -44,11 +49,10 @@ def checked_out(source):
 
 # of this file, not of the Snakefile that Snakemake was given: that may use this workflow as a module
 HERE = workflow.current_basedir
-PROJECT = (
-    Path(str(HERE)).parents[1]
-    if isinstance(HERE, LocalSourceFile)
-    else checked_out(HERE)
-)
+if isinstance(HERE, LocalSourceFile):
+    PROJECT, FROM_GIT = Path(str(HERE)).parents[1], None
+else:
+    PROJECT, FROM_GIT = checked_out(HERE), (repository(HERE).git_dir, HERE.ref)
 RULES = PROJECT / "workflow" / "rules"
 SCRIPTS = PROJECT / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
