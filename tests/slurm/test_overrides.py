@@ -94,10 +94,11 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
     with Cluster(cpus=CPUS) as cluster:
         environment = cluster.environment | {"SWIFT_CLUSTER": str(wants), "TMPDIR": str(node)}
         run = start(command(record.directory), log, environment)
-        deadline = time.monotonic() + 500
+        deadline = time.monotonic() + 800
         try:
             while run.poll() is None:
-                assert time.monotonic() < deadline, "the run takes too long"
+                late = f"the run takes too long:\n{log.read_text()[-4000:]}\n{record.text()}"
+                assert time.monotonic() < deadline, late
                 record.see(cluster.jobs())
                 held = held or hold_up(record.directory)
                 time.sleep(0.2)
