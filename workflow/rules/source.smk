@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from snakemake.io import sourcecache_entry
+from snakemake.io import local
 from snakemake.sourcecache import LocalSourceFile
 
 
@@ -59,9 +59,21 @@ sys.path.insert(0, str(SCRIPTS))
 
 
 def own(path):
-    """A file of this workflow as an input. Snakemake remembers it by its place in the workflow, so
-    that a run stays finished wherever the workflow lies."""
-    return sourcecache_entry(str(PROJECT / path), path)
+    """A file of this workflow as an input, at one place in the run's folder wherever the workflow lies.
+
+    Snakemake compares files by content only under the name that they had. So that a run stays finished
+    with another clone, such a file is laid beside Snakemake's own state, unless it lies there anyway.
+    """
+    source = PROJECT / path
+    if PROJECT == Path().resolve():
+        return local(path)
+    copy = Path(".snakemake", "from-workflow", path)
+    if not copy.is_file() or copy.read_bytes() != source.read_bytes():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=copy.parent, delete=False) as file:
+            file.write(source.read_bytes())
+        os.replace(file.name, copy)
+    return local(str(copy))
 
 
 PREFIX = (
