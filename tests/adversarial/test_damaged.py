@@ -233,6 +233,7 @@ NOT_READ = {
     *("checkpoints", "logs", "benchmarks", "first_checkpoints", "seen"),
     *("repeat_history", "repeat_cost", "repeat_checkpoints", "setup_repeats"),
     *("model_check", "data_suffices", "settings"),
+    "tensorboard",
     "search_journal",  # each trial is made again where its scores cannot be read
 }
 

@@ -290,7 +290,7 @@ def test_settings_of_the_report_are_text() -> None:
         settings["tasks"] = {name: {"title": name} for name in drawn}
         versions = pd.DataFrame({"package": drawn})
         page = Page(report_html.page(drawn[0], [report_html.Section(
-            "run", "What", report_html.configuration(settings, versions))], False))  # fmt: skip
+            "run", "What", report_html.configuration(settings, versions, {}))], False))  # fmt: skip
         assert page.tags.count("script") == 1
         assert not HANDLERS & {*page.attributes}
         back = yaml.safe_load(page.texts["pre"][0])

@@ -41,7 +41,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 LISTS = Path(__file__).parent
-SOURCES = ("Snakefile", "workflow/**/*.smk", "workflow/**/*.py")
+SOURCES = ("Snakefile", "workflow/Snakefile", "workflow/**/*.smk", "workflow/**/*.py")
 LIMIT = 600  # seconds for the tests of one mutant, which may make a loop endless
 HEAVY = """
     torch numpy pandas pyarrow.parquet scipy.stats sklearn.metrics sklearn.model_selection

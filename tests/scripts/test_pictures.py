@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import re
 from collections.abc import Callable
@@ -443,6 +444,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             "settings": {"run": "mine", "seed": 41, "folds": 3, "experiments": {}}
             | {"datasets": {"ddi": {"root": "data/Gruber", "only": {"name": ["Carl Gross"]}}}},
             "titles": TITLES,
+            "origin": {"code": "abc of 2026-01-02", "configuration": "a.yaml: changed <since>"},
             "groups": {"tone": ["light", "middle", "dark"]},
             "classes": {"skin": ["mole", "melanoma"]},
             "figures": {"a": ["Title of a", "Caption of a"], "b": ["Title of b", "Caption of b"]},
@@ -454,6 +456,10 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     )
     html = (tmp_path / "results/mine/report.html").read_text()
     assert "Results of run “mine”" in html and "<dd>41</dd>" in html
+    assert "<dt>code</dt><dd>abc of 2026-01-02</dd>" in html
+    assert "<dd>a.yaml: changed &lt;since&gt;</dd>" in html
+    written = (tmp_path / "results/mine/settings.yaml").read_text()
+    assert f"sha256 {hashlib.sha256(written.encode()).hexdigest()[:12]}</dd>" in html
     assert "Synthetic data: everything below" in html
     assert ["DDI", "Origin", "CC", "17", "16", "1", "3 / 13", "", ""] in table_text(html, "Folders")
     [size] = [row for row in table_text(html, "Images in use") if row[0] == "DDI"]

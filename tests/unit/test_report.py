@@ -99,7 +99,7 @@ def html(folder: Path) -> str:
         Section(
             "run",
             "What was run",
-            configuration(settings, software(folder / "requirements.txt")),
+            configuration(settings, software(folder / "requirements.txt"), {}),
         ),
         Section("tables", "Tables", result_tables(sorted(folder.glob("tables/*.html")))),
         Section(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,25 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def jobs_of(folder: Path, config: Path) -> Iterator[tuple[dict[str, list[Any]], dict[str, Any]]]:
-    """Rule -> its jobs, and the names that the rules define, for a run in a folder."""
+def jobs_of(
+    folder: Path,
+    config: Path | None,
+    values: Mapping[str, Any] | None = None,
+    targets: Collection[str] = (),
+) -> Iterator[tuple[dict[str, list[Any]], dict[str, Any]]]:
+    """Rule -> its jobs, and the names that the rules define, for a run in a folder.
+
+    `values` are those of `--config`; without `targets` everything is planned.
+    """
     with contextlib.chdir(folder), SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
-            config_settings=ConfigSettings(configfiles=[config]),
+            config_settings=ConfigSettings(
+                config=dict(values or {}), configfiles=[config] if config else []
+            ),
             snakefile=PROJECT / "Snakefile",
         )
-        dag = workflow.dag(DAGSettings())
+        dag = workflow.dag(DAGSettings(targets=set(targets)))
         greedy = SchedulingSettings(scheduler="greedy")
         dag.execute_workflow(executor="dryrun", scheduling_settings=greedy)
         jobs: dict[str, list[Any]] = {}

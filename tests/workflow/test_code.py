@@ -1,5 +1,13 @@
 """Identity of code: changes with what runs, and with nothing else."""
 
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +16,7 @@ from snakemake.iocontainers import Wildcards
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import OutputSettings, ResourceSettings
 
-from swift_debias.run.code_id import _parse, code_id
+from swift_debias.run.code_id import _form, _parse, code_id
 
 
 @pytest.fixture
@@ -60,6 +68,109 @@ def test_identity_changes_with_what_runs_only(
     assert old in text
     path.write_text(text.replace(old, new))
     assert (identity(scripts, "job.py") != before) == changes
+
+
+# --- another Python -------------------------------------------------------------------------------
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
+PROGRAM = """
+import importlib.util, json, pathlib, sys
+spec = importlib.util.spec_from_file_location("code_id", sys.argv[1])
+code_id = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(code_id)
+folder = pathlib.Path(sys.argv[2])
+files = sorted(path for path in folder.rglob("*.py"))
+print(json.dumps({str(path): code_id._parse(path, folder)[0] for path in files}))
+"""
+
+
+def pythons(*needed: str) -> dict[str, str]:
+    """Version -> an interpreter of another version than this one, which has the `needed` modules.
+
+    The environment variable SWIFT_PYTHONS names some, with a colon between; others are looked for
+    on the path and where pyenv keeps them.
+    """
+    named = os.environ.get("SWIFT_PYTHONS", "").split(os.pathsep)
+    kept = sorted(map(str, Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python")))
+    onpath = filter(None, (shutil.which(f"python3.{minor}") for minor in range(11, 16)))
+    found: dict[str, str] = {}
+    for program in (*filter(None, named), *kept, *onpath):
+        asked = f"import {', '.join(['sys', *needed])}; print(*sys.version_info[:2], sep='.')"
+        done = subprocess.run([program, "-c", asked], capture_output=True, text=True)
+        version = done.stdout.strip()
+        if done.returncode == 0 and version != f"{sys.version_info[0]}.{sys.version_info[1]}":
+            found.setdefault(version, program)
+    return found
+
+
+def digests(python: str, folder: Path) -> dict[str, str]:
+    """File -> hash, of all Python files below a folder, as another interpreter computes it."""
+    words = [python, "-c", PROGRAM, str(SCRIPTS / "swift_debias/run/code_id.py"), str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+# What the tree of each version looks different for: parts of f-strings, new fields, kinds of text.
+PECULIAR = """
+def plain(a, *b, c=1, **d) -> "int":
+    x: int = 0
+    return f"{a!r:>{c}}{'': <4}" f"a{x}{x:}" u"b" if a else lambda: (yield)
+class Kind(dict, metaclass=type): pass
+async def later(): return [x async for x in y if x] or {**a, 1: 2} or {*a} or a[1:, ...]
+match plain:
+    case {"a": [1, *rest], **others} | None: ...
+with open(a) as b, c: pass
+try: raise
+except* ValueError: global z
+x = rb"c" b"d"; x = 1_000 + 0x10 + 1e-3 + 2j + True; del x
+"""
+
+
+@pytest.mark.parametrize("own_files", [False, pytest.param(True, marks=pytest.mark.ci)])
+def test_identity_is_the_same_in_every_python(tmp_path: Path, own_files: bool) -> None:
+    others = pythons()
+    if not others:
+        pytest.skip("there is no other Python from 3.11 on; SWIFT_PYTHONS names some")
+    (tmp_path / "peculiar.py").write_text(PECULIAR)
+    folder = SCRIPTS if own_files else tmp_path
+    own = digests(sys.executable, folder)
+    assert len(own) == (1 if not own_files else len([*SCRIPTS.rglob("*.py")]))
+    for version, python in others.items():
+        found = digests(python, folder)
+        assert [path for path in own if found[path] != own[path]] == [], version
+
+
+def test_what_runs_differently_has_another_form() -> None:
+    """One small change of each kind of thing that a tree holds."""
+    lines = [
+        "x = 1",
+        "x = 1.0",
+        "x = True",
+        "x = '1'",
+        "x = b'1'",
+        "x = None",
+        "x = ...",
+        "x = [1]",
+    ]
+    lines += ["x = (1,)", "x = {1}", "x = -1", "x = f'1{y}'", "x = f'{y}1'", "x = f'{y!r}1'"]
+    lines += ["x += 1", "x == 1", "x != 1", "x(1)", "x(y=1)", "x[1]", "x.y", "del x", "import x"]
+    lines += [
+        "from x import y",
+        "from . import x",
+        "from .. import x",
+        "import x as y",
+        "x: int = 1",
+    ]
+    lines += ["def x(y): ...", "def x(*y): ...", "def x(y=1): ...", "async def x(y): ..."]
+    lines += [
+        "def x(): yield",
+        "def x(): yield from y",
+        "def x(): return",
+        "f'{y:1}'",
+        "f'{y:{z}}'",
+    ]
+    forms = [_form(ast.parse(line)) for line in lines]
+    assert len(set(forms)) == len(lines)
 
 
 def test_modules_loaded_by_name_count(scripts: Path) -> None:

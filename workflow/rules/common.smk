@@ -7,11 +7,6 @@ from pathlib import Path
 
 import yaml
 
-# of this file, not of the Snakefile that Snakemake was given: that may use this workflow as a module
-PROJECT = Path(str(workflow.current_basedir)).parents[1]
-SCRIPTS = PROJECT / "workflow" / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
 from swift_debias import methods
 from swift_debias.config import load, plan
 from swift_debias.data import adapters
@@ -42,6 +37,15 @@ try:
     )
 except UserError as error:
     raise WorkflowError(str(error))
+if settings.synthetic:  # its raw folders are drawn by a rule
+    settings = settings.model_copy(
+        update={
+            "datasets": {
+                name: dataset.model_copy(update={"root": placed(dataset.root)})
+                for name, dataset in settings.datasets.items()
+            }
+        }
+    )
 
 # On this machine jobs share their imports: it saves time and changes nothing else.
 forked.use(workflow)
@@ -64,7 +68,7 @@ TORCH = [  # names and ranges: weights and scores depend on it; other packages m
     ]
     if str(entry).split()[0] in ("pytorch", "torchvision")
 ]
-EXPECTED = os.path.relpath(PROJECT / "resources" / "expected_counts.yaml")
+EXPECTED = own("resources/expected_counts.yaml")
 
 
 def one_of(names):

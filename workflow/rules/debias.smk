@@ -193,7 +193,7 @@ rule search:
         compute=compute,
         arithmetic=ARITHMETIC,
         seed=settings.seed,
-        journal=folder("search_journal"),
+        journal=placed(folder("search_journal")),
         torch=TORCH,
         code=lambda wildcards: code_id(
             "search.py", f"swift_debias.methods.{variant(wildcards).algorithm}"
@@ -243,7 +243,7 @@ rule first_step:
         compute=compute,
         arithmetic=ARITHMETIC,
         seed=settings.seed,
-        checkpoints=folder("first_checkpoints"),
+        checkpoints=placed(folder("first_checkpoints")),
         torch=TORCH,
         code=debias_code,
     script:
@@ -281,7 +281,7 @@ rule debias:
         runtime=minutes(30, debias_passes),
     params:
         **DEBIASING,
-        checkpoints=folder("checkpoints"),
+        checkpoints=placed(folder("checkpoints")),
         torch=TORCH,
         code=debias_code,
     script:
@@ -312,6 +312,6 @@ use rule debias as debias_again with:
         )
     params:
         **DEBIASING,
-        checkpoints=folder("repeat_checkpoints"),
+        checkpoints=placed(folder("repeat_checkpoints")),
         torch=TORCH,
         code=debias_code,

@@ -22,7 +22,8 @@ def missing_data():
             settings, Path(), check.load_expected(Path(EXPECTED))
         )
         if not all(
-            Path(folder(name, dataset=absent.dataset)).is_file() for name in made
+            Path(placed(folder(name, dataset=absent.dataset))).is_file()
+            for name in made
         )
     ]
 
@@ -73,12 +74,15 @@ def files_of(dataset):
     """
     if settings.synthetic or not workflow.is_main_process:
         return ""
-    made = [Path(folder(name, dataset=dataset)) for name in ("manifest", "image_index")]
+    made = [
+        Path(placed(folder(name, dataset=dataset)))
+        for name in ("manifest", "image_index")
+    ]
     return fingerprint.fingerprint(
         dataset,
         settings.datasets[dataset],
         Path(),
-        Path(folder("seen", dataset=dataset)),
+        Path(placed(folder("seen", dataset=dataset))),
         lambda: fingerprint.cached_digests(*made),
         remember=not workflow.dryrun,
     )
@@ -219,7 +223,7 @@ rule check_data:
     params:
         settings=checked_settings(),
         data=lambda wildcards: {name: files_of(name) for name in DATASETS},
-        seen={name: folder("seen", dataset=name) for name in DATASETS},
+        seen={name: placed(folder("seen", dataset=name)) for name in DATASETS},
         code=code_id(
             "check_data.py",
             *(

@@ -2,13 +2,18 @@
 
 import time
 
-from swift_debias.run import job
+from snakemake.logging import logger
+
+from swift_debias.run import job, origin, progress
 
 STARTED = time.time()
-PUBLISHED = os.path.relpath(PROJECT / "resources" / "published_results.csv")
-CLAIMS = os.path.relpath(PROJECT / "resources" / "claims.yaml")
-REQUIREMENTS = os.path.relpath(PROJECT / "requirements.txt")
-ASSETS = sorted(map(os.path.relpath, SCRIPTS.glob("swift_debias/report/assets/*")))
+PUBLISHED = own("resources/published_results.csv")
+CLAIMS = own("resources/claims.yaml")
+REQUIREMENTS = own("requirements.txt")
+ASSETS = [
+    own(path.relative_to(PROJECT).as_posix())
+    for path in sorted(SCRIPTS.glob("swift_debias/report/assets/*"))
+]
 TABLES = [
     name
     for name, experiment in settings.experiments.items()
@@ -406,6 +411,11 @@ rule report:
     params:
         run=settings.run,
         settings=dump(settings),
+        # a function that takes `output` is not compared between runs: a commit reruns nothing
+        origin=lambda wildcards, output: {
+            "code": origin.code(PROJECT, FROM_GIT),
+            "configuration": origin.configuration(map(Path, workflow.configfiles)),
+        },
         titles=TITLES,
         groups={name: list(a.group_names) for name, a in settings.attributes.items()},
         classes={name: list(task.class_names) for name, task in settings.tasks.items()},
@@ -445,6 +455,18 @@ rule summary:
         code=code_id("summary.py"),
     script:
         "../scripts/summary.py"
+
+
+onstart:
+    listener = progress.Stages(
+        [
+            each.rule.name
+            for each in workflow.dag.needrun_jobs(exclude_finished=False)
+        ],
+        STAGE_OF,
+        logger.info,
+    )
+    logger.addHandler(listener)
 
 
 onsuccess:

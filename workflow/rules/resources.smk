@@ -1,17 +1,29 @@
-# What a job asks of a cluster: memory and run time.
+# What a job asks of a cluster: memory, run time, and what your cluster wants to know.
 #
-# What is not said here or in a rule is a default of profiles/slurm. A job that is killed for memory or
-# time comes back with `attempt` times as much. Threads are asked for as cpus_per_task: `threads:` is
-# cut to the cores of the machine that submits, where that is given --cores.
+# A job that is killed for memory or time comes back with `attempt` times as much. Threads are asked for
+# as cpus_per_task: `threads:` is cut to the cores of the machine that submits, where that is given
+# --cores. Nothing of this is in a profile: whoever gives --default-resources or --set-resources on the
+# command line replaces all of a profile's.
 
 import math
 
-# Which partition a job goes to. No entry of set-resources: whoever gives --set-resources on the command
-# line replaces all of the profile's. Nor a key of the profile: a relative path would be looked for in
-# the folder that --directory names.
+from swift_debias.config import cluster
+from swift_debias.data import staging
+
+# Which partition a job goes to. No key of the profile: a relative path would be looked for in the folder
+# that --directory names.
 PARTITIONS = PROJECT / "profiles" / "slurm" / "partitions.yaml"
 if PARTITIONS.is_file():
     os.environ.setdefault("SNAKEMAKE_SLURM_PARTITIONS", str(PARTITIONS))
+CLUSTER_FILE = os.environ.get("SWIFT_CLUSTER") or PROJECT.joinpath(
+    "profiles", "slurm", "cluster.yaml"
+)
+try:
+    CLUSTER = cluster.read(Path(CLUSTER_FILE))
+except UserError as error:
+    raise WorkflowError(str(error))
+if CLUSTER.stage:
+    os.environ.setdefault(staging.SWITCH, "1")  # for jobs
 
 IMAGES_PER_SECOND = (
     400  # training passes on a modest GPU; an H100 does 1,600 to 2,900 at 256 pixels
@@ -80,3 +92,42 @@ def importance_passes(wildcards, input):
 def prediction_passes(wildcards, input):
     """Every model sees every test image once, forwards only."""
     return images_in(wildcards, input.pixels) * len(input.models) / 3
+
+
+USES_GPU = []  # the rules that do
+STAGE_OF = {}  # rule -> the file of its stage
+
+
+def ask():
+    """Let every rule of this workflow ask for what it does not say itself. Called after the last rule.
+
+    What the command line says of a rule or as a default goes before (of memory as `mem_mb`), but not
+    what Snakemake takes for a default by itself: it does not know how large a job here is.
+    """
+    wanted = {
+        "cpus_per_task": 1,
+        "mem_mb": lambda wildcards, attempt: 2000 * attempt,
+        "runtime": lambda wildcards, attempt: 10 * attempt,
+        "gpu": 0,
+        "turn": 1,  # see groups of profiles/slurm
+    } | CLUSTER.of_every_job()
+    # Snakemake's own have no text, those of the command line have
+    default = getattr(workflow.resource_settings, "_parsed_default_resources", {})
+    unsaid = [name for name in default if default[name].raw is None]
+    for each in workflow.rules:
+        if each.module_globals is not globals():  # of a workflow that uses this one
+            continue
+        file = Path(str(each.snakefile))
+        if file.suffix == ".smk":
+            STAGE_OF[each.name] = file.stem
+        asked = each.resources
+        if "gpu" in asked and asked["gpu"] != 0:
+            USES_GPU.append(each.name)
+            if CLUSTER.gpu_model:
+                asked["gpu_model"] = CLUSTER.gpu_model
+            if CLUSTER.gres:  # on this machine cards are counted by `gpu`
+                asked["gres"] = CLUSTER.gres
+                asked["gpu"] = lambda wildcards: int(workflow.local_exec)
+        for name, resource in wanted.items():
+            if name not in asked or (name in unsaid and asked[name] == default[name]):
+                asked[name] = resource

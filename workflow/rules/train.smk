@@ -1,17 +1,19 @@
 # The biased Baseline of every task, network and fold.
 
 
+# A file that the config names lies where it says (`local`), whatever the `prefix:` of a module.
 def own_baseline(wildcards):
     """A user's trained classifier, where the config names one."""
     path = settings.backbones[wildcards.backbone].baseline
     keys = {"task": wildcards.task, "backbone": wildcards.backbone}
-    return path.format(**keys, fold=int(wildcards.fold)) if path else []
+    return local(path.format(**keys, fold=int(wildcards.fold))) if path else []
 
 
 def own_weights(wildcards):
     """Weights of a user's own that the training starts from."""
     weights = settings.backbones[wildcards.backbone].weights
-    return [] if weights in (None, "imagenet", "pretrained") else weights
+    ours = weights in (None, "imagenet", "pretrained")
+    return [] if ours else local(weights)
 
 
 def baseline_files(wildcards):
@@ -88,7 +90,7 @@ rule train_baseline:
         compute=compute,
         arithmetic=ARITHMETIC,
         seed=settings.seed,
-        checkpoints=folder("baseline_checkpoints"),
+        checkpoints=placed(folder("baseline_checkpoints")),
         torch=TORCH,
         code=code_id("train_baseline.py"),
     script:

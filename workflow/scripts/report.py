@@ -79,7 +79,11 @@ with logged(snakemake):
     weights = grid(data_tables.weight_files(map(Path, given.sources)), "weights", "Weight files")
     sections = [
         Section("short", "In short", "".join(short)),
-        Section("run", "What was run", html.configuration(params.settings, versions) + weights),
+        Section(
+            "run",
+            "What was run",
+            html.configuration(params.settings, versions, params.origin) + weights,
+        ),
         Section("data", "Data", "".join(data)),
         Section(
             "plausibility",

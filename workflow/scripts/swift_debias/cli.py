@@ -66,6 +66,9 @@ WHICH_METHOD = """example, in the folder of the project:
   swift-debias which-method results/benchmark
 
 writes which_method.md, which_method.csv and two pictures into the run's folder."""
+EXPORT_LOGS = """example:
+  swift-debias export-logs results/demo
+  tensorboard --logdir results/demo/tensorboard"""
 WHAT_CHANGED = """example, in the folder of the project:
   swift-debias what-changed --profile profiles/demo"""
 
@@ -156,6 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     which = add("which-method", _which_method, WHICH_METHOD)
     which.add_argument("run", type=Path, help="results/<run> of the benchmark, finished")
     which.add_argument("--out", type=Path, help="folder; default: the run's")
+    logs = add("export-logs", _export_logs, EXPORT_LOGS)
+    logs.add_argument("run", type=Path, help="results/<run>; it may be running still")
+    logs.add_argument("--out", type=Path, help="default: results/<run>/tensorboard")
     what_changed.add_arguments(add("what-changed", _what_changed, WHAT_CHANGED))
     return parser
 
@@ -436,6 +442,14 @@ def _which_method(options: argparse.Namespace) -> None:
 
     paths = which_method.write(options.run, options.out or options.run)
     print(*paths, sep="\n")
+
+
+def _export_logs(options: argparse.Namespace) -> None:
+    """Write the histories of a run as TensorBoard reads them."""
+    from .report import tensorboard
+
+    out = options.out or options.run / "tensorboard"
+    print(f"{out}: {tensorboard.export(options.run, out)} histories")
 
 
 def _what_changed(options: argparse.Namespace) -> None:

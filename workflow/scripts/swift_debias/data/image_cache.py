@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..files import damaged, read_parquet
+from .staging import staged
 
 
 def read_index(path: Path) -> pd.DataFrame:
@@ -49,7 +50,7 @@ class CachedImages:
                 file is damaged.
         """
         # asarray: the plain view of a memory map indexes faster, and is still read on demand.
-        self._arrays = [np.asarray(open_array(npy)) for npy, _ in caches]
+        self._arrays = [np.asarray(open_array(staged(npy))) for npy, _ in caches]
         self._paths = [npy for npy, _ in caches]
         self._starts = np.cumsum([0] + [len(array) for array in self._arrays])
         shapes = {

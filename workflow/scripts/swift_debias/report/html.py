@@ -8,6 +8,7 @@ same results give the same bytes.
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.metadata
 import platform
 import struct
@@ -147,8 +148,17 @@ def _installed(name: str) -> str:
         return "not in this job's environment"
 
 
-def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
-    """Seed, folds, all settings but paths, and software versions."""
+def configuration(
+    settings: Mapping[str, Any], versions: pd.DataFrame, origin: Mapping[str, str]
+) -> str:
+    """Seed, folds, all settings but paths, where both come from, and software versions.
+
+    Args:
+        settings: all of them.
+        versions: what `software` gives.
+        origin: commit and date of the code and of the configuration's files (run/origin.py).
+    """
+    text = settings_text(settings)
     experiments = settings["experiments"].values()
     panels = [(experiment, panel) for experiment in experiments for panel in experiment["panels"]]
     methods = {m for experiment, panel in panels for m in panel["methods"] or experiment["methods"]}
@@ -161,9 +171,10 @@ def configuration(settings: Mapping[str, Any], versions: pd.DataFrame) -> str:
         "attributes": ", ".join(dict.fromkeys(title(panel["attribute"]) for _, panel in panels)),
         "methods": f"{len(methods)}, variants included",
         "platform": platform.machine(),
+        "settings": f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}",
+        **origin,
     }
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
-    text = settings_text(settings)
     return (
         f'<dl class="facts">{items}</dl>\n'
         f"<details><summary>All settings</summary><pre>{escape(text)}</pre></details>\n"

@@ -3,7 +3,8 @@
 Snakemake watches a rule's script, by its time stamp, and none of the modules that it imports. So
 every rule has a param `code`: a hash over its script and every local module that it imports,
 however deep. The syntax trees are hashed without docstrings, so that a comment, a docstring or a
-fresh checkout reruns nothing.
+fresh checkout reruns nothing; and in a form of their own, since that of `ast.dump` changes with the
+version of Python.
 
 The models and the reading of the settings are left out: a job gets its slice of the settings as
 params, defaults included, so a key that is added for one rule must not rerun all others. So is the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,12 +77,13 @@ def module_id(architecture: str, *folders: Path) -> str:
     return "not found"
 
 
+@functools.cache
 def _file(scripts: Path, module: str) -> Path | None:
     """The file of a local module, or None if it is not local."""
-    base = scripts.joinpath(*module.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
+    base = os.path.join(scripts, *module.split("."))  # noqa: PTH118 (ten thousand times a start)
+    for candidate in (f"{base}.py", os.path.join(base, "__init__.py")):  # noqa: PTH118
+        if os.path.isfile(candidate):  # noqa: PTH113
+            return Path(candidate)
     return None
 
 
@@ -89,17 +92,49 @@ def _parse(path: Path, scripts: Path) -> tuple[str, tuple[str, ...]]:
     """Hash of a file's syntax tree, and the modules it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imports = tuple(_imports(tree, path.relative_to(scripts).with_suffix("").parts))
-    for node in ast.walk(tree):
-        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+    return hashlib.sha256(_form(tree).encode()).hexdigest(), imports
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _form(value: object) -> str:
+    """A syntax tree as text that is the same in every version of Python that can parse it.
+
+    Without docstrings. Fields that are empty are left out, since a new version brings new ones, and
+    what says nothing of what runs: whether a name is read or written shows in its place.
+    """
+    if isinstance(value, list):
+        return f"[{','.join(map(_form, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    if isinstance(value, ast.JoinedStr):  # Python 3.12 has empty parts in f-strings
+        parts = [part for part in value.values if getattr(part, "value", None) != ""]
+        value = ast.JoinedStr(values=parts)
+    said = []
+    for name in value._fields:
+        held = getattr(value, name, None)
+        if held is None or held == [] or name in ("ctx", "kind", "type_comment"):
+            continue
+        if name == "body" and isinstance(value, _DOCUMENTED) and _is_text(held[0]):
+            held = held[1:] or [ast.Pass()]
+        said.append(f"{name}={_form(held)}")
+    return f"{type(value).__name__}({','.join(said)})"
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a text alone, as a docstring is."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _imports(tree: ast.Module, parts: tuple[str, ...]) -> Iterator[str]:
     """Dotted names of everything imported for running; what only type checkers see is left out."""
     package = parts[:-1]
-    for node in _runtime_nodes(tree):
+    for node in _runtime_statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -109,10 +144,14 @@ def _imports(tree: ast.Module, parts: tuple[str, ...]) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`."""
-    for node in ast.iter_child_nodes(tree):
-        guarded = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        if not guarded:
-            yield node
-            yield from _runtime_nodes(node)
+def _runtime_statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements, however deep, but those under `if TYPE_CHECKING:`."""
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            held = getattr(node, name, [])
+            todo += held if isinstance(held, list) else []

@@ -22,6 +22,7 @@ The server ends with Snakemake, and its jobs with it. The one thing of Snakemake
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -238,6 +239,7 @@ def _job(script: str, cwd: str, environment: dict[str, str]) -> int:
     except BaseException:
         traceback.print_exc()
         code = 1
+    atexit._run_exitfuncs()  # of libraries, and of what the job put away for its end
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

@@ -185,6 +185,7 @@ FILES: dict[str, File] = {
         f"checkpoints/first_steps/{SETUP}/{{first}}", "States of a running first step."
     ),
     "logs": File("logs", "What every job printed: logs/{rule}/..."),
+    "tensorboard": File("tensorboard", "Histories for TensorBoard, by `swift-debias export-logs`."),
     "benchmarks": File("benchmarks", "What every job cost: benchmarks/{rule}/..."),
 }
 

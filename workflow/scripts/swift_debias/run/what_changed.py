@@ -25,7 +25,7 @@ import yaml
 from ..config import strict_yaml
 from ..errors import UserError
 
-SNAKEFILE = Path("Snakefile")  # in the folder of the project
+SNAKEFILES = (Path("Snakefile"), Path("workflow/Snakefile"))  # in the folder of a project
 TRIGGERS = ("mtime", "params", "input")  # as in every profile
 LONGEST = 60  # characters of a value that are shown
 Explain = Callable[[str, str], list[str]]
@@ -52,14 +52,15 @@ def planned(configfiles: list[Path], targets: set[str], explain: Explain) -> lis
         )
     except ImportError as error:
         raise UserError("what-changed needs Snakemake: pip install snakemake") from error
-    if not SNAKEFILE.is_file():
+    snakefile = next((path for path in SNAKEFILES if path.is_file()), None)
+    if snakefile is None:
         raise UserError(f"no Snakefile in {Path.cwd()}: call it in the folder of the project")
     output = OutputSettings(quiet={Quietness.ALL})
     with SnakemakeApi(output) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
             config_settings=ConfigSettings(configfiles=configfiles),
-            snakefile=SNAKEFILE.resolve(),
+            snakefile=snakefile.resolve(),
         )
         triggers = frozenset(RerunTrigger.parse_choices_set(TRIGGERS))
         dag_api = workflow.dag(DAGSettings(targets=targets, rerun_triggers=triggers))
