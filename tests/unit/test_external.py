@@ -318,7 +318,8 @@ def test_every_shared_importance_equals_a_plain_loop(
 ) -> None:
     classifier, external, seed = make_classifier(dropout=0.5), make_external(40), 11
     # each label's gap has its own sign, so that the two kinds of the proxy differ
-    external = ExternalSet(*(swapped_where_positive(part) for part in vars(external).values()))
+    both = (external.full, external.balanced)
+    external = ExternalSet(*map(swapped_where_positive, both))
     settings = Finetuning(**finetuning)
     found = shared_importance(classifier, external, settings, batch_size, seed, NAMES)
     for part in ("full", "balanced"):
