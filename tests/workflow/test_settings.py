@@ -184,6 +184,14 @@ def test_only_needed_data_sets_are_used(paper: dict) -> None:
     assert found == tuple(name for name in paper["datasets"] if name in needed)
 
 
+@pytest.mark.key("repeats")
+def test_what_trains_is_repeated_and_the_baseline_is_not(paper: dict) -> None:
+    settings = load(paper | {"repeats": 3})
+    counts = {name: plan.repeats(settings, method) for name, method in settings.methods.items()}
+    assert counts.pop("baseline") == 1
+    assert set(counts.values()) == {3}
+
+
 @pytest.mark.parametrize("cuts", [(65, 20), (20, 20)])
 def test_cuts_must_increase(cuts: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="cuts must increase"):

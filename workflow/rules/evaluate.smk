@@ -21,9 +21,9 @@ def setup_thresholds(wildcards):
 
 
 def repeats(wildcards):
-    """How often each method of a setup is repeated: the Baseline's classifier is one and the same."""
+    """How often each method of a setup debiases a fold."""
     return {
-        method: 1 if method in UNTOUCHED else settings.repeats
+        method: plan.repeats(settings, settings.methods[method])
         for method in setup_methods(wildcards)
     }
 

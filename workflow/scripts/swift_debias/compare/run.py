@@ -258,7 +258,7 @@ class _Bench:
             chosen = self.found(owner)["chosen"]
             variant = methods.with_settings(variant, {name: chosen[name] for name in searched})
         self.say(f"{self.case.task}: {method}")
-        repeats = range(self.settings.repeats if variant.algorithm != "baseline" else 1)
+        repeats = range(plan.repeats(self.settings, variant))
         frames = [
             self._scored(self._debiased(variant, fold, repeat)).assign(fold=fold, repeat=repeat)
             for fold in range(self.settings.folds)

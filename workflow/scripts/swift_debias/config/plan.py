@@ -134,6 +134,11 @@ def first_variant(methods: Mapping[str, Method], algorithm: str) -> str | None:
     return next((name for name, m in methods.items() if m.algorithm == algorithm), None)
 
 
+def repeats(settings: Settings, method: Method) -> int:
+    """How often a method debiases each fold; the Baseline's classifier is one and the same."""
+    return 1 if method.algorithm == "baseline" else settings.repeats
+
+
 def paper_names(methods: Mapping[str, Method]) -> dict[str, str]:
     """Variant of a run -> the method of the paper that it is.
 
