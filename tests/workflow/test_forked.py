@@ -161,10 +161,17 @@ def test_a_forked_job_finds_what_a_new_process_finds(name: str, both: dict[str, 
 
 
 def test_a_forked_job_has_its_benchmark(both: dict[str, Path]) -> None:
-    heads = [(both[run] / "first.tsv").read_text().splitlines()[0] for run in ("forked", "usual")]
-    seconds = float((both["forked"] / "first.tsv").read_text().splitlines()[1].split("\t")[0])
-    assert heads[0] == heads[1]
-    assert 0 < seconds < 300
+    """Of time and memory as Snakemake would have measured them, under its names."""
+    forked, usual = (
+        dict(zip(*(line.split("\t") for line in text.splitlines()), strict=True))
+        for text in ((both[run] / "first.tsv").read_text() for run in ("forked", "usual"))
+    )
+    assert forked.keys() == usual.keys()
+    assert 0 < float(forked["cpu_time"]) <= float(forked["s"]) + 0.1 < 300
+    assert float(forked["max_rss"]) == pytest.approx(float(usual["max_rss"]), rel=0.6)
+    assert float(forked["mean_load"]) == pytest.approx(
+        100 * float(forked["cpu_time"]) / float(forked["s"]), rel=0.1
+    )
 
 
 def running(log: Path) -> int:
