@@ -16,7 +16,7 @@ from snakemake.iocontainers import Wildcards
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import OutputSettings, ResourceSettings
 
-from swift_debias.run.code_id import _form, _parse, code_id
+from swift_debias.run.code_id import KEPT, _form, _kept, _parse, code_id
 
 
 @pytest.fixture
@@ -40,8 +40,9 @@ def scripts(tmp_path: Path) -> Path:
 
 
 def identity(scripts: Path, *arguments: str) -> str:
-    code_id.cache_clear()
-    _parse.cache_clear()
+    """As a new process finds it, which may read what another has kept."""
+    for cached in (code_id, _parse, _kept):
+        cached.cache_clear()
     return code_id(scripts, *arguments)
 
 
@@ -70,17 +71,44 @@ def test_identity_changes_with_what_runs_only(
     assert (identity(scripts, "job.py") != before) == changes
 
 
+def test_what_was_kept_gives_the_same_and_spares_the_parsing(
+    scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = identity(scripts, "job.py")
+    assert (scripts / KEPT).is_file()
+    monkeypatch.setattr(ast, "parse", lambda *_: pytest.fail("parsed again"))
+    assert identity(scripts, "job.py") == found
+    shutil.copytree(scripts, scripts / "elsewhere")  # under the content, not the place
+    assert identity(scripts / "elsewhere", "job.py") == found
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "empty", "folder"])
+def test_what_cannot_be_read_is_found_anew(scripts: Path, damage: str) -> None:
+    found, kept = identity(scripts, "job.py"), scripts / KEPT
+    text = kept.read_text()
+    if damage == "folder":
+        kept.unlink()
+        kept.mkdir()  # nothing can be written there either
+    else:
+        digest = json.loads(text)[next(key for key in json.loads(text) if len(key) == 64)][0]
+        new = {"cut": text[:-40], "other": text.replace(digest, "0" * 64), "empty": ""}[damage]
+        assert new != text
+        kept.write_text(new)
+    assert identity(scripts, "job.py") == found
+    if damage != "folder":
+        assert json.loads(kept.read_text()).keys() == json.loads(text).keys()
+
+
 # --- another Python -------------------------------------------------------------------------------
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 PROGRAM = """
-import importlib.util, json, pathlib, sys
-spec = importlib.util.spec_from_file_location("code_id", sys.argv[1])
-code_id = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(code_id)
-folder = pathlib.Path(sys.argv[2])
-files = sorted(path for path in folder.rglob("*.py"))
-print(json.dumps({str(path): code_id._parse(path, folder)[0] for path in files}))
+import ast, hashlib, json, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from swift_debias.run.code_id import _form
+files = sorted(pathlib.Path(sys.argv[2]).rglob("*.py"))
+forms = {str(path): _form(ast.parse(path.read_bytes())) for path in files}
+print(json.dumps({name: hashlib.sha256(form.encode()).hexdigest() for name, form in forms.items()}))
 """
 
 
@@ -105,7 +133,7 @@ def pythons(*needed: str) -> dict[str, str]:
 
 def digests(python: str, folder: Path) -> dict[str, str]:
     """File -> hash, of all Python files below a folder, as another interpreter computes it."""
-    words = [python, "-c", PROGRAM, str(SCRIPTS / "swift_debias/run/code_id.py"), str(folder)]
+    words = [python, "-c", PROGRAM, str(SCRIPTS), str(folder)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

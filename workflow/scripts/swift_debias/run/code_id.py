@@ -9,17 +9,27 @@ version of Python.
 The models and the reading of the settings are left out: a job gets its slice of the settings as
 params, defaults included, so a key that is added for one rule must not rerun all others. So is the
 package's `__init__.py`, which holds the version and computes nothing.
+
+To parse two hundred modules takes a second. What was found is kept beside Python's own compiled
+code, in `__pycache__`, under the content of each module; without the file it is found anew.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from ..errors import UserError
+from ..files import read_json, write_json
+
+KEPT = Path("__pycache__", "code_id.json")  # in a folder of scripts
+MOST = 2000  # modules that are kept: edited ones add up
 LEFT_OUT = (
     "swift_debias/__init__.py",
     "swift_debias/config/base.py",
@@ -42,6 +52,7 @@ def code_id(scripts: Path, script: str, *modules: str) -> str:
     todo = [scripts / script, *(_file(scripts, module) for module in modules)]
     left_out = {scripts / name for name in LEFT_OUT}
     seen: dict[Path, str] = {}
+    kept_before = len(_kept(scripts))
     while todo:
         path = todo.pop()
         if path is None or path in seen or path in left_out:
@@ -49,6 +60,8 @@ def code_id(scripts: Path, script: str, *modules: str) -> str:
         digest, imports = _parse(path, scripts)
         seen[path] = digest
         todo += [_file(scripts, name) for name in imports]
+    if len(_kept(scripts)) > kept_before:
+        _keep(scripts)
     lines = [f"{path.relative_to(scripts)} {digest}" for path, digest in sorted(seen.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -90,9 +103,37 @@ def _file(scripts: Path, module: str) -> Path | None:
 @functools.cache
 def _parse(path: Path, scripts: Path) -> tuple[str, tuple[str, ...]]:
     """Hash of a file's syntax tree, and the modules it imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    imports = tuple(_imports(tree, path.relative_to(scripts).with_suffix("").parts))
-    return hashlib.sha256(_form(tree).encode()).hexdigest(), imports
+    name, content = path.relative_to(scripts), path.read_bytes()
+    kept, known_as = _kept(scripts), hashlib.sha256(f"{_self()} {name}\n".encode() + content)
+    key = known_as.hexdigest()
+    if key not in kept:
+        tree = ast.parse(content)
+        imports = list(_imports(tree, name.with_suffix("").parts))
+        kept[key] = [hashlib.sha256(_form(tree).encode()).hexdigest(), imports]
+    digest, imports = kept[key]
+    return digest, tuple(imports)
+
+
+@functools.cache
+def _self() -> str:
+    """A hash of this module: another one may find something else in the same file."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
+@functools.cache
+def _kept(scripts: Path) -> dict[str, Any]:
+    """What was found in this folder before: a hash of name and content -> (digest, imports)."""
+    with contextlib.suppress(UserError, OSError, ValueError, KeyError):
+        kept = read_json(scripts / KEPT)
+        return kept if len(kept) <= MOST else {}
+    return {}
+
+
+def _keep(scripts: Path) -> None:
+    """Keep what was found for the next process."""
+    with contextlib.suppress(UserError, OSError):  # a folder of somebody else's
+        (scripts / KEPT).parent.mkdir(exist_ok=True)
+        write_json(scripts / KEPT, _kept(scripts))
 
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
