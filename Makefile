@@ -82,8 +82,9 @@ test-oldest: $(OLDEST)/ready
 
 # Branch coverage of the library by the fast tests: in all what pyproject.toml wants, and 85 % of every file.
 coverage: setup
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --cov --cov-report=term \
-		tests/unit tests/data tests/keys tests/scripts tests/workflow tests/adversarial
+	PROJECT=$(CURDIR) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --cov --cov-report=term \
+		tests/unit tests/data tests/keys tests/scripts tests/workflow tests/adversarial \
+		tests/end_to_end/test_benchmark.py tests/end_to_end/test_own_external.py
 	@$(BIN)/coverage json -q -o - | $(BIN)/python -c "import json, sys; files = json.load(sys.stdin)['files'].items(); \
 		low = [name for name, of in files if of['summary']['percent_covered'] < 85]; \
 		sys.exit(f'below 85 %: {low}' if low else 0)"

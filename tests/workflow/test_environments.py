@@ -232,6 +232,7 @@ def test_the_environment_has_what_the_script_imports(job: Job) -> None:
     assert not missing, f"envs/{job.environment}.yaml lacks what {job.rule} imports: {missing}"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda p: p.stem)
 def test_every_package_is_imported_by_some_rule(path: Path) -> None:
     scripts = {job.script for job in rules() if job.environment == path.stem and job.script}

@@ -176,26 +176,19 @@ def debias(
             patients=patients,
         )
 
-    found: list[Mapping[str, dict[str, Tensor]]] = []
-
-    def importance() -> Mapping[str, dict[str, Tensor]]:
-        """Those measured before; a part of the external set needs its own."""
-        if stored is not None and variant.external_fraction == 1:
-            found.append(stored())
-        else:
-            found.append(measure())
-        return found[-1]
-
-    def measure() -> Mapping[str, dict[str, Tensor]]:
-        return shared_importance(
-            classifier,
-            external,
-            finetuning,
-            training.pretraining.batch_size,
-            set_seed,
-            read_importances(variant.algorithm, settings),
-        )
-
+    measure = functools.partial(
+        shared_importance,
+        classifier,
+        external,
+        finetuning,
+        training.pretraining.batch_size,
+        set_seed,
+        read_importances(variant.algorithm, settings),
+    )
+    # a part of the external set needs its own
+    importance = _Importance(
+        stored if stored is not None and variant.external_fraction == 1 else measure
+    )
     context = Context(
         seed=seed,
         epochs=training.epochs(variant),
@@ -227,9 +220,21 @@ def debias(
         context.history,
         spent if first is None else _together(first.cost, spent),
         context.masks,
-        found[-1] if found else {},
+        importance.found,
         context.rule and context.rule.of_groups(chosen().pair if groups > 2 else None),
     )
+
+
+class _Importance:
+    """Gives the importances when a method asks: those measured before, else measured then."""
+
+    def __init__(self, get: Callable[[], Mapping[str, dict[str, Tensor]]]) -> None:
+        self._get = get
+        self.found: Mapping[str, dict[str, Tensor]] = {}  # what it gave last
+
+    def __call__(self) -> Mapping[str, dict[str, Tensor]]:
+        self.found = self._get()
+        return self.found
 
 
 def read_external(
