@@ -251,6 +251,25 @@ def test_dropout_is_the_settings(dropout: float) -> None:
     assert float((kept == 0).double().mean()) == pytest.approx(dropout, abs=0.03)
 
 
+def test_a_pooled_stem_is_torchvisions_and_halves_every_stage() -> None:
+    """The weights are the same; the first stage sees what torch's max-pooling leaves."""
+    plain, pooled = (
+        networks.build(Backbone(architecture="small_resnet", options={"width": 8, "pool": p}), 0)
+        for p in (False, True)
+    )
+    assert_same_state(plain.state_dict(), pooled.state_dict())
+    sides: dict[str, int] = {}
+    for name, module in pooled.eval().extractor.named_children():
+        module.register_forward_hook(lambda _m, _i, o, name=name: sides.update({name: o.shape[-1]}))
+    logits = pooled(pixels())
+    assert [sides[f"layer{stage}"] for stage in (1, 2, 3, 4)] == [8, 4, 2, 1]
+    stem = plain.eval().extractor[:3](pixels())
+    rest = nn.functional.max_pool2d(stem, 3, stride=2, padding=1)
+    for layer in list(plain.extractor)[3:]:
+        rest = layer(rest)
+    assert torch.equal(logits, plain.head(rest))
+
+
 @pytest.mark.parametrize(("width", "side"), [(1, 64), (4, 64), (8, 128)])
 def test_a_narrow_network_in_channels_last_is_that_of_rows(width: int, side: int) -> None:
     """In a process of its own: strided 1 x 1 convolutions of few channels may end it."""

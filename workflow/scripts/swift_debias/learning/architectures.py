@@ -44,6 +44,7 @@ class SmallResnet(Model):
 
     width: Integer = Field(16, ge=8, le=4096)
     blocks: Integer = Field(1, ge=1, le=100)
+    pool: Flag = False
 
 
 class SmallDensenet(Model):

@@ -304,8 +304,11 @@ class _Shortcut(nn.Conv2d):
         return super().forward(x[..., :: self.every, :: self.every])
 
 
-def _small_resnet(width: int = 16, blocks: int = 1) -> tuple[nn.Module, int]:
-    """ResNet of torchvision's basic blocks with a 3 x 3 stem: four stages, doubling widths."""
+def _small_resnet(width: int = 16, blocks: int = 1, pool: bool = False) -> tuple[nn.Module, int]:
+    """ResNet of torchvision's basic blocks with a 3 x 3 stem: four stages, doubling widths.
+
+    pool: the stem ends in a max-pooling of stride 2, as torchvision's own does.
+    """
     if width < 1:
         raise UserError(f"small_resnet needs a width of at least 1, not {width}")
     import_torchvision()
@@ -316,6 +319,8 @@ def _small_resnet(width: int = 16, blocks: int = 1) -> tuple[nn.Module, int]:
         "bn1": nn.BatchNorm2d(width),
         "relu": nn.ReLU(inplace=True),
     }
+    if pool:
+        layers["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
     channels = width
     for stage in range(4):
         out, stride = width << stage, 1 if stage == 0 else 2
