@@ -433,7 +433,7 @@ ALLOWED = {
     "report/published.py": "the paper's numbers, part of the project",
     "data/duplicates.py": "lists of raw folders",
     "data/raw_tables.py": "raw tables",
-    "cli.py": "a user's table",
+    "cli/_tables.py": "a user's table",
     "methods/_trials.py": "a running search's scores: made again where they cannot be read",
     "data/fingerprint.py": "what was seen: where it cannot be read, everything is looked at anew",
     "run/forked.py": "what is asked of the process that jobs are forked from",

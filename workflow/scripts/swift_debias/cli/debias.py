@@ -1,0 +1,95 @@
+"""Debias a classifier of your own on a table of images; writes weights, history and audits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError, nearest
+from ._pairs import read_pairs
+from ._tables import add_columns, read_table, write_audit
+
+if TYPE_CHECKING:
+    from ..api import Debiaser, ImageSet
+
+EXAMPLE = """example:
+  swift-debias debias --table t.csv --image path --label y --group sex --patient patient_id \\
+      --model m.safetensors --architecture mymodels:resnet --out fair --set epochs=5
+
+writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
+history.csv, cost.json, audits of the held-out images before and after, and rule.json where the
+method decides by a rule for each group."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    add = parser.add_argument
+    add("--table", type=Path, required=True, help="a .csv or .parquet of images")
+    add("--image", required=True, help="column of the image's path")
+    add("--root", type=Path, help="folder of the images; default: the table's")
+    add("--model", type=Path, required=True, help="its weights, safetensors")
+    add("--architecture", required=True, help="module:function that returns the network")
+    add("--method", default="SWiFT", help="default: %(default)s")
+    add("--size", type=int, default=224, help="pixels a side; %(default)s")
+    for name in ("mean", "std"):
+        add(f"--{name}", type=float, nargs="+", help="default: ImageNet's")
+    add("--external", type=float, default=0.6, help="share to debias on; %(default)s")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings")
+    add("--out", type=Path, default=Path("debiased"), help="default: %(default)s")
+    add_columns(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry it out."""
+    from .. import api
+    from ..config.schema import IMAGENET_MEAN, IMAGENET_STD
+
+    if options.method not in api.CLASSES:
+        raise UserError(f"no method {options.method!r}{nearest(options.method, api.CLASSES)}")
+    estimator = api.CLASSES[options.method](seed=options.seed, **read_pairs(options.set))
+    table = read_table(options.table)
+    images = api.ImageSet.from_frame(
+        table,
+        options.image,
+        options.label,
+        options.group,
+        options.patient,
+        options.size,
+        options.mean or IMAGENET_MEAN,
+        options.std or IMAGENET_STD,
+        options.table.parent if options.root is None else options.root,
+        positive=options.positive,
+        cuts=options.cuts,
+    )
+    _fit_and_write(estimator, images, options)
+
+
+def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Namespace) -> None:
+    """Debias on one part of the images, audit on the other, write everything."""
+    from .. import api
+    from ..files import write_json, write_text
+    from ..learning import networks, wrapped
+    from ..report import escaping
+
+    sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
+    model = wrapped.load(options.architecture, options.model)
+    external, test = images.split(options.external, options.seed)
+    print(f"debias on {external}\naudit on {test}")
+    estimator.fit(model, external)
+    options.out.mkdir(parents=True, exist_ok=True)
+    networks.save(estimator.model_, options.out / "model.safetensors")
+    write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))
+    write_json(options.out / "cost.json", estimator.cost_)
+    before = api.predict_proba(model, test, estimator.device)
+    write_audit(api.audit(before, test), options.out / "audit_before", options)
+    rule = getattr(estimator, "rule_", None)
+    after = api.audit(
+        estimator.predict_proba(test), test, decisions=rule and estimator.predict(test)
+    )
+    if rule is not None:
+        write_json(options.out / "rule.json", rule.to_json())
+    decided = "a rule for each group: rule.json" if rule else None
+    write_audit(after, options.out / "audit", options, decided)

@@ -1,0 +1,34 @@
+"""Give debiased weights back under your own names, in your own format."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EXAMPLE = """example:
+  swift-debias export-classifier results/x/debiased/skin/mine/sex/swift/fold0/model.safetensors \\
+      --imported mine --checkpoint trained.pth --out fair.pth
+
+writes the debiased weights as trained.pth has them: its names, its types, its form."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument("weights", type=Path, help="model.safetensors of a run")
+    parser.add_argument("--imported", type=Path, required=True, help="folder of the import")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="what was imported")
+    parser.add_argument("--out", type=Path, required=True, help="file, or folder, to write")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry it out."""
+    from ..files import read_json
+    from ..learning import checkpoint_import
+
+    sys.path.insert(0, str(Path.cwd()))
+    note = read_json(options.imported / "import.json")
+    changed = checkpoint_import.write_exported(
+        note, options.checkpoint, options.weights, options.out
+    )
+    print(f"{options.out}\n{len(changed)} tensors have changed")

@@ -1,0 +1,91 @@
+"""Take over a classifier of your own: any checkpoint, checked against your own scores."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..errors import UserError
+from ._pairs import read_pairs
+from ._tables import need, read_table
+
+EXAMPLE = """example:
+  swift-debias import-classifier trained.pth --architecture resnet50 --size 224 \\
+      --reference reference.csv --root images --out mine
+
+writes into the folder mine: classifier.safetensors, backbone.yaml with what the configuration
+takes, and import.json for the way back. reference.csv has the columns path and score: what your own
+program says of some images; without it nothing shows that they are prepared as in training."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    add = parser.add_argument
+    add("checkpoint", type=Path, help=".safetensors, .pth, .pt, .ckpt, or a folder")
+    add("--architecture", help="a name, or module:function; of timm's folders it is known")
+    add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="of the architecture")
+    add("--head", help="name of the last layer, where it cannot be found")
+    add("--channels", type=int, default=3, help="that the network takes; %(default)s")
+    add("--swap-classes", action="store_true", help="the network's class 0 is your class 1")
+    add("--dropout", type=float, help="before the last layer; default: the network's own")
+    add("--size", type=int, help="pixels a side")
+    add("--grey", action="store_true", help="the images are grey")
+    for name in ("mean", "std"):
+        add(f"--{name}", type=float, nargs="+", help="default: ImageNet's")
+    add("--interpolation", help="bilinear, bicubic, lanczos, box or nearest")
+    add("--fit", help="crop or stretch")
+    add("--crop-share", type=float, help="0.875 for Resize(256), CenterCrop(224)")
+    add("--reference", type=Path, help="a .csv: path, score")
+    add("--root", type=Path, help="folder of its images; default: its own")
+    add("--name", default="mine", help="of the backbone; %(default)s")
+    add("--out", type=Path, default=Path("imported"), help="folder; %(default)s")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry it out."""
+    from ..config import coherence, named_files
+    from ..learning import architectures
+
+    sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
+    arguments = read_pairs(options.options)
+    if name := options.architecture:  # before torch is imported, which takes seconds
+        known = architectures.available()
+        problems = list(coherence.network_problems("--", name, arguments, known))
+        if architectures.library_of(name)[0] == "own":
+            said = named_files.missing_function(name)
+            problems.append(said or named_files.unknown_argument(name, arguments))
+        if problem := "".join(problems[:1]):
+            raise UserError(problem)
+    from ..learning import checkpoint_files, checkpoint_import, classifier_import
+
+    checkpoint = checkpoint_files.read(options.checkpoint)
+    entry = {
+        "architecture": options.architecture or checkpoint_import.architecture_of(checkpoint),
+        "options": arguments,
+        "head": options.head,
+        "channels": options.channels,
+        "dropout": options.dropout,
+    }
+    keys = ("size", "mean", "std", "interpolation", "fit", "crop_share")
+    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    images = checkpoint_import.preprocessing_of(checkpoint) | given
+    if "size" not in images:
+        raise UserError("--size: how many pixels a side was it trained with?")
+    if options.grey:
+        images["channels"] = 1
+    table = None if options.reference is None else read_table(options.reference)
+    if table is not None:
+        need(table, "path", "score")
+    root = options.root or (options.reference.parent if options.reference else Path())
+    for line in classifier_import.run(
+        checkpoint,
+        entry,
+        images,
+        options.out,
+        name=options.name,
+        swap_classes=options.swap_classes,
+        paths=[] if table is None else [root / path for path in table["path"]],
+        scores=None if table is None else table["score"].to_numpy(float),
+    ):
+        print(line)
