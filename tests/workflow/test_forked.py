@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from swift_debias.run import forked
 
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux alone")
@@ -198,6 +202,30 @@ def gone(process: int) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def test_without_a_server_a_job_is_started_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`None`: Snakemake's own way is taken. Whether Python is missing, or ends at once."""
+    for program in (tmp_path / "no python", shutil.which("true")):
+        monkeypatch.setattr(sys, "executable", str(program))
+        assert forked.Server().run("job.py", {}, None) is None
+
+
+def test_when_the_server_is_killed_its_job_has_failed(tmp_path: Path) -> None:
+    """The job ends with its keeper, and that with the server."""
+    server, codes = forked.Server(), []
+    script = f"open({str(tmp_path / 'log')!r}, 'w').write(f'{{os.getpid()}}\\n')\ntime.sleep(120)\n"
+    (tmp_path / "long.py").write_text(f"import os, time\n{script}")
+    asked = (str(tmp_path / "long.py"), dict(os.environ), None)
+    thread = threading.Thread(target=lambda: codes.append(server.run(*asked)))
+    thread.start()
+    job = running(tmp_path / "log")
+    server._process.kill()
+    thread.join(60)
+    assert codes == [-signal.SIGKILL]
+    assert gone(job)
 
 
 @pytest.mark.ci

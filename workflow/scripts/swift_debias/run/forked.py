@@ -132,15 +132,14 @@ class Server:
             its exit code, negative where a signal ended it; None: it was not started.
         """
         ours, theirs = socket.socketpair()
-        with ours, ours.makefile("rw") as line:
+        with ours, ours.makefile() as line:
             with theirs, self._lock, contextlib.suppress(OSError):  # it may have ended
                 if self._control is None:
                     self._control = self._start()
                 socket.send_fds(self._control, [b"."], [theirs.fileno()])
             asked = {"script": script, "cwd": str(Path.cwd()), "environment": environment}
             with contextlib.suppress(OSError):
-                line.write(json.dumps(asked) + "\n")
-                line.flush()
+                ours.sendall(json.dumps(asked).encode() + b"\n")
             if not _read(line):
                 return None
             started = time.monotonic()
