@@ -68,7 +68,7 @@ def pixels(run: Path, dataset: str) -> tuple[np.ndarray, dict[str, int]]:
 
 @functools.cache
 def plain_network(model: Path) -> torch.nn.Module:
-    backbone = Backbone(architecture="small_resnet", options={"width": 8})
+    backbone = Backbone(architecture="small_resnet", options={"width": 8, "pool": True})
     network = networks.build(backbone, seed=1)
     network.load_state_dict(load_file(model))
     return network.eval()

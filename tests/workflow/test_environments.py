@@ -42,6 +42,7 @@ BY_NAME = {
     "report/figures/__init__.py": sorted(DRAWINGS),
     "learning/makers.py": [],  # torchvision, optional libraries, and a user's own module
     "run/forked.py": [],  # libraries, so that jobs find them imported
+    "cli/__init__.py": [],  # the commands, which no rule runs
     "data/dicom_tags.py": [],  # pydicom, an optional extra
     "swift_debias/__init__.py": [],  # the front door, for those who call the library
 }
