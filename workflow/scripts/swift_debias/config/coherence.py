@@ -2,6 +2,8 @@
 
 `schema.py` checks each key by itself; here are the checks of several keys together, and those that
 need to know what methods, drawings, metrics and networks there are.
+
+Longer than other files, since every check of several keys together is here and nowhere else.
 """
 
 from __future__ import annotations

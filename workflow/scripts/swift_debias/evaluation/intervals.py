@@ -23,6 +23,8 @@ variances are stored, since they say what would help: more test patients or more
   level corrected for the number of pairs (Bonferroni), and the largest is projected like the rest.
 
 `tests/unit/test_intervals.py` shows the coverage by simulation; docs/statistics.md has the numbers.
+
+Longer than other files: an interval of any statistic is made here and nowhere else.
 """
 
 from __future__ import annotations
