@@ -618,6 +618,24 @@ def test_two_steps_of_an_optimizer_by_hand(kind: Any) -> None:
         assert parameter.item() == pytest.approx(value, rel=1e-6)
 
 
+def test_cost_on_a_card_is_the_cards(make_classifier: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its peak since the start, after all that was asked of it has ended. No card is needed."""
+    asked: list[str] = []
+    for name, answer in (
+        ("reset_peak_memory_stats", None),
+        ("synchronize", None),
+        ("max_memory_allocated", 3 * 2**20),
+        ("get_device_name", "a card"),
+    ):
+        told = lambda *_, name=name, answer=answer: asked.append(name) or answer  # noqa: E731
+        monkeypatch.setattr(torch.cuda, name, told)
+    cost = Cost(make_classifier(), torch.device("cuda"))
+    assert asked == ["reset_peak_memory_stats"]
+    found = cost.measure(make_classifier(), images_seen=1)
+    assert (found["peak_memory_mb"], found["device"]) == (3.0, "a card")
+    assert asked.index("synchronize") < asked.index("max_memory_allocated")
+
+
 def test_cost_counts_what_changed(make_classifier: Any) -> None:
     classifier = make_classifier()
     cost = Cost(classifier, torch.device("cpu"))
