@@ -257,6 +257,27 @@ def test_what_would_be_ignored_or_is_unknown_is_refused(path: str, value: Any, s
     assert_one_line_each(found, said)
 
 
+@pytest.mark.parametrize(
+    ("methods", "metrics", "said"),
+    [
+        (["baseline", "swift"], ["auc", "auc_min"], "effects cannot show 'auc_min'; only auc, "),
+        (["baseline", "swift", "llft"], ["auc"], "algorithm has more than two values: baseline, "),
+        (["baseline", "swift"], ["auc", "eodds"], None),
+    ],
+)
+def test_effects_are_of_every_combination(
+    methods: list[str], metrics: list[str], said: str | None
+) -> None:
+    figure = {"kind": "figure", "title": "F", "plot": "effects", "methods": methods}
+    figure |= {"metrics": metrics, "panels": CONFIG["experiments"]["table1"]["panels"]}
+    found = read(put(CONFIG, ("experiments", "figure1"), figure))
+    if said is None:
+        assert isinstance(found, Settings)
+    else:
+        assert isinstance(found, str)
+        assert_one_line_each(found, said)
+
+
 def test_adam_has_no_momentum() -> None:
     path = ("tasks", "skin", "pretraining", "optimizer")
     refused = read(put(CONFIG, path, {"name": "adam", "lr": 0.1, "momentum": 0.5}))

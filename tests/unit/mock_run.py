@@ -31,6 +31,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     **{f"swift_reinit_{p}": {"algorithm": "swift", "threshold": 1 - p / 100} for p in (10, 50, 90)},
     "swift_per_sample": {"algorithm": "swift", "estimator": "per_sample"},
+    "swift_external_20_epochs_20": {
+        "algorithm": "swift",
+        "external_fraction": 0.2,
+        "epochs_percent": 20,
+    },
 }
 for variant in VARIANTS.values():
     variant.setdefault("external_fraction", 1.0)

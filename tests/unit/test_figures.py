@@ -69,6 +69,9 @@ BLOCKS: dict[str, tuple[Block, ...]] = {
         mock.block("cxr", "age", FEW),
     ),
     "dose": (mock.block("skin", "sex", FEW), mock.block("cxr", "age", FEW)),
+    "effects": two(
+        ("swift", "swift_epochs_20", "swift_external_20", "swift_external_20_epochs_20")
+    ),
     "cost": (mock.block("skin", "skin_tone"), mock.block("cxr", "age", FEW)),
     "ranks": (mock.block("skin", "skin_tone"),),
     "groups": (mock.block("skin", "sex", FEW), mock.block("cxr", "age_5", ("baseline", "swift"))),
@@ -92,7 +95,8 @@ def request_of(plot: str, synthetic: bool = True, **options: Any) -> Request:
         classes=mock.CLASSES,
         epochs=mock.EPOCHS,
         ties={"skin": 0.0, "cxr": 0.9},
-        variants={**mock.VARIANTS, "swift": SWIFT},
+        variants=mock.VARIANTS if plot == "effects" else {**mock.VARIANTS, "swift": SWIFT},
+        min_groups={"skin": 20, "cxr": 20},
         options=options,
         synthetic=synthetic,
     )
@@ -120,6 +124,7 @@ def sources(run: Path) -> Sources:
         metrics=pd.read_parquet(run / "metrics.parquet"),
         costs=read_costs(run.glob("debiased/*/*/*/*/*/cost.json")),
         predictions=predictions,
+        repeats=predictions.assign(repeat=0),
         summaries=results.read(
             "mask_summary", sorted(run.glob("importance/*/*/*/*.mask_summary.parquet"))
         ),

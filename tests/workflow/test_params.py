@@ -70,8 +70,11 @@ experiments:
   figure1: {panels: [{task: skin, backbone: small_resnet, attribute: skin_tone}]}
   pareto: {panels: [{task: cxr, backbone: small_resnet, attribute: sex, methods: [llft, bmft]}]}
   cost: {panels: [{task: cxr, backbone: small_resnet, attribute: age, methods: [llft, swift]}]}
+  effects:
+    {kind: figure, plot: effects, title: Parts, methods: [swift, swift_no_reinit],
+     panels: [{task: cxr, backbone: small_resnet, attribute: age}]}
 """
-KEPT = ("table1", "table5", "pareto", "cost", *(f"figure{n}" for n in (1, 2, 3, 4, 6, 7, 8)))
+KEPT = ("table1", "table5", "pareto", "cost", "effects", *(f"figure{n}" for n in (1, 2, 3, 4, 6, 7, 8)))
 IMPORTANCES = {
     *("minibatch.full.prediction", "minibatch.full.bias"),
     *("minibatch.balanced.prediction", "minibatch.balanced.bias"),
@@ -841,6 +844,13 @@ def test_figures_name_things_as_the_configuration_does(plan: Plan) -> None:
         }
         ties = {t: settings[t]["tie"]["strength"] for t in tasks if "tie" in settings[t]}
         assert names.get("ties", {}) == ties
+        # what a drawing of all repeats needs beside
+        of_all = view["plot"] == "effects"
+        groups = {t: settings[t]["finetuning"].get("min_group", 20) for t in tasks}
+        assert names.get("min_groups", {}) == (groups if of_all else {})
+        methods = {m for b in blocks for m in b["methods"]} if of_all else ()
+        repeats = plan.config.get("repeats", 1)
+        assert plain(job.params.repeats) == {m: 1 if m == "baseline" else repeats for m in methods}
 
 
 # Drawing -> the setting of its methods that it draws.
@@ -855,7 +865,7 @@ def test_figures_show_their_methods_settings(plan: Plan) -> None:
         assert set(found) == methods
         for method in methods:
             written = plan.config["methods"][method]
-            if job.params.plot == "method":
+            if job.params.plot in ("method", "effects"):
                 shown = {k: v for k, v in written.items() if k != "title"}
                 assert_says(found[method], shown)
                 assert {"prediction_weight_2", "threshold", "reinit"} <= set(found[method])
@@ -875,7 +885,10 @@ def test_figures_read_what_they_draw(plan: Plan) -> None:
         cells = list(dict.fromkeys((b["task"], b["backbone"], b["attribute"]) for b in blocks))
         expected = {
             **{n: of_blocks(plan, n, blocks) for n in ("metrics", "intervals", "plausibility")},
-            "predictions": [f"{run}/predictions/{'/'.join(cell)}" for cell in cells],
+            **dict.fromkeys(
+                ("predictions", "repeats"),
+                [f"{run}/predictions/{'/'.join(cell)}" for cell in cells],
+            ),
             "summaries": summaries(plan, cells),
             "arrays": [f"{run}/figures/arrays/{name}.npz"],
             "costs": [
@@ -902,6 +915,7 @@ NEEDS = {
     "pareto": {"metrics", "intervals"},
     "cost": {"costs"},
     "dose": {"metrics", "intervals"},
+    "effects": {"repeats"},
     "groups": {"metrics"},
     "intervals": {"intervals"},
     "ranks": {"metrics", "plausibility"},

@@ -50,6 +50,7 @@ def figure_input(wildcards):
         "metrics": lambda: of_blocks(name, "setup_metrics"),
         "costs": lambda: of_blocks(name, "cost"),
         "predictions": lambda: of_blocks(name, "setup_predictions"),
+        "repeats": lambda: of_blocks(name, "setup_predictions"),
         "summaries": lambda: of_blocks(name, "mask_summary"),
         "intervals": lambda: of_blocks(name, "intervals"),
         "plausibility": lambda: of_blocks(name, "setup_plausibility"),
@@ -124,6 +125,11 @@ def figure_names(name):
             for task in tasks
         },
         **({"ties": ties} if (ties := strengths(tasks)) else {}),
+        **(
+            {"min_groups": {t: settings.tasks[t].finetuning.min_group for t in tasks}}
+            if "repeats" in figures.facts(settings.experiments[name].plot).needs
+            else {}
+        ),
     }
 
 
@@ -149,6 +155,17 @@ def plot_of(wildcards):
 def options_of(wildcards):
     """Details of a figure's drawing."""
     return settings.experiments[wildcards.figure].options
+
+
+def repeats_drawn(wildcards):
+    """How often each method debiases a fold, for a drawing of all repeats."""
+    if "repeats" not in facts(wildcards).needs:
+        return {}
+    return {
+        method: plan.repeats(settings, settings.methods[method])
+        for block in blocks(wildcards.figure)
+        for method in block["methods"]
+    }
 
 
 def first_block(wildcards):
@@ -225,6 +242,7 @@ rule figure:
         plot=plot_of,
         blocks=lambda wildcards: blocks(wildcards.figure),
         folds=FOLDS,
+        repeats=repeats_drawn,
         options=options_of,
         variants=drawn_variants,
         names=lambda wildcards: figure_names(wildcards.figure),

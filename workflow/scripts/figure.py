@@ -21,27 +21,26 @@ with logged(snakemake):
         options=params.options,
         synthetic=params.synthetic,
     )
-    shown = {
-        folder: [
-            method
-            for block in request.blocks
-            if layout.keys("setup_predictions", folder)
-            == {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
-            for method in block.methods
-        ]
-        for folder in given.get("predictions", [])
-    }
+
+    def predictions(need: str, repeats: dict[str, int] | None) -> pd.DataFrame:
+        """The predictions of all methods that the figure shows of each setup."""
+        frames = [results.read("predictions", [])]
+        for folder in given.get(need, []):
+            keys = layout.keys("setup_predictions", folder)
+            shown = dict.fromkeys(
+                method
+                for block in request.blocks
+                if keys == {key: getattr(block, key) for key in keys}
+                for method in block.methods
+            )
+            frames.append(results.predictions(folder, shown, params.folds, repeats))
+        return pd.concat(frames[1:] or frames, ignore_index=True)
+
     sources = _parts.Sources(
         metrics=results.joined(given.get("metrics", [])),
         costs=costs.read_costs(map(Path, given.get("costs", []))),
-        predictions=pd.concat(
-            [
-                results.predictions(folder, dict.fromkeys(methods), params.folds)
-                for folder, methods in shown.items()
-            ]
-            or [results.read("predictions", [])],
-            ignore_index=True,
-        ),
+        predictions=predictions("predictions", None),
+        repeats=predictions("repeats", dict(params.repeats)),
         summaries=results.read("mask_summary", given.get("summaries", [])),
         intervals=results.joined(given.get("intervals", [])),
         plausibility=results.joined(given.get("plausibility", [])),

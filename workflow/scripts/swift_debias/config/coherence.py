@@ -18,8 +18,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ..errors import nearest
 from . import classes
 from .base import Integer, Line, Model, Share, explain, place, shown
+from .crossing import crossing
 from .plan import setups
-from .schema import Dataset, Experiment, Optimizer, Settings, Synthetic, Task, repeated
+from .schema import Dataset, Experiment, Method, Optimizer, Settings, Synthetic, Task, repeated
 
 # beside an algorithm's own settings
 SEARCHABLE = ("lr_factor", "epochs_percent", "batchnorm", "batches")
@@ -45,6 +46,12 @@ class Drawing(Protocol):
 
     @property
     def two_classes(self) -> str: ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+
+    @property
+    def crossed(self) -> bool: ...
 
 
 class Known(NamedTuple):
@@ -101,6 +108,7 @@ def problems(
         yield from _metrics(path, experiment, settings, known)
         if experiment.kind == "figure" and known.drawings is not None:
             yield from _figure(path, experiment, known.drawings, known.metrics)
+            yield from _figures_methods(path, experiment, settings, known)
             yield from _figures_tasks(path, experiment, known.drawings, settings.tasks)
 
 
@@ -440,6 +448,10 @@ def _figure(
     for key in drawing.ignores:
         if key in experiment.model_fields_set:
             yield f"{path}.{key}: {experiment.plot} would ignore it; leave it out"
+    for metric in experiment.metrics if drawing.metrics else ():
+        if metric not in drawing.metrics:
+            those = ", ".join(drawing.metrics)
+            yield f"{path}.metrics: {experiment.plot} cannot show {shown(metric)}; only {those}"
     shows = f"{experiment.plot} shows the first alone; name one"
     if "panels" in drawing.first and len(experiment.panels) > 1:
         yield f"{path}.panels: {shows}"
@@ -448,6 +460,28 @@ def _figure(
         yield f"{path}.methods: {shows}"
     if "datasets" in drawing.first and len(panel.datasets or ()) > 1:
         yield f"{path}.panels[0].datasets: {shows}"
+
+
+def _figures_methods(
+    path: str, experiment: Experiment, settings: Settings, known: Known
+) -> Iterator[str]:
+    """Methods of a drawing of effects: every combination of the settings in which they differ."""
+    drawing = (known.drawings or {}).get(experiment.plot or "")
+    if drawing is None or not drawing.crossed:
+        return
+    for names in dict.fromkeys(panel.methods or experiment.methods for panel in experiment.panels):
+        try:
+            crossing({name: _every_setting(settings.methods[name], known) for name in names})
+        except (KeyError, ValidationError):
+            return  # a mistake of its own, named elsewhere
+        except ValueError as error:
+            yield f"{path}.methods: {experiment.plot} needs every combination of settings: {error}"
+
+
+def _every_setting(variant: Method, known: Known) -> dict[str, Any]:
+    """All settings of a variant, defaults of its algorithm filled in."""
+    own = known.algorithms[variant.algorithm].model_validate(variant.settings)
+    return own.model_dump(mode="json") | variant.model_dump(mode="json")
 
 
 def _figures_tasks(

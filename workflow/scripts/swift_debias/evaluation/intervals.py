@@ -429,6 +429,21 @@ def gap_change(
     return Found(value, *ends, estimate(linear))
 
 
+def part_of(model: Rates, metric: str) -> Part:
+    """A metric as a Part, to be added to others: the values of metrics.py, one a model.
+
+    Args:
+        metric: "auc", "balanced_accuracy" or one of `GAPS`, whose influences are those of the
+            linear statistic that a gap is near its value.
+
+    Raises:
+        UndefinedError: it rests on images that are not there.
+    """
+    if metric not in GAPS:
+        return _defined(model.overall[metric])
+    return replace(_linear(model, *GAPS[metric]), values=_raw_of_models(model, *GAPS[metric]))
+
+
 def _linear(model: Rates, names: Sequence[str], how: str) -> Part:
     """An absolute gap as the linear statistic that it is near its value: for its variance."""
     parts = []
@@ -439,10 +454,14 @@ def _linear(model: Rates, names: Sequence[str], how: str) -> Part:
 
 
 def _raw(model: Rates, names: Sequence[str], how: str) -> float:
-    """The mean over folds of the gap of each fold's model, as metrics.py has it."""
+    """The mean over models of the gap of each."""
+    return float(_raw_of_models(model, names, how).mean())
+
+
+def _raw_of_models(model: Rates, names: Sequence[str], how: str) -> np.ndarray:
+    """The gap of each model, (K,), as metrics.py has it."""
     by_rate = [np.ptp([_defined(p).values for p in model.by_group[n]], axis=0) for n in names]
-    folds = np.mean(by_rate, axis=0) if how == "mean" else np.max(by_rate, axis=0)
-    return float(folds.mean())
+    return np.mean(by_rate, axis=0) if how == "mean" else np.max(by_rate, axis=0)
 
 
 def worst(model: Rates, rate: str, level: float = LEVEL, largest: bool = False) -> Found:

@@ -3,7 +3,7 @@
 A drawing is a file of this folder with
 
     NEEDS          which results it is drawn from (`_parts.Sources`): metrics, costs, predictions,
-                   summaries, intervals, plausibility, arrays
+                   repeats, summaries, intervals, plausibility, arrays
     CAPTION        what it shows, in words
     draw           (Request, Sources) -> Drawing
     ARRAYS_NEED    for "arrays" only: predictions, pixels, index, models, summaries, importance
@@ -17,6 +17,9 @@ A drawing is a file of this folder with
                    "datasets"); a longer one is refused
     TASK_SETS      optional: keys that the task of every panel has to set ("tie")
     TWO_CLASSES    optional: why it cannot show a task of more than two classes
+    METRICS        optional: those that it can show; others are refused
+    CROSSED        optional: True where its methods have to be a complete crossing of settings of
+                   two values each (`config.crossing`)
 
 To add one, add a file and an experiment with `plot: <file>` in the config. What is
 written in capitals is a literal: the Snakefile reads it without importing the drawing, which would
@@ -50,6 +53,8 @@ class Facts(NamedTuple):
     first: tuple[str, ...]
     task_sets: tuple[str, ...]
     two_classes: str
+    metrics: tuple[str, ...]
+    crossed: bool
 
 
 def available() -> list[str]:
@@ -77,8 +82,11 @@ def facts(plot: str) -> Facts:
     """
     if plot not in available():
         raise UserError(f"no drawing {plot!r}{nearest(plot, available())}")
-    optional = ("ARRAYS_NEED", "SHOWS", "OPTIONS", "IGNORES", "FIRST", "TASK_SETS", "TWO_CLASSES")
-    empty: dict[str, Any] = {"OPTIONS": {}, "TWO_CLASSES": ""}
+    optional = (
+        *("ARRAYS_NEED", "SHOWS", "OPTIONS", "IGNORES", "FIRST", "TASK_SETS"),
+        *("TWO_CLASSES", "METRICS", "CROSSED"),
+    )
+    empty: dict[str, Any] = {"OPTIONS": {}, "TWO_CLASSES": "", "CROSSED": False}
     found: dict[str, Any] = {name: empty.get(name, ()) for name in optional}
     for node in ast.parse((FOLDER / f"{plot}.py").read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]

@@ -32,6 +32,7 @@ class Request:
         classes: task -> names of class 0 and class 1.
         epochs: task -> (epochs of pre-training, share of them in percent used by default).
         ties: task -> strength of the tie of attribute and label in its pool, where it has one.
+        min_groups: task -> smallest group that counts in gaps.
         variants: method -> its settings, as in the config.
         options: of the experiment: details of the drawing.
         synthetic: the data are made up; every figure then says so.
@@ -45,6 +46,7 @@ class Request:
     classes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     epochs: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     ties: Mapping[str, float] = field(default_factory=dict)
+    min_groups: Mapping[str, int] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     synthetic: bool = False
@@ -71,7 +73,8 @@ class Sources:
     Attributes:
         metrics: the tidy metrics.
         costs: as `costs.read_costs` gives them.
-        predictions: `run.results.read("predictions", ...)`.
+        predictions: `run.results.read("predictions", ...)`: of the first of all repeats.
+        repeats: the same of every repeat, told apart by a column `repeat`.
         summaries: `run.results.read("mask_summary", ...)`.
         intervals: task, backbone, attribute and the columns of `setup_intervals`.
         plausibility: what is implausible (`plausibility.judge`).
@@ -81,6 +84,7 @@ class Sources:
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     costs: pd.DataFrame = field(default_factory=pd.DataFrame)
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    repeats: pd.DataFrame = field(default_factory=pd.DataFrame)
     summaries: pd.DataFrame = field(default_factory=pd.DataFrame)
     intervals: pd.DataFrame = field(default_factory=pd.DataFrame)
     plausibility: pd.DataFrame = field(default_factory=pd.DataFrame)
