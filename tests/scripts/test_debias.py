@@ -54,7 +54,7 @@ def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[...,
     """Run the script on the cell with a method's settings.
 
     `first`: the folder of the first step that it goes on from. `into`: the folder of the outputs.
-    `wildcard`: what names the job, and its name.
+    `wildcard`: what names the job, and its name. `fold`: the only one that the job debiases.
     """
 
     def start(
@@ -65,9 +65,11 @@ def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[...,
         search: Path | None = None,
         into: str = "debiased",
         wildcard: tuple[str, str] = ("method", "mine"),
+        fold: int | None = None,
         **params: Any,
     ) -> str:
-        places = {fold: tmp_path / into / f"fold{fold}" for fold in FOLDS}
+        own = FOLDS if fold is None else [fold]
+        places = {fold: tmp_path / into / f"fold{fold}" for fold in own}
         task = {"pretraining": RECIPE, "augmentation": STILL, "finetuning": FINETUNING}
         done = {
             f"first_{kind}": [tmp_path / first / f"fold{fold}" / name for fold in FOLDS]
@@ -98,7 +100,7 @@ def debias(run: Callable[..., str], tmp_path: Path, cell: Cell) -> Callable[...,
                 "checkpoints": str(tmp_path / "checkpoints/mine"),
                 **params,
             },
-            wildcards=WILDCARDS | dict([wildcard]),
+            wildcards=WILDCARDS | dict([wildcard]) | ({} if fold is None else {"fold": str(fold)}),
         )
 
     return start
@@ -202,6 +204,34 @@ def test_a_method_is_handed_its_folds_files_and_its_own_settings(
         assert cost(tmp_path, fold)["buffers_changed"] == 0
         whole, balanced = len(cell.external[fold]), int(cell.external[fold].balanced.sum())
         assert f"external set: {whole} images, {balanced} balanced" in said
+
+
+@pytest.mark.key("compute.debias_job")
+@pytest.mark.parametrize("own_external", [False, True])
+def test_a_job_of_one_fold_makes_that_fold_and_the_same_bytes(
+    debias: Callable[..., str], cell: Cell, tmp_path: Path, own_external: bool
+) -> None:
+    method = {"algorithm": "fullft", "prediction_weight": 0.6}
+    debias(method, own_external=own_external)
+    others = tmp_path / "checkpoints/mine/fold0/state"  # of a job that is running beside
+    others.parent.mkdir(parents=True)
+    others.write_text("")
+    said = debias(method, into="one", fold=1, own_external=own_external)
+    assert "fold 1" in said and "fold 0" not in said
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["fold1"]
+    for name in ("model.safetensors", "history.parquet", "threshold.json"):
+        whole = (tmp_path / "debiased/fold1" / name).read_bytes()
+        assert (tmp_path / "one/fold1" / name).read_bytes() == whole, name
+    measured = {"seconds", "peak_memory_mb", "digest"}  # the digest is of all that stands there
+    whole, one = (
+        {key: value for key, value in cost(tmp_path, 1, into).items() if key not in measured}
+        for into in ("debiased", "one")
+    )
+    assert whole == one
+    assert others.exists()
+    others.unlink()
+    debias(method, into="one", fold=0, own_external=own_external)
+    assert not (tmp_path / "checkpoints/mine").exists()
 
 
 @pytest.mark.key("finetuning.epochs_percent", "method.epochs_percent")

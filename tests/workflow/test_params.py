@@ -1067,6 +1067,8 @@ def test_memory_and_time_grow_with_the_input_and_with_every_attempt(
         wildcards = Wildcards(fromdict={"task": "cxr", "method": method})
         found = plan.names["debias_passes"](wildcards, given)
         assert found == pytest.approx(10 * images * epochs * share / 100)
+        of_one = Wildcards(fromdict={"task": "cxr", "method": method, "fold": "0"})
+        assert plan.names["debias_passes"](of_one, given) == pytest.approx(found / len(plan.folds))
     wildcards = Wildcards(fromdict={"task": "cxr", "first": plan.names["FIRST_OF"]["swift"]})
     found = plan.names["debias_passes"](wildcards, given)
     assert found == pytest.approx(10 * images * epochs * percent / 100)

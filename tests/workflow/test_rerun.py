@@ -222,7 +222,14 @@ CHANGES = [
     Change(
         "what changes no number",  # the report shows it
         ("report",),
-        {"compute": {"threads": 2, "checkpoint_seconds": 7, "resident": "off"}},
+        {
+            "compute": {
+                "threads": 2,
+                "checkpoint_seconds": 7,
+                "resident": "off",
+                "debias_job": "fold",
+            }
+        },
     ),
     Change(
         "precision",

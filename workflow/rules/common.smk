@@ -132,7 +132,8 @@ def dump(model):
 # often a state is saved and where images are held do not: `compute` is a function of `output`, which
 # Snakemake does not compare.
 ARITHMETIC = settings.compute.model_dump(
-    mode="json", exclude={"threads", "checkpoint_seconds", "resident"}
+    mode="json",
+    exclude={"threads", "checkpoint_seconds", "resident", "debias_job"},
 )
 
 

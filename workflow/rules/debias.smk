@@ -203,6 +203,16 @@ rule search:
 
 
 # One job takes all folds: its fixed cost is its imports, and on a cluster a job should be minutes long.
+# With `compute.debias_job: fold` it takes one. Inputs and params are the same, those of all folds, so
+# that what was made in one way is not made again in the other.
+OWN_FOLD = ("fold",) if settings.compute.debias_job == "fold" else ()
+
+
+def debiased(name):
+    """A file of every fold that a job debiases."""
+    return [folder(name)] if OWN_FOLD else all_folds(name)
+
+
 rule first_step:
     input:
         unpack(pool_images),
@@ -212,13 +222,13 @@ rule first_step:
         importance=shared_importance,
         search=search_of,
     output:
-        models=all_folds("first_model"),
-        history=all_folds("first_history"),
-        costs=all_folds("first_cost"),
+        models=debiased("first_model"),
+        history=debiased("first_history"),
+        costs=debiased("first_cost"),
     log:
-        log_of("first_step", "task", "backbone", "attribute", "first"),
+        log_of("first_step", "task", "backbone", "attribute", "first", *OWN_FOLD),
     benchmark:
-        benchmark_of("first_step", "task", "backbone", "attribute", "first")
+        benchmark_of("first_step", "task", "backbone", "attribute", "first", *OWN_FOLD)
     wildcard_constraints:
         first="|".join(FIRST_STEPS) or "(?!)",
     conda:
@@ -261,14 +271,14 @@ rule debias:
         search=search_of,
         cohort=cohort_of,
     output:
-        models=all_folds("model"),
-        history=all_folds("history"),
-        costs=all_folds("cost"),
-        thresholds=all_folds("threshold"),
+        models=debiased("model"),
+        history=debiased("history"),
+        costs=debiased("cost"),
+        thresholds=debiased("threshold"),
     log:
-        log_of("debias", "task", "backbone", "attribute", "method"),
+        log_of("debias", "task", "backbone", "attribute", "method", *OWN_FOLD),
     benchmark:
-        benchmark_of("debias", "task", "backbone", "attribute", "method")
+        benchmark_of("debias", "task", "backbone", "attribute", "method", *OWN_FOLD)
     wildcard_constraints:
         method=one_of(sorted(set(settings.methods) - set(UNTOUCHED))),
     conda:
@@ -300,15 +310,19 @@ use rule debias as debias_again with:
         search=search_of,
         cohort=cohort_of,
     output:
-        models=all_folds("repeat_model"),
-        history=all_folds("repeat_history"),
-        costs=all_folds("repeat_cost"),
-        thresholds=all_folds("repeat_threshold"),
+        models=debiased("repeat_model"),
+        history=debiased("repeat_history"),
+        costs=debiased("repeat_cost"),
+        thresholds=debiased("repeat_threshold"),
     log:
-        log_of("debias_again", "task", "backbone", "attribute", "method", "repeat"),
+        log_of(
+            *("debias_again", "task", "backbone", "attribute", "method", "repeat"),
+            *OWN_FOLD,
+        ),
     benchmark:
         benchmark_of(
-            "debias_again", "task", "backbone", "attribute", "method", "repeat"
+            *("debias_again", "task", "backbone", "attribute", "method", "repeat"),
+            *OWN_FOLD,
         )
     params:
         **DEBIASING,

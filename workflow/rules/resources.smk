@@ -74,7 +74,8 @@ def debias_passes(wildcards, input):
     """All folds' external sets are the pool once; two steps, and a search over a few settings."""
     percent = variant(wildcards).epochs_percent
     percent = percent or settings.tasks[wildcards.task].finetuning.epochs_percent
-    return 10 * training_passes(wildcards, input) * percent / 100
+    every = 10 * training_passes(wildcards, input) * percent / 100
+    return every / len(FOLDS) if wildcards.get("fold") else every
 
 
 def search_passes(wildcards, input):

@@ -1,5 +1,6 @@
-"""Debias the Baseline of every fold with one method."""
+"""Debias the Baseline of every fold, or of one, with one method."""
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -57,6 +58,10 @@ with logged(snakemake):
             read_json(inputs.first_cost[fold]),
         )
 
+    def states(fold: int) -> Path:
+        """Where the states of a fold's running training are."""
+        return Path(params.checkpoints) / f"fold{fold}"
+
     def patients(fold: int) -> np.ndarray | None:
         """Whose the external images are, for a variant that holds some out."""
         if not inputs.get("cohort"):
@@ -86,8 +91,8 @@ with logged(snakemake):
         found_on = "held out" if params.own_external else "fitted on"
         return {"threshold": best_threshold(labels, scores), "found_on": found_on}
 
-    def debias(fold: int) -> None:
-        """Debias the Baseline of one fold and write its outputs."""
+    def debias(fold: int, place: int) -> None:
+        """Debias the Baseline of one fold and write its outputs, the `place`-th of their lists."""
         classifier = networks.load(Path(inputs.models[fold]), Backbone(**params.backbone))
         classifier = devices.place(classifier, device, compute)
         samples, balanced = base.read_external(
@@ -107,24 +112,27 @@ with logged(snakemake):
             first=first_step(fold),
             patients=patients(fold),
             stored=(lambda: Stored(Path(stored[fold]), device)) if stored else None,
-            checkpoints=Checkpoints(
-                Path(params.checkpoints) / f"fold{fold}", job, compute.checkpoint_seconds
-            ),
+            checkpoints=Checkpoints(states(fold), job, compute.checkpoint_seconds),
             log=sys.stderr,
             name=f"{title} {task} {backbone} {attribute} fold {fold}",
         )
-        networks.save(outcome.classifier, Path(outputs.models[fold]))
-        write_parquet(pd.DataFrame(outcome.history), outputs.history[fold])
+        networks.save(outcome.classifier, Path(outputs.models[place]))
+        write_parquet(pd.DataFrame(outcome.history), outputs.history[place])
         search_cost = {
             "search_seconds": found["seconds"] / len(params.folds) if found else 0.0,
             "search_images_seen": found["images_seen"] // len(params.folds) if found else 0,
         }
-        write_json(outputs.costs[fold], outcome.cost | search_cost)
+        write_json(outputs.costs[place], outcome.cost | search_cost)
         if "thresholds" in outputs.keys():  # noqa: SIM118 (a first step is no model yet)
-            write_json(outputs.thresholds[fold], external_threshold(outcome, samples, fold))
+            write_json(outputs.thresholds[place], external_threshold(outcome, samples, fold))
 
-    for fold in params.folds:
+    own = wildcards.get("fold")
+    folds = params.folds if own is None else [int(own)]
+    for place, fold in enumerate(folds):
         print(f"fold {fold}")
-        debias(fold)
+        debias(fold, place)
     # Kept until here: a job that is killed in a later fold finds its earlier ones again.
-    shutil.rmtree(params.checkpoints, ignore_errors=True)
+    for fold in folds:
+        shutil.rmtree(states(fold), ignore_errors=True)
+    with contextlib.suppress(OSError):  # another job's fold is in it, or it was never made
+        Path(params.checkpoints).rmdir()

@@ -856,6 +856,13 @@ class Compute(Model):
         le=1e9,
         description="A training saves its state at an epoch's end, at most this often.",
     )
+    debias_job: Literal["setup", "fold"] = Field(
+        "setup",
+        description="What one job of a method debiases: all folds of a task, network and attribute "
+        "(few long jobs), or one fold (as many times more, for a cluster with cards to spare). The "
+        "files are the same, byte for byte, so a change reruns nothing. Several methods in a job: "
+        "Snakemake's `--groups debias=debias --group-components debias=8`.",
+    )
 
 
 class Report(Model):
