@@ -96,6 +96,30 @@ def test_counts_over_many_strengths() -> None:
     assert sum(cut_patients) > 0
 
 
+@pytest.mark.key("tie.to")
+@pytest.mark.parametrize("strength", [0.0, 0.6, 0.95])
+def test_class_1_is_tied_to_the_group_that_is_named(strength: float) -> None:
+    """As if the groups stood there the other way round."""
+    frame, groups = pool(np.random.default_rng(2))
+    tie = Tie(attribute="sex", strength=strength, external="tied")
+    turned = np.where(groups < 0, groups, 1 - groups)
+    other_way = tie_pool(frame, turned, ("m", "f"), tie, 0)
+    for to, found in (("f", other_way), ("m", tie_pool(frame, groups, ("f", "m"), tie, 0))):
+        named = tie_pool(frame, groups, ("f", "m"), tie.model_copy(update={"to": to}), 0)
+        pd.testing.assert_frame_equal(named.frame, found.frame)
+        assert named.log == found.log
+    female = groups[frame["image_id"].isin(other_way.frame["image_id"])] == 0
+    ones = other_way.frame["label"].to_numpy() == 1
+    assert female[ones].mean() == pytest.approx((1 + strength) / 2, abs=0.5 / ones.sum())
+    refused = world.read(
+        changed({"tasks.skin.tie": {"attribute": "sex", "strength": 0.5, "to": "femal"}})
+    )
+    assert isinstance(refused, str)
+    world.assert_one_line_each(
+        refused, "tasks.skin.tie.to: 'sex' has no group 'femal'; did you mean"
+    )
+
+
 def test_the_draw_is_of_the_seed_alone() -> None:
     frame, groups = pool(np.random.default_rng(1))
     tie = Tie(attribute="sex", strength=0.5, external="tied")

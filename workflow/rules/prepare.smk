@@ -137,7 +137,8 @@ def tie_of(task):
     if tie is None:
         return None
     attribute = dump(settings.attributes[tie.attribute])
-    return {"tie": dump(tie), "attribute": attribute, "seed": settings.seed}
+    said = {key: value for key, value in dump(tie).items() if value is not None}
+    return {"tie": said, "attribute": attribute, "seed": settings.seed}
 
 
 def task_tests(wildcards):

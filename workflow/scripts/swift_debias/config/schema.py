@@ -578,13 +578,16 @@ class Tie(Model):
     """A pool in which an attribute is tied to the label: bias as a variable (`data/tie.py`).
 
     The pool is subsampled by patient so that P(group 1 | class 1) = P(group 0 | class 0) =
-    (1 + strength) / 2. Its size and its share of class 1 are the same for every strength. Images
+    (1 + strength) / 2, where group 1 is `to`. Its size and its share of class 1 are the same for every strength. Images
     of unknown group are left out; test sets stay as they are.
     """
 
     attribute: Name = Field(description="An attribute of two groups.")
     strength: Number = Field(
         ge=0, le=STRONGEST, description="0: independent; 0.95: 97.5 % of a class are of its group."
+    )
+    to: Line | None = Field(
+        None, description="The group that class 1 is tied to; default: the attribute's second."
     )
     external: Literal["natural", "tied"] = Field(
         "natural",
@@ -1005,6 +1008,9 @@ class Settings(Model):
         if len(attribute.group_names) != 2:
             count = len(attribute.group_names)
             yield f"{path}.attribute: {name!r} has {count} groups; two are tied to the two classes"
+        elif task.tie.to not in (None, *attribute.group_names):
+            near = nearest(str(task.tie.to), attribute.group_names)
+            yield f"{path}.to: {name!r} has no group {task.tie.to!r}{near}"
         for dataset in task.train:
             if dataset in self.datasets and not self.datasets[dataset].reads(attribute):
                 yield (

@@ -2,8 +2,9 @@
 
 With r the share of class 1, a pool of tie s holds as many images of each class as any other, and
 
-    P(group 1 | class 1) = P(group 0 | class 0) = (1 + s) / 2.
+    P(group 1 | class 1) = P(group 0 | class 0) = (1 + s) / 2,
 
+where group 1 is the one that class 1 is tied to: the second, or the one that `to` names.
 So s = 0 leaves label and group independent, with both groups equally large; pools of other s differ
 from it in nothing but who has which label. The size is the largest that every s up to `STRONGEST`
 allows. Images of unknown group leave the pool.
@@ -82,7 +83,8 @@ def tie_pool(
             f"tie: no image of label {empty[0]} in group {names[empty[1]]} of {tie.attribute}, so "
             "the two cannot be tied; leave tie: out, or take another attribute"
         )
-    wanted = targets(counts, tie.strength)
+    turn = -1 if tie.to == names[0] else 1  # the group that class 1 is tied to comes second
+    wanted = targets(counts[:, ::turn], tie.strength)[:, ::turn]
     people, codes = np.unique(frame["cluster"].to_numpy(str), return_inverse=True)
     rng = np.random.default_rng(derive_seed(seed, "tie", tie.attribute))
     place = rng.permutation(len(people))[codes]
