@@ -578,8 +578,8 @@ class Tie(Model):
     """A pool in which an attribute is tied to the label: bias as a variable (`data/tie.py`).
 
     The pool is subsampled by patient so that P(group 1 | class 1) = P(group 0 | class 0) =
-    (1 + strength) / 2, where group 1 is `to`. Its size and its share of class 1 are the same for every strength. Images
-    of unknown group are left out; test sets stay as they are.
+    (1 + strength) / 2, where group 1 is `to`. Its size and its share of class 1 are the same for
+    every strength. Images of unknown group are left out; test sets stay as they are.
     """
 
     attribute: Name = Field(description="An attribute of two groups.")
