@@ -90,7 +90,11 @@ class Settings(Model):
         "after it, and Adam divides a masked gradient by its own size, which cancels the mask. So "
         "the whole update is masked [ours]; for plain SGD the two are the same.",
     )
-    reinit: Literal["partial", "none", "full"] = Field("partial", description="Eq. 12; Table 9.")
+    reinit: Literal["partial", "none", "full"] = Field(
+        "partial",
+        description="Eq. 12; Table 9. Without a mask no weight is above the mean, and partial sets "
+        "none to zero.",
+    )
     threshold: Literal["mean", "learned"] | Share = Field(
         "mean",
         description="tau of Eq. 12: the mean of the head's mask [paper], or this quantile of it: "
