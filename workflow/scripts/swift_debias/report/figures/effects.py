@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ...config.crossing import Crossing, crossing
 from ...errors import UserError
@@ -138,4 +139,5 @@ def _forest(axes: Axes, part: pd.DataFrame, labels: Mapping[str, str], named: bo
     axes.set_yticklabels([labels[effect] for effect in places] if named else [])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.spines["left"].set_visible(False)
