@@ -544,6 +544,48 @@ def test_examples_are_named_by_their_class(sources: Sources) -> None:
     assert heights[positive] > heights[negative]
 
 
+def test_panels_that_differ_in_the_task_alone_name_it() -> None:
+    one = mock.block("skin", "sex", FEW, datasets=("atlas", "pad_ufes_20"))
+    other = one._replace(task="cxr", datasets=("atlas",))
+    elsewhere = one._replace(task="third", backbone="vit")
+    blocks = (one, other, elsewhere)
+    assert _parts.heading(one, "atlas", blocks) == "Atlas\nSex, Skin lesions, ResNet-50"
+    assert _parts.heading(one, "pad_ufes_20", blocks) == "PAD-UFES-20\nSex, ResNet-50"
+    assert _parts.heading(one, "atlas", (one, elsewhere)) == "Atlas\nSex, ResNet-50"
+    assert _parts.heading(one, among=blocks) == "Sex, Skin lesions, ResNet-50"
+    assert _parts.heading(one, "atlas", (one, other)) == "Atlas\nSex, Skin lesions"
+
+
+@pytest.mark.parametrize("plot", ["intervals", "effects", "pareto", "groups", "thresholds"])
+def test_tasks_are_told_apart_in_a_drawing(sources: Sources, plot: str) -> None:
+    """As in a study of several pools that are tested on the same images."""
+    tasks = ("tied_by_0.00", "tied_by_0.95")
+    first = mock.block("skin", "sex" if plot != "effects" else "skin_tone", FEW)
+    if plot == "effects":
+        first = first._replace(methods=BLOCKS["effects"][0].methods)
+
+    def twice(frame: pd.DataFrame) -> pd.DataFrame:
+        if "task" not in frame:
+            return frame
+        own = _parts.of_block(frame, first)
+        return pd.concat([own.assign(task=task) for task in tasks], ignore_index=True)
+
+    given = Sources(
+        **{k: twice(v) if isinstance(v, pd.DataFrame) else v for k, v in vars(sources).items()}
+    )
+    request = Request(
+        plot,
+        tuple(first._replace(task=task) for task in tasks),
+        titles=mock.TITLES,
+        groups=mock.GROUPS,
+        variants=mock.VARIANTS,
+    )
+    drawing = _write.draw(PLOTS[plot], request, given)
+    assert text_mistakes(drawing) == []
+    words = " ".join(text.get_text() for text in drawing.figure.findobj(Text))
+    assert all(word in words for word in ("0.00", "0.95"))
+
+
 def test_dose(sources: Sources) -> None:
     """Five pools tied more and more strongly: each value at its strength, floors at the largest."""
     strengths = {"tie_00": 0.0, "tie_95": 0.95, "tie_50": 0.5}

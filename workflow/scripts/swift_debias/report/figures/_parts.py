@@ -146,9 +146,18 @@ def metric_label(metric: str) -> str:
     return f"{_SHORT.get(metric) or title(metric)} {arrow(metric)}".strip()
 
 
-def heading(block: Block, dataset: str = "") -> str:
-    """Two lines: the test set; attribute and network."""
-    below = f"{title(block.attribute)}, {title(block.backbone)}"
+def heading(block: Block, dataset: str = "", among: Sequence[Block] = ()) -> str:
+    """Two lines: the test set; attribute and network.
+
+    And the task, where one of the blocks `among` which it stands differs in that alone; instead of
+    the network, where all have the same.
+    """
+    words = [block.attribute, block.backbone]
+    alike = {b.task for b in among if b[1:3] == block[1:3] and dataset in ("", *b.datasets)}
+    if len(alike) > 1:
+        several = len({b.backbone for b in among}) > 1
+        words = [block.attribute, block.task, *([block.backbone] if several else [])]
+    below = ", ".join(map(title, words))
     return f"{title(dataset)}\n{below}" if dataset else below
 
 

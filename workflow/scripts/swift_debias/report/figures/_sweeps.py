@@ -89,7 +89,7 @@ def draw_sweep(request: Request, points: pd.DataFrame, label: str, rule: str = "
     rows = grid_of_axes(figure, len(panels), len(names), sharex="row")
     for row, (block, dataset) in enumerate(panels):
         part = of_block(points, block, dataset=dataset)
-        panel_title(rows[row][0], row, heading(block, dataset), len(panels))
+        panel_title(rows[row][0], row, heading(block, dataset, request.blocks), len(panels))
         for axes, metric in zip(rows[row], names, strict=True):
             top = np.inf if metric == "seconds" else 1.0
             _sweep_axes(axes, request, part[part["metric"] == metric], top, apart=bool(rule))

@@ -44,7 +44,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     rows = figure_rows(figure, [len(block.methods) for block in blocks], len(DRAWN))
     for row, (block, axes_row) in enumerate(zip(blocks, rows, strict=True)):
         methods = [m for m in block.methods if m != request.baseline]
-        panel_title(axes_row[0], row, heading(block), len(blocks))
+        panel_title(axes_row[0], row, heading(block, among=request.blocks), len(blocks))
         for axes, metric in zip(axes_row, DRAWN, strict=True):
             part = of_block(means, block, metric=metric).set_index("method")
             method_axis(axes, request, methods, named=axes is axes_row[0])

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from ...config.crossing import Crossing, crossing
 from ...errors import UserError
@@ -25,7 +24,7 @@ from ._parts import (
     of_block,
     panel_title,
 )
-from ._rows import figure_rows
+from ._rows import figure_rows, inner_ticks
 from ._style import GREY, INK, PAGE
 
 NEEDS: tuple[str, ...] = ("repeats",)
@@ -61,7 +60,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     for place, ((block, dataset), frame, axes_row) in enumerate(
         zip(panels, frames, rows, strict=True)
     ):
-        panel_title(axes_row[0], place, heading(block, dataset), len(panels))
+        panel_title(axes_row[0], place, heading(block, dataset, request.blocks), len(panels))
         labels = _labels(crossing(_variants(request, block.methods)))
         for axes, metric in zip(axes_row, block.metrics, strict=False):
             _forest(axes, frame[frame["metric"] == metric], labels, axes is axes_row[0])
@@ -139,5 +138,5 @@ def _forest(axes: Axes, part: pd.DataFrame, labels: Mapping[str, str], named: bo
     axes.set_yticklabels([labels[effect] for effect in places] if named else [])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    inner_ticks(axes)
     axes.spines["left"].set_visible(False)

@@ -46,7 +46,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     )
     hist = pd.DataFrame({key: sources.arrays[key] for key in _MASK_COLUMNS})
     for row, (block, dataset) in enumerate(panels):
-        panel_title(rows[row][0], row, heading(block, dataset), len(panels))
+        panel_title(rows[row][0], row, heading(block, dataset, request.blocks), len(panels))
         for axes, metric in zip(rows[row], names, strict=False):
             part = of_block(means, block, dataset=dataset, metric=metric).set_index("method")
             method_axis(axes, request, block.methods, named=axes is rows[row][0])

@@ -63,7 +63,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
             _group_dots(axes, part, block.methods, metric, len(names))
             axes.set_xlabel(metric_label(metric))
             if metric == shown[0]:
-                panel_title(axes, place, heading(block, dataset), total)
+                panel_title(axes, place, heading(block, dataset, request.blocks), total)
                 place += 1
         for unused in axes_row[len(cells) :]:
             unused.set_visible(False)

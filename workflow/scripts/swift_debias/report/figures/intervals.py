@@ -8,7 +8,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from ...errors import UserError
 from ...evaluation.cells import Block
@@ -25,7 +24,7 @@ from ._parts import (
     of_block,
     panel_title,
 )
-from ._rows import figure_rows, method_axis
+from ._rows import figure_rows, inner_ticks, method_axis
 from ._style import GREY, PAGE, SHADE, method_style
 
 NEEDS: tuple[str, ...] = ("intervals",)
@@ -58,10 +57,10 @@ def draw(request: Request, sources: Sources) -> Drawing:
             method_axis(axes, request, block.methods, named=axes is axes_row[0])
             _floors(axes, part, block.methods, request.baseline)
             _forest(axes, part, block.methods)
-            _inner_ticks(axes)
+            inner_ticks(axes)
             axes.set_xlabel(f"Δ {metric_label(metric)}")
             if metric == block.metrics[0]:
-                panel_title(axes, place, heading(block, dataset), total)
+                panel_title(axes, place, heading(block, dataset, request.blocks), total)
                 place += 1
         for unused in axes_row[len(cells) :]:
             unused.set_visible(False)
@@ -92,19 +91,6 @@ def _floors(axes: Axes, part: pd.DataFrame, methods: Sequence[str], baseline: st
         floor = float(values["floor_95"].get(method, np.nan))
         if np.isfinite(start) and np.isfinite(floor):
             axes.barh(y, floor, height=0.8, left=-start, color=GREY, alpha=SHADE, zorder=0)
-
-
-def _inner_ticks(axes: Axes) -> None:
-    """Two or three ticks, none so near an end that its label would reach into the next axes."""
-    low, high = axes.get_xlim()
-    margin = 0.12 * (high - low)
-    for number in (3, 4, 6, 9):
-        ticks = [t for t in MaxNLocator(number).tick_values(low, high) if low < t < high]
-        inner = [t for t in ticks if low + margin <= t <= high - margin]
-        if len(inner) >= 2:
-            break
-    axes.set_xlim(low, high)
-    axes.set_xticks(inner[:: 1 + len(inner) // 4])
 
 
 def _forest(axes: Axes, part: pd.DataFrame, methods: Sequence[str]) -> None:

@@ -88,7 +88,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
         floors = noise_floors(sources.intervals, block, dataset, low)
         wide.loc[part.index, f"{low}_floor_95"] = part["method"].map(floors).to_numpy(float)
         _floor_band(axes[place], floors)
-        panel_title(axes[place], place, heading(block, dataset), len(panels))
+        panel_title(axes[place], place, heading(block, dataset, request.blocks), len(panels))
     for unused in axes[len(panels) :]:
         unused.remove()
     front_line = legend_line("non-dominated front", color=GREY, linestyle="--", linewidth=0.9)

@@ -50,7 +50,7 @@ def draw(request: Request, sources: Sources) -> Drawing:
     floor_shown = False
     for row, (block, dataset) in enumerate(panels):
         part = of_block(curves, block, dataset=dataset)
-        panel_title(rows[row][0], row, heading(block, dataset), len(panels))
+        panel_title(rows[row][0], row, heading(block, dataset, request.blocks), len(panels))
         for axes, metric in zip(rows[row], shown, strict=True):
             axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
             floors = noise_floors(sources.intervals, block, dataset, metric)
