@@ -94,7 +94,8 @@ def _lines(axes: Axes, request: Request, part: pd.DataFrame) -> None:
             linewidth=1.6 if main else 0.8,
             zorder=4 if main else 3,
         )
-    axes.set_xticks(sorted(set(request.ties.values())))
+    strengths = sorted(set(request.ties.values()))
+    axes.set_xticks(strengths, [f"{s:g}".removeprefix("0") or "0" for s in strengths])
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.06, y=0.12)
 
