@@ -33,6 +33,7 @@ from results_world import (
     FOLDS,
     METHODS,
     TITLES,
+    auc,
     draw_metrics,
     known,
     value_of,
@@ -243,7 +244,7 @@ def draw(
         "swift": "swift",
     }
     given = {"blocks": [BLOCK], "options": {}, "variants": {}, "names": names, "synthetic": True}
-    given |= {"folds": FOLDS}
+    given |= {"folds": FOLDS, "repeats": {}}
     said = run(
         "figure.py",
         input=inputs,
@@ -307,6 +308,30 @@ def test_a_figure_of_predictions_reads_its_methods_only(
         right = (rows.score >= 0.5) == (rows.label == 1)
         recall = right.groupby(rows.label).mean()
         assert row.balanced_accuracy == pytest.approx(recall.mean(), rel=1e-5)
+
+
+def test_a_figure_of_effects_reads_every_repeat(run: Callable[..., str], tmp_path: Path) -> None:
+    """Two methods: the effect is the difference of their means, over folds and repeats."""
+    folder = tmp_path / f"predictions/{PLACE}"
+    predictions = write_predictions(folder)
+    models = {key: [frame] for key, frame in predictions.items()}
+    for fold in FOLDS:
+        again = predictions["swift", fold].assign(score=lambda rows: 1 - rows["score"])
+        write_parquet(folder / f"swift/fold{fold}.repeat1.parquet", again)
+        models["swift", fold].append(again)
+    block = {**BLOCK, "methods": ["baseline", "swift"], "datasets": ["ddi"], "metrics": ["auc"]}
+    variants = {"baseline": {"algorithm": "baseline"}, "swift": {"algorithm": "swift", "mask": "x"}}
+    job = {"plot": "effects", "blocks": [block], "variants": variants}
+    inputs = {"repeats": [f"predictions/{PLACE}"]}
+    found = draw(run, tmp_path, inputs, **job, repeats={"baseline": 1, "swift": 2})
+    [row] = found.to_dict("records")
+    means = {
+        method: np.mean([auc(known(f, "ddi")) for n in FOLDS for f in models[method, n]])
+        for method in ("baseline", "swift")
+    }
+    assert row["value"] == pytest.approx(means["swift"] - means["baseline"], abs=1e-5)
+    assert row["setting"] == "algorithm: baseline to swift"
+    assert row["n_folds"] == len(FOLDS)
 
 
 def test_a_figure_of_images_names_the_classes(
