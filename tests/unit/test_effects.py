@@ -14,7 +14,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from swift_debias.config.crossing import crossing
-from swift_debias.evaluation.effects import effects
+from swift_debias.evaluation.effects import METRICS, effects
+from swift_debias.report import figures
 
 FACTORS = {"mask": ("soft", "none"), "batchnorm": ("train", "eval"), "lambda": (0.1, 0.8)}
 FOLDS, REPEATS, N = 4, 2, 400
@@ -173,6 +174,33 @@ def test_a_setting_that_changes_nothing_has_no_effect() -> None:
     null = found[found["effect"] != "lambda"]
     assert (null[["value", "low", "high", "variance_test"]] == 0).all(axis=None)
     assert null["p_holm"].isna().all()
+
+
+def test_decisions_by_rule_and_external_thresholds_count() -> None:
+    """As if the scores had been moved to where 0.5 decides so; AUC looks at the scores alone."""
+    frame, design = predictions(5, LEAN), crossing(variants(FACTORS))
+    metrics = ["eodds", "balanced_accuracy", "auc"]
+    plain = effects(frame, design, metrics, 2)
+    at = frame["method"].map({m: 0.3 + 0.02 * n for n, m in enumerate(variants(FACTORS))})
+    external = [f"{metric}@external" for metric in metrics[:2]]
+    found = effects(frame.assign(threshold=at), design, [*external, "auc"], 2)
+    moved = effects(frame.assign(score=(frame["score"] >= at) * 1.0), design, metrics[:2], 2)
+    numbers = ["value", "low", "high", "p_holm"]
+    decided = found[found["metric"] != "auc"]
+    assert list(dict.fromkeys(decided["metric"])) == external
+    pd.testing.assert_frame_equal(decided[numbers], moved[numbers])
+    auc = plain[plain["metric"] == "auc"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found[found["metric"] == "auc"].reset_index(drop=True), auc)
+    ruled = frame.assign(decision=(frame["score"] >= at).astype("float64"))
+    by_rule = effects(ruled, design, metrics, 2)
+    pd.testing.assert_frame_equal(by_rule[by_rule["metric"] != "auc"][numbers], moved[numbers])
+    pd.testing.assert_frame_equal(
+        by_rule[by_rule["metric"] == "auc"], plain[plain["metric"] == "auc"]
+    )
+
+
+def test_the_drawing_shows_the_metrics_that_there_are() -> None:
+    assert figures.facts("effects").metrics == METRICS
 
 
 def test_unequal_images_of_a_fold_are_left_out() -> None:

@@ -19,7 +19,10 @@ from . import intervals
 from .fold_tests import holm
 from .influence import Part
 from .intervals import GAPS, Rates, TestSet, UndefinedError
+from .metrics import is_decided
+from .setup_intervals import by_rule
 from .stacked import Scores, stack
+from .thresholds import EXTERNAL
 
 METRICS = ("auc", "balanced_accuracy", *GAPS)
 COLUMNS = [
@@ -41,9 +44,11 @@ def effects(
 
     Args:
         predictions: columns method, fold, dataset, image_id, label, group, score of one setup, of
-            the crossing's variants; patient_id and repeat where they are known.
+            the crossing's variants; patient_id and repeat where they are known, and threshold and
+            decision as of `setup_intervals`.
         crossing: of the variants.
-        metrics: some of `METRICS`.
+        metrics: some of `METRICS`; those of decisions also at the external threshold
+            (`eodds@external`).
         groups: number of attribute groups.
         threshold, min_group: as in `metrics.score`.
         level: coverage.
@@ -56,11 +61,17 @@ def effects(
     """
     rows: list[dict[str, Any]] = []
     for dataset, part in predictions.groupby("dataset", observed=True):
-        data = stack(part)
-        test = TestSet.of(data.labels, data.groups, data.patients, groups, min_group)
-        rates = _rates(data, test, threshold)
+        known: dict[tuple[bool, bool], tuple[TestSet, dict[str, Rates]]] = {}
         for metric in metrics:
-            family = list(_of_metric(rates, crossing, metric, level))
+            plain, external = metric.removesuffix(EXTERNAL), metric.endswith(EXTERNAL)
+            key = is_decided(plain), external
+            if key not in known:
+                scored, cut = _scored(part, threshold, *key)
+                data = stack(scored)
+                test = TestSet.of(data.labels, data.groups, data.patients, groups, min_group)
+                known[key] = test, _rates(data, test, cut)
+            test, rates = known[key]
+            family = list(_of_metric(rates, crossing, plain, level))
             corrected = holm([row["p"] for row in family])
             rows += [
                 row
@@ -69,6 +80,18 @@ def effects(
                 for row, p in zip(family, corrected, strict=True)
             ]
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def _scored(
+    part: pd.DataFrame, threshold: float, decided: bool, external: bool
+) -> tuple[pd.DataFrame, float]:
+    """The predictions with the scores that a metric looks at, and where they are cut."""
+    if not decided:
+        return part, threshold
+    if external:
+        scores = part["score"].astype("float64") - part["threshold"]
+        part, threshold = part.assign(score=scores), 0.0
+    return by_rule(part, threshold), threshold
 
 
 def _rates(data: Scores, test: TestSet, threshold: float) -> dict[str, Rates]:

@@ -64,21 +64,21 @@ def setup_intervals(
     arguments = (groups, seed, permutations, level)
     found = _at_threshold(predictions, threshold, *arguments, min_group, baseline)
     if "decision" in predictions:
-        by_rule = _by_rule(predictions, threshold)
-        decided = _at_threshold(by_rule, threshold, *arguments, min_group, baseline)
+        ruled = by_rule(predictions, threshold)
+        decided = _at_threshold(ruled, threshold, *arguments, min_group, baseline)
         of_decisions = found["metric"].map(is_decided).astype(bool)  # the rows are the same ones
         found = pd.concat([found[~of_decisions], decided[of_decisions]]).sort_index()
     if "threshold" not in predictions:
         return found
     # a score reaches its threshold exactly if their difference reaches 0
     scores = predictions["score"].astype("float64") - predictions["threshold"]
-    moved = _by_rule(predictions.assign(score=scores), 0.0)
+    moved = by_rule(predictions.assign(score=scores), 0.0)
     own = _at_threshold(moved, 0.0, *arguments, min_group, baseline)
     own = own[own["metric"].map(is_decided).astype(bool)]
     return pd.concat([found, own.assign(metric=own["metric"] + EXTERNAL)], ignore_index=True)
 
 
-def _by_rule(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
+def by_rule(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Scores that a threshold decides as a rule did, where one did."""
     if "decision" not in predictions:
         return predictions
