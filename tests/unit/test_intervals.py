@@ -156,6 +156,20 @@ def test_two_folds_weight_the_quantiles() -> None:
     assert found.bounds()[1] - found.value == pytest.approx(t * np.sqrt(test + folds))
 
 
+@pytest.mark.parametrize("models", [1, 2, 3, 8])
+@pytest.mark.parametrize("value", [0.003, 0.05, 0.0867, 0.2, 3.0])
+def test_p_is_where_the_interval_ends_at_zero(models: int, value: float) -> None:
+    for folds in (1e-6, 0.0004, 0.01):
+        estimate = iv.Estimate(value, 0.0009, folds, models, 300.0)
+        p = estimate.p()
+        assert 0 < p < 1
+        if p > 1e-11:  # the least that two folds' is told to
+            assert estimate.bounds(1 - p)[0] == pytest.approx(0, abs=1e-6)
+    unknown = iv.Estimate(value, 0.0, 0.0, models, 300.0)
+    assert np.isnan(unknown.p())
+    assert iv.Estimate(0.0, 0.0009, 0.0004, models, 300.0).p() == pytest.approx(1)
+
+
 def test_projections_against_a_grid() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -304,6 +304,40 @@ def test_the_report_says_how_often_and_of_whom(run: Any) -> None:
     assert marks_table.section(run[1][:0], TITLES) == "<p>No number is implausible.</p>\n"
 
 
+@pytest.mark.parametrize("where", ["at 0.5", "at the external threshold"])
+@pytest.mark.parametrize(
+    ("mark", "threshold"),
+    [("constant decisions", 1 - 1e-9), ("collapsed", 0.999), ("levelled down", 0.98)],
+)
+def test_each_threshold_is_judged_by_itself(where: str, mark: str, threshold: float) -> None:
+    good, unfair = scores(seed=3), scores(3.0, seed=9)
+    unfair = unfair.assign(score=unfair.score.mask(unfair.group == 0, 0.9), threshold=0.5)
+    if where == "at 0.5":  # logits moved so that what was decided there is decided at 0.5
+        move = np.log(threshold / (1 - threshold))
+        odds = good.score / (1 - good.score) * np.exp(-move)
+        good, bad, sound = good.assign(score=odds / (1 + odds)), "eodds", "eodds@external"
+        threshold = 1 - threshold
+    else:
+        bad, sound = "eodds@external", "eodds"
+    swift = good.assign(threshold=threshold)
+    marks = plausibility.marks(
+        judge(tidy({"swift": [swift], "baseline": [unfair]}), NAMES, {"skin": 20})
+    )
+    keys = [("skin", "net", "sex", "swift", "ddi", metric) for metric in (bad, sound)]
+    assert mark in [one.mark for one in marks.about(keys[0])]
+    assert [marks.ranked(key) for key in keys] == [False, True]
+
+
+def test_one_repeat_of_a_fold_that_decides_alike_is_found() -> None:
+    parts = [scores(seed=1), scores(shift=-99, seed=2)]  # the mean selection rate is no 0
+    of_repeats = [metrics.score(one, groups=2) for one in parts]
+    mean = metrics.mean_of_repeats(of_repeats).assign(**SETUP, method="swift", fold=0)
+    each = pd.concat([one.assign(**SETUP, method="swift", fold=0) for one in of_repeats])
+    assert "constant decisions" not in set(judge(mean, NAMES, {"skin": 20})["mark"])
+    judged = judge(mean, NAMES, {"skin": 20}, repeats=each).set_index("mark")["text"]
+    assert "class 0 in 1 of 2 models" in judged["constant decisions"]
+
+
 def test_which_metrics_a_mark_concerns() -> None:
     about = {
         mark: [m for m in ("auc", "tpr[0]", "spd", "auc_min") if check.about(m)]
@@ -313,7 +347,11 @@ def test_which_metrics_a_mark_concerns() -> None:
     assert about.pop("levelled down") == ["spd"]
     assert about.pop("below floor") == []  # only those that it was found of
     assert all(metrics == ["auc", "tpr[0]", "spd", "auc_min"] for metrics in about.values())
+    decided = {"constant decisions", "collapsed", "levelled down"}  # at each threshold by itself
     at_another = {mark for mark, check in CHECKS.items() if check.about("eodds@external")}
-    assert at_another == {*CHECKS} - {"levelled down", "below floor"}
+    assert at_another == {*CHECKS} - decided - {"below floor"}
+    there = {mark for mark, check in CHECKS.items() if check.about("eodds@external", True)}
+    assert there == {*CHECKS} - {"below floor"}
+    assert not any(CHECKS[mark].about("eodds", True) for mark in decided)
     letters = [check.letter for check in CHECKS.values()]
     assert len(set(letters)) == len(letters)

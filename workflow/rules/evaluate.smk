@@ -142,6 +142,7 @@ rule intervals:
 
 rule plausibility:
     input:
+        **({"repeats": folder("setup_repeats")} if settings.repeats > 1 else {}),
         metrics=rules.evaluate.output.metrics,
         intervals=folder("intervals"),
     output:

@@ -12,6 +12,7 @@ with logged(snakemake):
         params.min_group,
         params.baseline,
         read_parquet(str(snakemake.input.intervals)),
+        read_parquet(str(repeats)) if (repeats := snakemake.input.get("repeats")) else None,
     )
     write_parquet(found, snakemake.output[0])
     print(f"{len(found)} marks")

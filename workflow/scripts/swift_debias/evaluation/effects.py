@@ -56,7 +56,7 @@ def effects(
     Returns:
         Rows of `COLUMNS`. effect: settings, joined by " x ". An absolute gap is linear near its
         value, which is what its interval rests on: close to a gap of 0 it is only about right.
-        p: of Student's t, with the interval's degrees of freedom. p_holm: corrected over the
+        p: one minus the level of the interval that ends at 0. p_holm: corrected over the
         effects of a metric and test set. Folds that lack a variant are left out.
     """
     rows: list[dict[str, Any]] = []
@@ -110,16 +110,11 @@ def _of_metric(
     rates: Mapping[str, Rates], crossing: Crossing, metric: str, level: float
 ) -> Iterator[dict[str, Any]]:
     """The effects on one metric."""
-    from scipy.special import stdtr  # slow to import
-
     parts = {variant: intervals.part_of(rates[variant], metric) for variant in crossing.levels}
     for names, weights in crossing.effects().items():
         part = _weighted(parts, weights)
         estimate = intervals.estimate(part)
         low, high = estimate.bounds(level)
-        spread = estimate.variance_test + np.nan_to_num(estimate.variance_folds)
-        known = spread > 0 and estimate.df > 0
-        t = abs(estimate.value) / np.sqrt(spread) if known else np.nan
         yield {
             "effect": " x ".join(names),
             "interaction": len(names) > 1,
@@ -127,7 +122,7 @@ def _of_metric(
             "variance_test": estimate.variance_test,
             "variance_folds": estimate.variance_folds,
             "df": estimate.df,
-            "p": float(2 * stdtr(estimate.df, -t)) if known else np.nan,
+            "p": estimate.p(),
             "n_folds": estimate.models,
         }
 

@@ -98,6 +98,26 @@ class Estimate(NamedTuple):
         ends = expit(logit(share) + np.array([-half, half])) * (high - low) + low
         return (float(ends[0]), float(ends[1]))
 
+    def p(self) -> float:
+        """Of the value 0: one minus the level of the interval that ends there; NaN without one."""
+        from scipy.optimize import brentq  # slow to import
+        from scipy.special import stdtr
+
+        variance = self.variance_test + (0.0 if self.models == 1 else self.variance_folds)
+        if self.df <= 0 or np.isnan(self.value) or not variance > 0:
+            return float("nan")
+        t = abs(self.value) / np.sqrt(variance)
+        if self.models != 2:
+            return float(2 * stdtr(self.df, -t))
+        least, most = 1e-12, 1 - 1e-12  # Cochran and Cox's quantile has no inverse of its own
+        if t >= self._quantile(1 - least / 2):
+            return least
+        return (
+            most
+            if t <= self._quantile(1 - most / 2)
+            else float(brentq(lambda p: self._quantile(1 - p / 2) - t, least, most, xtol=1e-12))
+        )
+
     def another_pool(self) -> Estimate:
         """As if trained on another pool, too: V_test + (K-1)^2 / K s_f^2, the grouped jackknife's.
 

@@ -6,7 +6,9 @@ finds something about. The decorator gives the mark, its letter in tables, what 
 metrics it concerns, and whether these may still be ranked. All other code asks this file, so that a
 new check is one function.
 
-Everything is read from the tidy metrics and from the intervals; nothing is recomputed. Where a
+Everything is read from the tidy metrics and from the intervals; nothing is recomputed. What looks
+at decisions is asked at 0.5 and at the models' external thresholds, each by itself: one says
+nothing of the other. AUC, which needs no threshold, bears the marks of 0.5. Where a
 check has to tell a number from chance it takes the standard error over patients of the mean over
 folds (`variance_test` of setup_intervals.py): several images of one patient are no independent
 images. A group's own AUC has no such error. There, and where no intervals are given, it is that of
@@ -20,23 +22,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan, sqrt
 from statistics import NormalDist
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from .cells import KEYS
 from .metrics import BETWEEN_GROUPS, groups_left_out
-from .thresholds import OF_CLASS, plain
+from .thresholds import EXTERNAL, OF_CLASS, plain
 
 CASE = KEYS[:-1]  # a case is a cell without its metric
-COLUMNS = [*KEYS, "mark", "text"]  # metric is '' where the mark is of all that its check concerns
+# metric is '' where the mark is of all that its check concerns, and EXTERNAL where it is of all of
+# these at the external thresholds
+COLUMNS = [*KEYS, "mark", "text"]
 
 CHANCE = 0.025  # how often a classifier without skill may be marked by chance, one-sided
 FEW = 10  # images of a label in a group: rates of fewer are pointed out
 COLLAPSED = 0.55  # balanced accuracy below which decisions are hardly better than a coin's
 LOST = 0.03  # balanced accuracy that a fairer method may lose against the Baseline
 
+T = TypeVar("T")
 Concern: TypeAlias = Literal["everything", "groups", "gaps", "named"]
 Answer: TypeAlias = "str | Mapping[str, str] | None"
 
@@ -59,6 +64,7 @@ class Case:
         n: metric -> the rows that it rests on.
         groups: names of the attribute's groups, in the order of their indices.
         counted: the groups that count in differences.
+        models: metric -> a value of each repeat of each fold; {}: nothing is repeated.
         intervals: metric -> its error over patients and its noise floor, where they are known.
         baseline: the Baseline in its place; None for the Baseline and where there is none.
     """
@@ -67,6 +73,7 @@ class Case:
     n: Mapping[str, int]
     groups: Sequence[str] = ()
     counted: Sequence[int] = ()
+    models: Mapping[str, np.ndarray] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     baseline: Case | None = None
 
@@ -87,6 +94,19 @@ class Case:
         """
         return self.n.get(f"tpr{suffix}", 0), self.n.get(f"fpr{suffix}", 0)
 
+    def at_external(self) -> Case | None:
+        """The same case decided at the external thresholds; None where they are not known."""
+        if not any(metric.endswith(EXTERNAL) for metric in self.values):
+            return None
+        return replace(
+            self,
+            values=_at_external(self.values),
+            n=_at_external(self.n),
+            models=_at_external(self.models),
+            intervals=_at_external(self.intervals),
+            baseline=self.baseline and self.baseline.at_external(),
+        )
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of a task of more than two; () of others."""
@@ -99,6 +119,16 @@ class Case:
         return {OF_CLASS + name: name for name in self.classes} or {"": "class 1"}
 
 
+def _at_external(values: Mapping[str, T]) -> dict[str, T]:
+    """Those of the external thresholds under the names without them."""
+    found = {name.removesuffix(EXTERNAL): value for name, value in values.items()}
+    return found | {
+        name.removesuffix(EXTERNAL): value
+        for name, value in values.items()
+        if name.endswith(EXTERNAL)
+    }
+
+
 @dataclass(frozen=True)
 class Check:
     """A check: see the decorator."""
@@ -109,16 +139,19 @@ class Check:
     concerns: Concern
     ranked: bool
     shared: bool
+    decided: bool
     function: Callable[[Case], Answer] = field(repr=False)
 
-    def about(self, metric: str) -> bool:
-        """Does the mark concern this metric?"""
+    def about(self, metric: str, external: bool = False) -> bool:
+        """Does the mark, given at 0.5 or at the external thresholds, concern this metric?"""
         if self.concerns == "named":
             return False  # only those that it was found of
+        if self.decided and metric.endswith(EXTERNAL) != external:
+            return False
         if self.concerns == "everything":
             return True
-        if self.concerns == "gaps":  # judged at 0.5, which says nothing of another threshold
-            known = BETWEEN_GROUPS.get(metric)
+        if self.concerns == "gaps":
+            known = BETWEEN_GROUPS.get(metric.removesuffix(EXTERNAL))
             return known is not None and known.better == "lower"
         return plain(metric) in BETWEEN_GROUPS or "[" in metric
 
@@ -132,6 +165,7 @@ def check(
     concerns: Concern = "everything",
     ranked: bool = False,
     shared: bool = False,
+    decided: bool = False,
 ) -> Callable[[Callable[[Case], Answer]], Callable[[Case], Answer]]:
     """Register a check; its mark is the function's name.
 
@@ -142,11 +176,13 @@ def check(
             that the function names.
         ranked: whether a number with this mark may still be best or second.
         shared: numbers with this mark are not ranked against each other: they share first place.
+        decided: whether it looks at decisions: it is asked at 0.5 and at the external thresholds,
+            and each answer is of the metrics there.
     """
 
     def register(function: Callable[[Case], Answer]) -> Callable[[Case], Answer]:
         mark = function.__name__.replace("_", " ")
-        CHECKS[mark] = Check(mark, letter, meaning, concerns, ranked, shared, function)
+        CHECKS[mark] = Check(mark, letter, meaning, concerns, ranked, shared, decided, function)
         return function
 
     return register
@@ -207,23 +243,26 @@ def small_group(case: Case) -> str | None:
     return "; ".join(small) or None
 
 
-@check("k", "the same decision for every image: a gap of 0 is no fairness")
+@check("k", "the same decision for every image: a gap of 0 is no fairness", decided=True)
 def constant_decisions(case: Case) -> str | None:
-    """In any fold, since that fold's gaps of 0 are part of the mean."""
+    """Of any model, since its gaps of 0 are part of the mean over folds and repeats."""
+    of, models = (case.models, "models") if case.models else (case.values, "folds")
     for end, name in case.problems.items() if case.classes else ():
-        rates = case.values.get(f"selection_rate{end}", np.empty(0))
+        rates = of.get(f"selection_rate{end}", np.empty(0))
         if folds := int(np.sum(rates == 1)):
-            return f"every image is decided for {name} in {folds} of {len(rates)} folds"
-    rates = case.values.get("selection_rate", np.empty(0))
+            return f"every image is decided for {name} in {folds} of {len(rates)} {models}"
+    rates = of.get("selection_rate", np.empty(0))
     constant = rates[(rates == 0) | (rates == 1)]
     if not len(constant):
         return None
     classes = " or ".join(f"class {label:.0f}" for label in np.unique(constant))
-    return f"every image is decided for {classes} in {len(constant)} of {len(rates)} folds"
+    return f"every image is decided for {classes} in {len(constant)} of {len(rates)} {models}"
 
 
 @check(
-    "c", f"collapsed: balanced accuracy below {COLLAPSED:g}, or not distinguishable from a coin's"
+    "c",
+    f"collapsed: balanced accuracy below {COLLAPSED:g}, or not distinguishable from a coin's",
+    decided=True,
 )
 def collapsed(case: Case) -> str | None:
     """Nothing is fair or unfair about decisions that do not depend on the disease.
@@ -246,7 +285,12 @@ def collapsed(case: Case) -> str | None:
     return None
 
 
-@check("l", f"levelled down: fairer, at more than {LOST:g} of balanced accuracy", concerns="gaps")
+@check(
+    "l",
+    f"levelled down: fairer, at more than {LOST:g} of balanced accuracy",
+    concerns="gaps",
+    decided=True,
+)
 def levelled_down(case: Case) -> str | None:
     """Fairer than the Baseline since it is worse for everybody."""
     if case.baseline is None:
@@ -321,6 +365,7 @@ def judge(
     min_group: Mapping[str, int],
     baseline: str | None = "baseline",
     intervals: pd.DataFrame | None = None,
+    repeats: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """All checks of every method on every test set.
 
@@ -330,11 +375,13 @@ def judge(
         min_group: task -> fewest images of a group that counts, as `metrics.score` had it.
         baseline: the variant that is the Baseline; None: there is none.
         intervals: KEYS and the columns of `setup_intervals`; None: errors are of images.
+        repeats: as `metrics`, a row a repeat, whose means those are; None: nothing is repeated.
 
     Returns:
-        KEYS, mark, text: a row a mark; `metric` is '' where it is of all that its check concerns.
+        KEYS, mark, text: a row a mark; `metric` as in `COLUMNS`.
     """
-    cases = dict(_cases(metrics, groups, min_group, _intervals(intervals)))
+    models = {} if repeats is None else _values(repeats)
+    cases = dict(_cases(metrics, groups, min_group, _intervals(intervals), models))
     place = CASE.index("method")
     rows = []
     for key, case in cases.items():
@@ -342,9 +389,12 @@ def judge(
         if baseline is not None and key[place] != baseline:
             other = cases.get((*key[:place], baseline, *key[place + 1 :]))
         seen = replace(case, baseline=other)
+        external = seen.at_external()
         for one in CHECKS.values():
             answer = one.function(seen) or {}
-            texts = {"": answer} if isinstance(answer, str) else answer
+            texts = {"": answer} if isinstance(answer, str) else dict(answer)
+            if one.decided and external is not None and (answer := one.function(external)):
+                texts[EXTERNAL] = f"at the external thresholds {answer}"
             rows += [(*key, metric, one.mark, text) for metric, text in texts.items()]
     return pd.DataFrame(rows, columns=COLUMNS, dtype="object")
 
@@ -366,19 +416,14 @@ def _cases(
     groups: Mapping[str, Sequence[str]],
     min_group: Mapping[str, int],
     intervals: Mapping[tuple[str, ...], Mapping[str, Interval]],
+    models: Mapping[tuple[str, ...], Mapping[str, np.ndarray]],
 ) -> Iterator[tuple[tuple[str, ...], Case]]:
-    values: dict[tuple[str, ...], dict[str, list[float]]] = {}
     n: dict[tuple[str, ...], dict[str, int]] = {}
-    rows = metrics[[*CASE, "metric", "value", "n"]].itertuples(index=False, name=None)
-    for *place, metric, value, rests_on in rows:
-        key = tuple(map(str, place))
-        of_metric = values.setdefault(key, {}).setdefault(str(metric), [])
-        of_metric += [] if pd.isna(value) else [float(value)]
-        n.setdefault(key, {}).setdefault(str(metric), int(rests_on))
-    for key in sorted(values):
+    for *place, metric, rests_on in metrics[[*KEYS, "n"]].itertuples(index=False, name=None):
+        n.setdefault(tuple(map(str, place)), {}).setdefault(str(metric), int(rests_on))
+    for key, values in sorted(_values(metrics).items()):
         task, _, attribute, *_ = key
-        arrays = {metric: np.array(of_metric) for metric, of_metric in values[key].items()}
-        case = Case(arrays, n[key], tuple(groups.get(attribute, ())))
+        case = Case(values, n[key], tuple(groups.get(attribute, ())), models=models.get(key, {}))
         # of several classes: the one that a group has fewest images of
         sizes = [
             min(case.images(f"[{group}]{end}") for end in case.problems)
@@ -389,16 +434,33 @@ def _cases(
         yield key, replace(case, counted=counted, intervals=intervals.get(key, {}))
 
 
+def _values(metrics: pd.DataFrame) -> dict[tuple[str, ...], dict[str, np.ndarray]]:
+    """Case -> metric -> the values that there are, in the order of the rows."""
+    values: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    for *place, metric, value in metrics[[*KEYS, "value"]].itertuples(index=False, name=None):
+        of_metric = values.setdefault(tuple(map(str, place)), {}).setdefault(str(metric), [])
+        of_metric += [] if pd.isna(value) else [float(value)]
+    return {
+        key: {metric: np.array(of_metric) for metric, of_metric in found.items()}
+        for key, found in values.items()
+    }
+
+
 class Marks(NamedTuple):
-    """The marks of a run, by cell (KEYS); those of a whole case under the metric ''."""
+    """The marks of a run, by cell (KEYS); those of a whole case under '' or EXTERNAL."""
 
     of: Mapping[tuple[str, ...], tuple[str, ...]]
 
     def about(self, key: tuple[str, ...]) -> tuple[Check, ...]:
         """The checks that failed and concern a cell (KEYS)."""
-        found = (CHECKS[mark] for mark in self.of.get((*key[:-1], ""), ()))
+        *case, metric = key
+        of_all = (
+            (CHECKS[mark], where == EXTERNAL)
+            for where in ("", EXTERNAL)
+            for mark in self.of.get((*case, where), ())
+        )
         named = (CHECKS[mark] for mark in self.of.get(key, ()))
-        return (*(one for one in found if one.about(key[-1])), *named)
+        return (*(one for one, external in of_all if one.about(metric, external)), *named)
 
     def ranked(self, key: tuple[str, ...]) -> bool:
         """May a cell (KEYS) be the best or second of its column?"""

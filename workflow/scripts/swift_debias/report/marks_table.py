@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from ..evaluation.plausibility import CASE, CHECKS
+from ..evaluation.thresholds import EXTERNAL
 from ..evaluation.words import title
 from .html import bullets, grid
 
@@ -37,7 +38,7 @@ def sentences(judged: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
         ranked += " Such gaps are not ranked against each other." if check.shared else ""
         found.append(
             f"{mark[:1].upper()}{mark[1:]} ({check.letter}): {check.meaning}. "
-            f"{len(rows)} of the methods' results on a test set ({who}).{ranked}"
+            f"{often.sum()} of the methods' results on a test set ({who}).{ranked}"
         )
     return found
 
@@ -49,8 +50,14 @@ def for_readers(judged: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame
         {
             **names,
             "method": judged["method"].map(lambda name: titles.get(name, name)),
-            "of": judged["metric"].map(lambda metric: title(metric) if metric else "all"),
+            "of": judged["metric"].map(_whose),
             "mark": judged["mark"],
             "what was found": judged["text"],
         }
     )
+
+
+def _whose(metric: str) -> str:
+    """The metrics that a mark is of."""
+    of_all = {"": "all", EXTERNAL: "all at the external thresholds"}
+    return of_all.get(metric) or title(metric)
