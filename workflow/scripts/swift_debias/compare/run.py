@@ -31,6 +31,7 @@ from ..errors import UserError
 from ..evaluation import metrics as scoring
 from ..evaluation import plausibility
 from ..evaluation.cells import Block
+from ..evaluation.decision_rule import image_names
 from ..evaluation.ranks import Ranking
 from ..evaluation.setup_intervals import setup_intervals
 from ..evaluation.words import title as word
@@ -38,7 +39,7 @@ from ..files import read_json, read_parquet, write_json, write_parquet
 from ..methods import _trials
 from ..methods._choice import Choice
 from ..methods._groups import choose_groups
-from ..methods.base import Training, debias
+from ..methods.base import Outcome, Training, debias
 from ..report.in_words import rank_sentence
 from ..report.rank_table import rankings
 from ..run.code_id import code_id
@@ -268,7 +269,7 @@ class _Bench:
         write_parquet(found.assign(seconds=seconds), path)
         return found, seconds
 
-    def _debiased(self, variant: Method, fold: int, repeat: int) -> Classifier:
+    def _debiased(self, variant: Method, fold: int, repeat: int) -> Outcome:
         """A fold's Baseline, debiased as rule `debias` does it."""
         case, seed = self.case, self.settings.seed
         rows = case.external[fold]
@@ -284,24 +285,29 @@ class _Bench:
             set_seed=external_seed(seed, case.task, case.attribute, fold),
             log=io.StringIO(),
             name=f"{variant.algorithm} {case.task} fold {fold}",
-        ).classifier
+        )
 
-    def _scored(self, classifier: Classifier) -> pd.DataFrame:
-        """A model's scores of the test set."""
+    def _scored(self, debiased: Outcome) -> pd.DataFrame:
+        """A model's scores of the test set, and the decisions of its rule if it has one."""
         from ..learning.inference import predict
 
         tests = self.case.tests
         rows = tests.assign(row=np.arange(len(tests)), attribute=tests["group"])
         of_test = samples(self.settings, self.case.task, self.case.test_images, rows, self.device)
-        scores = predict(classifier, of_test).double().sigmoid().cpu().numpy().astype("float32")
-        return tests[[*KEYS, "patient_id", "label", "group"]].assign(score=scores)
+        logits = predict(debiased.classifier, of_test)
+        scores = logits.double().sigmoid().cpu().numpy().astype("float32")
+        found = tests[[*KEYS, "patient_id", "label", "group"]].assign(score=scores)
+        if debiased.rule is not None:
+            names = image_names(found["dataset"], found["image_id"])
+            found["decision"] = debiased.rule.decide(scores, found["group"].to_numpy(), names)
+        return found
 
 
 def _judged(
     settings: Settings, blocks: Sequence[Block], predictions: pd.DataFrame, spent: pd.DataFrame
 ) -> Compared:
     """Metrics, noise floors and ranks of all cases."""
-    tidy, widths = [], []
+    tidy, widths, repeats = [], [], []
     for block in blocks:
         part = predictions[predictions["task"] == block.task]
         own = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
@@ -309,12 +315,14 @@ def _judged(
             scored = [scoring.score(one, 2) for _, one in of.groupby("repeat")]
             model = {key: of[key].iloc[0] for key in ("method", "fold")}
             tidy.append(scoring.mean_of_repeats(scored).assign(**own, **model))
+            repeats += [one.assign(**own, **model) for one in scored]
         names = ["method", "fold", "repeat", *KEYS, "patient_id", "label", "group", "score"]
+        names += ["decision"] if "decision" in part else []
         widths.append(setup_intervals(part[names], 2, settings.seed).assign(**own))
     found, intervals = pd.concat(tidy), pd.concat(widths)
     groups = {block.attribute: settings.attributes[block.attribute].group_names for block in blocks}
     min_group = {b.task: settings.tasks[b.task].finetuning.min_group for b in blocks}
-    marks = plausibility.judge(found, groups, min_group, "baseline", intervals)
+    marks = plausibility.judge(found, groups, min_group, "baseline", intervals, pd.concat(repeats))
     ranked = [block for block in blocks if not _is_oracle(block)]
     ranks = rankings(ranked, found, marks)
     return Compared(_cells(blocks, found, intervals, spent), ranks)

@@ -80,14 +80,18 @@ class Estimate(NamedTuple):
         spread = test**2 / (g - 1) + (folds**2 / (k - 1) if k > 1 else 0.0)
         return float((test + folds) ** 2 / spread)
 
+    @property
+    def variance(self) -> float:
+        """Of both parts."""
+        return self.variance_test + (0.0 if self.models == 1 else self.variance_folds)
+
     def bounds(self, level: float = LEVEL, limits: Bounds | None = None) -> Bounds:
         """The interval; on the logit scale between `limits` where they are given."""
         from scipy.special import expit, logit  # slow to import
 
-        variance = self.variance_test + (0.0 if self.models == 1 else self.variance_folds)
         if self.df <= 0 or np.isnan(self.value):
             return (np.nan, np.nan)
-        half = self._quantile((1 + level) / 2) * np.sqrt(variance) if variance else 0.0
+        half = self._quantile((1 + level) / 2) * np.sqrt(self.variance) if self.variance else 0.0
         if limits is None or half == 0:
             return (self.value - half, self.value + half)
         low, high = limits
@@ -103,10 +107,9 @@ class Estimate(NamedTuple):
         from scipy.optimize import brentq  # slow to import
         from scipy.special import stdtr
 
-        variance = self.variance_test + (0.0 if self.models == 1 else self.variance_folds)
-        if self.df <= 0 or np.isnan(self.value) or not variance > 0:
+        if self.df <= 0 or np.isnan(self.value) or not self.variance > 0:
             return float("nan")
-        t = abs(self.value) / np.sqrt(variance)
+        t = abs(self.value) / np.sqrt(self.variance)
         if self.models != 2:
             return float(2 * stdtr(self.df, -t))
         least, most = 1e-12, 1 - 1e-12  # Cochran and Cox's quantile has no inverse of its own

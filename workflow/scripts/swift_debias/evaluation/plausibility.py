@@ -393,8 +393,8 @@ def judge(
         for one in CHECKS.values():
             answer = one.function(seen) or {}
             texts = {"": answer} if isinstance(answer, str) else dict(answer)
-            if one.decided and external is not None and (answer := one.function(external)):
-                texts[EXTERNAL] = f"at the external thresholds {answer}"
+            if one.decided and external is not None and (there := one.function(external)):
+                texts[EXTERNAL] = f"at the external thresholds {there}"
             rows += [(*key, metric, one.mark, text) for metric, text in texts.items()]
     return pd.DataFrame(rows, columns=COLUMNS, dtype="object")
 
