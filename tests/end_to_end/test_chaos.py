@@ -49,6 +49,17 @@ def jobs(folder: Path, rule: str) -> bool:
     return any(f".{rule}.py" in line for line in chaos.processes(folder).values())
 
 
+def hit_debias(folder: Path, kind: str, rng: random.Random) -> None:
+    """Kill while a job of rule debias runs; again where a busy machine saw it too late."""
+    for _ in range(5):
+        hit, _ = chaos.one_kill(folder, kind, lambda: jobs(folder, "debias"), rng, [TARGET])
+        if hit == "debias":
+            return
+        unlock(folder)
+        shutil.rmtree(folder / cut.RESULTS / "debiased" / CELL, ignore_errors=True)
+    raise AssertionError("no job of rule debias was hit")
+
+
 @pytest.mark.ci
 def test_a_killed_run_carries_on_and_two_runs_do_not_mix(
     cut_run: Path, copy_run: Callable[[Path], Path], tmp_path: Path
@@ -69,15 +80,13 @@ def test_a_killed_run_carries_on_and_two_runs_do_not_mix(
     unlock(folder)
 
     # a job is killed, and the run says so; the training had carried on
-    hit, _ = chaos.one_kill(folder, "job", lambda: jobs(folder, "debias"), rng, [TARGET])
-    assert hit == "debias"
+    hit_debias(folder, "job", rng)
     assert chaos.check_finished(folder, whole) > 0
     logs = [path.read_text() for path in (folder / LOGS).iterdir()]
     assert any("resumed after epoch" in log for log in logs)
 
     # the main process is killed, and its job ends with it
-    hit, _ = chaos.one_kill(folder, "main", lambda: jobs(folder, "debias"), rng, [TARGET])
-    assert hit == "debias"
+    hit_debias(folder, "main", rng)
     until = time.monotonic() + 60  # a job looks for its run when its imports are done
     while jobs(folder, "debias"):
         assert time.monotonic() < until, "a job outlived its run"
