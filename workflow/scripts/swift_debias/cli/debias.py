@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, nearest
+from ._numbers import finite, fraction, positive
 from ._pairs import read_pairs
 from ._tables import add_columns, read_table, write_audit
 
@@ -33,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--architecture", required=True, help="module:function that returns the network")
     add("--method", default="SWiFT", help="default: %(default)s")
     add("--size", type=int, default=224, help="pixels a side; %(default)s")
-    for name in ("mean", "std"):
-        add(f"--{name}", type=float, nargs="+", help="default: ImageNet's")
-    add("--external", type=float, default=0.6, help="share to debias on; %(default)s")
+    for name, kind in (("mean", finite), ("std", positive)):
+        add(f"--{name}", type=kind, nargs="+", help="default: ImageNet's")
+    add("--external", type=fraction, default=0.6, help="share to debias on; %(default)s")
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings")
     add("--out", type=Path, default=Path("debiased"), help="default: %(default)s")
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> None:
     if options.method not in api.CLASSES:
         raise UserError(f"no method {options.method!r}{nearest(options.method, api.CLASSES)}")
     estimator = api.CLASSES[options.method](seed=options.seed, **read_pairs(options.set))
-    table = read_table(options.table)
+    columns = (options.image, options.label, options.group, options.patient)
+    table = read_table(options.table, *columns)
     images = api.ImageSet.from_frame(
         table,
         options.image,
