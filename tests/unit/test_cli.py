@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from browser import Browser, start_browser
 
 from swift_debias import cli
-from swift_debias.cli import _numbers
+from swift_debias.cli import _numbers, debias, verify
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE = PROJECT / "resources" / "samples" / "pad_ufes_20"
@@ -257,6 +258,8 @@ def test_debias_writes_weights_history_and_audits(own: list[str]) -> None:
     assert not audits[0]["value"].equals(audits[1]["value"])
     assert Path("fair/audit.html").read_text().startswith("<!doctype html>")
     assert not Path("fair/rule.json").exists()
+    looked_at = set(debias.writes(argparse.Namespace(out=Path("fair"))))
+    assert set(Path("fair").iterdir()) == looked_at - {Path("fair/rule.json")}
 
 
 def test_debias_writes_the_rule_of_a_method_that_has_one(own: list[str]) -> None:
@@ -359,6 +362,162 @@ def test_a_number_that_is_none_is_refused(
     key = option.strip("-")
     assert told.count("\n") == 1 and (key in told or key.replace("-", "_") in told), told
     assert set(Path().rglob("*")) - before <= {Path("__pycache__"), *Path("__pycache__").glob("*")}
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+AUDIT_OF_T = ["audit", "t.csv", *AUDIT]
+DEBIAS = ["debias", "--table", "t.csv", "--image", "path", "--label", "y", "--group", "sex"]
+DEBIAS += ["--model", "m.safetensors", "--architecture", "a:b"]
+IMPORT = ["import-classifier", "m.safetensors", "--architecture", "resnet18", "--size", "32"]
+EXPORT = ["export-classifier", "m.safetensors", "--imported", "mine", "--checkpoint", "c.pth"]
+FOLDER = [*EXPORT[:-1], "timm"]
+COMPARE = ["compare", "my_method.py", "--config", "benchmark.yaml"]
+# arguments without --out, its value, what is written then, and what is read
+OVERWRITING = [
+    (AUDIT_OF_T, "o", "o.csv", "t.csv"),
+    (AUDIT_OF_T, "o", "o.html", "t.csv"),
+    (AUDIT_OF_T, "t", "t.csv", "t.csv"),
+    *[
+        (DEBIAS, "o", f"o/{written}", read)
+        for read in ("t.csv", "m.safetensors")
+        for written in (
+            *("model.safetensors", "history.csv", "cost.json", "rule.json"),
+            *("audit.csv", "audit.html", "audit_before.csv", "audit_before.html"),
+        )
+    ],
+    *[
+        ([*IMPORT, "--reference", "t.csv"], "o", f"o/{written}", read)
+        for read in ("t.csv", "m.safetensors")
+        for written in ("classifier.safetensors", "import.json", "backbone.yaml")
+    ],
+    (["import-classifier", "timm"], "timm", "timm/import.json", "timm/model.safetensors"),
+    *[(EXPORT, "o.pth", "o.pth", n) for n in ("m.safetensors", "mine/import.json", "c.pth")],
+    *[(EXPORT, n, n, n) for n in ("m.safetensors", "mine/import.json", "c.pth")],
+    (FOLDER, "timm", "timm/model.safetensors", "timm/model.safetensors"),
+    (FOLDER, "o", "o/config.json", "timm/config.json"),
+    *[(["bundle", "run"], out, out, "run/metrics.parquet") for out in ("o", "run/metrics.parquet")],
+    (["bundle", "run"], "o", "o", "run/deep/down.parquet"),
+    *[(COMPARE, "o", "o/my_method.csv", read) for read in ("my_method.py", "benchmark.yaml")],
+    (["which-method", "run"], "o", "o/which_method.csv", "run/metrics.parquet"),
+    (["which-method", "run"], "run", "run/which_method.md", "run/settings.yaml"),
+    (["export-logs", "run"], "o", "o", "run/deep/down.parquet"),
+    (["export-logs", "run"], "run", "run", "run"),
+]
+READ = ["t.csv", "m.safetensors", "c.pth", "mine/import.json", "timm/model.safetensors"]
+READ += ["timm/config.json", "run/metrics.parquet", "run/settings.yaml", "run/deep/down.parquet"]
+READ += ["my_method.py", "benchmark.yaml"]
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+@pytest.mark.parametrize(("arguments", "out", "written", "read"), OVERWRITING)
+def test_no_command_writes_over_what_it_reads(
+    arguments: list[str], out: str, written: str, read: str, link: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Under its own name, or another name of the same file; and before any work."""
+    monkeypatch.chdir(tmp_path)
+    for name in READ:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"the user's {name}")
+    if written != read:
+        Path(written).parent.mkdir(exist_ok=True)
+        if link == "symbolic":
+            Path(written).symlink_to(Path(read).resolve())
+        else:
+            Path(written).hardlink_to(read)
+    before = set(Path().rglob("*"))
+    assert cli.main([*arguments, "--out", out]) == 2
+    told = capsys.readouterr().err
+    assert f"{written} would be written over" in told and told.count("\n") == 1
+    assert [Path(name).read_text() for name in READ] == [f"the user's {name}" for name in READ]
+    assert set(Path().rglob("*")) == before
+
+
+def test_every_command_that_writes_is_tried() -> None:
+    modules = {name: importlib.import_module(f"{cli.__name__}.{name}") for name in cli.COMMANDS}
+    asks = set()
+    for name, module in modules.items():
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        if {"out", "write"} & {action.dest for action in parser._actions}:
+            asks.add(name)
+    assert asks == {name for name, module in modules.items() if hasattr(module, "writes")}
+    tried = {arguments[0].replace("-", "_") for arguments, *_ in OVERWRITING}
+    assert asks == tried | {"schema"}  # which reads nothing; see below
+
+
+@pytest.mark.parametrize("name", ["README.md", "schema.json"])
+def test_schema_writes_over_its_own_files_alone(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["schema", "--write", str(tmp_path / "new" / "folder")]) == 0
+    made = tmp_path / "new" / "folder" / name
+    whole = made.read_text()
+    made.write_text(whole[: len(whole) // 2])  # of an earlier version
+    assert cli.main(["schema", "--write", str(made.parent)]) == 0 and made.read_text() == whole
+    made.write_text("# My own project\n")
+    assert cli.main(["schema", "--write", str(made.parent)]) == 2
+    assert f"{made} is not of this command" in capsys.readouterr().err
+    assert made.read_text() == "# My own project\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*AUDIT_OF_T, "--out", "."], "--out: . is a folder"),
+        ([*AUDIT_OF_T, "--out", ".."], "--out: .. is a folder"),
+        ([*AUDIT_OF_T, "--out", ""], "--out: a name is needed"),
+        ([*AUDIT_OF_T, "--out", "t.csv/x"], "t.csv is no folder"),
+        ([*AUDIT_OF_T, "--out", "/proc/x/y"], "/proc/x"),
+        ([*AUDIT_OF_T, "--out", f"{'x' * 300}"], "File name too long"),
+        ([*DEBIAS, "--out", ""], "--out: a name is needed"),
+        ([*DEBIAS, "--out", "t.csv"], "t.csv is no folder"),
+        ([*DEBIAS, "--out", "t.csv/x"], "t.csv is no folder"),
+        ([*IMPORT, "--out", "t.csv"], "t.csv is no folder"),
+        ([*EXPORT, "--out", " "], "--out: a name is needed"),
+        ([*EXPORT, "--out", "t.csv/x"], "t.csv is no folder"),
+        (["bundle", "run", "--out", "t.csv/x"], "t.csv is no folder"),
+        ([*COMPARE, "--out", "t.csv"], "t.csv is no folder"),
+        (["which-method", "run", "--out", "t.csv"], "t.csv is no folder"),
+        (["export-logs", "run", "--out", "t.csv/x"], "t.csv is no folder"),
+        (["schema", "--write", "t.csv"], "t.csv is no folder"),
+        (["schema", "--write", ""], "--write: a name is needed"),
+        (["schema", "--write", "/proc/x/y"], "/proc/x"),
+    ],
+)
+def test_where_nothing_can_be_written_it_is_told_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    make_table(Path("t.csv"))
+    assert exit_code(arguments) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1, told
+    assert [path.name for path in Path().iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "x.csv"), "x.csv: Permission denied"),
+        (IsADirectoryError(21, "Is a directory", "x.partial", None, "x"), "x: Is a directory"),
+        (OSError("two\nlines of a library"), "two lines of a library"),
+        (OSError(28, "No space left on device", "x"), "make room or mend the disk"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_one_line(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(options: argparse.Namespace) -> None:
+        raise error
+
+    monkeypatch.setattr(verify, "run", refused)
+    assert cli.main(["verify", "x.zip"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("swift-debias: error:") and said in told and told.count("\n") == 1
 
 
 # --- in a browser ---------------------------------------------------------------------------------

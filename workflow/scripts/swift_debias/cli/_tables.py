@@ -37,6 +37,11 @@ def read_table(path: Path, *columns: str | None) -> pd.DataFrame:
     return raw_tables.read_table(path, tuple(dict.fromkeys(filter(None, columns))))
 
 
+def audit_files(out: Path) -> tuple[Path, Path]:
+    """The HTML and the CSV file of an audit."""
+    return out.with_name(out.name + ".html"), out.with_name(out.name + ".csv")
+
+
 def write_audit(
     frame: pd.DataFrame, out: Path, options: argparse.Namespace, decided: str | None = None
 ) -> None:
@@ -53,7 +58,7 @@ def write_audit(
         "Intervals": f"95 %, over {units}",
     }
     heading = f"Audit of {options.table.name} by {options.group}"
-    html, csv = (out.with_name(out.name + ending) for ending in (".html", ".csv"))
+    html, csv = audit_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(html, audit_page.page(frame, heading, facts))
     write_text(csv, escaping.csv(frame, float_format=None))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
+from . import _outputs
 from ._numbers import finite
-from ._tables import add_columns, read_table, write_audit
+from ._tables import add_columns, audit_files, read_table, write_audit
 
 EXAMPLE = """example:
   swift-debias audit scores.csv --label y --score p --group sex --patient patient_id
@@ -19,8 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", type=Path, help="a .csv or .parquet, one row an image")
     parser.add_argument("--score", required=True, help="column of the probability of class 1")
     parser.add_argument("--threshold", type=finite, default=0.5, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, help="path of the files without its ending")
+    parser.add_argument("--out", type=_outputs.path, help="path of the files without its ending")
     add_columns(parser)
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    return [options.table]
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    return audit_files(_out(options))
+
+
+def _out(options: argparse.Namespace) -> Path:
+    return _outputs.stem(options.out or options.table.with_suffix(".audit"))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -39,4 +55,4 @@ def run(options: argparse.Namespace) -> None:
         patient_column(table[options.patient]) if options.patient else None,
         threshold=options.threshold,
     )
-    write_audit(frame, options.out or options.table.with_suffix(".audit"), options)
+    write_audit(frame, _out(options), options)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from . import _outputs
 from ._numbers import finite, positive
 from ._pairs import read_pairs
 from ._tables import read_table
@@ -44,7 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--reference", type=Path, help="a .csv: path, score")
     add("--root", type=Path, help="folder of its images; default: its own")
     add("--name", default="mine", help="of the backbone; %(default)s")
-    add("--out", type=Path, default=Path("imported"), help="folder; %(default)s")
+    add("--out", type=_outputs.path, default=Path("imported"), help="folder; %(default)s")
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    reference = [] if options.reference is None else [options.reference]
+    earlier = set(writes(options))  # into the checkpoint's folder; it may be done again
+    return [*(f for f in _outputs.files_of(options.checkpoint) if f not in earlier), *reference]
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    names = ("classifier.safetensors", "import.json", "backbone.yaml")
+    return [options.out / name for name in names]
 
 
 def run(options: argparse.Namespace) -> None:
