@@ -678,6 +678,8 @@ def test_reading_the_list(tmp_path: Path) -> None:
     file = tmp_path / "meta" / "ISIC_2020_Training_Duplicates.csv"
     file.write_text("image_name_1,image_name_2\nA,B\n")
     assert read_listed(tmp_path) == [("A", "B")]
+    file.write_text("image_name_1,image_name_2\nA,B,\nC,D,\n")
+    assert read_listed(tmp_path) == [("A", "B"), ("C", "D")]
     file.write_text("one;two\nA;B\n")
     with pytest.raises(UserError, match="image_name_1"):
         read_listed(tmp_path)

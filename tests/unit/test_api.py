@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -484,6 +485,35 @@ def test_without_patients_images_are_split_exactly_within_cells() -> None:
     assert (cells.to_numpy() == 10).all()
 
 
+def of_arrays(patients: list[Any]) -> sd.ImageSet:
+    pixels = np.zeros((len(patients), 4, 4, 3), np.uint8)
+    turns = np.arange(len(patients)) % 2
+    return sd.ImageSet.from_arrays(pixels, turns, turns, patients)
+
+
+def of_dataset(patients: list[Any]) -> sd.ImageSet:
+    image = torch.zeros(1, 4, 4)
+    return sd.ImageSet.from_dataset([(image, n % 2, n % 2, p) for n, p in enumerate(patients)])
+
+
+def constructed(patients: list[Any]) -> sd.ImageSet:
+    return dataclasses.replace(of_arrays(patients), patients=np.array(patients, object))
+
+
+@pytest.mark.parametrize("make", [of_arrays, of_dataset, constructed])
+def test_a_patient_is_one_person_however_written(make: Callable[[list[Any]], sd.ImageSet]) -> None:
+    """Spaces and types of numbers tear nobody apart, and 'unknown' binds nobody together."""
+    forms: list[Callable[[int], Any]] = [str, int, float, lambda n: f" {n} ", torch.tensor]
+    forms = forms if make is of_dataset else forms[:-1]
+    written = [forms[i % len(forms)](i // 8) for i in range(160)]
+    images = make([*written, *["unknown", None, "N/A", float("nan")] * 10])
+    first, second = images.split(0.5)
+    persons = [set((part.rows[part.rows < 160] // 8).tolist()) for part in (first, second)]
+    assert not persons[0] & persons[1] and len(persons[0] | persons[1]) == 20
+    unknown = [int((part.rows >= 160).sum()) for part in (first, second)]
+    assert min(unknown) > 10
+
+
 class TorchSet(torch.utils.data.Dataset):
     """Already normalized tensors."""
 
@@ -571,6 +601,11 @@ def test_mistakes_in_a_table_are_told(frame: pd.DataFrame, tmp_path: Path) -> No
         read(frame, "file", "malignant", "gender", root=tmp_path)
     with pytest.raises(UserError, match="labels must be 0 and 1"):
         read(frame, "file", "diagnostic", "gender")
+    for cell, shown in ((None, "nothing"), ("", "nothing"), (7, "'7'"), (np.nan, "nothing")):
+        spoilt = frame.assign(file=frame["file"].astype(object))
+        spoilt.loc[4, "file"] = cell
+        with pytest.raises(UserError, match=f"'file' must hold paths .*; row 5 holds {shown}"):
+            read(spoilt, "file", "malignant", "gender", root=SAMPLE / "images")
     with pytest.raises(UserError, match="mean has 2 numbers, std has 3"):
         read(frame, "file", "malignant", "gender", mean=(0.1, 0.2))
     by_name = read(

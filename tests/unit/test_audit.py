@@ -221,3 +221,18 @@ def test_a_group_without_images_is_left_out_and_said() -> None:
 def test_what_are_no_scores_is_refused(scores: list[float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         audit(np.array([0, 1]), np.array([0, 1]), np.array(scores), ["a", "b"])
+
+
+@pytest.mark.parametrize("threshold", [np.nan, np.inf, -np.inf, -0.1, 1.1, 50])
+def test_a_threshold_of_no_probability_is_refused(threshold: float) -> None:
+    y, g, p = draw(0)
+    with pytest.raises(UserError, match=f"threshold: .* from 0 to 1, not {threshold:g}"):
+        audit(y, g, p, ["a", "b"], threshold=threshold)
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0, 1.0), (1, 0.0)])
+def test_the_ends_are_thresholds(threshold: float, share: float) -> None:
+    y, g, p = draw(0)
+    assert p.min() > 0 and p.max() < 1
+    rows = audit(y, g, p, ["a", "b"], threshold=threshold).set_index("metric")
+    assert rows.loc["selection_rate", "value"] == share

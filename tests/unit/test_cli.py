@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from browser import Browser, start_browser
 
 from swift_debias import cli
+from swift_debias.cli import _numbers, debias, verify
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE = PROJECT / "resources" / "samples" / "pad_ufes_20"
@@ -79,10 +82,99 @@ def test_audit_cuts_numbers_and_moves_the_threshold(tmp_path: Path) -> None:
     assert {"n[below 40]", "n[from 65]"} <= set(rows.index)
 
 
+def exit_code(arguments: list[str]) -> int | str | None:
+    """Of a command, whether its arguments or its work are refused."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
+def audit_of(table: Path, *more: str) -> pd.DataFrame:
+    """What the command writes of a table, by metric."""
+    arguments = ["audit", str(table), *AUDIT, *more, "--out", str(table.with_suffix(".found"))]
+    assert cli.main(arguments) == 0
+    return pd.read_csv(table.with_suffix(".found.csv")).set_index("metric")
+
+
+PERSONS = np.arange(200) // 4
+# how people write whose image it is -> the persons that are meant
+SPELLINGS = {
+    "spaces and forms": ([f"{n}{('', ' ', '.0')[i % 3]}" for i, n in enumerate(PERSONS)], PERSONS),
+    "leading zeros": (
+        [f"{n:03}" if i % 2 else str(n) for i, n in enumerate(PERSONS + 1)],
+        [n if i % 2 else n + 100 for i, n in enumerate(PERSONS)],
+    ),
+    "numbers too large for a float": ([str(10**20 + int(n)) for n in PERSONS], PERSONS),
+    "half unknown": (
+        [("unknown", "N/A", "", " - ")[i % 4] if n % 2 else f"P{n}" for i, n in enumerate(PERSONS)],
+        [i + 1000 if n % 2 else n for i, n in enumerate(PERSONS)],
+    ),
+    "all unknown": (["unknown"] * 200, range(200)),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_audit_counts_the_persons_that_are_meant(spelling: str, tmp_path: Path) -> None:
+    written, meant = SPELLINGS[spelling]
+    frame = make_table(tmp_path / "t.csv")
+    frame.assign(id=written).to_csv(tmp_path / "t.csv", index=False)
+    frame.assign(id=[f"person {n}" for n in meant]).to_csv(tmp_path / "plain.csv", index=False)
+    found, expected = (audit_of(tmp_path / n, "--patient", "id") for n in ("t.csv", "plain.csv"))
+    pd.testing.assert_frame_equal(found, expected)
+    assert found.loc["accuracy", "low"] < found.loc["accuracy", "value"]
+
+
+def test_of_one_patient_there_is_no_interval_and_the_reason(tmp_path: Path) -> None:
+    make_table(tmp_path / "t.csv").assign(id="P1").to_csv(tmp_path / "t.csv", index=False)
+    found = audit_of(tmp_path / "t.csv", "--patient", "id")
+    bare = found[found["low"].isna() & ~found.index.str.match(r"n(_|\[|$)")]
+    assert "accuracy" in bare.index and "eodds" in bare.index
+    assert bare["reason"].str.contains("all images are of one patient").all()
+
+
+@pytest.mark.parametrize("behind", ["", ",", ",,"])
+@pytest.mark.parametrize("rows", ["every row", "one row"])
+def test_empty_fields_behind_the_last_column_shift_nothing(
+    behind: str, rows: str, tmp_path: Path
+) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    frame = make_table(tmp_path / "t.csv")
+    frame["sex"] = np.where(frame["age"] < 50, "f", "m")
+    header, *lines = frame[["id", "y", "p", "sex", "age"]].to_csv(index=False).splitlines()
+    lines[1:] = [line + behind * (rows == "every row") for line in lines[1:]]
+    (tmp_path / "t.csv").write_text("\n".join([header, lines[0] + behind, *lines[1:]]) + "\n")
+    found = audit_of(tmp_path / "t.csv")
+    assert found.loc["auc", "value"] == pytest.approx(roc_auc_score(frame["y"], frame["p"]))
+    assert found.loc["n[f]", "value"] == (frame["sex"] == "f").sum()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,0.5,f,30,7,surplus", "line 202: 6 fields, but the header has 5"),
+        ("1,0.5,f", "line 202: 3 fields, but the header has 5"),
+        ("1,high,f,30,7", "column 'p' must hold numbers; row 201 holds 'high'"),
+        ("1,,f,30,7", "column 'p' must hold numbers; row 201 holds nothing"),
+        ("1,inf,f,30,7", "column 'p' must hold numbers; row 201 holds 'inf'"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(
+    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_table(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write(line + "\n")
+    assert cli.main(["audit", str(tmp_path / "t.csv"), *AUDIT]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.csv", *AUDIT], "no file missing.csv"),
+        (["missing.csv", *AUDIT], "missing.csv: no such file"),
         (["scores.csv", *AUDIT[:-1], "sexe"], "no column 'sexe'; did you mean 'sex'?"),
         (["scores.csv", *AUDIT[:-1], "age"], "cut it first"),
         (["scores.csv", "--label", "age", *AUDIT[2:]], "labels must be 0 and 1"),
@@ -166,6 +258,8 @@ def test_debias_writes_weights_history_and_audits(own: list[str]) -> None:
     assert not audits[0]["value"].equals(audits[1]["value"])
     assert Path("fair/audit.html").read_text().startswith("<!doctype html>")
     assert not Path("fair/rule.json").exists()
+    looked_at = set(debias.writes(argparse.Namespace(out=Path("fair"))))
+    assert set(Path("fair").iterdir()) == looked_at - {Path("fair/rule.json")}
 
 
 def test_debias_writes_the_rule_of_a_method_that_has_one(own: list[str]) -> None:
@@ -204,6 +298,226 @@ def test_mistakes_of_debias(
     assert cli.main(["debias", *own, *more]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1, told
+
+
+@pytest.mark.parametrize("cell", ["", " "])
+def test_an_image_without_a_name_is_refused(
+    cell: str, own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv("t.csv")
+    table.loc[2, "file"] = cell
+    table.to_csv("t.csv", index=False)
+    assert cli.main(["debias", *own]) == 2
+    told = capsys.readouterr().err
+    assert "column 'file' must hold paths of images; row 3 holds nothing" in told
+    assert told.count("\n") == 1 and not Path("fair").exists()
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+REAL = (float, _numbers.finite, _numbers.positive, _numbers.fraction)
+
+
+def numeric_options() -> list[tuple[str, str, str]]:
+    """Every option of the command line that takes numbers, with values that are none of its."""
+    parser = cli._parser()
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    real, whole = ("nan", "inf", "-inf", "1e999", "half"), ("-1", "nan", "1.5")
+    return [
+        (name, action.option_strings[0], value)
+        for name, command in commands.choices.items()
+        for action in command._actions
+        for value in (real if action.type in REAL else whole if action.type is int else ())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        *numeric_options(),
+        *[("debias", "--size", "0"), ("debias", "--std", "0"), ("debias", "--external", "0")],
+        *[("debias", "--external", "1"), ("import-classifier", "--size", "0")],
+        *[("audit", "--threshold", "50"), ("audit", "--threshold", "-0.5")],
+        *[("import-classifier", "--dropout", "1"), ("import-classifier", "--crop-share", "0")],
+    ],
+)
+def test_a_number_that_is_none_is_refused(
+    command: str, option: str, value: str, own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, before anything is written."""
+    base = {
+        "audit": [*["t.csv", "--label", "y", "--score", "p", "--group", "sex"], "--out", "fair"],
+        "debias": own,
+        "import-classifier": [
+            *["m.safetensors", "--architecture", "mynetwork:network"],
+            *["--size", "24", "--out", "fair"],
+        ],
+    }
+    make_table(Path("t.csv")) if command == "audit" else None
+    given = [value] * (3 if option in ("--mean", "--std") else 1)
+    before = set(Path().rglob("*"))
+    assert exit_code([command, *base[command], option, *given]) == 2
+    told = capsys.readouterr().err
+    key = option.strip("-")
+    assert told.count("\n") == 1 and (key in told or key.replace("-", "_") in told), told
+    assert set(Path().rglob("*")) - before <= {Path("__pycache__"), *Path("__pycache__").glob("*")}
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+AUDIT_OF_T = ["audit", "t.csv", *AUDIT]
+DEBIAS = ["debias", "--table", "t.csv", "--image", "path", "--label", "y", "--group", "sex"]
+DEBIAS += ["--model", "m.safetensors", "--architecture", "a:b"]
+IMPORT = ["import-classifier", "m.safetensors", "--architecture", "resnet18", "--size", "32"]
+EXPORT = ["export-classifier", "m.safetensors", "--imported", "mine", "--checkpoint", "c.pth"]
+FOLDER = [*EXPORT[:-1], "timm"]
+COMPARE = ["compare", "my_method.py", "--config", "benchmark.yaml"]
+# arguments without --out, its value, what is written then, and what is read
+OVERWRITING = [
+    (AUDIT_OF_T, "o", "o.csv", "t.csv"),
+    (AUDIT_OF_T, "o", "o.html", "t.csv"),
+    (AUDIT_OF_T, "t", "t.csv", "t.csv"),
+    *[
+        (DEBIAS, "o", f"o/{written}", read)
+        for read in ("t.csv", "m.safetensors")
+        for written in (
+            *("model.safetensors", "history.csv", "cost.json", "rule.json"),
+            *("audit.csv", "audit.html", "audit_before.csv", "audit_before.html"),
+        )
+    ],
+    *[
+        ([*IMPORT, "--reference", "t.csv"], "o", f"o/{written}", read)
+        for read in ("t.csv", "m.safetensors")
+        for written in ("classifier.safetensors", "import.json", "backbone.yaml")
+    ],
+    (["import-classifier", "timm"], "timm", "timm/import.json", "timm/model.safetensors"),
+    *[(EXPORT, "o.pth", "o.pth", n) for n in ("m.safetensors", "mine/import.json", "c.pth")],
+    *[(EXPORT, n, n, n) for n in ("m.safetensors", "mine/import.json", "c.pth")],
+    (FOLDER, "timm", "timm/model.safetensors", "timm/model.safetensors"),
+    (FOLDER, "o", "o/config.json", "timm/config.json"),
+    *[(["bundle", "run"], out, out, "run/metrics.parquet") for out in ("o", "run/metrics.parquet")],
+    (["bundle", "run"], "o", "o", "run/deep/down.parquet"),
+    *[(COMPARE, "o", "o/my_method.csv", read) for read in ("my_method.py", "benchmark.yaml")],
+    (["which-method", "run"], "o", "o/which_method.csv", "run/metrics.parquet"),
+    (["which-method", "run"], "run", "run/which_method.md", "run/settings.yaml"),
+    (["export-logs", "run"], "o", "o", "run/deep/down.parquet"),
+    (["export-logs", "run"], "run", "run", "run"),
+]
+READ = ["t.csv", "m.safetensors", "c.pth", "mine/import.json", "timm/model.safetensors"]
+READ += ["timm/config.json", "run/metrics.parquet", "run/settings.yaml", "run/deep/down.parquet"]
+READ += ["my_method.py", "benchmark.yaml"]
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+@pytest.mark.parametrize(("arguments", "out", "written", "read"), OVERWRITING)
+def test_no_command_writes_over_what_it_reads(
+    arguments: list[str], out: str, written: str, read: str, link: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Under its own name, or another name of the same file; and before any work."""
+    monkeypatch.chdir(tmp_path)
+    for name in READ:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"the user's {name}")
+    if written != read:
+        Path(written).parent.mkdir(exist_ok=True)
+        if link == "symbolic":
+            Path(written).symlink_to(Path(read).resolve())
+        else:
+            Path(written).hardlink_to(read)
+    before = set(Path().rglob("*"))
+    assert cli.main([*arguments, "--out", out]) == 2
+    told = capsys.readouterr().err
+    assert f"{written} would be written over" in told and told.count("\n") == 1
+    assert [Path(name).read_text() for name in READ] == [f"the user's {name}" for name in READ]
+    assert set(Path().rglob("*")) == before
+
+
+def test_every_command_that_writes_is_tried() -> None:
+    modules = {name: importlib.import_module(f"{cli.__name__}.{name}") for name in cli.COMMANDS}
+    asks = set()
+    for name, module in modules.items():
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        if {"out", "write"} & {action.dest for action in parser._actions}:
+            asks.add(name)
+    assert asks == {name for name, module in modules.items() if hasattr(module, "writes")}
+    tried = {arguments[0].replace("-", "_") for arguments, *_ in OVERWRITING}
+    assert asks == tried | {"schema"}  # which reads nothing; see below
+
+
+@pytest.mark.parametrize("name", ["README.md", "schema.json"])
+def test_schema_writes_over_its_own_files_alone(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["schema", "--write", str(tmp_path / "new" / "folder")]) == 0
+    made = tmp_path / "new" / "folder" / name
+    whole = made.read_text()
+    made.write_text(whole[: len(whole) // 2])  # of an earlier version
+    assert cli.main(["schema", "--write", str(made.parent)]) == 0 and made.read_text() == whole
+    made.write_text("# My own project\n")
+    assert cli.main(["schema", "--write", str(made.parent)]) == 2
+    assert f"{made} is not of this command" in capsys.readouterr().err
+    assert made.read_text() == "# My own project\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*AUDIT_OF_T, "--out", "."], "--out: . is a folder"),
+        ([*AUDIT_OF_T, "--out", ".."], "--out: .. is a folder"),
+        ([*AUDIT_OF_T, "--out", ""], "--out: a name is needed"),
+        ([*AUDIT_OF_T, "--out", "t.csv/x"], "t.csv is no folder"),
+        ([*AUDIT_OF_T, "--out", "/proc/x/y"], "/proc/x"),
+        ([*AUDIT_OF_T, "--out", f"{'x' * 300}"], "File name too long"),
+        ([*DEBIAS, "--out", ""], "--out: a name is needed"),
+        ([*DEBIAS, "--out", "t.csv"], "t.csv is no folder"),
+        ([*DEBIAS, "--out", "t.csv/x"], "t.csv is no folder"),
+        ([*IMPORT, "--out", "t.csv"], "t.csv is no folder"),
+        ([*EXPORT, "--out", " "], "--out: a name is needed"),
+        ([*EXPORT, "--out", "t.csv/x"], "t.csv is no folder"),
+        (["bundle", "run", "--out", "t.csv/x"], "t.csv is no folder"),
+        ([*COMPARE, "--out", "t.csv"], "t.csv is no folder"),
+        (["which-method", "run", "--out", "t.csv"], "t.csv is no folder"),
+        (["export-logs", "run", "--out", "t.csv/x"], "t.csv is no folder"),
+        (["schema", "--write", "t.csv"], "t.csv is no folder"),
+        (["schema", "--write", ""], "--write: a name is needed"),
+        (["schema", "--write", "/proc/x/y"], "/proc/x"),
+    ],
+)
+def test_where_nothing_can_be_written_it_is_told_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    make_table(Path("t.csv"))
+    assert exit_code(arguments) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1, told
+    assert [path.name for path in Path().iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "x.csv"), "x.csv: Permission denied"),
+        (IsADirectoryError(21, "Is a directory", "x.partial", None, "x"), "x: Is a directory"),
+        (OSError("two\nlines of a library"), "two lines of a library"),
+        (OSError(28, "No space left on device", "x"), "make room or mend the disk"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_one_line(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(options: argparse.Namespace) -> None:
+        raise error
+
+    monkeypatch.setattr(verify, "run", refused)
+    assert cli.main(["verify", "x.zip"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("swift-debias: error:") and said in told and told.count("\n") == 1
 
 
 # --- in a browser ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ the configuration, is in tests/workflow/test_networks_of_a_run.py.
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from own_ways import SIZE, WAYS, Way
 from safetensors.torch import load_file
 
 from swift_debias import cli
+from swift_debias.cli import export_classifier, import_classifier
 from swift_debias.config.schema import Backbone, Images
 from swift_debias.errors import UserError
 from swift_debias.learning import checkpoint_files, names, networks, tensor_files
@@ -62,6 +64,8 @@ def test_it_scores_as_its_owners_program(
     table.to_csv("reference.csv", index=False)
     assert imported(way, "--reference", "reference.csv") == 0, capsys.readouterr().err
     assert "12 scores agree" in capsys.readouterr().out
+    looked_at = import_classifier.writes(argparse.Namespace(out=Path("mine")))
+    assert set(Path("mine").iterdir()) == set(looked_at)
     backbone, images = entry(tmp_path)
     assert images.size == SIZE
     assert images.mean == pytest.approx(way.normalization[0])
@@ -90,6 +94,9 @@ def test_the_way_back_keeps_what_was_not_trained(name: str, tmp_path: Path) -> N
     out = f"fair{way.checkpoint.suffix}"
     command = ["export-classifier", "debiased.safetensors", "--imported", "mine"]
     assert cli.main([*command, "--checkpoint", str(way.checkpoint), "--out", out]) == 0
+    given = argparse.Namespace(checkpoint=way.checkpoint, out=Path(out))
+    made_files = Path(out).iterdir() if Path(out).is_dir() else [Path(out)]
+    assert set(made_files) <= set(export_classifier.writes(given))
     after = checkpoint_files.read(Path(out))
     note = json.loads((tmp_path / "mine" / "import.json").read_text())
     changed = {note["names"][first.removeprefix("extractor.")], note["last_layer"] + ".weight"}

@@ -125,6 +125,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("page")
     assert cli.main(["which-method", str(run), "--out", str(out)]) == 0
+    written = {path.name for path in out.iterdir()}
+    assert written == set(which_method.FILES), "what the command looks at before it overwrites"
     return out
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError, nearest
+from ._numbers import finite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,33 +17,29 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", required=True, help="column of the label, 0 and 1")
     parser.add_argument("--positive", nargs="+", help="values of class 1, where not 0 and 1")
     parser.add_argument("--group", required=True, help="column of the sensitive attribute")
-    parser.add_argument("--cuts", type=float, nargs="+", help="cut a number, e.g. age, here")
+    parser.add_argument("--cuts", type=finite, nargs="+", help="cut a number, e.g. age, here")
     parser.add_argument("--patient", help="column of the patient")
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A table of the user's.
+def read_table(path: Path, *columns: str | None) -> pd.DataFrame:
+    """Columns of a table of the user's as text, read as the workflow reads one.
+
+    Text, for a type that is guessed makes two ids of 7 and "7", and one of 007 and 7.
 
     Raises:
-        UserError: it is not there or cannot be read.
+        UserError: it is not there or cannot be read, or a column is missing.
     """
-    import pandas as pd
+    from ..data import raw_tables
+    from ..files import check
 
-    from ..files import read_parquet
-
-    if not path.is_file():
-        raise UserError(f"no file {path}")
-    try:
-        return read_parquet(path, own=True) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if path.suffix.lower() in raw_tables.PARQUET:
+        check(path, own=True)
+    return raw_tables.read_table(path, tuple(dict.fromkeys(filter(None, columns))))
 
 
-def need(table: pd.DataFrame, *columns: str | None) -> None:
-    """Refuse names of columns that are not there."""
-    for column in filter(None, columns):
-        if column not in table:
-            raise UserError(f"no column {column!r}{nearest(column, table.columns)}")
+def audit_files(out: Path) -> tuple[Path, Path]:
+    """The HTML and the CSV file of an audit."""
+    return out.with_name(out.name + ".html"), out.with_name(out.name + ".csv")
 
 
 def write_audit(
@@ -62,7 +58,7 @@ def write_audit(
         "Intervals": f"95 %, over {units}",
     }
     heading = f"Audit of {options.table.name} by {options.group}"
-    html, csv = (out.with_name(out.name + ending) for ending in (".html", ".csv"))
+    html, csv = audit_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(html, audit_page.page(frame, heading, facts))
     write_text(csv, escaping.csv(frame, float_format=None))

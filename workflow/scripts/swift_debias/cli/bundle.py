@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+
+from . import _outputs
 
 EXAMPLE = """example, in the folder of the project:
   swift-debias bundle results/demo
@@ -15,14 +18,29 @@ or weights."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("run", type=Path, help="results/<run>, finished")
-    parser.add_argument("--out", type=Path, help="default: results/<run>.zip")
+    parser.add_argument("--out", type=_outputs.path, help="default: results/<run>.zip")
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    files = [*options.run.rglob("*"), *Path("resources").glob("*.csv")]
+    return [file for file in files if file.suffix != ".zip"]  # an earlier bundle may be replaced
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    return [_out(options)]
+
+
+def _out(options: argparse.Namespace) -> Path:
+    run: Path = options.run.resolve()
+    return options.out or run.parent / f"{run.name}.zip"
 
 
 def run(options: argparse.Namespace) -> None:
     """Carry it out."""
     from ..report import bundle
 
-    run = options.run.resolve()
-    out = options.out or run.parent / f"{run.name}.zip"
-    names = bundle.write(run, out, Path())
+    out = _out(options)
+    names = bundle.write(options.run.resolve(), out, Path())
     print(f"{out}: {len(names)} files of {options.run}")

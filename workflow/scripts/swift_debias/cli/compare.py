@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UserError, nearest
+from . import _outputs
 
 EXAMPLE = """example, in the folder of the project:
   swift-debias compare my_method.py
@@ -21,7 +23,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("method", type=Path, help="the .py file of your method")
     add("--config", type=Path, default=Path("config/benchmark.yaml"), help="default: %(default)s")
     add("--experiment", default="compare", help="a table of it; %(default)s")
-    add("--out", type=Path, default=Path("results/compare"), help="default: %(default)s")
+    add("--out", type=_outputs.path, default=Path("results/compare"), help="default: %(default)s")
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    return [options.method, options.config]
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    return [options.out / f"{options.method.stem}.csv"]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, nearest
+from . import _outputs
+from ._numbers import finite, fraction, positive
 from ._pairs import read_pairs
-from ._tables import add_columns, read_table, write_audit
+from ._tables import add_columns, audit_files, read_table, write_audit
 
 if TYPE_CHECKING:
     from ..api import Debiaser, ImageSet
@@ -21,6 +24,8 @@ EXAMPLE = """example:
 writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
 history.csv, cost.json, audits of the held-out images before and after, and rule.json where the
 method decides by a rule for each group."""
+WRITTEN = ("model.safetensors", "history.csv", "cost.json", "rule.json")
+AUDITS = ("audit_before", "audit")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--architecture", required=True, help="module:function that returns the network")
     add("--method", default="SWiFT", help="default: %(default)s")
     add("--size", type=int, default=224, help="pixels a side; %(default)s")
-    for name in ("mean", "std"):
-        add(f"--{name}", type=float, nargs="+", help="default: ImageNet's")
-    add("--external", type=float, default=0.6, help="share to debias on; %(default)s")
+    for name, kind in (("mean", finite), ("std", positive)):
+        add(f"--{name}", type=kind, nargs="+", help="default: ImageNet's")
+    add("--external", type=fraction, default=0.6, help="share to debias on; %(default)s")
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings")
-    add("--out", type=Path, default=Path("debiased"), help="default: %(default)s")
+    add("--out", type=_outputs.path, default=Path("debiased"), help="default: %(default)s")
     add_columns(parser)
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    return [options.table, options.model]
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    audits = [file for name in AUDITS for file in audit_files(options.out / name)]
+    return [*(options.out / name for name in WRITTEN), *audits]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -50,7 +66,8 @@ def run(options: argparse.Namespace) -> None:
     if options.method not in api.CLASSES:
         raise UserError(f"no method {options.method!r}{nearest(options.method, api.CLASSES)}")
     estimator = api.CLASSES[options.method](seed=options.seed, **read_pairs(options.set))
-    table = read_table(options.table)
+    columns = (options.image, options.label, options.group, options.patient)
+    table = read_table(options.table, *columns)
     images = api.ImageSet.from_frame(
         table,
         options.image,
@@ -78,8 +95,8 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     model = wrapped.load(options.architecture, options.model)
     external, test = images.split(options.external, options.seed)
     print(f"debias on {external}\naudit on {test}")
+    options.out.mkdir(parents=True, exist_ok=True)  # what forbids it is known before hours of work
     estimator.fit(model, external)
-    options.out.mkdir(parents=True, exist_ok=True)
     networks.save(estimator.model_, options.out / "model.safetensors")
     write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))
     write_json(options.out / "cost.json", estimator.cost_)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from . import _outputs
 
 EXAMPLE = """example:
   swift-debias export-classifier results/x/debiased/skin/mine/sex/swift/fold0/model.safetensors \\
@@ -18,7 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", type=Path, help="model.safetensors of a run")
     parser.add_argument("--imported", type=Path, required=True, help="folder of the import")
     parser.add_argument("--checkpoint", type=Path, required=True, help="what was imported")
-    parser.add_argument("--out", type=Path, required=True, help="file, or folder, to write")
+    parser.add_argument(
+        "--out", type=_outputs.path, required=True, help="file, or folder, to write"
+    )
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    note = options.imported / "import.json"
+    return [options.weights, note, *_outputs.files_of(options.checkpoint)]
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    if not options.checkpoint.is_dir():
+        return [options.out]
+    return [options.out / file.name for file in _outputs.files_of(options.checkpoint)]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from . import _outputs
+from ._numbers import finite, positive
 from ._pairs import read_pairs
-from ._tables import need, read_table
+from ._tables import read_table
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EXAMPLE = """example:
   swift-debias import-classifier trained.pth --architecture resnet50 --size 224 \\
@@ -28,18 +35,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--head", help="name of the last layer, where it cannot be found")
     add("--channels", type=int, default=3, help="that the network takes; %(default)s")
     add("--swap-classes", action="store_true", help="the network's class 0 is your class 1")
-    add("--dropout", type=float, help="before the last layer; default: the network's own")
+    add("--dropout", type=finite, help="before the last layer; default: the network's own")
     add("--size", type=int, help="pixels a side")
     add("--grey", action="store_true", help="the images are grey")
-    for name in ("mean", "std"):
-        add(f"--{name}", type=float, nargs="+", help="default: ImageNet's")
+    for name, kind in (("mean", finite), ("std", positive)):
+        add(f"--{name}", type=kind, nargs="+", help="default: ImageNet's")
     add("--interpolation", help="bilinear, bicubic, lanczos, box or nearest")
     add("--fit", help="crop or stretch")
-    add("--crop-share", type=float, help="0.875 for Resize(256), CenterCrop(224)")
+    add("--crop-share", type=finite, help="0.875 for Resize(256), CenterCrop(224)")
     add("--reference", type=Path, help="a .csv: path, score")
     add("--root", type=Path, help="folder of its images; default: its own")
     add("--name", default="mine", help="of the backbone; %(default)s")
-    add("--out", type=Path, default=Path("imported"), help="folder; %(default)s")
+    add("--out", type=_outputs.path, default=Path("imported"), help="folder; %(default)s")
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    reference = [] if options.reference is None else [options.reference]
+    earlier = set(writes(options))  # into the checkpoint's folder; it may be done again
+    return [*(f for f in _outputs.files_of(options.checkpoint) if f not in earlier), *reference]
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    names = ("classifier.safetensors", "import.json", "backbone.yaml")
+    return [options.out / name for name in names]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -74,10 +94,7 @@ def run(options: argparse.Namespace) -> None:
         raise UserError("--size: how many pixels a side was it trained with?")
     if options.grey:
         images["channels"] = 1
-    table = None if options.reference is None else read_table(options.reference)
-    if table is not None:
-        need(table, "path", "score")
-    root = options.root or (options.reference.parent if options.reference else Path())
+    paths, scores = _reference(options.reference, options.root)
     for line in classifier_import.run(
         checkpoint,
         entry,
@@ -85,7 +102,17 @@ def run(options: argparse.Namespace) -> None:
         options.out,
         name=options.name,
         swap_classes=options.swap_classes,
-        paths=[] if table is None else [root / path for path in table["path"]],
-        scores=None if table is None else table["score"].to_numpy(float),
+        paths=paths,
+        scores=scores,
     ):
         print(line)
+
+
+def _reference(table: Path | None, root: Path | None) -> tuple[list[Path], np.ndarray | None]:
+    """Images, and what the owner's own program says of them."""
+    from ..data.columns import number_column, path_column
+
+    if table is None:
+        return [], None
+    rows = read_table(table, "path", "score")
+    return path_column(rows["path"], root or table.parent), number_column(rows["score"])

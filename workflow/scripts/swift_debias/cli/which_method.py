@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+
+from . import _outputs
 
 EXAMPLE = """example, in the folder of the project:
   swift-debias which-method results/benchmark
@@ -14,7 +17,19 @@ writes which_method.md, which_method.csv and two pictures into the run's folder.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("run", type=Path, help="results/<run> of the benchmark, finished")
-    parser.add_argument("--out", type=Path, help="folder; default: the run's")
+    parser.add_argument("--out", type=_outputs.path, help="folder; default: the run's")
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it reads."""
+    return [options.run / "settings.yaml", *options.run.rglob("*.parquet")]
+
+
+def writes(options: argparse.Namespace) -> Iterable[Path]:
+    """The files that it writes."""
+    from ..report.which_method import FILES
+
+    return [(options.out or options.run) / name for name in FILES]
 
 
 def run(options: argparse.Namespace) -> None:

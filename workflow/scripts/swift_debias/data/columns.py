@@ -1,9 +1,11 @@
-"""Labels and groups from columns of anybody's table, and a fair cut of its rows."""
+"""Columns of anybody's table: labels, groups, patients, numbers, paths; a fair cut of its rows."""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..config.base import explain
 from ..config.schema import Attribute
 from ..errors import UserError
 from .groups import group_index
+from .rows import clean_column
 from .values import canonical, is_missing, plain
 
 MOST_GROUPS = 20  # a column with more values is no grouping
@@ -110,6 +113,45 @@ def group_column(
     return group_index(values, _attribute(column=column, groups=entries)), tuple(entries)
 
 
+def patient_column(values: pd.Series | np.ndarray | Sequence[Any]) -> np.ndarray:
+    """Whose image each is, object; None where a word says 'not known': a person of its own.
+
+    In the form that manifests have: 7, '7' and ' 7.0 ' are one person.
+    """
+    column = clean_column(pd.Series(values, dtype=object)).astype(object)
+    return column.where(column.notna(), None).to_numpy(object)
+
+
+def number_column(values: pd.Series) -> np.ndarray:
+    """Finite numbers, float64.
+
+    Raises:
+        UserError: a cell holds none; names its row.
+    """
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        cell = values.iloc[wrong[0]]
+        raise UserError(
+            f"column {values.name!r} must hold numbers; row {wrong[0] + 1} holds {_shown(cell)}"
+        )
+    return numbers
+
+
+def path_column(values: pd.Series, root: str | Path) -> list[Path]:
+    """The files that a column names, below `root` or absolute.
+
+    Raises:
+        UserError: a cell is empty or no text; names its row.
+    """
+    for row, cell in enumerate(values, start=1):
+        if not isinstance(cell, str | os.PathLike) or not str(cell).strip():
+            raise UserError(
+                f"column {values.name!r} must hold paths of images; row {row} holds {_shown(cell)}"
+            )
+    return [Path(root) / cell for cell in values]
+
+
 def _attribute(**fields: Any) -> Attribute:
     """An attribute of a call's arguments; a mistake in them is the user's."""
     try:
@@ -165,6 +207,11 @@ def group_values(
             f"groups must be of {tuple(names)}, or their numbers; here are {_some(column)}"
         )
     return group_column(column, {name: [number] for number, name in enumerate(names)})
+
+
+def _shown(cell: Any) -> str:
+    """A cell, for a message."""
+    return repr(plain(cell)) if plain(cell) else "nothing"
 
 
 def _some(values: pd.Series) -> str:

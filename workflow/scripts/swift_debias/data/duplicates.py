@@ -51,6 +51,7 @@ from ..config.schema import Duplicates
 from ..errors import UserError
 from . import listing, recoloured
 from .image_cache import CachedImages
+from .raw_tables import read_table
 
 LEAKS = ("test_leak", "test_patient")
 TWINS = "in_test_set"
@@ -108,7 +109,7 @@ def read_listed(root: Path, beside: bool = True) -> list[tuple[str, str]]:
         beside: look next to the root too, as for the other tables of ISIC 2020.
 
     Raises:
-        UserError: the file has other columns.
+        UserError: the file cannot be read, or has other columns.
     """
     found = [*root.glob(listing.PAIRS), *sorted(root.glob(f"*/{listing.PAIRS}"))]
     if beside and not found:
@@ -116,11 +117,8 @@ def read_listed(root: Path, beside: bool = True) -> list[tuple[str, str]]:
     if not found:
         return []
     print(f"listed duplicates: {found[0]}")
-    frame = pd.read_csv(found[0], dtype="str")
-    columns = ["image_name_1", "image_name_2"]
-    if not set(columns) <= set(frame):
-        raise UserError(f"{found[0]}: needs the columns {columns}, has {list(frame)}")
-    return list(frame[columns].itertuples(index=False, name=None))
+    frame = read_table(found[0], ("image_name_1", "image_name_2"))
+    return list(frame.itertuples(index=False, name=None))
 
 
 def find_duplicates(

@@ -18,9 +18,17 @@ import pandas as pd
 
 from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Images
 from ..errors import UserError, nearest
+from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
-from .columns import class_column, drawn_share, group_column, group_values
+from .columns import (
+    class_column,
+    drawn_share,
+    group_column,
+    group_values,
+    path_column,
+    patient_column,
+)
 from .image_cache import CachedImages
 from .normalization import Normalization
 
@@ -56,7 +64,8 @@ class ImageSet:
         labels: int8 (n,), 0 or 1; of more than two classes 0 to C - 1.
         groups: int16 (n,), index into `group_names`; -1: unknown.
         group_names: names of the groups of the sensitive attribute.
-        patients: (n,), or None; null: unknown.
+        patients: (n,), or None; of any ids, kept in their plain form (`columns.patient_column`);
+            None: unknown, a person of its own.
         normalization: how pixels are normalized; None: they are taken as they are.
         balanced: bool (n,): the balanced part, where a run has drawn it; None: `fit` draws it.
         source, rows: where the pixels are.
@@ -84,6 +93,8 @@ class ImageSet:
         means = shape[3] if self.normalization is None else len(self.normalization.mean)
         if shape[3] not in (1, means):
             raise UserError(f"images of {shape[3]} channels, but a mean of {means} numbers")
+        if self.patients is not None:  # once, for every road that leads here
+            object.__setattr__(self, "patients", patient_column(self.patients))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,20 +144,12 @@ class ImageSet:
         """
         if not 0 < fraction < 1:
             raise UserError(f"split: a fraction between 0 and 1 is needed, not {fraction}")
-        first = drawn_share(self._units(), self.labels, self.groups, fraction, seed)
+        units = patient_codes(self.patients, len(self))
+        first = drawn_share(units, self.labels, self.groups, fraction, seed)
         if first.all() or not first.any():
             raise UserError("split: too few patients or images to cut in two")
         whole = replace(self, balanced=None)  # a part's own balanced part is another
         return whole.subset(first), whole.subset(~first)
-
-    def _units(self) -> np.ndarray:
-        """A number for each patient; an image of unknown patient is one of its own."""
-        if self.patients is None:
-            return np.arange(len(self))
-        units, _ = pd.factorize(self.patients)
-        unknown = units < 0
-        units[unknown] = units.max() + 1 + np.arange(int(unknown.sum()))
-        return units
 
     @classmethod
     def from_frame(
@@ -198,8 +201,9 @@ class ImageSet:
             class_column(df[label], positive, classes),
             group_column(df[attribute], groups, cuts),
         )
+        paths = path_column(df[image], root)
         options = _images(size, channels or (1 if len(mean) == 1 else 3), mean, std)
-        pixels = read_files([Path(root) / path for path in df[image]], options, workers)
+        pixels = read_files(paths, options, workers)
         return cls(
             HeldImages(pixels),
             np.arange(len(df)),
@@ -235,7 +239,7 @@ class ImageSet:
         images = [np.moveaxis(np.asarray(item[0]), 0, -1) for item in items]
         if len({picture.shape for picture in images}) != 1:
             raise UserError("the data set's images differ in size")
-        patients = np.array([item[3] for item in items], object) if len(items[0]) == 4 else None
+        patients = [_scalar(item[3]) for item in items] if len(items[0]) == 4 else None
         labels, groups = ([_scalar(item[place]) for item in items] for place in (1, 2))
         return cls.from_arrays(
             np.stack(images), labels, groups, patients, mean, std, group_names=group_names

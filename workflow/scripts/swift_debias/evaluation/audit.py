@@ -81,7 +81,7 @@ def audit(
         scores: (n,), P(class 1).
         group_names: names of the groups.
         patients: (n,), whose image each is; null: a person of its own.
-        threshold: a score at or above it is a decision for class 1.
+        threshold: a score at or above it is a decision for class 1; from 0 to 1.
         decisions: (n,), 0 or 1, where a rule made them; the threshold then is not looked at.
         level: coverage of the intervals.
         min_group: fewest images of a group that counts in differences, where there are more than
@@ -94,6 +94,8 @@ def audit(
     scores = np.asarray(scores, np.float64)
     if not len(scores) == len(labels) == len(groups):
         raise UserError(f"{len(scores)} scores, but {len(labels)} labels and {len(groups)} groups")
+    if not 0 <= threshold <= 1:  # false of nan too
+        raise UserError(f"threshold: is of probabilities, from 0 to 1, not {threshold:g}")
     decided = (scores >= threshold).astype(np.int64)
     if decisions is not None:
         decided = np.asarray(decisions)
@@ -190,6 +192,7 @@ class _Audited:
         self.everybody = _Members(test, scores, decided, test.rows())
         self.members = [_Members(test, scores, decided, test.rows(g)) for g in range(len(names))]
         self.counted = test.counted
+        self.alone = test.n_patients == 1
         by_group = {rate: [self.members[g].parts[rate] for g in test.counted] for rate in RATES}
         self.rates = intervals.Rates.of(test, self.everybody.parts, by_group)
         sizes = [(m.counts["positive"], m.counts["negative"]) for m in self.members]
@@ -284,6 +287,10 @@ class _Audited:
         frame = pd.DataFrame(rows, columns=["metric", "value", "n", "reason"])
         for column, place in (("low", 1), ("high", 2)):
             frame[column] = [found.get(metric, NOTHING)[place] for metric in frame["metric"]]
+        if self.alone:
+            bare = frame["metric"].isin(found) & frame["value"].notna() & frame["low"].isna()
+            remarks = frame.loc[bare, "reason"].map("{}; ".format, "ignore").fillna("")
+            frame.loc[bare, "reason"] = remarks + "all images are of one patient: no interval"
         numbers = dict.fromkeys(("value", "low", "high"), "float64")
         return frame[COLUMNS].astype(numbers | {"n": "int64", "reason": "string"})
 
