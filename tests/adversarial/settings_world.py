@@ -32,6 +32,7 @@ KNOWN: dict[str, Any] = {
     "drawings": figures.all_facts(),
     "metrics": metrics.catalogue(),
     "of_disease": metrics.OF_DISEASE,
+    "undirected": metrics.undirected(),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import zipfile
@@ -63,13 +64,13 @@ def run(tmp_path: Path) -> Path:
     """A finished run: one table, and one file of every kind, those with ids among them."""
     home = tmp_path / "results" / "mine"
     keys = {**SETUP, "method": "swift", "fold": 0, "repeat": 1, "dataset": "ddi", "first": "x"}
-    keys |= {"table": "other", "figure": "curves", "format": "csv"}
+    keys |= {"table": "cost", "figure": "curves", "format": "csv"}
     for name in layout.FILES:
         path = home / layout.path(name, **keys)
         if "." in path.name and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("harmless" if name in bundle.SHARED else f"of {SECRET}")
-    (home / layout.path("table_recipe", table="other")).unlink()
+    (home / layout.path("table_recipe", table="cost")).unlink()
     for figure, format in itertools.product(("faces", "curves"), ("png", "pdf", "csv")):
         (home / layout.path("figure", figure=figure, format=format)).write_text(figure)
     settings = home / layout.path("settings")
@@ -198,22 +199,159 @@ def test_any_changed_byte_is_found(made: Path) -> None:
         bundle.verify(rewritten(made, lambda files: files.update({"more.txt": b""})))
 
 
-def test_a_table_that_does_not_follow_from_the_metrics_is_found(made: Path) -> None:
-    """Whoever forges a table mends its digest, too."""
+def forged(made: Path, change: Callable[[dict[str, bytes]], object]) -> Path:
+    """The bundle with other files, of which the crate names the digests."""
+
+    def mend(files: dict[str, bytes]) -> None:
+        change(files)
+        crate = json.loads(files[bundle.CRATE])
+        parts = [e for e in crate["@graph"] if e["@type"] != "File" or e["@id"] in files]
+        for entity in parts:
+            if entity["@type"] == "File":
+                content = seal(entity["@id"], files[entity["@id"]])
+                files[entity["@id"]] = content
+                entity["sha256"] = hashlib.sha256(content).hexdigest()
+        files[bundle.CRATE] = json.dumps(crate | {"@graph": parts}).encode()
+
+    return rewritten(made, mend)
+
+
+def seal(name: str, content: bytes) -> bytes:
+    """With its own digest mended."""
+    found = re.search(rb"swift-sha256:([0-9a-f]{64})", content)
+    if found is None or not name.endswith((".html", ".json")):
+        return content
+    start, end = found.span(1)
+    blank = content[:start] + b"0" * 64 + content[end:]
+    return content[:start] + hashlib.sha256(blank).hexdigest().encode() + content[end:]
+
+
+@pytest.mark.parametrize("format", ["csv", "md", "tex", "html", "txt"])
+def test_a_table_that_does_not_follow_from_the_metrics_is_found(made: Path, format: str) -> None:
+    """Whoever forges a table mends its digest, too; any format may be the one that is read."""
+    name = f"tables/table1.{format}"
+    mean = metrics().groupby(["method", "dataset", "metric"])["value"].mean()
+    number = f"{mean['swift', 'ddi', 'auc']:.{4 if format == 'csv' else 3}f}".rstrip("0")
 
     def forge(files: dict[str, bytes]) -> None:
-        text = files["tables/table1.csv"].decode()
-        cell = text.splitlines()[1].split(",")
-        place = text.splitlines()[0].split(",").index("mean")
-        files["tables/table1.csv"] = text.replace(cell[place], "0.999", 1).encode()
-        crate = json.loads(files[bundle.CRATE])
-        for entity in crate["@graph"]:
-            if entity["@id"] == "tables/table1.csv":
-                entity["sha256"] = hashlib.sha256(files["tables/table1.csv"]).hexdigest()
-        files[bundle.CRATE] = json.dumps(crate).encode()
+        text = files[name].decode()
+        assert number[:5] in text
+        files[name] = text.replace(number[:5], "0.999", 1).encode()
 
-    with pytest.raises(UserError, match=r"table1.csv, line 2: .*0\.999.*made again"):
-        bundle.verify(rewritten(made, forge))
+    said = rf"table1\.{format}, line \d+: .*0\.999.*made again"
+    with pytest.raises(UserError, match=said) as told:
+        bundle.verify(forged(made, forge))
+    assert len(str(told.value).splitlines()) == 2
+    with pytest.raises(UserError, match=rf"table1\.{format}: it is not there"):
+        bundle.verify(forged(made, lambda files: files.pop(name)))
+    with pytest.raises(UserError, match=rf"table1\.{format}: \d+ lines, made again"):
+        bundle.verify(forged(made, lambda files: files.update({name: files[name] + b"more\n"})))
+
+
+def test_a_table_without_what_it_was_made_of_is_found(made: Path) -> None:
+    """And one that the settings do not name, or no longer."""
+    recipe = "tables/table1.json"
+    assert bundle.verify(forged(made, lambda files: None))
+
+    def unnamed(files: dict[str, bytes]) -> None:
+        settings = yaml.safe_load(files["settings.yaml"])
+        del settings["experiments"]["table1"]
+        files["settings.yaml"] = yaml.safe_dump(settings).encode()
+        del files[recipe]
+
+    def gone(files: dict[str, bytes]) -> None:
+        for name in [name for name in files if name.startswith("tables/table1.")]:
+            del files[name]
+
+    for change in (lambda files: files.pop(recipe), unnamed, gone):
+        with pytest.raises(
+            UserError, match=r"table1\.json: it is not there, and without it table1"
+        ):
+            bundle.verify(forged(made, change))
+    for content in (
+        b"{}",
+        b"[]",
+        b"experiments: [1]",
+        b"experiments: {table1: 3}",
+        b"\xff",
+        b"a: b: c",
+    ):
+        with pytest.raises(UserError, match=r"settings\.yaml names no experiments") as told:
+            bundle.verify(forged(made, lambda files, c=content: files.update({"settings.yaml": c})))
+        assert "\n" not in str(told.value)
+    outside = b"experiments: {../../x: {kind: table}}"
+    with pytest.raises(UserError, match="is no name of a table"):
+        bundle.verify(forged(made, lambda files: files.update({"settings.yaml": outside})))
+
+
+def test_html_of_another_great_tables_is_compared_by_its_text(made: Path) -> None:
+    """Whose marks and styles are others."""
+
+    def restyled(files: dict[str, bytes], version: str = "0.22.0") -> None:
+        crate = json.loads(files[bundle.CRATE])
+        [entity] = [e for e in crate["@graph"] if e["@id"] == "#great-tables"]
+        entity["softwareVersion"] = version or entity["softwareVersion"]
+        files[bundle.CRATE] = json.dumps(crate).encode()
+        page = files["tables/table1.html"].replace(b"<style>", b"<style>i{color:red}")
+        files["tables/table1.html"] = page.replace(b"<tr", b'<tr class="x"')
+
+    assert bundle.verify(forged(made, restyled))
+    with pytest.raises(UserError, match=r"table1\.html, line"):
+        bundle.verify(forged(made, lambda files: restyled(files, "")))
+
+    def other(files: dict[str, bytes]) -> None:
+        restyled(files)
+        files["tables/table1.html"] = files["tables/table1.html"].replace(b"SWiFT", b"Mine!")
+
+    with pytest.raises(UserError, match=r"table1\.html, line .*Mine!"):
+        bundle.verify(forged(made, other))
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x08, 0xFF])
+def test_a_flipped_byte_is_told_in_a_line_wherever_it_is(tmp_path: Path, mask: int) -> None:
+    """In headers, in what is packed and in the list at the end: never another error."""
+    whole, path = tmp_path / "whole.zip", tmp_path / "flipped.zip"
+    crate = {"@graph": [{"@type": "File", "@id": "a.txt", "sha256": "0" * 64}]}
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", "of this and that" * 9)
+        archive.writestr(bundle.CRATE, json.dumps(crate))
+    content = whole.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ mask]) + content[place + 1 :])
+        with pytest.raises(UserError) as told:
+            bundle.verify(path)
+        assert len(str(told.value).splitlines()) == 1, place
+
+
+def test_where_it_cannot_be_written_is_told_in_a_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    (tmp_path / "file").write_text("x")
+    for out, said in (
+        (tmp_path, "is a folder: --out names the zip file"),
+        (Path(), "is a folder"),
+        (tmp_path / "file" / "mine.zip", "cannot be written: "),
+    ):
+        assert cli.main(["bundle", str(run), "--out", str(out)]) == 2
+        told = capsys.readouterr().err
+        assert said in told and len(told.splitlines()) == 1
+
+
+def test_it_is_written_whole_or_not_at_all(
+    run: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full leaves the bundle that was there."""
+    before = made.read_bytes()
+
+    def full(self: zipfile.ZipFile, *arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        bundle.write(run, made, PROJECT)
+    assert made.read_bytes() == before
+    assert [path.name for path in made.parent.glob("mine.zip*")] == ["mine.zip"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04"])

@@ -378,6 +378,60 @@ def test_pareto(drawings: dict[str, Drawing], sources: Sources) -> None:
         assert {part["auc_mean"].idxmax(), part["eodds_mean"].idxmin()} <= set(best.index)
 
 
+@pytest.mark.parametrize(
+    "axes",
+    [*itertools.permutations(("auc", "auc_min", "eodds", "auc_gap"), 2), ("spd@external", "auc")],
+)
+def test_the_front_of_any_two_metrics(axes: tuple[str, str]) -> None:
+    """Which way is better is the metric's own; the one worst in all is never on the front."""
+    better = {"auc": 1, "auc_min": 1, "eodds": -1, "auc_gap": -1, "spd@external": -1}
+    rng = np.random.default_rng(len(axes[0]) + 10 * len(axes[1]))
+    methods = [*"abcdefgh", "worst"]
+    frame = pd.DataFrame(
+        [
+            ("skin", "net", "sex", method, "ddi", metric, fold, value, 100, None)
+            for metric in axes
+            for method, good in zip(methods, [*rng.uniform(0.3, 0.8, 8), 0.2], strict=True)
+            for fold, value in enumerate([good if better[metric] > 0 else 1 - good] * 2)
+        ],
+        columns=[*KEYS, "fold", "value", "n", "reason"],
+    )
+    block = Block("skin", "net", "sex", ("ddi",), tuple(methods), axes)
+    floors = frame.drop_duplicates(KEYS).assign(floor_95=0.3)
+    floors = floors[floors["metric"].isin([m for m in axes if better[m] < 0])]
+    given = Request("front", (block,), options={"axes": axes})
+    drawing = _write.draw(PLOTS["pareto"], given, Sources(metrics=frame, intervals=floors))
+    data = drawing.data.set_index("method")
+    signed = pd.DataFrame({m: better[m] * data[f"{m}_mean"] for m in axes})
+    for method, row in signed.iterrows():
+        beaten = ((signed >= row).all(axis=1) & (signed > row).any(axis=1)).any()
+        assert data.loc[method, "non_dominated"] == (not beaten)
+    assert not data.loc["worst", "non_dominated"]
+    # the staircase: from any beaten point one meets it on the way to the better end of either axis
+    (panel,) = drawing.figure.axes
+    (stairs,) = (line for line in panel.lines if line.get_linestyle() == "--")
+    xs, ys = (np.array(values, dtype=float) for values in stairs.get_data())
+    for method in methods:
+        x, y = (data.loc[method, f"{m}_mean"] for m in axes)
+        ahead = (better[axes[0]] * (xs - x) >= -1e-9) & (better[axes[1]] * (ys - y) >= -1e-9)
+        assert ahead.any()
+    front = data.loc[data["non_dominated"], [f"{m}_mean" for m in axes]].to_numpy()
+    assert {tuple(point) for point in front} <= set(zip(xs, ys, strict=True))
+    # a band for each gap, along its own axis
+    spans = [patch.get_extents().transformed(panel.transData.inverted()) for patch in panel.patches]
+    for place, metric in enumerate(axes):
+        ends = [(span.x0, span.x1) if place == 0 else (span.y0, span.y1) for span in spans]
+        assert any(end == pytest.approx((0, 0.3)) for end in ends) == (better[metric] < 0)
+
+
+def test_an_axis_needs_a_better_way(sources: Sources) -> None:
+    given = request_of("pareto", axes=("auc", "selection_rate"))
+    with pytest.raises(
+        UserError, match=r"options\.axes: neither way of 'selection_rate' is better"
+    ):
+        _write.draw(PLOTS["pareto"], given, sources)
+
+
 def test_bands_are_the_noise_floors(drawings: dict[str, Drawing], sources: Sources) -> None:
     """Pareto's: from 0 to the methods' smallest and largest floor; intervals': of each method."""
     floors = sources.intervals[sources.intervals["metric"] == "eodds"]

@@ -142,6 +142,102 @@ def test_a_rival_that_is_implausible_is_not_the_best_other(same: verdict.Verdict
     assert len(found.claims) == len(same.claims)
 
 
+SEX = ("cxr", "resnet50", "sex", "chexpert")
+DENSE = ("cxr", "densenet121", "age", "chexpert")
+
+
+def with_marks(evidence: Evidence, *marked: tuple[tuple, str], mark: str = "collapsed") -> Evidence:
+    """The evidence with a mark on (scope, method)."""
+    of = {}
+    for (task, backbone, attribute, dataset), method in marked:
+        of[task, backbone, attribute, method, dataset, ""] = (mark,)
+    return dataclasses.replace(evidence, marks=plausibility.Marks(of))
+
+
+def swapped(name: str) -> claims.Claim:
+    """A claim of two places, the other way round: it does not hold where the claim does."""
+    claim = BY_ID[name]
+    one, two = {"reductions": ("greater", "smaller"), "order": ("low", "high")}[claim.check.type]
+    sides = {one: getattr(claim.check, two), two: getattr(claim.check, one)}
+    return claim.model_copy(update={"check": claim.check.model_copy(update=sides)})
+
+
+def closer(name: str) -> claims.Claim:
+    """`not_much_worse` by nothing: .879 against .880 does not hold."""
+    check = BY_ID[name].check.model_copy(update={"within": 0.0})
+    return BY_ID[name].model_copy(update={"check": check})
+
+
+IMPROVES, WORSE = BY_ID["chexpert-age-improves-more"], BY_ID["chexpert-densenet-age-auc-quoted"]
+ORDER = BY_ID["chexpert-gender-less-biased-spd"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "marked", "holds"),
+    [
+        (IMPROVES, (AGE, "swift"), False),
+        (IMPROVES, (SEX, "swift"), True),
+        (IMPROVES, (SEX, "baseline"), False),  # a low start makes the other reduction smaller
+        (IMPROVES, (AGE, "baseline"), True),
+        (swapped(IMPROVES.id), (AGE, "swift"), None),
+        (swapped(IMPROVES.id), (SEX, "baseline"), None),
+        (swapped(IMPROVES.id), (SEX, "swift"), False),
+        (WORSE, (DENSE, "swift"), False),
+        (WORSE, (DENSE, "baseline"), True),
+        (closer(WORSE.id), (DENSE, "swift"), False),
+        (closer(WORSE.id), (DENSE, "baseline"), None),
+        # of two places none wins
+        (ORDER, (SEX, "baseline"), None),
+        (ORDER, (AGE, "baseline"), None),
+        (swapped(ORDER.id), (AGE, "baseline"), None),
+        (ORDER, (AGE, "swift"), True),
+    ],
+)
+def test_no_kind_of_claim_rests_on_what_is_implausible(
+    claim: claims.Claim, marked: tuple, holds: bool | None
+) -> None:
+    """It wins nothing (False), and what it would refute is not known (None)."""
+    found = judge(claim, with_marks(mock_evidence(), marked))
+    assert found.holds is holds
+    plain = judge(claim, mock_evidence()).holds
+    assert ("is collapsed" in found.detail) == (plain is not holds)
+
+
+def test_where_all_is_implausible_nothing_holds() -> None:
+    """Every claim that has numbers, with every number of the published tables marked."""
+    rows = PUBLISHED.drop_duplicates(KEYS)
+    places = rows[["task", "backbone", "attribute", "dataset", "method"]].drop_duplicates()
+    every = [(tuple(place[:4]), place[4]) for place in places.itertuples(index=False, name=None)]
+    evidence = mock_evidence()
+    told = {claim.id: judge(claim, with_marks(evidence, *every)) for claim in CLAIMS}
+    assert sum(judge(claim, evidence).holds is True for claim in CLAIMS) > 10
+    assert [name for name, outcome in told.items() if outcome.holds is True] == []
+
+
+def test_reductions_below_the_noise_floor_are_not_known() -> None:
+    """Of either place: nothing is known to have fallen there."""
+    for scope in (AGE, SEX):
+        of = {(*scope[:3], m, scope[3], "eodds"): ("below floor",) for m in ("swift", "baseline")}
+        evidence = dataclasses.replace(mock_evidence(), marks=plausibility.Marks(of))
+        found = judge(IMPROVES, evidence)
+        assert found.holds is None
+        assert "both below the noise floor" in found.detail
+
+
+def test_one_fold_has_no_spread_to_be_judged() -> None:
+    """Not False: nothing is known of it."""
+    spread = [claim for claim in CLAIMS if getattr(claim.check, "of", "mean") == "std"]
+    assert spread
+    evidence = dataclasses.replace(
+        mock_evidence(), cells=lookup(as_metrics(PUBLISHED).query("fold == 2"))
+    )
+    for claim in spread:
+        found = judge(claim, evidence)
+        assert found.holds is None
+        assert {one.holds for one in found.instances} == {None}
+        assert "fewer than two folds" in found.detail
+
+
 # --- the one interval -----------------------------------------------------------------------------
 
 
@@ -570,6 +666,121 @@ def test_sweeps_with_planted_answers(
     assert all(instance.text for instance in instances)
 
 
+def swept(check: str, metric: str) -> claim_sweeps.Sweep:
+    """'epochs_percent steady 10' on Fitzpatrick-17k."""
+    setting, test, at = check.split()
+    return claim_sweeps.Sweep(
+        type="sweep", setting=setting, test=test, at=float(at), within=0.15, metrics=(metric,),
+        where=Where(**Scope(*SKIN)._asdict()),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("test", ["beats_baseline", "close_to_baseline"])
+@pytest.mark.parametrize("metric", ["auc", "eodds"])
+def test_sweeps_are_held_against_the_baseline_alone(test: str, metric: str) -> None:
+    """Not against the variant that comes first where the run or the cell of the Baseline is not."""
+    sign = 1 if metric == "auc" else -1
+    means = [0.5 + sign * step for step in (-0.1, 0.1, 0.2, 0.2, 0.2)]
+    whole = series(EPOCHS, *means)
+    for setting, at in (("epochs_percent", 20), ("epochs_percent", 5)):
+        check = swept(f"{setting} {test} {at}", metric)
+        [known] = check.instances(sweep_evidence(whole, metric))
+        assert known.holds is (test == "beats_baseline")
+        assert f"Baseline {means[0]:.3f}" in known.text
+        absent = {name: value for name, value in whole.items() if name != "baseline"}
+        null = whole | {"baseline": (float("nan"), 0.01)}
+        for values in (absent, null):
+            [one] = check.instances(sweep_evidence(values, metric))
+            assert (one.holds, one.text) == (None, "no value of the Baseline")
+
+
+NEAR = ("swift", "swift_reinit_30", "swift_reinit_70")
+
+
+@pytest.mark.parametrize(
+    ("check", "values", "marked", "holds"),
+    [
+        ("epochs_percent beats_baseline 5", series(EPOCHS, 0.6, 0.7, 0.7, 0.7, 0.7), 1, False),
+        ("epochs_percent beats_baseline 5", series(EPOCHS, 0.6, 0.7, 0.7, 0.7, 0.7), 0, True),
+        ("epochs_percent beats_baseline 5", series(EPOCHS, 0.6, 0.5, 0.7, 0.7, 0.7), 0, None),
+        ("epochs_percent beats_baseline 5", series(EPOCHS, 0.6, 0.7, 0.7, 0.7, 0.7), 4, True),
+        ("epochs_percent close_to_baseline 5", series(EPOCHS, 0.6, 0.6, 0.7, 0.7, 0.7), 1, False),
+        ("epochs_percent steady 10", series(EPOCHS, 0.9, 0.5, 0.7, 0.7, 0.7), 4, None),
+        ("epochs_percent steady 10", series(EPOCHS, 0.9, 0.5, 0.7, 0.7, 0.7), 1, True),
+        ("epochs_percent steady 10", series(EPOCHS, 0.9, 0.5, 0.7, 0.6, 0.7), 4, False),
+        ("epochs_percent worsens 10", series(EPOCHS, 0.6, 0.9, 0.8, 0.79, 0.5), 4, None),
+        ("epochs_percent improves 5", series(EPOCHS, 0.6, 0.6, 0.7, 0.8, 0.9), 0, True),
+        ("epochs_percent linear 0", series(EPOCHS, 0.1, 0.15, 0.2, 0.3, 0.5), 2, None),
+        ("threshold near_best 0", series(NEAR, 0.7, 0.9, 0.6), 1, True),
+        ("threshold near_best 0", series(NEAR, 0.7, 0.7, 0.6), 0, False),
+        ("threshold near_best 0", series(NEAR, 0.7, 0.9, 0.6), 0, False),
+    ],
+)
+def test_no_sweep_rests_on_what_is_implausible(
+    check: str, values: dict, marked: int, holds: bool | None
+) -> None:
+    """`marked`: which of the values has collapsed."""
+    evidence = with_marks(sweep_evidence(values, "auc"), (SKIN, list(values)[marked]))
+    instances = swept(check, "auc").instances(evidence)
+    assert decide([instance.holds for instance in instances], "all") is holds
+    plain = swept(check, "auc").instances(sweep_evidence(values, "auc"))
+    changed = [one for one, other in zip(instances, plain, strict=True) if one != other]
+    assert all("is collapsed" in one.text for one in changed)
+    assert bool(changed) or decide([one.holds for one in plain], "all") is holds
+
+
+def test_sweeps_without_what_they_need_are_not_computed() -> None:
+    """One fold has no deviation, a run may lack the default, and all may be implausible."""
+    values = series(NEAR, 0.7, 0.9, 0.6)
+    near = swept("threshold near_best 0", "auc")
+    lone = {name: value for name, value in values.items() if name != "swift"}
+    [one] = near.instances(sweep_evidence(lone, "auc"))
+    assert (one.holds, one.text) == (None, "no value of the default setting")
+    both = [(SKIN, name) for name in NEAR[1:]]
+    [one] = near.instances(with_marks(sweep_evidence(values, "auc"), *both))
+    assert one.holds is None
+    assert one.text.startswith("no other point is ranked; not counted, though better: ")
+    steady = swept("epochs_percent steady 10", "auc")
+    flat = {name: (mean, float("nan")) for name, (mean, _) in series(EPOCHS, *[0.5] * 5).items()}
+    for check, given in (
+        (near, {name: (mean, float("nan")) for name, (mean, _) in values.items()}),
+        (steady, flat),
+    ):
+        evidence = sweep_evidence({n: (mean, 0.0) for n, (mean, _) in given.items()}, "auc")
+        cells = {key: cell._replace(std=float("nan")) for key, cell in evidence.cells.items()}
+        for one in check.instances(dataclasses.replace(evidence, cells=cells)):
+            assert (one.holds, one.text) == (None, "fewer than two folds: no deviation")
+
+
+def test_sweeps_below_the_noise_floor_are_not_ranked() -> None:
+    """Such gaps share a place: which setting is best is not known, and all are steady."""
+    names = ("swift_reinit_30", "swift_reinit_70", "swift")
+    one = sweep_evidence(series(names, 0.03, 0.02, 0.05), "spd", SKIN)
+    two = sweep_evidence(series(names, 0.03, 0.01, 0.05), "spd", AGE)
+    both = dataclasses.replace(one, cells={**one.cells, **two.cells})
+    pair = BY_ID["reinit-ratio-task-dependent"].check.model_copy(update={"metrics": ("spd",)})
+
+    def below(evidence: Evidence, *methods: str) -> Evidence:
+        of = {(*SKIN[:3], m, SKIN[3], "spd"): ("below floor",) for m in methods}
+        return dataclasses.replace(evidence, marks=plausibility.Marks(of))
+
+    near = swept("threshold near_best 0", "spd")
+    for methods, differs, is_near in (
+        ((), False, False),
+        (names[:2], None, False),
+        (names, None, True),
+        (names[:1], False, False),
+    ):
+        given = below(both, *methods)
+        assert [i.holds for i in pair.instances(given)] == [differs], methods
+        assert [i.holds for i in near.instances(given)] == [is_near], methods
+    fall = sweep_evidence(series(EPOCHS, 0.09, 0.05, 0.04, 0.02, 0.01, std=0.001), "spd")
+    for check, plain, floored in (("improves", True, None), ("steady", False, True)):
+        test = swept(f"epochs_percent {check} 10", "spd")
+        for given, holds in ((fall, plain), (below(fall, *EPOCHS), floored)):
+            assert decide([i.holds for i in test.instances(given)], "all") is holds
+
+
 def test_sweep_pairs_and_masks() -> None:
     names = ("swift_reinit_30", "swift_reinit_70", "swift")
     one = sweep_evidence(series(names, 0.7, 0.6, 0.65), "auc", SKIN)
@@ -592,8 +803,12 @@ def test_sweep_pairs_and_masks() -> None:
     assert found["AUC"].text == "best at the default and the default"
     smaller = check.model_copy(update={"test": "smaller_range", "metrics": ("auc",)})
     assert smaller.instances(both)[0].holds is False  # 0.1 on skin, 0.01 on age
-    swapped = smaller.model_copy(update={"first": check.second, "second": check.first})
-    assert swapped.instances(both)[0].holds is True
+    other_way = smaller.model_copy(update={"first": check.second, "second": check.first})
+    assert other_way.instances(both)[0].holds is True
+    odd = with_marks(both, (SKIN, "swift_reinit_30"))
+    assert smaller.instances(odd)[0].holds is None
+    [mine] = check.model_copy(update={"metrics": ("auc",)}).instances(odd)
+    assert mine.text.startswith("best at the default and 0.7; not counted, though better: ")
 
     summary = pd.DataFrame(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from scipy.stats import kendalltau
 from sklearn.metrics import roc_auc_score
 
 from swift_debias import cli
-from swift_debias.evaluation import cells
+from swift_debias.evaluation import cells, plausibility, words
 from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.files import write_parquet
-from swift_debias.report import which_method
+from swift_debias.report import which_method, which_method_figures
 from swift_debias.run import layout
 
 # task -> (bias of its pool, external images, how far each method's scores lean on the group)
@@ -258,3 +259,143 @@ def test_what_is_no_finished_run_is_told_in_one_line(
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert said in told[0]
+
+
+# --- several networks, attributes and test sets ---------------------------------------------------
+
+PLACES = [
+    ("net_a", "tone", "one"),
+    ("net_b", "tone", "one"),
+    ("net_b", "sex", "one"),
+    ("net_b", "sex", "two"),
+]
+BIASED = {"tied": 50, "tied.800": 800}
+NAMES = ("baseline", "swift", "llft")
+
+
+def planted(place: tuple[str, ...], task: str, method: str) -> float:
+    """EOdds; each place has another Baseline, and the better method alternates."""
+    number = PLACES.index(place)
+    if task == "clean":
+        return 0.01 * (1 + number)
+    worst = 0.3 + 0.1 * number + 0.01 * (task == "tied.800")
+    better = "swift" if number % 2 else "llft"
+    return {"baseline": worst, better: worst / 4}.get(method, worst / 2)
+
+
+def run_of(places: list[tuple[str, ...]]) -> which_method.Run:
+    """A run of these places, and a repeat in which their methods' ranks are opposed."""
+    rows, repeats = [], []
+    names = ["task", "backbone", "attribute", "dataset", "method", "metric"]
+    for place in places:
+        for task in ("clean", *BIASED):
+            for method in NAMES:
+                for metric in ("eodds", "auc"):
+                    value = planted(place, task, method) if metric == "eodds" else 0.8
+                    base = planted(place, task, "baseline") if metric == "eodds" else 0.8
+                    change = np.nan if method == "baseline" else value - base
+                    key = (task, *place, method, metric)
+                    ends = (change - 0.01, change + 0.01)
+                    rows.append((*key, value, change, *ends, task == "clean", 0.05))
+                    repeats += [(*key, repeat, value) for repeat in range(2)]
+    columns = ["value", "difference", "difference_low", "difference_high", "below_floor"]
+    intervals = pd.DataFrame(rows, columns=[*names, *columns, "floor_95"])
+    bias = {"kind": "correlation", "strength": 0.9}
+    drawn = {"fair": {"images": 10}, "pool": {"images": 10, "bias": bias}}
+    drawn |= {f"external_{n}": {"images": n} for n in (50, 800)}
+    tasks = {task: {"train": ["pool"], "external": [f"external_{n}"]} for task, n in BIASED.items()}
+    tasks["clean"] = {"train": ["fair"], "external": ["external_50"]}
+    settings = {"run": "x", "folds": 2, "repeats": 2, "methods": {name: {} for name in NAMES}}
+    settings |= {"synthetic": {"populations": drawn}, "tasks": tasks}
+    frame = pd.DataFrame(repeats, columns=[*names, "repeat", "value"])
+    return which_method.Run(settings, intervals, plausibility.NO_MARKS, frame)
+
+
+def grid(page: str, heading: str) -> pd.DataFrame:
+    """The first table below a heading."""
+    lines = page.partition(heading)[2].splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    table = [line.strip("| ").split(" | ") for line in itertools.takewhile(bool, lines[first:])]
+    assert len({len(line) for line in table}) == 1
+    return pd.DataFrame(table[2:], columns=table[0])
+
+
+@pytest.mark.parametrize(
+    ("places", "headings"),
+    [
+        (PLACES[:1], []),
+        (PLACES[:2], ["network"]),
+        (PLACES[1:3], ["attribute"]),
+        (PLACES[2:], ["test set"]),
+        (PLACES, ["test set", "network", "attribute"]),
+    ],
+)
+def test_every_line_and_picture_is_of_one_place(
+    places: list[tuple[str, ...]], headings: list[str], tmp_path: Path
+) -> None:
+    """Which one it is of stands there where there are several."""
+    run = run_of(places)
+    rows = which_method.evidence(run)
+    pictures = which_method_figures.write(rows, {}, tmp_path)
+    page = which_method.page(run, rows, {}, pictures)
+    decisions, regret = grid(page, "## In short"), grid(page, "## Regret")
+    facts = {"network": 0, "attribute": 1, "test set": 2}
+    assert [name for name in decisions.columns if name in facts] == headings
+    assert [name for name in regret.columns if name in facts] == headings
+    assert len(decisions) == len(BIASED) * len(places)
+    assert len(regret) == len(NAMES) * len(places)
+
+    def of(table: pd.DataFrame, place: tuple[str, ...]) -> pd.DataFrame:
+        for name in headings:
+            table = table[table[name] == words.title(place[facts[name]])]
+        return table
+
+    for place in places:
+        told = of(decisions, place)
+        for task, size in BIASED.items():
+            [line] = told[told["external images"] == str(size)].to_dict("records")
+            values = {method: planted(place, task, method) for method in NAMES}
+            best = min(values, key=values.__getitem__)
+            assert line["take"] == best
+            assert line["EOdds"].startswith(f"{values['baseline']:.3f} to {values[best]:.3f} (")
+            assert line["oracle"].startswith(f"{planted(place, 'clean', 'baseline'):.3f} / ")
+            numbers = [int(number) - 1 for number in line["rows"].split(", ")]
+            named = rows.loc[numbers, ["backbone", "attribute", "dataset"]]
+            assert set(named.itertuples(index=False, name=None)) == {place}
+        means = of(regret, place).set_index("method")
+        for method in NAMES:
+            lost = np.mean([planted(place, task, method) for task in BIASED])
+            lost -= planted(place, "clean", method)
+            assert means.loc[method, "EOdds"] == f"{lost:+.3f}"
+            assert means.loc[method, "cases"] == "2"
+        oracle = f"oracle's EOdds is {planted(place, 'clean', 'baseline'):.3f}, below"
+        [line] = [line for line in page.splitlines() if oracle in line]
+        assert all(words.title(place[facts[name]]) in line for name in headings)
+
+    assert len(pictures) == 2 * len(places)
+    shown = [pd.read_csv(path) for one in pictures for path in one.paths if path.suffix == ".csv"]
+    for picture, data in zip(pictures, shown, strict=True):
+        [place] = set(data[["backbone", "attribute", "dataset"]].itertuples(index=False, name=None))
+        assert all(words.title(place[facts[name]]) in picture.caption for name in headings)
+    assert len({path for one in pictures for path in one.paths}) == 3 * len(pictures)
+
+
+def test_tasks_of_one_bias_are_told_apart() -> None:
+    run = run_of(PLACES[:1])
+    run.settings["tasks"]["tied.800"]["external"] = ["external_50"]
+    table = grid(which_method.page(run, which_method.evidence(run), {}, []), "## In short")
+    assert table["task"].tolist() == [words.title(task) for task in BIASED]
+
+
+def test_ranks_are_of_one_network_and_not_of_their_mean() -> None:
+    """One network's large gaps would drown the other's order, which turns between the repeats."""
+    order = {("net_a", 0): "abc", ("net_a", 1): "abc", ("net_b", 0): "abc", ("net_b", 1): "cab"}
+    rows = [
+        ("tied", backbone, "tone", "one", method, "eodds", repeat, scale * (1 + place))
+        for (backbone, repeat), methods in order.items()
+        for scale in (1.0 if backbone == "net_a" else 0.01,)
+        for place, method in enumerate(methods)
+    ]
+    names = ["task", "backbone", "attribute", "dataset", "method", "metric", "repeat", "value"]
+    # mean ranks of a, b, c: 1, 2, 3 and 1.5, 2.5, 2: two pairs agree and one does not
+    assert which_method.stability(pd.DataFrame(rows, columns=names)) == pytest.approx(1 / 3)

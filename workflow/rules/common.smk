@@ -32,6 +32,7 @@ try:
         drawings=figures.all_facts(),
         metrics=metrics.catalogue(),
         of_disease=metrics.OF_DISEASE,
+        undirected=metrics.undirected(),
         files=workflow.configfiles,
         folder=Path(),
     )

@@ -64,6 +64,7 @@ class Known(NamedTuple):
         drawings: name of each drawing's file -> what it says of itself.
         metrics: name -> whether each group has a value of it too.
         of_disease: metrics that a task has only if it names its disease.
+        undirected: metrics of which neither way is better.
     """
 
     algorithms: Mapping[str, type[Model]]
@@ -72,6 +73,7 @@ class Known(NamedTuple):
     drawings: Mapping[str, Drawing] | None = None
     metrics: Mapping[str, bool] | None = None
     of_disease: Container[str] = ()
+    undirected: Container[str] = ()
 
 
 def problems(
@@ -107,7 +109,7 @@ def problems(
         yield from _view(path, experiment)
         yield from _metrics(path, experiment, settings, known)
         if experiment.kind == "figure" and known.drawings is not None:
-            yield from _figure(path, experiment, known.drawings, known.metrics)
+            yield from _figure(path, experiment, known.drawings, known)
             yield from _figures_methods(path, experiment, settings, known)
             yield from _figures_tasks(path, experiment, known.drawings, settings.tasks)
 
@@ -412,7 +414,7 @@ OPTIONS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def _option(kind: str, value: Any, metrics: Mapping[str, bool] | None) -> str:
+def _option(kind: str, value: Any, known: Known) -> str:
     """Why an option of a drawing may not have this value, or ''."""
     try:
         found = OPTIONS[kind].validate_python(value)
@@ -420,15 +422,22 @@ def _option(kind: str, value: Any, metrics: Mapping[str, bool] | None) -> str:
         return explain(error).partition(" (given")[0].replace("\n", "; ")
     names = [found] if kind == "metric" else list(found) if kind == "two metrics" else []
     names = [name.partition(classes.OF_CLASS)[0] for name in names]
-    told = (unknown_metric(name, metrics, 0) for name in names) if metrics is not None else ()
-    return next(filter(None, told), "")
+    told = (unknown_metric(name, known.metrics or {}, 0) for name in names)
+    if known.metrics is not None and (problem := next(filter(None, told), "")):
+        return problem
+    if kind == "two metrics":
+        if twice := repeated(found):
+            return f"{shown(twice)} stands there twice"
+        if neither := [name for name in names if name in known.undirected]:
+            return f"neither way of {shown(neither[0])} is better; name another metric"
+    return ""
 
 
 def _figure(
     path: str,
     experiment: Experiment,
     drawings: Mapping[str, Drawing],
-    metrics: Mapping[str, bool] | None,
+    known: Known,
 ) -> Iterator[str]:
     """A figure's drawing, and what it would not look at."""
     if experiment.plot is None:
@@ -443,7 +452,7 @@ def _figure(
         if key not in drawing.options:
             near = nearest(key, drawing.options)
             yield f"{path}.options: {experiment.plot} has no option {shown(key)}{near}"
-        elif problem := _option(drawing.options[key], value, metrics):
+        elif problem := _option(drawing.options[key], value, known):
             yield f"{path}.options.{key}: {problem} (given: {shown(value)})"
     for key in drawing.ignores:
         if key in experiment.model_fields_set:

@@ -28,6 +28,7 @@ def load(
     drawings: Mapping[str, coherence.Drawing] | None = None,
     metrics: Mapping[str, bool] | None = None,
     of_disease: Container[str] = (),
+    undirected: Container[str] = (),
     files: Iterable[str | Path] = (),
     folder: Path | None = None,
 ) -> Settings:
@@ -41,8 +42,8 @@ def load(
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: name of each adapter's file -> its options model.
-        networks, drawings, metrics, of_disease: as in `coherence.Known`; None: their names are not
-            checked.
+        networks, drawings, metrics, of_disease, undirected: as in `coherence.Known`; None: their
+            names are not checked.
         files: where `raw` was read from by somebody else; they are checked for what YAML reads
             otherwise than people mean it (`strict_yaml`).
         folder: in which the workflow runs: the files and modules that the configuration names are
@@ -69,7 +70,9 @@ def load(
     if isinstance(merged.get("attributes"), Mapping):
         merged["attributes"] = _crossed(merged["attributes"])
     settings = typed(merged, adapters)
-    known = coherence.Known(algorithms, adapters, networks, drawings, metrics, of_disease)
+    known = coherence.Known(
+        algorithms, adapters, networks, drawings, metrics, of_disease, undirected
+    )
     _refuse(list(coherence.problems(settings, known, written)))
     if settings.only:
         chosen = {name: settings.experiments[name] for name in settings.only}

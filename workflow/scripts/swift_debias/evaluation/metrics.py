@@ -314,6 +314,12 @@ def catalogue() -> dict[str, bool]:
     return {"n": True} | of_rows | dict.fromkeys(BETWEEN_GROUPS, False)
 
 
+def undirected() -> set[str]:
+    """Every metric of which neither way is better."""
+    known = OF_ROWS | OF_DISEASE | BETWEEN_GROUPS
+    return {"n"} | {name for name, of in known.items() if of.better is None}
+
+
 def is_decided(metric: str) -> bool:
     """Whether a metric, also of a group, depends on the threshold."""
     name = metric.partition("[")[0]

@@ -6,7 +6,7 @@ intervals, tables, figures, verdict. No pictures, no ids, no weights, no scores 
 (docs/sharing.md). The same results and the same commit make the same bytes.
 
 `verify` needs nothing but the bundle: every file has the digest that the crate names, and every
-table is made again from the metrics beside it and must be the same.
+table is made again from the metrics beside it and must be the same, in every format.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ import importlib.metadata
 import json
 import mimetypes
 import platform
+import re
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from .. import __version__
+from ..config.coherence import TABLES
 from ..errors import UserError
-from ..files import read_json
+from ..files import MARK, atomic_path, read_json
 from ..run import layout
-from . import escaping, figures, one_table
+from . import figures, one_table, render
 
 CRATE = "ro-crate-metadata.json"
 PUBLISHED = "published_results.csv"
@@ -44,6 +48,8 @@ SHARED = (
     *("verdict_claims", "verdict_instances", "report", "summary"),
 )
 NEEDED = ("settings", "metrics", "report")
+SEAL = re.compile(rf"<!-- {MARK}[0-9a-f]{{64}} -->\n\Z")  # what `files.write_text` ends a page with
+SHOWN = 100  # characters of a line that differs: as many before and after the place, at most
 FIRST_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # no time of this machine
 
 
@@ -59,8 +65,11 @@ def write(run: Path, out: Path, project: Path) -> list[str]:
         The names in it.
 
     Raises:
-        UserError: the run is not finished, or `project` is not the project.
+        UserError: the run is not finished, `project` is not the project, or `out` cannot be
+            written.
     """
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: --out names the zip file")
     if not (project / "resources" / PUBLISHED).is_file():
         raise UserError(f"no resources/{PUBLISHED} here: type this in the folder of the project")
     for name in NEEDED:
@@ -70,12 +79,15 @@ def write(run: Path, out: Path, project: Path) -> list[str]:
     files = {name: (run / name).read_bytes() for name in _shared(run, settings)}
     files[PUBLISHED] = (project / "resources" / PUBLISHED).read_bytes()
     files[CRATE] = _json(_crate(run, settings, files, project))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, FIRST_OF_ZIP)
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(info, files[name])
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(out) as partial, zipfile.ZipFile(partial, "w") as archive:
+            for name in sorted(files):
+                info = zipfile.ZipInfo(name, FIRST_OF_ZIP)
+                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                archive.writestr(info, files[name])
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}; name another --out") from error
     return sorted(files)
 
 
@@ -92,15 +104,15 @@ def verify(bundle: Path) -> list[str]:
         # as a run's folder lies, so that paths have their keys
         home = Path(folder, "results", "run")
         home.mkdir(parents=True)
-        described = _unpacked(bundle, home)
+        described, versions = _unpacked(bundle, home)
         wrong = list(_other_bytes(home, described))
-        tables = sorted(home.glob(layout.path("table_recipe", table="*")))
-        wrong += [said for path in tables for said in _other_table(path, home)]
+        tables = _tables(bundle, home)
+        wrong += [said for name in tables for said in _other_table(name, home, versions)]
     if wrong:
         raise UserError(f"{bundle} is not what it says:\n" + "\n".join(f"  {w}" for w in wrong))
     return [
         f"{len(described)} files have the SHA-256 that the crate names",
-        f"{len(tables)} tables, made again from the metrics, have the same cells",
+        f"{len(tables)} tables, made again from the metrics, have the same cells in every format",
     ]
 
 
@@ -237,8 +249,8 @@ def _versions(requirements: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _unpacked(bundle: Path, home: Path) -> dict[str, str]:
-    """Unpack; file -> digest that the crate names."""
+def _unpacked(bundle: Path, home: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Unpack; file -> digest, and package -> version, as the crate names them."""
     try:
         with zipfile.ZipFile(bundle) as archive:
             for name in archive.namelist():
@@ -247,11 +259,35 @@ def _unpacked(bundle: Path, home: Path) -> dict[str, str]:
                     raise UserError(f"{bundle}: {name!r} would be written outside of it")
             archive.extractall(home)
         graph = json.loads((home / CRATE).read_text(encoding="utf-8"))["@graph"]
-        return {e["@id"]: e["sha256"] for e in graph if e["@type"] == "File"}
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        digests = {e["@id"]: e["sha256"] for e in graph if e["@type"] == "File"}
+        packages = [e for e in graph if e["@type"] == "SoftwareApplication"]
+        return digests, {e["name"]: e["softwareVersion"] for e in packages}
+    except UserError:
+        raise
+    except Exception as error:  # of zipfile and its unpackers, in many types
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{bundle} is no bundle of `swift-debias bundle`: {why}") from error
+
+
+def _tables(bundle: Path, home: Path) -> list[str]:
+    """The tables that follow from metrics: all of the settings', and all that lie there.
+
+    Without those of every run, which rest on times and on ranks.
+    """
+    settings = home / layout.path("settings")
+    try:
+        entries = yaml.safe_load(settings.read_text(encoding="utf-8"))["experiments"].items()
+        named = {name for name, entry in entries if entry["kind"] == "table"}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise UserError(
-            f"{bundle} is no bundle of `swift-debias bundle`: {type(error).__name__}: {error}"
+            f"{bundle}: {settings.name} names no experiments: {type(error).__name__}"
         ) from error
+    for name in named:
+        if PurePosixPath(str(name)).name != name:
+            raise UserError(f"{bundle}: {settings.name}: {name!r} is no name of a table")
+    files = home.glob(layout.path("table", table="*", format="*"))
+    there = {layout.keys("table", path)["table"] for path in files}
+    return sorted(named | (there - set(TABLES)))
 
 
 def _other_bytes(home: Path, described: Mapping[str, str]) -> Iterator[str]:
@@ -263,30 +299,70 @@ def _other_bytes(home: Path, described: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: its bytes are others than the crate says"
 
 
-def _other_table(recipe: Path, home: Path) -> Iterator[str]:
-    """The cells of a table that the metrics beside it do not make."""
-    name = layout.keys("table_recipe", recipe)["table"]
-    table = home / layout.path("table", table=name, format="csv")
+def _other_table(name: str, home: Path, versions: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a table, in any format, that the metrics beside it do not make."""
+    recipe = home / layout.path("table_recipe", table=name)
+    if not recipe.is_file():
+        yield f"{recipe.name}: it is not there, and without it {name} cannot be made again"
+        return
     try:
         found = read_json(recipe)
         files = {kind: [home / path for path in paths] for kind, paths in found["files"].items()}
-        again = escaping.csv(one_table.made(name, found["params"], files, home / PUBLISHED).cells)
-        before = table.read_text(encoding="utf-8")
-    except (OSError, UserError, KeyError, TypeError, ValueError) as error:
-        yield f"{table.name}: cannot be made again: {str(error) or type(error).__name__}"
+        texts = render.texts(one_table.made(name, found["params"], files, home / PUBLISHED))
+    except (OSError, UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        yield f"{name}: cannot be made again: {why}"
         return
-    yield from _other_lines(table.name, before.splitlines(), again.splitlines())
+    for suffix, text in texts.items():
+        table = home / layout.path("table", table=name, format=suffix)
+        if not table.is_file():
+            yield f"{table.name}: it is not there"
+            continue
+        before, made = SEAL.sub("", table.read_bytes().decode(errors="replace")), text
+        if before != made and suffix == "html" and _other_great_tables(versions):
+            before, made = _shown(before), _shown(made)  # its marks and styles may be others
+        yield from _other_lines(table.name, before.splitlines(), made.splitlines())
 
 
-def _other_lines(name: str, before: list[str], again: list[str]) -> Iterable[str]:
+def _other_great_tables(versions: Mapping[str, str]) -> bool:
+    return versions.get("great-tables") != importlib.metadata.version("great-tables")
+
+
+class _Shown(HTMLParser):
+    """The text that a page shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.hidden = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.hidden = self.hidden or tag == "style"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden = self.hidden and tag != "style"
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden and data.strip():
+            self.lines.append(" ".join(data.split()))
+
+
+def _shown(page: str) -> str:
+    parser = _Shown()
+    parser.feed(page)
+    return "\n".join(parser.lines)
+
+
+def _other_lines(name: str, before: list[str], again: list[str]) -> Iterator[str]:
     if len(before) != len(again):
-        return [f"{name}: {len(before)} lines, made again {len(again)}"]
-    pairs = zip(before, again, strict=True)
-    return [
-        f"{name}, line {number}: {old!r}, made again {new!r}"
-        for number, (old, new) in enumerate(pairs, start=1)
-        if old != new
-    ]
+        yield f"{name}: {len(before)} lines, made again {len(again)}"
+        return
+    for number, (old, new) in enumerate(zip(before, again, strict=True), start=1):
+        if old != new:
+            same = next(i for i, (a, b) in enumerate(zip_longest(old, new)) if a != b)
+            start = 0 if same < SHOWN else same - SHOWN // 2
+            old, new = (text[start : start + 2 * SHOWN] for text in (old, new))
+            yield f"{name}, line {number}: {old!r}, made again {new!r}"
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -8,19 +8,23 @@ from __future__ import annotations
 from itertools import product
 from typing import Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from ..config.base import Model
 from ..evaluation import words
 from .evidence import (
     DEFAULT_VARIANT,
+    NO_DEVIATION,
     TIE,
     Evidence,
     Instance,
     Scope,
+    Side,
     Where,
     direction,
     missing,
+    sides,
 )
 
 BEST_OTHER = "best_other"
@@ -63,17 +67,16 @@ class Better(Model):
         a, b = (evidence.average(scope, methods, metric) for methods in pair)
         if a is None or b is None:
             return missing(evidence, label)
+        own, others = (sides(scope, methods, metric) for methods in pair)
         if self.of == "std":
-            return Instance(label, a.std < b.std - TIE, b.std - a.std, f"{a.std:.3f}, {b.std:.3f}")
-        margin = direction(metric) * (a.mean - b.mean)
-        text = f"{a.mean:.3f} against {b.mean:.3f}" + evidence.apart(scope, pair, metric)
-        if below := evidence.below_floor(scope, [*pair[0], *pair[1]], metric):
-            return Instance(label, None, None, text + below)
-        winners = pair[0] if margin > TIE else pair[1]
-        if why := evidence.unranked(scope, winners, metric):
-            # it would have won: a claimed win does not count, and neither does a defeat by it
-            return Instance(label, False if margin > TIE else None, margin, f"{text}, but {why}")
-        return Instance(label, margin > TIE, margin, text)
+            margin = b.std - a.std
+            if np.isnan(margin):
+                return Instance(label, None, None, NO_DEVIATION)
+            text = f"{a.std:.3f}, {b.std:.3f}"
+        else:
+            margin = direction(metric) * (a.mean - b.mean)
+            text = f"{a.mean:.3f} against {b.mean:.3f}" + evidence.apart(scope, pair, metric)
+        return evidence.compared(label, margin > TIE, margin, text, own, others)
 
 
 class Best(Model):
@@ -105,9 +108,9 @@ class Best(Model):
         if own is None or len(rivals) < len(others):
             return missing(evidence, label)
         sign = direction(metric)
-        out = [name for name in rivals if evidence.unranked(scope, [name], metric)]
+        out = [name for name in rivals if evidence.unranked([Side(scope, name, metric)])]
         ahead = [name for name in out if sign * (rivals.pop(name).mean - own.mean) > TIE]
-        remark = evidence.unranked(scope, ahead, metric)
+        remark = evidence.unranked(sides(scope, ahead, metric))
         remark = f"; not counted, though better: {remark}" if remark else ""
         if not rivals:
             return Instance(label, None, None, f"no other method is ranked{remark}")
@@ -115,9 +118,9 @@ class Best(Model):
         margin = sign * (own.mean - rivals[best].mean)
         tie = " (tie)" if abs(margin) <= TIE else ""
         text = f"{own.mean:.3f}, best other {evidence.method(best)} {rivals[best].mean:.3f}{tie}"
-        if why := evidence.unranked(scope, [self.method], metric):
+        if why := evidence.unranked([Side(scope, self.method, metric)]):
             return Instance(label, False, margin, f"{text}, but {why}{remark}")
-        below = evidence.below_floor(scope, [self.method, best], metric)  # then they are tied
+        below = evidence.below_floor(sides(scope, [self.method, best], metric))  # then they tie
         return Instance(label, bool(below) or margin >= -TIE, margin, text + below + remark)
 
 
@@ -141,12 +144,9 @@ class Reduction(Model):
         if found is None:
             return missing(evidence, label)
         margin = found.percent - self.percent
-        if why := evidence.unranked(scope, [self.to_method], self.metric):
-            return Instance(label, False, margin, f"{found}, but {why}")
-        if below := evidence.below_floor(scope, [found.start, self.to_method], self.metric):
-            return Instance(label, None, None, f"{found}{below}")
-        # the quoted percentage is rounded to one decimal
-        return Instance(label, margin >= -0.05, margin, str(found))
+        before, after = sides(scope, (found.start, self.to_method), self.metric)
+        holds = margin >= -0.05  # the quoted percentage is rounded to one decimal
+        return evidence.compared(label, holds, margin, str(found), [after], [before])
 
 
 class Quotation(Model):
@@ -266,8 +266,15 @@ class Reductions(Model):
         less = reduction(evidence, self.smaller, b, self)
         if more is None or less is None:
             return [missing(evidence, label)]
-        margin = more.percent - less.percent
-        return [Instance(label, margin > TIE, margin, f"{more}; {less}")]
+        margin, text = more.percent - less.percent, f"{more}; {less}"
+        before, after = sides(a, (more.start, self.to_method), self.metric)
+        less_before, less_after = sides(b, (less.start, self.to_method), self.metric)
+        for scope, pair in ((a, (before, after)), (b, (less_before, less_after))):
+            if below := evidence.below_floor(pair):
+                return [Instance(label, None, None, f"{text}; on {evidence.name(scope)}{below}")]
+        # a low end makes its own reduction greater, a low start makes it smaller
+        own, others = [after, less_before], [less_after, before]
+        return [evidence.compared(label, margin > TIE, margin, text, own, others)]
 
 
 class Term(Model):
@@ -288,19 +295,22 @@ class Order(Model):
 
     def instances(self, evidence: Evidence) -> list[Instance]:
         """One."""
-        found = []
+        names, values, numbers = [], [], []
         for term in (self.low, self.high):
             (scope,) = evidence.scopes(term.where)
-            value = evidence.value(scope, term.method, term.metric)
             name = f"{words.title(term.metric)} of {evidence.method(term.method)}"
-            found.append((f"{name}, {evidence.name(scope)}", value))
-        (low_name, low), (high_name, high) = found
-        label = f"{low_name} below {high_name}"
+            names.append(f"{name}, {evidence.name(scope)}")
+            values.append(evidence.value(scope, term.method, term.metric))
+            numbers.append(Side(scope, term.method, term.metric))
+        label = f"{names[0]} below {names[1]}"
+        low, high = values
         if low is None or high is None:
             return [missing(evidence, label)]
-        margin = high.mean - low.mean
+        margin, text = high.mean - low.mean, f"{low.mean:.3f}, {high.mean:.3f}"
+        if why := evidence.not_compared(numbers):
+            return [Instance(label, None, None, text + why)]
         holds = margin > TIE if self.strict else margin >= -TIE
-        return [Instance(label, holds, margin, f"{low.mean:.3f}, {high.mean:.3f}")]
+        return [Instance(label, holds, margin, text)]
 
 
 class NotMuchWorse(Model):
@@ -325,7 +335,8 @@ class NotMuchWorse(Model):
                 continue
             margin = self.within + direction(self.metric) * (a.mean - b.mean)
             text = f"{a.mean:.3f} against {b.mean:.3f}"
-            found.append(Instance(label, margin >= -TIE, margin, text))
+            own, other = sides(scope, (self.method, self.than), self.metric)
+            found.append(evidence.compared(label, margin >= -TIE, margin, text, [own], [other]))
         return found
 
 

@@ -5,7 +5,7 @@ Both are judged by the same rule. What cannot be evaluated is None, with the rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ TIE = 1e-9  # published values have three decimals; this only absorbs binary rou
 
 
 DEFAULT_VARIANT = "swift"
+NO_DEVIATION = "fewer than two folds: no deviation"
 
 
 class Scope(NamedTuple):
@@ -31,6 +32,19 @@ class Scope(NamedTuple):
     backbone: str
     attribute: str
     dataset: str
+
+
+class Side(NamedTuple):
+    """One number that a comparison rests on."""
+
+    scope: Scope
+    method: str
+    metric: str
+
+
+def sides(scope: Scope, methods: Iterable[str], metric: str) -> list[Side]:
+    """The numbers of several methods in one place."""
+    return [Side(scope, method, metric) for method in methods]
 
 
 class Where(Model):
@@ -136,19 +150,48 @@ class Evidence:
             return None
         return Value(cell.mean, cell.std)
 
-    def unranked(self, scope: Scope, methods: Sequence[str], metric: str) -> str:
-        """Which of the methods are not to be ranked, and why: 'LLFT is collapsed'; '': none."""
-        why = {method: self.marks.remark(self.key(scope, method, metric)) for method in methods}
-        return ", ".join(f"{self.method(name)} is {text}" for name, text in why.items() if text)
+    def unranked(self, numbers: Sequence[Side]) -> str:
+        """Which of the numbers are not to be ranked, and why: 'LLFT is collapsed'; '': none."""
+        several = len({side.scope for side in numbers}) > 1
+        told: dict[str, None] = {}
+        for side in numbers:
+            if why := self.marks.remark(self.key(*side)):
+                place = f" on {self.name(side.scope)}" if several else ""
+                told[f"{self.method(side.method)} is {why}{place}"] = None
+        return ", ".join(told)
 
-    def below_floor(self, scope: Scope, methods: Sequence[str], metric: str) -> str:
-        """', both below the noise floor' where all of the methods' gaps are; '' otherwise.
+    def below_floor(self, numbers: Sequence[Side]) -> str:
+        """', both below the noise floor' where all of the gaps are; '' otherwise.
 
         Such gaps are not ranked against each other.
         """
-        shared = [self.marks.shared(self.key(scope, method, metric)) for method in methods]
-        count = "both" if len(shared) == 2 else "all"
-        return f", {count} below the noise floor" if all(shared) else ""
+        count = "both" if len(numbers) == 2 else "all"
+        shared = all(self.marks.shared(self.key(*side)) for side in numbers)
+        return f", {count} below the noise floor" if shared else ""
+
+    def not_compared(self, numbers: Sequence[Side]) -> str:
+        """Why nothing is known of numbers of which none is to win: ', but SWiFT is collapsed'."""
+        why = self.unranked(numbers)
+        return f", but {why}" if why else self.below_floor(numbers)
+
+    def compared(
+        self,
+        label: str,
+        holds: bool,
+        margin: float,
+        text: str,
+        own: Sequence[Side],
+        others: Sequence[Side],
+    ) -> Instance:
+        """A comparison that `own` wins where it holds, and `others` where it does not.
+
+        A win by what is not ranked does not count, and neither does a defeat by it.
+        """
+        if below := self.below_floor([*own, *others]):
+            return Instance(label, None, None, text + below)
+        if why := self.unranked(own if holds else others):
+            return Instance(label, False if holds else None, margin, f"{text}, but {why}")
+        return Instance(label, holds, margin, text)
 
     def apart(self, scope: Scope, pair: Sequence[Sequence[str]], metric: str) -> str:
         """What the intervals say of two methods (or means of methods), for readers.
@@ -192,7 +235,7 @@ class Evidence:
         known = {
             m: direction(metric) * value.mean
             for m, value in values.items()
-            if value is not None and not self.unranked(scope, [m], metric)
+            if value is not None and not self.unranked([Side(scope, m, metric)])
         }
         return max(known, key=known.__getitem__) if known else None
 

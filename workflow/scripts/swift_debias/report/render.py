@@ -284,20 +284,24 @@ def _terminal_cell(entry: Entry) -> str:
     return best + entry.mean + (f"^{entry.marks}" if entry.marks else "")
 
 
-def write(table: Table, folder: Path) -> list[Path]:
-    """Write `{name}.csv`, `.md`, `.tex`, `.html` and `.txt`; returns their paths."""
-    texts = {
+def texts(table: Table) -> dict[str, str]:
+    """Format -> the table in it."""
+    return {
         "csv": escaping.csv(table.cells),
         "md": markdown(table),
         "tex": latex(table),
         "html": page(table.title, html(table)),
         "txt": terminal(table),
     }
+
+
+def write(table: Table, folder: Path) -> list[Path]:
+    """Write `{name}.csv`, `.md`, `.tex`, `.html` and `.txt`; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{table.name}.{suffix}" for suffix in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
+    written = {folder / f"{table.name}.{suffix}": text for suffix, text in texts(table).items()}
+    for path, text in written.items():
         write_text(path, text)
-    return paths
+    return [*written]
 
 
 def frame_markdown(frame: pd.DataFrame, decimals: int = 3) -> str:

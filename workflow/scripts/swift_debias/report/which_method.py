@@ -7,20 +7,23 @@ of which_method.csv that it was made from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import yaml
 
 from ..errors import UserError
-from ..evaluation import plausibility
+from ..evaluation import plausibility, words
 from ..files import read_parquet, write_text
 from ..run import layout
 from . import escaping
+
+if TYPE_CHECKING:
+    from .which_method_figures import Picture
 
 LOSS = 0.01  # of AUC that is borne whatever its interval
 RULE = (
@@ -32,7 +35,9 @@ RULE = (
     "is nothing to mend, and where there is no candidate no method is taken."
 )
 NOTHING, NONE = "nothing to mend", "none"
-CASE = ["kind", "strength", "external", "external_biased", "task", "dataset"]
+BIAS = ["kind", "strength", "external", "external_biased"]
+PLACE = {"dataset": "test set", "backbone": "network", "attribute": "attribute"}  # and its heading
+CASE = [*BIAS, "task", *PLACE]
 
 
 class Run(NamedTuple):
@@ -133,7 +138,7 @@ def evidence(run: Run) -> pd.DataFrame:
 
 def _beside_oracle(rows: pd.DataFrame) -> pd.DataFrame:
     """With the oracle's numbers, the regret, and what is inside the noise."""
-    same = ["backbone", "attribute", "dataset"]
+    same = list(PLACE)
     base = rows[rows["method"] == "baseline"]
     clean = base[(base["kind"] == "none") & ~base["external_biased"].astype(bool)]
     if clean.empty:
@@ -153,13 +158,13 @@ def _beside_oracle(rows: pd.DataFrame) -> pd.DataFrame:
     kept = ["method", "eodds", "eodds_change", "eodds_low", "eodds_high", "auc", "auc_change"]
     kept += ["auc_low", "auc_high", "floor_95", "oracle_eodds", "oracle_auc", "regret_eodds"]
     kept += ["regret_auc", "ranked", "inside_noise", "below_floor"]
-    return rows[[*CASE, "backbone", "attribute", *kept]]
+    return rows[[*CASE, *kept]]
 
 
 def decide(rows: pd.DataFrame) -> pd.DataFrame:
     """By `RULE`, a row a case: CASE, taken (or `NOTHING`, `NONE`), as_good, rows (of the CSV)."""
     found = []
-    for case, part in rows.groupby([*CASE, "backbone", "attribute"], sort=False):
+    for case, part in rows.groupby(CASE, sort=False):
         base = part[part["method"] == "baseline"]
         others = part[part["method"] != "baseline"]
         bearable = (others["auc_change"] >= -LOSS) | (others["auc_high"] >= 0)
@@ -175,9 +180,27 @@ def decide(rows: pd.DataFrame) -> pd.DataFrame:
             taken, as_good = str(best["method"]), alike["method"].tolist()
             evidence_rows = [*evidence_rows, good.index[0], *alike.index]
         numbers = [int(row) + 1 for row in evidence_rows]
-        facts = dict(zip([*CASE, "backbone", "attribute"], case, strict=True))
+        facts = dict(zip(CASE, case, strict=True))
         found.append(facts | {"taken": taken, "as_good": as_good, "rows": numbers})
     return pd.DataFrame(found)
+
+
+def several(rows: pd.DataFrame) -> list[str]:
+    """What of `PLACE` there are several of: a reader has to be told which one a number is of."""
+    return [name for name in PLACE if len(set(rows[name])) > 1]
+
+
+def places(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of every network, attribute and test set apart, with its name; '' of the only one.
+
+    Numbers of two places are no cases of one bias: neither their mean nor one line shows anything.
+    """
+    named = several(rows)
+    found = rows.groupby(list(PLACE), sort=False)
+    return [
+        (", ".join(words.title(str(part[name].iloc[0])) for name in named), part)
+        for _, part in found
+    ]
 
 
 def stability(repeats: pd.DataFrame) -> float:
@@ -190,10 +213,10 @@ def stability(repeats: pd.DataFrame) -> float:
     if repeats.empty or repeats["repeat"].nunique() < 2:
         return float("nan")
     part = repeats[(repeats["metric"] == "eodds") & (repeats["method"] != "baseline")]
-    means = part.groupby(["repeat", "task", "dataset", "method"])["value"].mean().reset_index()
-    every = means.groupby("task")["method"].transform("nunique") == means["method"].nunique()
-    place = ["repeat", "task", "dataset"]
-    ranked = means[every].assign(rank=lambda rows: rows.groupby(place)["value"].rank())
+    case = ["task", *PLACE]
+    means = part.groupby(["repeat", *case, "method"])["value"].mean().reset_index()
+    every = means.groupby(case)["method"].transform("nunique") == means["method"].nunique()
+    ranked = means[every].assign(rank=lambda rows: rows.groupby(["repeat", *case])["value"].rank())
     scores = ranked.pivot_table("rank", "method", "repeat", aggfunc="mean")
     if len(scores) < 2:
         return float("nan")
@@ -215,14 +238,17 @@ def write(run: Path, out: Path) -> list[Path]:
     titles = {name: of.get("title") or name for name, of in found.settings["methods"].items()}
     out.mkdir(parents=True, exist_ok=True)
     pictures = which_method_figures.write(rows, titles, out)
-    text = page(found, rows, titles, [path for path in pictures if path.suffix == ".png"])
+    text = page(found, rows, titles, pictures)
     write_text(out / "which_method.md", text)
     table = rows.assign(row=rows.index + 1)[["row", *rows.columns]]
     write_text(out / "which_method.csv", escaping.csv(table, float_format=None))
-    return [out / "which_method.md", out / "which_method.csv", *pictures]
+    drawn = [path for picture in pictures for path in picture.paths]
+    return [out / "which_method.md", out / "which_method.csv", *drawn]
 
 
-def page(run: Run, rows: pd.DataFrame, titles: Mapping[str, str], pictures: Sequence[Path]) -> str:
+def page(
+    run: Run, rows: pd.DataFrame, titles: Mapping[str, str], pictures: Sequence[Picture]
+) -> str:
     """The page: decisions, rule, pictures, regret, and whether it can be trusted."""
     settings = run.settings
     lines = [
@@ -238,7 +264,7 @@ def page(run: Run, rows: pd.DataFrame, titles: Mapping[str, str], pictures: Sequ
         "",
         f"**The rule.** {RULE}",
         "",
-        *(line for path in pictures for line in (f"![{_CAPTIONS[path.stem]}]({path.name})", "")),
+        *(line for picture in pictures for line in (_shown(picture), "")),
         "## Regret",
         "",
         "What a method lacks to the oracle, a Baseline of an unbiased pool of the same size; mean "
@@ -254,11 +280,9 @@ def page(run: Run, rows: pd.DataFrame, titles: Mapping[str, str], pictures: Sequ
     return "\n".join(lines) + "\n"
 
 
-_CAPTIONS = {
-    "which_method_kinds": "Change of EOdds and of AUC, by kind of bias and method; grey: inside "
-    "the noise; †: implausible, such as a classifier that has collapsed",
-    "which_method_sizes": "EOdds and AUC against the number of external images",
-}
+def _shown(picture: Picture) -> str:
+    name = next(path.name for path in picture.paths if path.suffix == ".png")
+    return f"![{escaping.markdown(picture.caption)}]({name})"
 
 
 FILES = (
@@ -269,11 +293,15 @@ FILES = (
 
 def _decisions(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """The decisions, for readers; the bias-free case is told of elsewhere."""
+    parts = dict(list(rows.groupby(CASE)))
+    named = several(rows)
+    if rows.groupby([*BIAS, *PLACE])["task"].nunique().max() > 1:
+        named = ["task", *named]
     found = []
     for one in decide(rows).to_dict("records"):
         if one["kind"] == "none":
             continue
-        part = rows[(rows["task"] == one["task"]) & (rows["dataset"] == one["dataset"])]
+        part = parts[tuple(one[name] for name in CASE)]
         base, best = (
             part[part["method"] == name].iloc[:1].to_dict("records")
             for name in ("baseline", one["taken"])
@@ -283,6 +311,9 @@ def _decisions(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
                 "bias": one["kind"].replace("_", " "),
                 "strength": f"{one['strength']:g}",
                 "external images": f"{one['external']}{', biased' * one['external_biased']}",
+            }
+            | {PLACE.get(name, name): words.title(str(one[name])) for name in named}
+            | {
                 "take": titles.get(one["taken"], one["taken"]),
                 "EOdds": _from_to(base, best, "eodds"),
                 "AUC": _from_to(base, best, "auc"),
@@ -294,7 +325,7 @@ def _decisions(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _from_to(base: list[dict[str, Any]], best: list[dict[str, Any]], metric: str) -> str:
+def _from_to(base: list[dict[Hashable, Any]], best: list[dict[Hashable, Any]], metric: str) -> str:
     """'.41 to .10 (-.35 to -.27)': before, after, and the interval of the change."""
     if not base:
         return ""
@@ -306,14 +337,16 @@ def _from_to(base: list[dict[str, Any]], best: list[dict[str, Any]], metric: str
 
 
 def _regret(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Mean regret of each method, the least of EOdds first."""
+    """Mean regret of each method in each place, the least of EOdds first."""
     part = rows[(rows["kind"] != "none") & ~rows["external_biased"].astype(bool) & rows["ranked"]]
-    means = part.groupby("method", sort=False).agg(
+    named = several(rows)
+    means = part.groupby([*named, "method"], sort=False).agg(
         eodds=("regret_eodds", "mean"), auc=("regret_auc", "mean"), cases=("task", "size")
     )
-    means = means.sort_values("eodds", kind="stable").reset_index()
+    means = means.sort_values([*named, "eodds"], kind="stable").reset_index()
     return pd.DataFrame(
-        {
+        {PLACE[name]: means[name].map(words.title) for name in named}
+        | {
             "method": means["method"].map(lambda name: titles.get(name, name)),
             "EOdds": means["eodds"].map("{:+.3f}".format),
             "AUC": means["auc"].map("{:+.3f}".format),
@@ -323,24 +356,34 @@ def _regret(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _trust(run: Run, rows: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
-    """The sanity of the benchmark itself."""
-    clean = rows[rows["kind"] == "none"]
-    base, others = clean[clean["method"] == "baseline"], clean[clean["method"] != "baseline"]
-    sure = others[(others["eodds_low"] > 0) | (others["eodds_high"] < 0)]
-    named = ", ".join(titles.get(m, m) for m in sure["method"]) or "none"
+    """The sanity of the benchmark itself, of each place."""
     tau = stability(run.repeats)
-    below = bool(base["below_floor"].fillna(False).all())
-    sure_of = f"those whose EOdds surely differs from the Baseline's: {named}."
     return [
-        f"- The oracle's EOdds is {base['eodds'].mean():.3f}, "
-        f"{'below' if below else 'above'} its noise floor ({base['floor_95'].mean():.3f}).",
-        f"- Without a bias, {len(others)} results of other methods; {sure_of}"
-        if len(others)
-        else "- No other method was run without a bias (experiment `clean`).",
+        *(line for place, part in places(rows) for line in _clean(place, part, titles)),
         f"- Ranks by EOdds in two halves of the repeats agree by Kendall's tau of {tau:.2f}."
         if tau == tau
         else "- There is one repeat, or too few methods: the stability of ranks is not known.",
         "- One pool of each kind is drawn; other pools, networks and real images are not covered.",
+    ]
+
+
+def _clean(place: str, rows: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
+    """What is to be seen where there is no bias."""
+    clean = rows[rows["kind"] == "none"]
+    base, others = clean[clean["method"] == "baseline"], clean[clean["method"] != "baseline"]
+    of = f"{escaping.markdown(place)}: " * bool(place)
+    if base.empty:
+        return [f"- {of}There is no oracle: no task without a bias."]
+    sure = others[(others["eodds_low"] > 0) | (others["eodds_high"] < 0)]
+    named = ", ".join(titles.get(m, m) for m in sure["method"]) or "none"
+    below = bool(base["below_floor"].fillna(False).all())
+    sure_of = f"those whose EOdds surely differs from the Baseline's: {named}."
+    return [
+        f"- {of}The oracle's EOdds is {base['eodds'].mean():.3f}, "
+        f"{'below' if below else 'above'} its noise floor ({base['floor_95'].mean():.3f}).",
+        f"- {of}Without a bias, {len(others)} results of other methods; {sure_of}"
+        if len(others)
+        else f"- {of}No other method was run without a bias (experiment `clean`).",
     ]
 
 

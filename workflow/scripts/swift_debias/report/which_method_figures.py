@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
 
 from .figures._parts import (
     Drawing,
@@ -23,32 +25,58 @@ from .figures._parts import (
 )
 from .figures._style import GREY, INK, PAGE, method_style
 from .figures._write import write as write_figure
+from .which_method import places
 
 PANELS = (("eodds_change", "Change of EOdds (below 0: fairer)"), ("auc_change", "Change of AUC"))
+CAPTIONS = {
+    "kinds": "Change of EOdds and of AUC, by kind of bias and method; grey: inside the noise; †: "
+    "implausible, such as a classifier that has collapsed",
+    "sizes": "EOdds and AUC against the number of external images",
+}
 
 
-def write(rows: pd.DataFrame, titles: Mapping[str, str], out: Path) -> list[Path]:
-    """Draw what there is to draw; the files' paths. `rows`: what `which_method.evidence` gives."""
+class Picture(NamedTuple):
+    """A picture of the page: its files, and what stands below it."""
+
+    paths: tuple[Path, ...]
+    caption: str
+
+
+def write(rows: pd.DataFrame, titles: Mapping[str, str], out: Path) -> list[Picture]:
+    """Draw what there is to draw, each place (network, attribute, test set) for itself.
+
+    Args:
+        rows: what `which_method.evidence` gives.
+        titles: method -> its display name.
+        out: folder of the pictures.
+    """
     methods = list(dict.fromkeys(rows["method"]))
-    paths = []
-    kinds, sizes = _kinds(rows), _sizes(rows)
-    for name, part, draw in (("kinds", kinds, _heat_map), ("sizes", sizes, _curves)):
-        if part.empty:
-            continue
-        stem = out / f"which_method_{name}"
-        request = Request(stem.name, (), titles=dict(titles), synthetic=True)
+    found = []
+    for name, chosen, draw in (("kinds", _kinds, _heat_map), ("sizes", _sizes, _curves)):
+        parts = [(place, chosen(part)) for place, part in places(rows)]
+        for number, (place, part) in enumerate(parts, start=1):
+            if part.empty:
+                continue
+            ending = f"_{number}" if place else ""
+            stem = out / f"which_method_{name}{ending}"
+            request = Request(stem.name, (), titles=dict(titles), synthetic=True)
 
-        def plot(
-            request: Request,
-            sources: Sources,
-            part: pd.DataFrame = part,
-            draw: object = draw,
-        ) -> Drawing:
-            assert callable(draw)
-            return Drawing(draw(request, part, methods), part)
+            def plot(
+                request: Request,
+                sources: Sources,
+                place: str = place,
+                part: pd.DataFrame = part,
+                draw: Callable[[Request, pd.DataFrame, list[str]], Figure] = draw,
+            ) -> Drawing:
+                figure = draw(request, part, methods)
+                if place:
+                    figure.suptitle(place, x=0.005, ha="left", fontsize=7)
+                return Drawing(figure, part)
 
-        paths += write_figure(plot, request, Sources(), stem)
-    return paths
+            caption = f"{place}: {CAPTIONS[name]}" if place else CAPTIONS[name]
+            paths = write_figure(plot, request, Sources(), stem)
+            found.append(Picture(tuple(paths), caption))
+    return found
 
 
 def _kinds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,7 +102,7 @@ def _case(kind: str, strength: float) -> str:
     return shown if kind in ("none", "absence") else f"{shown} {strength:g}"
 
 
-def _heat_map(request: Request, rows: pd.DataFrame, methods: list[str]) -> object:
+def _heat_map(request: Request, rows: pd.DataFrame, methods: list[str]) -> Figure:
     """A row a method, a column a bias; a panel EOdds, one AUC.
 
     Grey: inside the noise; with a dagger: implausible, such as a classifier that has collapsed.
@@ -134,7 +162,7 @@ def _paint(axes: Axes, values: np.ndarray, noise: np.ndarray, odd: np.ndarray, b
             axes.text(place, row, text, ha="center", va="center", fontsize=6, color=color)
 
 
-def _curves(request: Request, rows: pd.DataFrame, methods: list[str]) -> object:
+def _curves(request: Request, rows: pd.DataFrame, methods: list[str]) -> Figure:
     """A column a bias; EOdds above, AUC below; x is the number of external images.
 
     A method that was not run at every size is left out, so that all lines are of the same cases.

@@ -1,15 +1,17 @@
-"""AUC against equalized odds of all methods, with the front that no method beats."""
+"""One metric against another, AUC against equalized odds, with the front that no method beats."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ...errors import UserError
 from ...evaluation import cells
+from ...evaluation.words import HIGHER_IS_BETTER, LOWER_IS_BETTER
 from ._parts import (
     Drawing,
     Request,
@@ -38,8 +40,9 @@ IGNORES: tuple[str, ...] = ("metrics",)
 SIZE = np.array([1.3, 1.05])  # inches: about what a panel measures
 APART = 0.085  # inches between the middles of two markers
 CAPTION = (
-    "AUC against equalized odds of every method on every test set. Outlined: methods that "
-    "no other one beats in both; what lies left of and above the dashed line is beaten. "
+    "AUC against equalized odds, or the two metrics that the axes name, of every method on every "
+    "test set. Outlined: methods that no other one beats in both; what lies on the worse side of "
+    "the dashed line in both is beaten. "
     "Mean over folds; bars: one sample standard deviation over folds, cut at 0 and 1. Markers that "
     "would hide each other are moved aside; their bars cross where they belong. Grey band: "
     "below the noise floor, where a gap is no larger than that of a fair classifier (lighter: "
@@ -61,19 +64,40 @@ def non_dominated(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     return known & ~beaten
 
 
+class Axis(NamedTuple):
+    """A metric, and which way of it is better: 1 is up, -1 is down."""
+
+    metric: str
+    better: int
+
+
+def axis(metric: str) -> Axis:
+    """The axis of a metric.
+
+    Raises:
+        UserError: neither way of it is better.
+    """
+    if metric in HIGHER_IS_BETTER:
+        return Axis(metric, 1)
+    if metric in LOWER_IS_BETTER:
+        return Axis(metric, -1)
+    raise UserError(f"options.axes: neither way of {metric!r} is better; name another metric")
+
+
 def draw(request: Request, sources: Sources) -> Drawing:
-    """AUC against EOdds of all methods on each test set, with the non-dominated front."""
-    high, low = request.options.get("axes", ("auc", "eodds"))
-    blocks = tuple(block._replace(metrics=(high, low)) for block in request.blocks)
+    """Two metrics of all methods on each test set, with the non-dominated front."""
+    across, up = (axis(metric) for metric in request.options.get("axes", ("auc", "eodds")))
+    pair = (across, up)
+    blocks = tuple(b._replace(metrics=(across.metric, up.metric)) for b in request.blocks)
     means = cell_means(sources.metrics, Request(request.name, blocks))
     keys = cells.KEYS[:-1]
-    pair = [
+    first, second = (
         means.loc[means["metric"] == metric, [*keys, "mean", "std"]].rename(
             columns={"mean": f"{metric}_mean", "std": f"{metric}_std"}
         )
-        for metric in (high, low)
-    ]
-    wide = pair[0].merge(pair[1], on=keys)
+        for metric, _ in pair
+    )
+    wide = first.merge(second, on=keys)
     panels = request.panels()
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -82,35 +106,43 @@ def draw(request: Request, sources: Sources) -> Drawing:
     front = pd.Series(data=False, index=wide.index)
     for place, (block, dataset) in enumerate(panels):
         part = of_block(wide, block, dataset=dataset)
-        best = non_dominated(part[f"{high}_mean"].to_numpy(), part[f"{low}_mean"].to_numpy())
+        x, y = (one.better * part[f"{one.metric}_mean"].to_numpy() for one in pair)
+        best = non_dominated(high=x, low=-y)
         front[part.index] = best
-        _pareto_axes(axes[place], part, best, high, low)
-        floors = noise_floors(sources.intervals, block, dataset, low)
-        wide.loc[part.index, f"{low}_floor_95"] = part["method"].map(floors).to_numpy(float)
-        _floor_band(axes[place], floors)
+        _pareto_axes(axes[place], part, best, across, up)
+        for one in pair:
+            if one.better < 0:  # a gap may have a floor
+                floors = noise_floors(sources.intervals, block, dataset, one.metric)
+                limits = part["method"].map(floors).to_numpy(float)
+                wide.loc[part.index, f"{one.metric}_floor_95"] = limits
+                _floor_band(axes[place], floors, upright=one is across)
         panel_title(axes[place], place, heading(block, dataset, request.blocks), len(panels))
     for unused in axes[len(panels) :]:
         unused.remove()
     front_line = legend_line("non-dominated front", color=GREY, linestyle="--", linewidth=0.9)
     handles: list[Any] = [*method_handles(request, request.methods()), front_line]
-    if wide[f"{low}_floor_95"].notna().any():
+    if wide.filter(regex="_floor_95$").notna().any(axis=None):
         handles.append(floor_handle("below the noise floor"))
     legend_below(figure, handles, 6)
     return Drawing(figure, wide.assign(non_dominated=front))
 
 
-def _floor_band(axes: Axes, floors: pd.Series) -> None:
+def _floor_band(axes: Axes, floors: pd.Series, upright: bool) -> None:
     """Where a gap is below its noise floor: of all methods, and lighter of some."""
     if floors.empty:
         return
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    if upright:
+        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    else:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    span = axes.axvspan if upright else axes.axhspan
     style: dict[str, Any] = {"color": GREY, "linewidth": 0, "zorder": 0}
-    axes.axhspan(0, floors.min(), alpha=SHADE, **style)
-    axes.axhspan(floors.min(), floors.max(), alpha=SHADE / 2, **style)
+    span(0, floors.min(), alpha=SHADE, **style)
+    span(floors.min(), floors.max(), alpha=SHADE / 2, **style)
 
 
-def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, low: str) -> None:
-    names = (f"{high}_mean", f"{low}_mean", f"{high}_std", f"{low}_std")
+def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, across: Axis, up: Axis) -> None:
+    names = [f"{one.metric}_{of}" for of in ("mean", "std") for one in (across, up)]
     x, y, dx, dy = (part[name].to_numpy(float) for name in names)
     known = np.isfinite(x) & np.isfinite(y)
     methods = part["method"].astype(str).to_numpy()
@@ -138,15 +170,17 @@ def _pareto_axes(axes: Axes, part: pd.DataFrame, best: np.ndarray, high: str, lo
         at, height = moved[i].tolist()
         dot(axes, at, height, methods[i], **edge, zorder=5 if best[i] else 4)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    order = np.flatnonzero(best)[np.argsort(x[best], kind="stable")]
+    order = np.flatnonzero(best)[np.argsort(across.better * x[best], kind="stable")]
     if len(order):
-        # every point to the left of and above this staircase is beaten
-        stairs_x = np.array([left, *x[order], x[order][-1]])
-        stairs_y = np.array([y[order][0], *y[order], top])
+        # every point on the worse side of this staircase is beaten: of AUC left, of EOdds above
+        worst_x = left if across.better > 0 else right
+        worst_y = bottom if up.better > 0 else top
+        stairs_x = np.array([worst_x, *x[order], x[order][-1]])
+        stairs_y = np.array([y[order][0], *y[order], worst_y])
         axes.step(stairs_x, stairs_y, "--", where="pre", color=GREY, linewidth=0.9, zorder=1)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
-    axes.set_xlabel(metric_label(high))
-    axes.set_ylabel(metric_label(low))
+    axes.set_xlabel(metric_label(across.metric))
+    axes.set_ylabel(metric_label(up.metric))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(4))
