@@ -484,6 +484,24 @@ def test_without_patients_images_are_split_exactly_within_cells() -> None:
     assert (cells.to_numpy() == 10).all()
 
 
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("groups", [2, 3])
+def test_every_cell_of_label_and_group_is_split_by_itself(classes: int, groups: int) -> None:
+    """Rare ones too; their labels and groups are counted, not what the two make together."""
+    sizes = {(c, g): 200 if (c + g) % 2 else 10 for c in range(classes) for g in range(groups)}
+    labels, of_group = (np.repeat(part, [*sizes.values()]) for part in zip(*sizes, strict=True))
+    images = sd.ImageSet.from_arrays(
+        np.zeros((len(labels), 2, 2, 3), np.uint8),
+        labels,
+        of_group,
+        classes=None if classes == 2 else range(classes),
+    )
+    for seed in range(4):
+        first, _ = images.split(0.5, seed)
+        for (c, g), size in sizes.items():
+            assert ((first.labels == c) & (first.groups == g)).sum() == size / 2
+
+
 class TorchSet(torch.utils.data.Dataset):
     """Already normalized tensors."""
 
