@@ -18,6 +18,7 @@ from tests.written import write_cache
 from torch import nn
 
 import swift_debias as sd
+from swift_debias.api import CLASSES
 from swift_debias.data.normalization import Normalization
 from swift_debias.errors import UserError
 from swift_debias.learning import networks, samples, wrapped
@@ -383,6 +384,19 @@ def test_cloned_by_scikit_learn() -> None:
     assert twin is not swift and twin.get_params() == swift.get_params()
     assert twin.set_params(epochs=4).epochs == 4 and swift.epochs == 3
     assert repr(swift) == "SWiFT(epochs=3, hard_rates=(0.2, 0.4))"
+
+
+def test_a_setting_is_set_as_an_attribute_too() -> None:
+    for algorithm, made in CLASSES.items():
+        estimator = made()
+        for name, value in (("epochs", 3), ("lr_head", 0.25), ("seed", 7)):
+            setattr(estimator, name, value)
+            assert getattr(estimator, name) == estimator.get_params()[name] == value, algorithm
+        estimator.note = "mine"
+        assert estimator.note == "mine" and "note" not in estimator.get_params()
+        with pytest.raises(UserError, match="greater than or equal to 1"):
+            estimator.epochs = 0
+        assert estimator.epochs == 3
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,13 @@ class Debiaser:
             raise AttributeError(f"no {name} yet: call fit(model, external) first")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A setting is set as by `set_params`."""
+        if name in self.Settings.model_fields:
+            self.set_params(**{name: value})
+        else:
+            super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         """The settings that differ from the defaults."""
         fields = self.Settings.model_fields
