@@ -38,6 +38,7 @@ from .config.schema import (
     Pretraining,
 )
 from .data.image_set import ImageSet
+from .data.values import canonical
 from .errors import UserError
 from .evaluation import audit as _audit
 from .methods._choice import Choice
@@ -109,6 +110,7 @@ class Debiaser:
         importance_: what it measured: objective -> name of the weight -> tensor, where it reads
             importances.
         rule_: how it decides, where it is not by a threshold of the scores (decision_rule.py).
+        group_names_: of the external set; the rule's groups are numbered as they are.
     """
 
     algorithm: ClassVar[str]
@@ -120,6 +122,7 @@ class Debiaser:
     masks_: dict[str, torch.Tensor]
     importance_: dict[str, dict[str, torch.Tensor]]
     rule_: Rule
+    group_names_: tuple[str, ...]
 
     def __init__(self, **settings: Any) -> None:
         defaults = {name: field.get_default() for name, field in self.Settings.model_fields.items()}
@@ -231,6 +234,7 @@ class Debiaser:
             self.model_ = wrapped.unwrap(outcome.classifier)
         self.history_ = pd.DataFrame(outcome.history)
         self.cost_ = outcome.cost
+        self.group_names_ = external.group_names
         for name in SOME:
             self.__dict__.pop(name, None)  # of an earlier fit
         if outcome.masks:
@@ -251,12 +255,17 @@ class Debiaser:
     def predict(self, images: ImageSet) -> np.ndarray:
         """The more probable class of each image, int64 (n,); or what a method's rule decides.
 
-        The rule looks at the image's group, and at its place in its source where it has to draw.
+        The rule looks at the name of the image's group, and at its place in its source where it has
+        to draw. An image of a group that the external set did not have is decided at 0.5.
+
+        Raises:
+            UserError: the method has a rule, and the images' groups are of other names than its.
         """
-        probabilities = self.predict_proba(images)
         if "rule_" in self.__dict__:
-            decided = self.rule_.decide(probabilities[:, 1], images.groups, images.rows.tolist())
-            return decided.astype(np.int64)
+            groups = _numbered_as(self.group_names_, images)
+            scores = self.predict_proba(images)[:, 1]
+            return self.rule_.decide(scores, groups, images.rows.tolist()).astype(np.int64)
+        probabilities = self.predict_proba(images)
         if probabilities.shape[1] > 2:
             return probabilities.argmax(axis=1)
         return (probabilities[:, 1] >= 0.5).astype(np.int64)
@@ -314,6 +323,27 @@ def audit(
         threshold=threshold,
         decisions=decisions,
     )
+
+
+def _numbered_as(names: tuple[str, ...], images: ImageSet) -> np.ndarray:
+    """The images' groups by their place among `names`, int16 (n,); -1: not among them.
+
+    Raises:
+        UserError: none of their groups is.
+    """
+
+    def key(name: str) -> str | float:
+        value = canonical(name)
+        return name if value is None else value
+
+    places = {key(name): place for place, name in enumerate(names)}
+    found = [places.get(key(name), -1) for name in images.group_names]
+    if max(found) < 0:
+        raise UserError(
+            f"predict: the images' groups {images.group_names} are none of those that the rule is "
+            f"of, {names}; make the set with groups of these names"
+        )
+    return np.array([*found, -1], np.int16)[images.groups]  # a group of -1 is the last
 
 
 def _training(settings: Any) -> Training:
