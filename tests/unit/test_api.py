@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from torch import nn
 
 import swift_debias as sd
 from swift_debias.api import CLASSES
+from swift_debias.data.image_set import HeldImages
 from swift_debias.data.normalization import Normalization
-from swift_debias.errors import UserError
+from swift_debias.errors import NotFiniteError, UserError
 from swift_debias.learning import networks, samples, wrapped
 from swift_debias.learning.wrapped import Wrapped, folded, unfolded
 
@@ -355,6 +357,81 @@ def test_what_cannot_be_a_head_is_refused(model: nn.Module, message: str) -> Non
     with pytest.raises(UserError, match=message) as error:
         Wrapped(model, torch.rand(2, 3, 8, 8))
     assert "\n" not in str(error.value)
+
+
+class Fragile(nn.Module):
+    """A network that divides by its pixels' mean: 0 / 0 of a black image."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = images.mean((2, 3))
+        return self.fc(means / means.sum(1, keepdim=True))
+
+
+def pictures(n: int = 40, classes: int = 2) -> sd.ImageSet:
+    pixels = np.random.default_rng(0).random((n, 8, 8, 3)) + 0.5
+    return sd.ImageSet.from_arrays(
+        pixels,
+        np.arange(n) % classes,
+        np.arange(n) // classes % 2,
+        classes=None if classes == 2 else range(classes),
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_called_so(value: float) -> None:
+    """Of pixels, of weights, and of scores; nothing is decided of them."""
+    images = pictures()
+    assert isinstance(images.source, HeldImages)
+    spoilt = images.source.pixels.copy()
+    spoilt[[5, 9], 0, 0, 0] = value
+    with pytest.raises(UserError, match=r"2 images have pixels that are not finite, .* number 5"):
+        sd.ImageSet.from_arrays(spoilt, images.labels, images.groups)
+    network = Fragile()
+    with torch.no_grad():
+        network.fc.weight[0, 0] = value
+    with pytest.raises(NotFiniteError, match=r"network: 1 weights .* the first in fc.weight"):
+        sd.SWiFT(epochs=1).fit(network, images)
+    for outputs in (1, 2, 3):
+        black = dataclasses.replace(images, source=HeldImages(images.source.pixels.copy()))
+        black.source.pixels[7] = 0
+        with pytest.raises(NotFiniteError, match="scores of 1 of 40 images are not finite"):
+            sd.predict_proba(Fragile(outputs), black)
+    with pytest.raises(NotFiniteError, match="scores of 1 of 2 images are not finite"):
+        wrapped.find_last_layer(
+            Fragile(), torch.tensor([1.0, 0]).view(2, 1, 1, 1).repeat(1, 3, 8, 8)
+        )
+
+
+class Remembering(nn.Module):
+    """It makes its table of positions in the first pass, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 1)
+        self.table: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.conv(images)
+        if self.table is None or len(self.table) != len(x):
+            self.table = torch.linspace(0, 1, x.shape[-1]).expand(len(x), 1, 1, -1).clone()
+        return self.fc((x * self.table).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("algorithm", ["", "SWiFT", "ThresholdOptimizer", "SSD"])
+def test_a_network_can_be_trained_after_it_was_used(algorithm: str) -> None:
+    """Nothing that it keeps of a pass stands in the way, in the user's program or here."""
+    images, network = pictures(), Remembering()
+    sd.predict_proba(network, images)
+    used = network
+    if algorithm:
+        used = CLASSES[algorithm](min_cell=1).fit(network, images).model_
+        sd.predict_proba(used, images)
+    for model in (network, used):
+        model.train()(torch.rand(40, 3, 8, 8)).sum().backward()
 
 
 @pytest.mark.parametrize("reshape", [lambda z: z, lambda z: z.squeeze(1), lambda z: z.flatten()])

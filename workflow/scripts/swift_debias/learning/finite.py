@@ -1,8 +1,8 @@
 """Whether numbers are finite: a training that diverges is told in one line, and saves nothing.
 
 Where a network's numbers meet the world they are looked at: the losses and weights of a training
-stage (`Watch`), the scores of a network (`inference.predict`), what is saved and loaded
-(networks.py), and what a method returns (`methods.base.debias`).
+stage (`Watch`), the scores of a network (`refuse_scores`), what is saved and loaded (networks.py),
+and what a method returns (`methods.base.debias`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,23 @@ def refuse_not_finite(state: Mapping[str, Tensor], where: str = "") -> None:
         raise NotFiniteError(
             f"{where}{': ' if where else ''}{sum(broken.values())} weights are not finite, the "
             f"first in {next(iter(broken))}"
+        )
+
+
+def refuse_scores(logits: Tensor) -> None:
+    """Refuse logits (n,) or (n, ...) of which one is not finite; one look at the device.
+
+    Thresholds and ranks would make numbers of it, and a class.
+
+    Raises:
+        NotFiniteError: says of how many images.
+    """
+    finite = logits.isfinite() if logits.dim() < 2 else logits.isfinite().flatten(1).all(dim=1)
+    broken = int((~finite).sum())
+    if broken:
+        raise NotFiniteError(
+            f"the network's scores of {broken} of {finite.numel()} images are not finite: its "
+            "weights or the pixels are not as they should be"
         )
 
 

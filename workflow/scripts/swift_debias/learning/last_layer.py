@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import UserError, nearest
+from .finite import refuse_scores
 from .names import one_logit
 
 
@@ -125,6 +126,7 @@ def find_last_layer(
 
     Raises:
         UserError: there is none, or it cannot serve as a head; says what to do.
+        NotFiniteError: a score of these images is not finite.
     """
     calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
@@ -148,6 +150,7 @@ def find_last_layer(
         raise UserError(
             f"the network returns a {type(output).__name__}; let its forward return the logits"
         )
+    refuse_scores(output)  # none at all is equal to nothing, not even to itself
     linear = [call for call in calls if isinstance(call[1], nn.Linear)]
     if head is not None:
         named = [call for call in linear if call[0] == head]

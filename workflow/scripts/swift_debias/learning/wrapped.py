@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .finite import refuse_not_finite, refuse_scores
 from .inference import inference
 from .last_layer import find_last_layer, folded, split, unfolded
 from .makers import own_function
@@ -48,7 +49,9 @@ class Wrapped:
 
         Raises:
             UserError: the network does not end in such a layer; says what to do.
+            NotFiniteError: a weight, or a score of the images, is not finite.
         """
+        refuse_not_finite(dict(model.named_parameters()), "the network")
         self._model = model
         self._head: str | None = None
         network = copy.deepcopy(model)
@@ -126,6 +129,9 @@ def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
     """Logits of class 1 by a network with one or two outputs, float32 (n,); eval mode.
 
     Of a network with more outputs all of them, (n, C).
+
+    Raises:
+        NotFiniteError: a logit is not finite.
     """
 
     def of_class_1(output: Tensor) -> Tensor:
@@ -136,7 +142,9 @@ def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
 
     with inference(model):
         parts = [of_class_1(model(batch.images)) for batch in samples.batches(batch_size)]
-        return torch.cat(parts) if parts else torch.zeros(0)
+        found = torch.cat(parts) if parts else torch.zeros(0)
+        refuse_scores(found)
+        return found
 
 
 def _device(model: nn.Module) -> torch.device:
