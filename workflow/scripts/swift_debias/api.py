@@ -95,11 +95,15 @@ def _common() -> type[Model]:
 
 
 COMMON = _common()
+FROZEN = "What it trains it trains even where the caller froze it (`requires_grad=False`)."
 SOME = ("masks_", "importance_", "rule_")  # results that some methods have
 
 
 class Debiaser:
     """What all methods' classes share. See a class's own documentation for its settings.
+
+    A method trains what it is said to train, layers that the caller froze too; their flags
+    (`requires_grad`) are in `model_` as they were.
 
     Attributes:
         model_: the debiased network: class and state-dict keys of the one given, in eval mode.
@@ -190,6 +194,8 @@ class Debiaser:
         Raises:
             UserError: the network or the images cannot be used; says what to do.
         """
+        import torch
+
         from .learning import devices
         from .learning.wrapped import Wrapped
 
@@ -201,12 +207,10 @@ class Debiaser:
         set_seed = settings.seed if settings.external_seed is None else settings.external_seed
         external = external.subset(external.groups >= 0)
         balanced = _balanced(external, settings.min_cell, set_seed)
-        samples = _samples(external, device)
         if settings.transpose and external.shape[0] != external.shape[1]:
             raise UserError("images that are not square cannot be transposed: transpose=False")
-        with devices.exact(device):
-            import torch
-
+        with devices.exact(device), torch.inference_mode(False), torch.enable_grad():
+            samples = _samples(external, device)
             few = samples.draw(torch.arange(min(2, len(samples))))
             samples.seen[0] = 0
             wrapped = Wrapped(model, few, settings.head, len(external.classes))
@@ -460,7 +464,7 @@ def _make_class(algorithm: str) -> type[Debiaser]:
         method.CLASS,
         (Debiaser,),
         {
-            "__doc__": f"{title}\n\n    Args:\n{lines}\n",
+            "__doc__": f"{title}\n\n    {FROZEN}\n\n    Args:\n{lines}\n",
             "__module__": __name__,
             "__signature__": inspect.Signature(parameters),
             "algorithm": algorithm,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,21 @@ from torch import Tensor, nn
 from ..errors import NotFiniteError
 
 
-def refuse_not_finite(state: Mapping[str, Tensor], where: str = "") -> None:
+def refuse_not_finite(state: Mapping[str, Any], where: str = "") -> None:
     """Refuse weights and buffers of which a number is not finite; one look at the device.
 
     Args:
-        state: by name; what is not floating cannot fail.
+        state: by name; what is not floating cannot fail, nor what is no tensor (`get_extra_state`).
         where: begins the message, e.g. "step1 epoch 3".
 
     Raises:
         NotFiniteError: names the first tensor.
     """
-    values = {name: value.detach() for name, value in state.items() if value.is_floating_point()}
+    values = {
+        name: value.detach()
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
     if not values:
         return
     # A sum is finite only if every number is: fourteen times as fast as to look at each.

@@ -173,6 +173,7 @@ def find_last_layer(
             f"the last layer {name!r} has {layer.out_features} outputs; it needs {_wanted(outputs)}"
         )
     _check_head(name, layer, inputs, [call[0] for call in linear])
+    _refuse_tied(model, name, layer)
     feeding = [
         (called, number)
         for number, (called, layer, _, out) in enumerate(calls)
@@ -202,11 +203,23 @@ def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str])
             f"the last layer {name!r} gets inputs of shape {tuple(inputs.shape)}; it needs one row "
             "of features an image"
         )
-    if parametrize.is_parametrized(linear):
+    if parametrize.is_parametrized(linear) or "weight" not in linear._parameters:
         raise UserError(
             f"the last layer {name!r} is parametrized; make its weight a plain one first "
-            "(torch.nn.utils.parametrize.remove_parametrizations)"
+            "(torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)"
         )
+
+
+def _refuse_tied(model: nn.Module, name: str, linear: nn.Linear) -> None:
+    """Refuse a last layer whose weight has a second name: only one of them would be trained."""
+    every = list(model.named_parameters(remove_duplicate=False))
+    for part, parameter in linear.named_parameters():
+        others = [n for n, p in every if p is parameter and n != f"{name}.{part}"]
+        if others:
+            raise UserError(
+                f"the last layer's {name}.{part} is {others[0]} too; give the last layer a weight "
+                "of its own (torch.nn.Parameter(weight.detach().clone()))"
+            )
 
 
 def folded(linear: nn.Linear) -> nn.Linear:
