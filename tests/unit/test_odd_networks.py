@@ -19,6 +19,7 @@ from torch.nn.utils import parametrizations
 
 import swift_debias as sd
 from swift_debias.api import CLASSES
+from swift_debias.data.image_set import HeldImages
 from swift_debias.errors import UserError
 
 SHARED = {"epochs": 1, "batch_size": 16, "min_cell": 1}
@@ -234,6 +235,32 @@ def test_images_of_other_channels_are_told(channels: int) -> None:
         lambda: sd.predict_proba(body(), images(channels)),
     ):
         assert f"does not take images of {channels} channels, 8 x 8 pixels" in refused(use)
+
+
+def test_labels_and_groups_of_tensors_are_numbers() -> None:
+    given = images()
+    assert isinstance(given.source, HeldImages)
+    pixels, labels, groups = given.source.pixels, given.labels, given.groups
+    for made in (
+        sd.ImageSet.from_arrays(
+            pixels, list(torch.tensor(labels)), list(torch.tensor(groups, dtype=torch.float32))
+        ),
+        sd.ImageSet.from_arrays(pixels, torch.tensor(labels), torch.tensor(groups)),
+    ):
+        assert made.labels.tolist() == labels.tolist() and made.group_names == ("0", "1")
+        assert made.groups.tolist() == groups.tolist()
+    for wrong in (labels[:, None], torch.tensor(labels)[:, None], [[y] for y in labels]):
+        assert "labels: one value an image" in refused(
+            lambda w=wrong: sd.ImageSet.from_arrays(pixels, w, groups)
+        )
+        assert "groups: one value an image" in refused(
+            lambda w=wrong: sd.ImageSet.from_arrays(pixels, labels, w)
+        )
+
+
+@pytest.mark.parametrize("shape", [(48, 1), (48, 3), (47, 2), (47,), (1, 48), ()])
+def test_scores_of_another_shape_are_told(shape: tuple[int, ...]) -> None:
+    assert "scores of 48 images" in refused(lambda: sd.audit(np.full(shape, 0.5), images()))
 
 
 @pytest.mark.parametrize("name", ["SWiFT", "FullFT"])

@@ -313,6 +313,11 @@ def audit(
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
     """
     scores = np.asarray(scores)
+    if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):
+        raise UserError(
+            f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "
+            f"them, or ({len(images)},), not {scores.shape}"
+        )
     if len(images.classes) > 2:
         raise UserError(
             f"audit: is of two classes, and the images have {len(images.classes)}; audit one of "

@@ -274,6 +274,7 @@ class ImageSet:
         if len(lengths | ({len(patients)} if patients is not None else set())) != 1:
             raise UserError("images, labels, groups and patients must be equally many")
         pixels = pixels if exact else _finite(pixels.astype(np.float32))
+        labels, groups = _one_each("labels", labels), _one_each("groups", groups)
         index, names = group_values(groups, group_names)
         given, called = class_column(pd.Series(labels), None, classes)
         return cls(
@@ -382,6 +383,14 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         listed = "; ".join(broken[:NAMED])
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
     return pixels
+
+
+def _one_each(what: str, values: Sequence[Any] | np.ndarray) -> Sequence[Any] | np.ndarray:
+    """One value an image; a list of tensors of one number each is a list of numbers."""
+    shape = tuple(getattr(values, "shape", (len(values),)))
+    if len(shape) == 1 and not any(isinstance(value, list) for value in values):
+        return values if hasattr(values, "shape") else [_scalar(value) for value in values]
+    raise UserError(f"{what}: one value an image is needed, not lists or an array of {shape}")
 
 
 def _finite(pixels: np.ndarray) -> np.ndarray:
