@@ -12,6 +12,7 @@ import pickle
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from swift_debias.config.schema import Backbone
 from swift_debias.errors import NotFiniteError, UserError
-from swift_debias.learning import networks, wrapped
+from swift_debias.learning import checkpoint_files, networks, wrapped
 from swift_debias.learning.checkpoints import Checkpoints
 
 NETWORK = Backbone(architecture="small_resnet", options={"width": 8})
@@ -241,6 +242,72 @@ def test_a_users_damaged_file_is_a_finite_network_or_refused(tmp_path: Path) -> 
             assert value.shape == expected[name].shape
             assert value.isfinite().all()
     print(dict(counts))
+
+
+@pytest.mark.parametrize("form", ["archive", "legacy"])
+def test_a_damaged_file_of_torch_save_is_told_in_one_line(form: str, tmp_path: Path) -> None:
+    """Whatever the archive or the unpickler makes of it."""
+    path, rng, refused = tmp_path / "own.pth", np.random.default_rng(2), 0
+    saved = {"state_dict": state_of(5), "epoch": 3}
+    torch.save(saved, path, _use_new_zipfile_serialization=form == "archive")
+    data = path.read_bytes()
+    for number in range(240):
+        broken = bytearray(data)
+        near = min(len(broken), 600) if number % 5 else len(broken)  # most bytes are weights
+        at = int(rng.integers(near))
+        if number % 3 == 0:
+            broken = broken[:at]
+        elif number % 3 == 1:
+            broken[at] = int(rng.integers(256))
+        else:
+            del broken[at : at + int(rng.integers(1, 20))]
+        path.write_bytes(broken)
+        try:
+            found = checkpoint_files.read(path)
+        except UserError as error:
+            one_line(error, path)
+            refused += 1
+        else:
+            assert all(value.isfinite().all() for value in found.tensors.values())
+    assert refused > 100
+
+
+def bad_keys() -> dict[str, Any]:
+    """What torch.save writes and reads again, and is no dictionary of plain weights."""
+    ones, weights = torch.ones(2), {"fc.weight": torch.ones(1, 2)}
+    return {
+        "meta": {**weights, "x": torch.zeros(3, device="meta")},
+        "nested": {**weights, "x": torch.nested.nested_tensor([ones, torch.ones(3)])},
+        "sparse, not finite": {**weights, "x": torch.diag(ones / 0).to_sparse()},
+        "list": [ones],
+        "number": 3,
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors.*")
+@pytest.mark.parametrize("kind", bad_keys())
+def test_a_file_without_plain_weights_is_told_in_one_line(kind: str, tmp_path: Path) -> None:
+    torch.save(bad_keys()[kind], tmp_path / "own.pth")
+    with pytest.raises(UserError) as caught:
+        checkpoint_files.read(tmp_path / "own.pth")
+    one_line(caught.value, tmp_path / "own.pth")
+
+
+@pytest.mark.parametrize("place", [(), (0,), ("model", 1), ((1, "a"),), (None, 2.5)])
+def test_weights_under_any_keys_are_written_back_there(place: Any, tmp_path: Path) -> None:
+    saved: Any = {"fc.weight": torch.ones(1, 2), 7: torch.zeros(3), "note": "mine"}
+    for key in reversed(place):
+        saved = {key: saved, "epoch": 3}
+    torch.save(saved, tmp_path / "own.pth")
+    original = checkpoint_files.read(tmp_path / "own.pth")
+    assert original.place == place and list(original.tensors) == ["fc.weight"]
+    checkpoint_files.write(original, {"fc.weight": torch.full((1, 2), 5.0)}, tmp_path / "out.pth")
+    found = torch.load(tmp_path / "out.pth", weights_only=True)
+    for key in place:
+        assert found["epoch"] == 3
+        found = found[key]
+    assert found["fc.weight"].tolist() == [[5, 5]] and found["note"] == "mine"
+    assert torch.equal(found[7], torch.zeros(3))
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from tests.written import write_cache
 from torch import nn
 
 import swift_debias as sd
+from swift_debias.api import CLASSES
+from swift_debias.data.image_set import HeldImages
 from swift_debias.data.normalization import Normalization
-from swift_debias.errors import UserError
+from swift_debias.errors import NotFiniteError, UserError
 from swift_debias.learning import networks, samples, wrapped
 from swift_debias.learning.wrapped import Wrapped, folded, unfolded
 
@@ -357,6 +359,81 @@ def test_what_cannot_be_a_head_is_refused(model: nn.Module, message: str) -> Non
     assert "\n" not in str(error.value)
 
 
+class Fragile(nn.Module):
+    """A network that divides by its pixels' mean: 0 / 0 of a black image."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = images.mean((2, 3))
+        return self.fc(means / means.sum(1, keepdim=True))
+
+
+def pictures(n: int = 40, classes: int = 2) -> sd.ImageSet:
+    pixels = np.random.default_rng(0).random((n, 8, 8, 3)) + 0.5
+    return sd.ImageSet.from_arrays(
+        pixels,
+        np.arange(n) % classes,
+        np.arange(n) // classes % 2,
+        classes=None if classes == 2 else range(classes),
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_called_so(value: float) -> None:
+    """Of pixels, of weights, and of scores; nothing is decided of them."""
+    images = pictures()
+    assert isinstance(images.source, HeldImages)
+    spoilt = images.source.pixels.copy()
+    spoilt[[5, 9], 0, 0, 0] = value
+    with pytest.raises(UserError, match=r"2 images have pixels that are not finite, .* number 5"):
+        sd.ImageSet.from_arrays(spoilt, images.labels, images.groups)
+    network = Fragile()
+    with torch.no_grad():
+        network.fc.weight[0, 0] = value
+    with pytest.raises(NotFiniteError, match=r"network: 1 weights .* the first in fc.weight"):
+        sd.SWiFT(epochs=1).fit(network, images)
+    for outputs in (1, 2, 3):
+        black = dataclasses.replace(images, source=HeldImages(images.source.pixels.copy()))
+        black.source.pixels[7] = 0
+        with pytest.raises(NotFiniteError, match="scores of 1 of 40 images are not finite"):
+            sd.predict_proba(Fragile(outputs), black)
+    with pytest.raises(NotFiniteError, match="scores of 1 of 2 images are not finite"):
+        wrapped.find_last_layer(
+            Fragile(), torch.tensor([1.0, 0]).view(2, 1, 1, 1).repeat(1, 3, 8, 8)
+        )
+
+
+class Remembering(nn.Module):
+    """It makes its table of positions in the first pass, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 1)
+        self.table: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.conv(images)
+        if self.table is None or len(self.table) != len(x):
+            self.table = torch.linspace(0, 1, x.shape[-1]).expand(len(x), 1, 1, -1).clone()
+        return self.fc((x * self.table).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("algorithm", ["", "SWiFT", "ThresholdOptimizer", "SSD"])
+def test_a_network_can_be_trained_after_it_was_used(algorithm: str) -> None:
+    """Nothing that it keeps of a pass stands in the way, in the user's program or here."""
+    images, network = pictures(), Remembering()
+    sd.predict_proba(network, images)
+    used = network
+    if algorithm:
+        used = CLASSES[algorithm](min_cell=1).fit(network, images).model_
+        sd.predict_proba(used, images)
+    for model in (network, used):
+        model.train()(torch.rand(40, 3, 8, 8)).sum().backward()
+
+
 @pytest.mark.parametrize("reshape", [lambda z: z, lambda z: z.squeeze(1), lambda z: z.flatten()])
 def test_the_outputs_shape_does_not_matter(reshape: Callable[[torch.Tensor], Any]) -> None:
     model = After(reshape)
@@ -384,6 +461,19 @@ def test_cloned_by_scikit_learn() -> None:
     assert twin is not swift and twin.get_params() == swift.get_params()
     assert twin.set_params(epochs=4).epochs == 4 and swift.epochs == 3
     assert repr(swift) == "SWiFT(epochs=3, hard_rates=(0.2, 0.4))"
+
+
+def test_a_setting_is_set_as_an_attribute_too() -> None:
+    for algorithm, made in CLASSES.items():
+        estimator = made()
+        for name, value in (("epochs", 3), ("lr_head", 0.25), ("seed", 7)):
+            setattr(estimator, name, value)
+            assert getattr(estimator, name) == estimator.get_params()[name] == value, algorithm
+        estimator.note = "mine"
+        assert estimator.note == "mine" and "note" not in estimator.get_params()
+        with pytest.raises(UserError, match="greater than or equal to 1"):
+            estimator.epochs = 0
+        assert estimator.epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -512,6 +602,24 @@ def test_a_patient_is_one_person_however_written(make: Callable[[list[Any]], sd.
     assert not persons[0] & persons[1] and len(persons[0] | persons[1]) == 20
     unknown = [int((part.rows >= 160).sum()) for part in (first, second)]
     assert min(unknown) > 10
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("groups", [2, 3])
+def test_every_cell_of_label_and_group_is_split_by_itself(classes: int, groups: int) -> None:
+    """Rare ones too; their labels and groups are counted, not what the two make together."""
+    sizes = {(c, g): 200 if (c + g) % 2 else 10 for c in range(classes) for g in range(groups)}
+    labels, of_group = (np.repeat(part, [*sizes.values()]) for part in zip(*sizes, strict=True))
+    images = sd.ImageSet.from_arrays(
+        np.zeros((len(labels), 2, 2, 3), np.uint8),
+        labels,
+        of_group,
+        classes=None if classes == 2 else range(classes),
+    )
+    for seed in range(4):
+        first, _ = images.split(0.5, seed)
+        for (c, g), size in sizes.items():
+            assert ((first.labels == c) & (first.groups == g)).sum() == size / 2
 
 
 class TorchSet(torch.utils.data.Dataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from swift_debias.config.schema import (
 )
 from swift_debias.errors import UserError
 from swift_debias.evaluation import metrics
+from swift_debias.evaluation.decision_rule import draws
 from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.evaluation.thresholds import threshold_curve
 from swift_debias.learning.inference import predict
@@ -184,6 +186,37 @@ def test_the_front_door_decides_by_the_rule(images: sd.ImageSet) -> None:
         test.labels, decided, agg="mean", sensitive_features=test.groups
     )
     assert found["eodds"] == pytest.approx(eodds)
+
+
+@pytest.mark.parametrize(
+    "names", [("f", "m"), ("m", "f"), ("m", "x"), ("M", "x"), ("a", "f", "m"), ("x", "f")]
+)
+def test_a_rule_finds_groups_by_their_names(images: sd.ImageSet, names: tuple[str, ...]) -> None:
+    """In whatever order a later set has them; who is of another group is decided at 0.5."""
+    external, test = dataclasses.replace(images, group_names=("f", "m")).split(0.5, seed=0)
+    fitted = sd.ThresholdOptimizer(min_cell=2).fit(model(), external)
+    assert fitted.group_names_ == ("f", "m")
+    rng = np.random.default_rng(1)
+    groups = rng.integers(-1, len(names), len(test)).astype(np.int16)
+    named = dataclasses.replace(test, groups=groups, group_names=names)
+    scores = fitted.predict_proba(named)[:, 1]
+    draw = draws(fitted.rule_.seed, named.rows.tolist())
+    expected = []
+    for score, group, drawn in zip(scores, groups, draw, strict=True):
+        name = "unknown" if group < 0 else names[group].lower()
+        if name in ("f", "m"):
+            of_group = fitted.rule_.groups[("f", "m").index(name)]
+            expected.append(drawn < of_group.probability(np.array([score]))[0])
+        else:
+            expected.append(score >= 0.5)
+    np.testing.assert_array_equal(fitted.predict(named), expected)
+
+
+def test_a_rule_of_other_groups_is_not_applied(images: sd.ImageSet) -> None:
+    fitted = sd.ThresholdOptimizer(min_cell=2).fit(model(), images)
+    other = dataclasses.replace(images, group_names=("young", "old"))
+    with pytest.raises(UserError, match=r"'young', 'old'.*none of.*'0', '1'"):
+        fitted.predict(other)
 
 
 def test_a_method_without_a_rule_says_so(images: sd.ImageSet) -> None:

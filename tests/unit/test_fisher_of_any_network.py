@@ -232,6 +232,48 @@ def test_every_kind_of_parameter_equals_the_loop(kind: str) -> None:
         check_against_the_loop(network, data)
 
 
+class Read(nn.Module):
+    """A layer on tokens that lie in some order in memory, of which one token is read.
+
+    order: "B T", "T B", and both as rows of one matrix.
+    """
+
+    def __init__(self, layer: nn.Module, order: str, tokens: int, read: int) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(WIDTH, 1)
+        self.order, self.tokens, self.read = order, tokens, read
+
+    def forward(self, x: Tensor) -> Tensor:
+        samples = len(x)
+        x = x.flatten(1)[:, : self.tokens * WIDTH].view(samples, self.tokens, WIDTH)
+        sizes = (samples, self.tokens)
+        if self.order[0] == "T":
+            x, sizes = x.transpose(0, 1), sizes[::-1]
+        x = self.layer(x if " " in self.order else x.flatten(0, 1)).view(*sizes, WIDTH)
+        x = x[self.read] if self.order[0] == "T" else x[:, self.read]
+        return self.head(x.tanh()).squeeze(1)
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: nn.Linear(WIDTH, WIDTH),
+    "norm": lambda: nn.LayerNorm(WIDTH),
+    "attention": lambda: nn.TransformerEncoderLayer(WIDTH, 2, 8),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("order", ["T B", "B T", "TB", "BT"])
+def test_where_the_samples_are_is_seen_whatever_token_is_read(layer: str, order: str) -> None:
+    for tokens, read in ((3, 1), (4, 0), (4, 1), (6, 2), (6, 3), (6, 5), (9, 4), (9, 0)):
+        if layer == "attention" and order != "T B":
+            continue
+        network = prepared(lambda t=tokens, r=read: Read(LAYERS[layer](), order, t, r), 6)
+        with warnings.catch_warnings():
+            # rows 0, T, 2 T of one matrix can be the tokens of three samples, or three tokens
+            warnings.simplefilter("ignore" if (order, tokens, read) == ("BT", 4, 0) else "error")
+            check_against_the_loop(network, batches(n=5, size=6, batch=2))
+
+
 def test_convolutions_on_large_maps_equal_the_loop() -> None:
     """There the library's gradients of single images are used, and products without patches."""
     layers = [
@@ -369,8 +411,22 @@ class Mixed(nn.Module):
         return self.head(self.inner(x).tanh().sum((0, 2))).squeeze(1)
 
 
+class Reversed(nn.Module):
+    """Samples in another order within: the second of three stays where it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Linear(12, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner(x[:, :, :2, :2].flatten(1).flip(0)).flip(0)
+        return self.head(x.tanh()).squeeze(1)
+
+
 @pytest.mark.parametrize(
-    ("make", "slow"), [(Deep, None), (Stubborn, 0), (Mixed, 2)], ids=["deep", "stubborn", "mixed"]
+    ("make", "slow"),
+    [(Deep, None), (Stubborn, 0), (Mixed, 2), (Reversed, 2)],
+    ids=["deep", "stubborn", "mixed", "reversed"],
 )
 @pytest.mark.filterwarnings("ignore:importance. .* slow automatic")
 def test_what_is_not_served_is_right_too(make: type[nn.Module], slow: int | None) -> None:

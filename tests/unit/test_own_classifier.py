@@ -220,6 +220,58 @@ def test_a_copy_that_is_not_complete_is_passed_over(copy: str) -> None:
         names.match(state, wanted, 3, "file")
 
 
+COPIES = [
+    ("student.", "teacher."),
+    ("teacher.", "student."),  # of equal length
+    ("model.", "ema."),
+    ("", "ema."),
+    ("model.backbone.", "ema.backbone."),
+    ("", "ema.backbone."),
+    ("net.", "net.net."),
+]
+
+
+def copy_of(prefix: str, value: float, head: bool = True) -> dict[str, torch.Tensor]:
+    """A network of which every number is `value`; its head lies beside `backbone`."""
+    owner = prefix.removesuffix("backbone.")
+    names_ = {f"{prefix}conv.weight": (4, 3, 3, 3), f"{prefix}conv.bias": (4,)}
+    if head:
+        names_ |= {f"{owner}fc.weight": (1, 4), f"{owner}fc.bias": (1,)}
+    return {name: torch.full(shape, value) for name, shape in names_.items()}
+
+
+@pytest.mark.parametrize("prefixes", COPIES)
+@pytest.mark.parametrize("of", [0, 1])
+@pytest.mark.parametrize("only", [True, False])
+def test_of_two_copies_an_extractor_gets_its_own_last_layer(
+    prefixes: tuple[str, str], of: int, only: bool
+) -> None:
+    """The one that is named, or the only one; in whatever order the copies lie in the file."""
+    wanted = {"conv.weight": torch.zeros(4, 3, 3, 3), "conv.bias": torch.zeros(4)}
+    head = prefixes[of].removesuffix("backbone.") + "fc"
+    parts = [copy_of(p, float(i), i == of or not only) for i, p in enumerate(prefixes)]
+    for state in (parts[0] | parts[1], parts[1] | parts[0]):
+        found = names.match(state, wanted, 4, "file", None if only else head)
+        assert found.head == head
+        used = [*found.names.values(), f"{head}.weight", f"{head}.bias"]
+        assert {float(state[name].mean()) for name in used} == {of}
+        assert set(found.unused) == set(state) - set(used)
+        if not only:
+            with pytest.raises(UserError, match="name one"):
+                names.match(state, wanted, 4, "file")
+
+
+def test_a_last_layer_of_neither_copy_is_refused() -> None:
+    wanted = {"conv.weight": torch.zeros(4, 3, 3, 3), "conv.bias": torch.zeros(4)}
+    state = copy_of("query.", 0, False) | copy_of("key.", 1, False) | copy_of("", 2)
+    state = {name: value for name, value in state.items() if not name.startswith("conv.")}
+    with pytest.raises(UserError, match=r"2 whole copies.*\['key\.', 'query\.'\].*'fc'"):
+        names.match(state, wanted, 4, "file")
+    # a layer of another kind under the extractor's names is no copy
+    state = copy_of("net.", 0) | {"a.conv.weight": torch.ones(9, 2), "a.conv.bias": torch.ones(4)}
+    assert names.match(state, wanted, 4, "file").names["conv.bias"] == "net.conv.bias"
+
+
 def test_scores_that_prove_nothing_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

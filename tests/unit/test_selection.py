@@ -85,6 +85,27 @@ def test_where_a_cell_is_small_parts_take_turns(folds: int) -> None:
     assert len(split(labels, groups, patients, Selection(folds=folds), 1, seed=1)) == 1
 
 
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("small", [0, 1])
+def test_a_cell_of_any_class_that_one_patient_has_makes_parts_take_turns(
+    classes: int, small: int
+) -> None:
+    """The last class in one group: a share of the patients leaves it out, or takes it whole."""
+    labels, groups = np.repeat(np.arange(classes), 200), np.tile([0, 1], 100 * classes)
+    patients = np.arange(len(labels)).astype(object)
+    patients[(labels == classes - 1) & (groups == small)] = "one"
+    found = [split(labels, groups, patients, Selection(), 10, seed) for seed in range(6)]
+    for cuts in found:
+        if len(cuts) == 1:
+            ((_, select),) = cuts
+            assert all(
+                (select & (labels == label) & (groups == group)).sum() >= 10
+                for label in range(classes)
+                for group in (0, 1)
+            )
+    assert {len(cuts) for cuts in found} == {Selection().folds}
+
+
 def test_points_of_a_grid() -> None:
     grid = {"a": (1, 2), "b": ("x", "y", "z")}
     assert list(points(grid)) == [{"a": a, "b": b} for a in (1, 2) for b in "xyz"]

@@ -38,6 +38,7 @@ from .config.schema import (
     Pretraining,
 )
 from .data.image_set import ImageSet
+from .data.values import canonical
 from .errors import UserError
 from .evaluation import audit as _audit
 from .methods._choice import Choice
@@ -94,11 +95,15 @@ def _common() -> type[Model]:
 
 
 COMMON = _common()
+FROZEN = "What it trains it trains even where the caller froze it (`requires_grad=False`)."
 SOME = ("masks_", "importance_", "rule_")  # results that some methods have
 
 
 class Debiaser:
     """What all methods' classes share. See a class's own documentation for its settings.
+
+    A method trains what it is said to train, layers that the caller froze too; their flags
+    (`requires_grad`) are in `model_` as they were.
 
     Attributes:
         model_: the debiased network: class and state-dict keys of the one given, in eval mode.
@@ -109,6 +114,7 @@ class Debiaser:
         importance_: what it measured: objective -> name of the weight -> tensor, where it reads
             importances.
         rule_: how it decides, where it is not by a threshold of the scores (decision_rule.py).
+        group_names_: of the external set; the rule's groups are numbered as they are.
     """
 
     algorithm: ClassVar[str]
@@ -120,6 +126,7 @@ class Debiaser:
     masks_: dict[str, torch.Tensor]
     importance_: dict[str, dict[str, torch.Tensor]]
     rule_: Rule
+    group_names_: tuple[str, ...]
 
     def __init__(self, **settings: Any) -> None:
         defaults = {name: field.get_default() for name, field in self.Settings.model_fields.items()}
@@ -163,6 +170,13 @@ class Debiaser:
             raise AttributeError(f"no {name} yet: call fit(model, external) first")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A setting is set as by `set_params`."""
+        if name in self.Settings.model_fields:
+            self.set_params(**{name: value})
+        else:
+            super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         """The settings that differ from the defaults."""
         fields = self.Settings.model_fields
@@ -180,6 +194,8 @@ class Debiaser:
         Raises:
             UserError: the network or the images cannot be used; says what to do.
         """
+        import torch
+
         from .learning import devices
         from .learning.wrapped import Wrapped
 
@@ -191,12 +207,10 @@ class Debiaser:
         set_seed = settings.seed if settings.external_seed is None else settings.external_seed
         external = external.subset(external.groups >= 0)
         balanced = _balanced(external, settings.min_cell, set_seed)
-        samples = _samples(external, device)
         if settings.transpose and external.shape[0] != external.shape[1]:
             raise UserError("images that are not square cannot be transposed: transpose=False")
-        with devices.exact(device):
-            import torch
-
+        with devices.exact(device), torch.inference_mode(False), torch.enable_grad():
+            samples = _samples(external, device)
             few = samples.draw(torch.arange(min(2, len(samples))))
             samples.seen[0] = 0
             wrapped = Wrapped(model, few, settings.head, len(external.classes))
@@ -224,6 +238,7 @@ class Debiaser:
             self.model_ = wrapped.unwrap(outcome.classifier)
         self.history_ = pd.DataFrame(outcome.history)
         self.cost_ = outcome.cost
+        self.group_names_ = external.group_names
         for name in SOME:
             self.__dict__.pop(name, None)  # of an earlier fit
         if outcome.masks:
@@ -244,12 +259,17 @@ class Debiaser:
     def predict(self, images: ImageSet) -> np.ndarray:
         """The more probable class of each image, int64 (n,); or what a method's rule decides.
 
-        The rule looks at the image's group, and at its place in its source where it has to draw.
+        The rule looks at the name of the image's group, and at its place in its source where it has
+        to draw. An image of a group that the external set did not have is decided at 0.5.
+
+        Raises:
+            UserError: the method has a rule, and the images' groups are of other names than its.
         """
-        probabilities = self.predict_proba(images)
         if "rule_" in self.__dict__:
-            decided = self.rule_.decide(probabilities[:, 1], images.groups, images.rows.tolist())
-            return decided.astype(np.int64)
+            groups = _numbered_as(self.group_names_, images)
+            scores = self.predict_proba(images)[:, 1]
+            return self.rule_.decide(scores, groups, images.rows.tolist()).astype(np.int64)
+        probabilities = self.predict_proba(images)
         if probabilities.shape[1] > 2:
             return probabilities.argmax(axis=1)
         return (probabilities[:, 1] >= 0.5).astype(np.int64)
@@ -293,6 +313,11 @@ def audit(
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
     """
     scores = np.asarray(scores)
+    if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):
+        raise UserError(
+            f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "
+            f"them, or ({len(images)},), not {scores.shape}"
+        )
     if len(images.classes) > 2:
         raise UserError(
             f"audit: is of two classes, and the images have {len(images.classes)}; audit one of "
@@ -307,6 +332,27 @@ def audit(
         threshold=threshold,
         decisions=decisions,
     )
+
+
+def _numbered_as(names: tuple[str, ...], images: ImageSet) -> np.ndarray:
+    """The images' groups by their place among `names`, int16 (n,); -1: not among them.
+
+    Raises:
+        UserError: none of their groups is.
+    """
+
+    def key(name: str) -> str | float:
+        value = canonical(name)
+        return name if value is None else value
+
+    places = {key(name): place for place, name in enumerate(names)}
+    found = [places.get(key(name), -1) for name in images.group_names]
+    if max(found) < 0:
+        raise UserError(
+            f"predict: the images' groups {images.group_names} are none of those that the rule is "
+            f"of, {names}; make the set with groups of these names"
+        )
+    return np.array([*found, -1], np.int16)[images.groups]  # a group of -1 is the last
 
 
 def _training(settings: Any) -> Training:
@@ -423,7 +469,7 @@ def _make_class(algorithm: str) -> type[Debiaser]:
         method.CLASS,
         (Debiaser,),
         {
-            "__doc__": f"{title}\n\n    Args:\n{lines}\n",
+            "__doc__": f"{title}\n\n    {FROZEN}\n\n    Args:\n{lines}\n",
             "__module__": __name__,
             "__signature__": inspect.Signature(parameters),
             "algorithm": algorithm,

@@ -167,10 +167,17 @@ def drawn_share(
 
     What rounding leaves over or short in one stratum is made good in the next.
 
+    Args:
+        units: (n,), whose each image is. labels: int (n,), 0 to C - 1. groups: int (n,), -1:
+            unknown.
+        fraction: of the images.
+        seed: of the draw.
+
     Returns:
         bool (n,).
     """
-    cells = pd.Series(2 * groups.astype(np.int64) + labels).groupby(units)
+    classes = max(2, int(labels.max()) + 1)
+    cells = pd.Series(classes * groups.astype(np.int64) + labels).groupby(units)
     strata = cells.agg(lambda cell: " ".join(map(str, sorted(set(cell)))))
     sizes = cells.size()
     rng = np.random.default_rng(seed)

@@ -277,10 +277,12 @@ class ImageSet:
         lengths = {len(pixels), len(labels), len(groups)}
         if len(lengths | ({len(patients)} if patients is not None else set())) != 1:
             raise UserError("images, labels, groups and patients must be equally many")
+        pixels = pixels if exact else _finite(pixels.astype(np.float32))
+        labels, groups = _one_each("labels", labels), _one_each("groups", groups)
         index, names = group_values(groups, group_names)
         given, called = class_column(pd.Series(labels), None, classes)
         return cls(
-            HeldImages(pixels if exact else pixels.astype(np.float32)),
+            HeldImages(pixels),
             np.arange(len(pixels)),
             given,
             index,
@@ -384,6 +386,25 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         listed = "; ".join(broken[:NAMED])
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
+    return pixels
+
+
+def _one_each(what: str, values: Sequence[Any] | np.ndarray) -> Sequence[Any] | np.ndarray:
+    """One value an image; a list of tensors of one number each is a list of numbers."""
+    shape = tuple(getattr(values, "shape", (len(values),)))
+    if len(shape) == 1 and not any(isinstance(value, list) for value in values):
+        return values if hasattr(values, "shape") else [_scalar(value) for value in values]
+    raise UserError(f"{what}: one value an image is needed, not lists or an array of {shape}")
+
+
+def _finite(pixels: np.ndarray) -> np.ndarray:
+    """Floating pixels, refused where one is not finite."""
+    broken = np.flatnonzero(~np.isfinite(pixels).reshape(len(pixels), -1).all(axis=1))
+    if len(broken):
+        raise UserError(
+            f"{len(broken)} images have pixels that are not finite, the first is number "
+            f"{broken[0]}: take them out, or mend how they are normalized"
+        )
     return pixels
 
 

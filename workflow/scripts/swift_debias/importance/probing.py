@@ -13,7 +13,7 @@ from .rule import Rule
 from .rules import bind
 from .watching import Plan, Site, Watch, with_axis
 
-SAMPLES, SEEN = 3, 1  # images of a probe, and whose logit's gradient it follows
+SAMPLES = 3  # images of a probe
 
 
 class Probe(Watch):
@@ -22,11 +22,13 @@ class Probe(Watch):
     Attributes:
         plan: what it found so far.
         by_samples: ids of the tensors that depend on the images.
+        seen: the sample whose logit's gradient is followed.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], images: Tensor) -> None:
         super().__init__(parameters, len(images))
         self.plan = Plan()
+        self.seen = 0
         self.by_samples = {id(images)}
         self.held.append(images)
 
@@ -137,22 +139,33 @@ class Probe(Watch):
         return output
 
     def served(self, site: Site, rule: Rule, g: Tensor) -> None:
-        """Where are the samples?"""
-        place = rule.place(g, self.samples, SEEN)
-        if place is None:
-            site.failed = True
-        else:
-            site.place = place
+        """Where can the samples be?"""
+        found = rule.places(g, self.samples, self.seen)
+        site.places = found if site.places is None else site.places & found
 
     def found(self, site: Site, tensor: Tensor, g: Tensor) -> None:
         """Only the rows of the sample whose logit it is may have a gradient."""
         rows = (g.abs() > 0).flatten(1).any(1).view(self.samples, -1)
-        others = [i for i in range(self.samples) if i != SEEN]
+        others = [i for i in range(self.samples) if i != self.seen]
         site.failed |= bool(rows[others].any())
+
+    def follow(self, logits: Tensor) -> None:
+        """The gradients of the samples' logits, one after another; then it is known where they are.
+
+        Of one sample alone it would not be: of three in reverse order the second stays in its
+        place, and the middle of a sequence before the batch is the second third of all rows.
+        """
+        for seen in range(self.samples):
+            self.seen = seen
+            logits[seen].sum().backward(retain_graph=seen < self.samples - 1)
+        for site in self.plan.sites:
+            if site.places is not None:
+                site.failed |= len(site.places) != 1
+                site.place = min(site.places, default="first")
 
 
 def probe(classifier: nn.Module, images: Tensor) -> Plan:
-    """See how a network uses its parameters, with a pass of three images and one gradient.
+    """See how a network uses its parameters, with a pass of three images and their gradients.
 
     Args:
         classifier: in eval mode, no parameter requires a gradient or has one.
@@ -167,7 +180,7 @@ def probe(classifier: nn.Module, images: Tensor) -> Plan:
         with watch:
             logits = classifier(images)
         if logits.requires_grad:
-            logits[SEEN].sum().backward()
+            watch.follow(logits)
         unseen = [name for name, parameter in parameters.items() if parameter.grad is not None]
     except Exception as error:
         # Whatever a network does not allow to be done to it: the slow road does none of it, and

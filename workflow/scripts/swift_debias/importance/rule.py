@@ -37,8 +37,8 @@ class Rule:
         """Whether it can serve this call at all."""
         return True
 
-    def place(self, g: Tensor, samples: int, seen: int) -> Place | None:
-        """Where the samples are, shown by the gradient of the logit of one of them alone.
+    def places(self, g: Tensor, samples: int, seen: int) -> set[Place]:
+        """Where the samples can be, by the gradient of the logit of one of them alone.
 
         Args:
             g: that gradient of the output.
@@ -48,11 +48,14 @@ class Rule:
         rows = g.shape[:1] if self.features is None else g.shape[: g.dim() - self.features]
         touched = (g.abs() > 0).flatten(len(rows)).any(-1).flatten()
         others = [i for i in range(samples) if i != seen]
+        found: set[Place] = set()
         if rows[0] % samples == 0 and not touched.view(samples, -1)[others].any():
-            return "first"
-        if self.features is None or rows[-1] % samples:
-            return None
-        return None if touched.view(-1, samples)[:, others].any() else "last"
+            found.add("first")
+        if self.features is None or rows[-1] % samples or len(touched) == samples:
+            return found  # with one row a sample first and last are the same
+        if not touched.view(-1, samples)[:, others].any():
+            found.add("last")
+        return found
 
     def add(self, g: Tensor, samples: int, place: Place, sinks: Sinks, work: Workspace) -> None:
         """Add gradients of the samples' logits.

@@ -102,9 +102,9 @@ class Convolution(Rule):
         """A batch of images."""
         return self.x.dim() == self.weight.dim()
 
-    def place(self, g: Tensor, samples: int, seen: int) -> Place | None:
+    def places(self, g: Tensor, samples: int, seen: int) -> set[Place]:
         """One image a sample: of several the sum would have to be squared."""
-        return super().place(g, samples, seen) if len(g) == samples else None
+        return super().places(g, samples, seen) if len(g) == samples else set()
 
     def add(self, g: Tensor, samples: int, place: Place, sinks: Sinks, work: Workspace) -> None:
         """Patches times gradients, in the way that is fastest for the layer; sums for the bias."""

@@ -13,9 +13,9 @@ is done, and the pass's own graph sees a copy of the parameter that requires no 
 - open: a function of `torch.nn.functional` that calls others (attention): those are watched.
 - plain: nothing; the parameters are left to the slow road.
 
-Which it is, a probe (probing.py) decides: a pass of three images, and the gradient of the second
-one's logit alone. It shows where the samples are in each tensor (the others' rows are zero), and
-where a parameter took part unseen (it got a gradient of its own). Later passes follow this plan.
+Which it is, a probe (probing.py) decides: a pass of three images, and the gradient of each one's
+logit alone. They show where the samples are in each tensor (the others' rows are zero), and where a
+parameter took part unseen (it got a gradient of its own). Later passes follow this plan.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Site:
         function: what is called.
         roots: of each watched tensor the parameters that it is made of.
         kind: what is done.
-        place: where the samples are in its output; None: nowhere to be found.
+        place: where the samples are in its output. places: where they can be, by the gradients that
+            a probe saw; None: none arrived.
         axis, multiple, dims: of the output: which axis has the samples, how many times as many rows
             as samples it has, how many dimensions there are.
         failed: why its parameters cannot be served here.
@@ -58,6 +59,7 @@ class Site:
     roots: tuple[tuple[str, ...], ...]
     kind: Kind = "plain"
     place: Place = "first"
+    places: set[Place] | None = None
     axis: int = 0
     multiple: int = 1
     dims: int = 0

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -31,7 +31,8 @@ STATES = (
     "net",
 )  # where people keep it, the likely first
 
-_TOP: tuple[str, ...] = ()
+Key: TypeAlias = Hashable  # of what torch.save wrote, which may be a number too
+_TOP: tuple[Key, ...] = ()
 
 
 class Checkpoint(NamedTuple):
@@ -43,7 +44,7 @@ class Checkpoint(NamedTuple):
 
     path: Path
     tensors: dict[str, Tensor]
-    place: tuple[str, ...]
+    place: tuple[Key, ...]
     config: dict[str, Any]
 
 
@@ -69,9 +70,12 @@ def read(path: Path) -> Checkpoint:
         place, tensors = _TOP, tensor_files.read(path, own=True)
     else:
         place, found = _state(_unpickled(path), path)
-        tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    with of_job(str(path)):
-        refuse_not_finite(tensors)
+        tensors = {
+            name: value
+            for name, value in found.items()
+            if isinstance(name, str) and isinstance(value, Tensor)
+        }
+    _refuse_odd(tensors, path)
     return Checkpoint(path, tensors, place, config)
 
 
@@ -108,7 +112,7 @@ def _unpickled(path: Path) -> Any:
     """What torch.save wrote, if it is tensors and plain values."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # of damaged bytes almost any, from the archive or the unpickler
         text = str(error)
         if "TorchScript" in text or "torch.jit" in text:
             why = "is TorchScript: save torch.jit.load(file).state_dict()"
@@ -118,27 +122,42 @@ def _unpickled(path: Path) -> Any:
                 "that it was made in: torch.save(model.state_dict(), 'weights.pth')"
             )
         else:
-            why = f"cannot be read: {' '.join(text.split())[:200]}"
+            said = " ".join(text.split())[:200] or type(error).__name__
+            why = f"cannot be read, it is damaged or of another kind: {said}"
         raise UserError(f"{path} {why}") from error
 
 
-def _state(saved: Any, path: Path) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+def _refuse_odd(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that hold no numbers, or numbers that are not finite."""
+    for name, value in tensors.items():
+        if value.is_meta or value.is_nested:
+            kind = "meta" if value.is_meta else "nested"
+            raise UserError(f"{path}: {name} is a {kind} tensor: save weights as plain ones")
+    try:
+        with of_job(str(path)):
+            refuse_not_finite(tensors)
+    except (RuntimeError, TypeError) as error:  # of a kind that cannot be added up
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not all weights are plain tensors: {said}") from error
+
+
+def _state(saved: Any, path: Path) -> tuple[tuple[Key, ...], Mapping[Any, Any]]:
     """The state dictionary in what was saved: the mapping with the most tensors, and its keys."""
     found = list(_mappings(saved, ()))
     if not found:
         raise UserError(f"{path} holds no tensors by name, but a {type(saved).__name__}")
 
-    def rank(entry: tuple[tuple[str, ...], Mapping[str, Any]]) -> tuple[int, int]:
+    def rank(entry: tuple[tuple[Key, ...], Mapping[Any, Any]]) -> tuple[int, int]:
         place, mapping = entry
-        likely = STATES.index(place[-1]) if place and place[-1] in STATES else len(STATES)
+        likely = STATES.index(str(place[-1])) if place and place[-1] in STATES else len(STATES)
         return -sum(isinstance(value, Tensor) for value in mapping.values()), likely
 
     return min(found, key=rank)
 
 
 def _mappings(
-    value: Any, place: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    value: Any, place: tuple[Key, ...]
+) -> Iterator[tuple[tuple[Key, ...], Mapping[Any, Any]]]:
     """Mappings with tensors in them, at most two keys deep: an optimizer's state has no names."""
     if not isinstance(value, Mapping):
         return
@@ -146,7 +165,7 @@ def _mappings(
         yield place, value
     if len(place) < 2:
         for key, held in value.items():
-            yield from _mappings(held, (*place, str(key)))
+            yield from _mappings(held, (*place, key))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def import_classifier(
     note = {
         "checkpoint": checkpoint.path.name,
         "sha256": digest(checkpoint.path),
-        "place": list(checkpoint.place),
+        "place": list(map(str, checkpoint.place)),
         "backbone": backbone.model_dump(mode="json", exclude={"weights", "baseline"}),
         "names": found.names,
         "last_layer": found.head,

@@ -1,14 +1,15 @@
 """Whether numbers are finite: a training that diverges is told in one line, and saves nothing.
 
 Where a network's numbers meet the world they are looked at: the losses and weights of a training
-stage (`Watch`), the scores of a network (`inference.predict`), what is saved and loaded
-(networks.py), and what a method returns (`methods.base.debias`).
+stage (`Watch`), the scores of a network (`refuse_scores`), what is saved and loaded (networks.py),
+and what a method returns (`methods.base.debias`).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,21 @@ from torch import Tensor, nn
 from ..errors import NotFiniteError
 
 
-def refuse_not_finite(state: Mapping[str, Tensor], where: str = "") -> None:
+def refuse_not_finite(state: Mapping[str, Any], where: str = "") -> None:
     """Refuse weights and buffers of which a number is not finite; one look at the device.
 
     Args:
-        state: by name; what is not floating cannot fail.
+        state: by name; what is not floating cannot fail, nor what is no tensor (`get_extra_state`).
         where: begins the message, e.g. "step1 epoch 3".
 
     Raises:
         NotFiniteError: names the first tensor.
     """
-    values = {name: value.detach() for name, value in state.items() if value.is_floating_point()}
+    values = {
+        name: value.detach()
+        for name, value in state.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
     if not values:
         return
     # A sum is finite only if every number is: fourteen times as fast as to look at each.
@@ -39,6 +44,23 @@ def refuse_not_finite(state: Mapping[str, Tensor], where: str = "") -> None:
         raise NotFiniteError(
             f"{where}{': ' if where else ''}{sum(broken.values())} weights are not finite, the "
             f"first in {next(iter(broken))}"
+        )
+
+
+def refuse_scores(logits: Tensor) -> None:
+    """Refuse logits (n,) or (n, ...) of which one is not finite; one look at the device.
+
+    Thresholds and ranks would make numbers of it, and a class.
+
+    Raises:
+        NotFiniteError: says of how many images.
+    """
+    finite = logits.isfinite() if logits.dim() < 2 else logits.isfinite().flatten(1).all(dim=1)
+    broken = int((~finite).sum())
+    if broken:
+        raise NotFiniteError(
+            f"the network's scores of {broken} of {finite.numel()} images are not finite: its "
+            "weights or the pixels are not as they should be"
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Compute
-from ..errors import NotFiniteError
+from .finite import refuse_scores
 from .networks import Classifier
 from .objectives import one_against_rest
 from .precision import autocast
@@ -43,11 +43,15 @@ def auc(logits: Tensor, labels: Tensor) -> float:
 
 @contextlib.contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; the train or eval mode of every part is restored."""
+    """Eval mode without gradients; the train or eval mode of every part is restored.
+
+    What a network keeps of a pass, such as a table of positions, can take part in a later training:
+    torch's inference mode would forbid that, in a user's own program too.
+    """
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(False), torch.no_grad():
             yield
     finally:
         for part, mode in modes:
@@ -71,18 +75,12 @@ def predict(classifier: Classifier, samples: Samples, batch_size: int | None = N
     Inside autocast they have its precision.
 
     Raises:
-        NotFiniteError: a logit is not finite. Thresholds and ranks would make numbers of it.
+        NotFiniteError: a logit is not finite.
     """
     with inference(classifier):
         drawn = samples.draws(parts(len(samples), samples, batch_size), view=0)
         logits = torch.cat([classifier(images) for images in drawn])
-        finite = logits.isfinite() if logits.dim() == 1 else logits.isfinite().all(dim=1)
-        broken = int((~finite).sum())
-    if broken:
-        raise NotFiniteError(
-            f"the network's scores of {broken} of {len(logits)} images are not finite: its weights "
-            "or the pixels are not as they should be"
-        )
+        refuse_scores(logits)
     return logits
 
 
@@ -114,9 +112,7 @@ def extract_features(
         found = torch.cat([classifier.extractor(images).float() for images in draws])
         values = found.new_full((*wanted.shape, found.shape[1]), float("nan"))
         values[view.to(found.device), which.to(found.device)] = found
-    # inference tensors cannot take part in autograd
-    features = values[list(views)].clone()
-    return Features(features, views, samples.labels, samples.attributes, samples.classes)
+    return Features(values[list(views)], views, samples.labels, samples.attributes, samples.classes)
 
 
 def external_score(classifier: Classifier, samples: Samples) -> float:

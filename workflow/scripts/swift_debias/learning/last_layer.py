@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import UserError, nearest
+from .finite import refuse_scores
 from .names import one_logit
 
 
@@ -125,6 +126,7 @@ def find_last_layer(
 
     Raises:
         UserError: there is none, or it cannot serve as a head; says what to do.
+        NotFiniteError: a score of these images is not finite.
     """
     calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
@@ -148,6 +150,7 @@ def find_last_layer(
         raise UserError(
             f"the network returns a {type(output).__name__}; let its forward return the logits"
         )
+    refuse_scores(output)  # none at all is equal to nothing, not even to itself
     linear = [call for call in calls if isinstance(call[1], nn.Linear)]
     if head is not None:
         named = [call for call in linear if call[0] == head]
@@ -170,6 +173,7 @@ def find_last_layer(
             f"the last layer {name!r} has {layer.out_features} outputs; it needs {_wanted(outputs)}"
         )
     _check_head(name, layer, inputs, [call[0] for call in linear])
+    _refuse_tied(model, name, layer)
     feeding = [
         (called, number)
         for number, (called, layer, _, out) in enumerate(calls)
@@ -199,11 +203,23 @@ def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str])
             f"the last layer {name!r} gets inputs of shape {tuple(inputs.shape)}; it needs one row "
             "of features an image"
         )
-    if parametrize.is_parametrized(linear):
+    if parametrize.is_parametrized(linear) or "weight" not in linear._parameters:
         raise UserError(
             f"the last layer {name!r} is parametrized; make its weight a plain one first "
-            "(torch.nn.utils.parametrize.remove_parametrizations)"
+            "(torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)"
         )
+
+
+def _refuse_tied(model: nn.Module, name: str, linear: nn.Linear) -> None:
+    """Refuse a last layer whose weight has a second name: only one of them would be trained."""
+    every = list(model.named_parameters(remove_duplicate=False))
+    for part, parameter in linear.named_parameters():
+        others = [n for n, p in every if p is parameter and n != f"{name}.{part}"]
+        if others:
+            raise UserError(
+                f"the last layer's {name}.{part} is {others[0]} too; give the last layer a weight "
+                "of its own (torch.nn.Parameter(weight.detach().clone()))"
+            )
 
 
 def folded(linear: nn.Linear) -> nn.Linear:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..errors import UserError
+
 Place = tuple[nn.Module, str]  # a layer, and which of its weights
 
 
@@ -45,14 +47,31 @@ class LowRank(nn.Module):
 
 
 def places(module: nn.Module) -> list[Place]:
-    """The weights of a single layer that are matrices: linear, 1 x 1 convolution, attention."""
-    if isinstance(module, nn.Linear):
-        return [(module, "weight")]
-    if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1:
-        return [(module, "weight")]
-    if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-        return [(module, "in_proj_weight")]  # queries, keys and values
-    return []
+    """The weights of a single layer that are matrices: linear, 1 x 1 convolution, attention.
+
+    Those that are made of others (weight norm) are left out.
+    """
+    name = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
+    small = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+    matrix = small or isinstance(module, nn.Linear | nn.MultiheadAttention)
+    return [(module, name)] if matrix and module._parameters.get(name) is not None else []
+
+
+def refuse_tied(network: nn.Module, found: Iterable[Place]) -> None:
+    """Refuse weights that two layers share: each would become another one's when merged."""
+    owners = [
+        (f"{at}.{name}", parameter)
+        for at, module in network.named_modules()
+        for name, parameter in module._parameters.items()
+    ]
+    for layer, name in found:
+        weight = getattr(layer, name)
+        shared = [full for full, parameter in owners if parameter is weight]
+        if len(shared) > 1:
+            raise UserError(
+                f"peft: {shared[0]} and {shared[1]} are one weight, of which low-rank updates "
+                "would make two: adapt: norm or bitfit, or give each a weight of its own"
+            )
 
 
 def attach(

@@ -2,7 +2,9 @@
 
 The extractor's names are known, so whatever the checkpoint puts before them (`module.`, `model.`,
 `backbone.net.`) is found by looking: it is what makes all of them fit. What is left over is the
-last layer, whatever it is called: the one weight that takes the extractor's features.
+last layer, whatever it is called: the one weight that takes the extractor's features. Of several
+whole copies (`student.` and `teacher.`, `model.` and `ema.`) the one that the last layer is of is
+taken: an extractor with another one's last layer is nobody's network.
 """
 
 from __future__ import annotations
@@ -57,35 +59,84 @@ def match(
         head: the checkpoint's name of the last layer; None: found.
 
     Raises:
-        UserError: names the first tensor that is missing or of another shape, or the layers that
-            could be the last.
+        UserError: names the first tensor that is missing or of another shape, the layers that
+            could be the last, or the copies that could be its extractor.
     """
     own = {_OLD_DENSENET.sub(r"\1\2", name): name for name in state}
-    needed = [name for name in wanted if not name.endswith(OPTIONAL)]
-    prefix = _prefix(own, needed, what)
-    names = {name: own[prefix + name] for name in wanted if prefix + name in own}
+    copies = {
+        prefix: {name: own[prefix + name] for name in wanted if prefix + name in own}
+        for prefix in _prefixes(own, state, wanted, what)
+    }
+    misfits = {prefix: _misfit(names, state, wanted) for prefix, names in copies.items()}
+    if all(misfits.values()):
+        raise UserError(f"{what}: {next(iter(misfits.values()))}")
+    taken = {theirs for names in copies.values() for theirs in names.values()}
+    # the network's own name may be another layer's here
+    named = None if any(head in names for names in copies.values()) else head
+    left = {name: value for name, value in state.items() if name not in taken}
+    layer = _last_layer(left, features, what, named)
+    prefix = _copy_of(layer, list(copies), what)
+    if misfits[prefix]:
+        raise UserError(f"{what}: {misfits[prefix]}")
+    names = copies[prefix]
+    used = set(names.values())
+    rest = tuple(n for n in state if n not in used and n.rpartition(".")[0] != layer)
+    return Match(names, layer, len(state[f"{layer}.weight"]), rest)
+
+
+def _misfit(
+    names: Mapping[str, str], state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> str | None:
+    """The first tensor of another shape than the extractor's, in words."""
     for name, theirs in names.items():
         ours, found = tuple(wanted[name].shape), tuple(state[theirs].shape)
         if ours != found:
             grey = len(ours) == 4 and {ours[1], found[1]} == {1, 3} and ours[2:] == found[2:]
             hint = f"; channels: {found[1]} of the backbone?" if grey else ""
-            raise UserError(f"{what}: {theirs} is {found}, the architecture's is {ours}{hint}")
-    left = [name for name in state if name not in set(names.values())]
-    named = None if head in names else head  # the network's own name may be another layer's here
-    layer = _last_layer({name: state[name] for name in left}, features, what, named)
-    rest = tuple(n for n in left if n.rpartition(".")[0] != layer)
-    return Match(names, layer, len(state[f"{layer}.weight"]), rest)
+            return f"{theirs} is {found}, the architecture's is {ours}{hint}"
+    return None
 
 
-def _prefix(own: Mapping[str, str], needed: list[str], what: str | Path) -> str:
-    """What stands before the extractor's names."""
+def _copy_of(layer: str, prefixes: list[str], what: str | Path) -> str:
+    """Which copy of the extractor a last layer is of: the one whose prefix it shares most of."""
+
+    def shared(prefix: str) -> tuple[int, bool]:
+        parts = prefix.split(".")[:-1]
+        equal = [a == b for a, b in zip(parts, layer.split("."), strict=False)]
+        return [*equal, False].index(False), all(equal)
+
+    best = max(map(shared, prefixes))
+    closest = [prefix for prefix in prefixes if shared(prefix) == best]
+    if len(closest) > 1:
+        raise UserError(
+            f"{what}: {len(closest)} whole copies of the extractor, {closest}, and the last "
+            f"layer {layer!r} is of none of them: save one network alone"
+        )
+    return closest[0]
+
+
+def _prefixes(
+    own: Mapping[str, str],
+    state: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    what: str | Path,
+) -> list[str]:
+    """What stands before the extractor's names: once for every whole copy of it."""
+    needed = [name for name in wanted if not name.endswith(OPTIONAL)]
     if not needed:
-        return ""
+        return [""]
     anchor = max(needed, key=len)
     ends = [name.removesuffix(anchor) for name in own if name.endswith(anchor)]
-    for prefix in sorted({p for p in ends if not p or p.endswith(".")}, key=len):
-        if all(prefix + name in own for name in needed):
-            return prefix
+    before = {end for end in ends if not end or end.endswith(".")}
+    whole = [prefix for prefix in sorted(before) if all(prefix + name in own for name in needed)]
+    # 0.weight of a convolution may be 0.weight of a linear layer elsewhere
+    alike = [
+        prefix
+        for prefix in whole
+        if all(state[own[prefix + n]].dim() == wanted[n].dim() for n in needed)
+    ]
+    if whole:
+        return alike or whole
     best = max(ends or [""], key=lambda p: sum(p + name in own for name in needed))
     missing = [best + name for name in needed if best + name not in own]
     raise UserError(
@@ -104,7 +155,8 @@ def _last_layer(
         if name.endswith(".weight") and value.dim() == 2 and value.shape[1] == features
     ]
     if named is not None:
-        chosen = [n for n in layers if n == named or n.endswith(f".{named}")]
+        ending = [n for n in layers if n.endswith(f".{named}")]
+        chosen = [named] if named in layers else ending
         if not chosen:
             raise UserError(f"{what}: head: no last layer {named!r}{nearest(named, layers)}")
         layers = chosen

@@ -9,7 +9,9 @@ of the user's network, whose class, names, device and flags so are its own.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .finite import refuse_not_finite, refuse_scores
 from .inference import inference
 from .last_layer import find_last_layer, folded, split, unfolded
 from .makers import own_function
@@ -48,10 +51,13 @@ class Wrapped:
 
         Raises:
             UserError: the network does not end in such a layer; says what to do.
+            NotFiniteError: a weight, or a score of the images, is not finite.
         """
-        self._model = model
+        _refuse_kinds(model)
+        refuse_not_finite(dict(model.named_parameters()), "the network")
+        self._model, self._images = model, images.to(_device(model))
         self._head: str | None = None
-        network = copy.deepcopy(model)
+        network = self._copy()
         if isinstance(network, Classifier):
             if network.classes != classes:
                 raise UserError(
@@ -60,7 +66,8 @@ class Wrapped:
             self.classifier = network.eval()
             return
         outputs = (1, 2) if classes == 2 else (classes,)
-        found = find_last_layer(network.eval(), images.to(_device(model)), head, outputs)
+        with _told(images):
+            found = find_last_layer(network.eval(), self._images, head, outputs)
         extractor, linear, dropout = split(network, found)
         with torch.random.fork_rng():  # a new head draws its weights, which are replaced
             self.classifier = Classifier(extractor, linear.in_features, dropout, classes)
@@ -87,7 +94,7 @@ class Wrapped:
         Raises:
             UserError: a pruning mask has no place in the user's network.
         """
-        model = copy.deepcopy(self._model)
+        model = self._copy()
         state = dict(classifier.state_dict())
         if self._head is None:
             for name, mask in state.items():
@@ -103,6 +110,24 @@ class Wrapped:
             state |= {f"{self._head}.{name}": v for name, v in start.state_dict().items()}
         model.load_state_dict(state)
         return model.eval()
+
+    def _copy(self) -> nn.Module:
+        """A copy of the user's network.
+
+        nn.utils.weight_norm and spectral_norm of old keep the weight of the last pass, with its
+        graph, which cannot be copied; after a pass without gradients it can.
+        """
+        with contextlib.suppress(Exception):
+            return copy.deepcopy(self._model)
+        try:
+            with inference(self._model):
+                self._model(self._images)
+            return copy.deepcopy(self._model)
+        except Exception as error:
+            raise UserError(
+                f"the network cannot be copied (copy.deepcopy): {_in_a_line(error)}; instead of "
+                "nn.utils.weight_norm and spectral_norm take those of nn.utils.parametrizations"
+            ) from error
 
 
 def load(architecture: str, weights: Path) -> nn.Module:
@@ -126,6 +151,10 @@ def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
     """Logits of class 1 by a network with one or two outputs, float32 (n,); eval mode.
 
     Of a network with more outputs all of them, (n, C).
+
+    Raises:
+        UserError: the network does not take such images.
+        NotFiniteError: a logit is not finite.
     """
 
     def of_class_1(output: Tensor) -> Tensor:
@@ -135,8 +164,53 @@ def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
         return output[:, 1] - output[:, 0] if two else output.reshape(-1)
 
     with inference(model):
-        parts = [of_class_1(model(batch.images)) for batch in samples.batches(batch_size)]
-        return torch.cat(parts) if parts else torch.zeros(0)
+        parts = []
+        for batch in samples.batches(batch_size):
+            with _told(batch.images, model):
+                parts.append(of_class_1(model(batch.images)))
+        found = torch.cat(parts) if parts else torch.zeros(0)
+        refuse_scores(found)
+        return found
+
+
+def _refuse_kinds(model: nn.Module) -> None:
+    """Refuse parameters that are no float32 numbers: images are, and methods train with them."""
+    for name, parameter in model.named_parameters():
+        kind = str(parameter.dtype).removeprefix("torch.")
+        if parameter.is_complex():
+            raise UserError(
+                f"the network's parameter {name} is {kind}: hold it as real numbers "
+                "(torch.view_as_real), which the methods work on"
+            )
+        if not parameter.is_floating_point():
+            raise UserError(
+                f"the network's parameter {name} is {kind}, which no training changes: make it a "
+                "buffer (register_buffer)"
+            )
+        if parameter.dtype != torch.float32:
+            raise UserError(f"the network's weights are {kind} ({name}): call model.float() first")
+
+
+@contextlib.contextmanager
+def _told(images: Tensor, model: nn.Module | None = None) -> Iterator[None]:
+    """Whatever a network's code raises of images, in one line; a kind of weights may be why."""
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if model is not None:
+            _refuse_kinds(model)
+        channels, height, width = images.shape[1:]
+        raise UserError(
+            f"the network does not take images of {channels} channels, {height} x {width} pixels: "
+            f"{_in_a_line(error)}"
+        ) from error
+
+
+def _in_a_line(error: Exception) -> str:
+    """What an error says."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -94,7 +94,7 @@ def split(
     with fewer than `min_cell` images, `selection.folds` cuts, each part to select on once.
 
     Args:
-        labels, groups: int (n,), 0 or 1.
+        labels: int (n,), 0 to C - 1. groups: int (n,), 0 or 1.
         patients: (n,); null: somebody of their own.
         selection: share and folds.
         min_cell: fewest images of a label in a group.
@@ -104,9 +104,9 @@ def split(
         (fit, select), bool (n,) each; the select parts do not overlap.
     """
     people = patient_codes(patients, len(labels))
-    cells = 2 * labels + groups
+    cells, classes = 2 * labels + groups, max(2, int(labels.max()) + 1)
     select = drawn_share(people, labels, groups, selection.share, seed)
-    if np.bincount(cells[select], minlength=4).min() >= min_cell:
+    if np.bincount(cells[select], minlength=2 * classes).min() >= min_cell:
         return [(~select, select)]
     parts, left = [], np.ones(len(labels), bool)
     for number in range(selection.folds, 1, -1):  # a share of what is left

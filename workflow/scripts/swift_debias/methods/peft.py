@@ -77,7 +77,7 @@ def debias(
 
     Raises:
         UserError: the extractor has nothing of this kind in these blocks, or fewer layers than
-            blocks.
+            blocks; or layers that would be updated share a weight.
     """
     from ..learning import low_rank
     from ..learning.context import set_trainable
@@ -89,7 +89,7 @@ def debias(
     layers = chosen_layers(classifier.extractor, settings.blocks)
     updated = [place for layer in layers for place in low_rank.places(layer)]
     updated = updated if settings.adapt == "lora" else []
-    adapted = _adapt(layers, updated, settings, context)
+    adapted = _adapt(classifier.extractor, layers, updated, settings, context)
     if not adapted:
         kind = {"bitfit": "biases", "norm": "normalization layers"}.get(
             settings.adapt, "linear layers and no 1 x 1 convolutions"
@@ -121,6 +121,7 @@ def chosen_layers(extractor: nn.Module, blocks: tuple[int, ...]) -> list[nn.Modu
 
 
 def _adapt(
+    extractor: nn.Module,
     layers: list[nn.Module],
     updated: list[tuple[nn.Module, str]],
     settings: Settings,
@@ -133,6 +134,7 @@ def _adapt(
     from ..seeds import derive_seed
 
     if settings.adapt == "lora":
+        low_rank.refuse_tied(extractor, updated)
         generator = torch.Generator().manual_seed(derive_seed(context.seed, "peft"))
         return low_rank.attach(updated, settings.rank, settings.scale, generator)
     if settings.adapt == "norm":

@@ -1,0 +1,277 @@
+"""Networks and arrays of users that are not as the front door expects: taken, or refused in a line.
+
+What a network is worth is that of plain torch, and who refuses says it in one line.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import utils
+from torch.nn.utils import parametrizations
+
+import swift_debias as sd
+from swift_debias.api import CLASSES
+from swift_debias.data.image_set import HeldImages
+from swift_debias.errors import UserError
+
+SHARED = {"epochs": 1, "batch_size": 16, "min_cell": 1}
+
+
+def images(channels: int = 3) -> sd.ImageSet:
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(48, 8, 8, channels))
+    return sd.ImageSet.from_arrays(pixels, np.arange(48) % 2, np.arange(48) // 2 % 2)
+
+
+def body() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 8),
+        nn.Tanh(), nn.Linear(8, 1),
+    )  # fmt: skip
+
+
+def refused(fit: Callable[[], Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        fit()
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+# --- weights that are made of others --------------------------------------------------------------
+
+
+def normed(norm: Callable[[nn.Module], nn.Module], *layers: int) -> nn.Module:
+    network = body()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the norms of old are deprecated
+        for layer in layers:
+            network[layer] = norm(network[layer])
+    for _ in range(4):  # as after a training: the last weight is kept with its graph
+        network(torch.randn(4, 3, 8, 8)).sum().backward()
+    return network
+
+
+NORMS = {
+    "weight norm of old": utils.weight_norm,
+    "spectral norm of old": utils.spectral_norm,
+    "weight norm": parametrizations.weight_norm,
+    "spectral norm": parametrizations.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["SWiFT", "FullFT", "DiffGda", "JTT", "PEFT", "Baseline"])
+def test_normed_weights_are_fitted(norm: str, name: str) -> None:
+    network = normed(NORMS[norm], 0).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        fitted = CLASSES[name](**SHARED).fit(network, images())
+    assert network.training and network.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert fitted.model_.state_dict().keys() == before.keys()
+    same = sd.predict_proba(network, images())
+    if name != "DiffGda":  # which may keep the network that it was given
+        assert np.array_equal(fitted.predict_proba(images()), same) == (name == "Baseline")
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_normed_last_layer_is_refused(norm: str) -> None:
+    assert "is parametrized" in refused(
+        lambda: sd.SWiFT(**SHARED).fit(normed(NORMS[norm], 6), images())
+    )
+
+
+def test_what_cannot_be_copied_is_refused() -> None:
+    class Stubborn(nn.Sequential):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise RuntimeError("no\ncopies")
+
+    assert "parametrizations" in refused(lambda: sd.SWiFT().fit(Stubborn(body()), images()))
+
+
+# --- weights with two names -----------------------------------------------------------------------
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, `head`: one of them is the last."""
+
+    def __init__(self, head: bool) -> None:
+        super().__init__()
+        self.body, self.head = body()[:4], head
+        self.a, self.b = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+        self.fc = nn.Linear(8, 2, bias=False)
+        if head:
+            self.a = nn.Linear(8, 2, bias=False)
+            self.fc.weight = self.a.weight
+        else:
+            self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        x = self.b(x) + self.a(x).softmax(1) @ self.a.weight if self.head else self.b(self.a(x))
+        return self.fc(x)
+
+
+class Alias(nn.Module):
+    """The last layer is called by another name than it is registered first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = body()
+        self.fc = self.layers[6]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_a_weight_that_would_become_two_is_refused() -> None:
+    for network in (Tied(head=True), Alias()):
+        for name in ("SWiFT", "FullFT", "PEFT"):
+            said = refused(lambda m=network, n=name: CLASSES[n](**SHARED).fit(m, images()))
+            assert "last layer's" in said and " too; " in said
+    lora = sd.PEFT(adapt="lora", **SHARED)
+    assert "a.weight and b.weight are one" in refused(lambda: lora.fit(Tied(head=False), images()))
+
+
+@pytest.mark.parametrize("name", ["SWiFT", "FullFT", "BMFT", "SSD"])
+def test_tied_layers_stay_tied(name: str) -> None:
+    found = CLASSES[name](**SHARED).fit(Tied(head=False), images()).model_
+    assert torch.equal(found.a.weight, found.b.weight)
+
+
+# --- kinds of numbers -----------------------------------------------------------------------------
+
+
+class Held(nn.Module):
+    """A network with something beside it."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        super().__init__()
+        self.net, self.beside = body(), nn.Parameter(parameter, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_kinds_of_weights_are_told(kind: torch.dtype) -> None:
+    network = body().to(kind)
+    name = str(kind).removeprefix("torch.")
+    for use in (
+        lambda: sd.SWiFT(**SHARED).fit(network, images()),
+        lambda: sd.predict_proba(network, images()),
+    ):
+        assert f"weights are {name} (0.weight): call model.float()" in refused(use)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "said"),
+    [
+        (torch.arange(3), "beside is int64, .*register_buffer"),
+        (torch.ones(3, dtype=torch.bool), "beside is bool, .*register_buffer"),
+        (torch.ones(3, dtype=torch.complex64), "beside is complex64: .*view_as_real"),
+    ],
+)
+def test_parameters_that_are_no_real_numbers_are_told(parameter: Tensor, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        sd.FullFT(**SHARED).fit(Held(parameter), images())
+    assert len(sd.predict_proba(Held(parameter), images())) == 48  # scores need no training
+
+
+class Counting(nn.Module):
+    """A network with a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.passes = body(), 7
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"passes": self.passes}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.passes = state["passes"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.mark.parametrize("name", ["SWiFT", "FullFT", "DiffGda", "SSD", "PEFT", "FairPrune"])
+def test_a_state_that_is_no_tensor_stays(name: str) -> None:
+    fitted = CLASSES[name](**SHARED).fit(Counting(), images())
+    assert fitted.model_.passes == 7
+    plain = CLASSES[name](**SHARED).fit(body(), images())
+    np.testing.assert_array_equal(fitted.predict_proba(images()), plain.predict_proba(images()))
+
+
+# --- where and with what it is called -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", ["SWiFT", "SSD"])
+def test_fit_trains_wherever_it_is_called(mode: Callable[[], Any], name: str) -> None:
+    expected = CLASSES[name](**SHARED).fit(body(), images()).model_.state_dict()
+    with mode():
+        made = body()  # in torch's inference mode its weights can have no gradient
+        found = CLASSES[name](**SHARED).fit(made, images()).model_
+        assert not torch.is_grad_enabled()
+    assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
+    found(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_channels_are_told(channels: int) -> None:
+    for use in (
+        lambda: sd.SWiFT(**SHARED).fit(body(), images(channels)),
+        lambda: sd.predict_proba(body(), images(channels)),
+    ):
+        assert f"does not take images of {channels} channels, 8 x 8 pixels" in refused(use)
+
+
+def test_labels_and_groups_of_tensors_are_numbers() -> None:
+    given = images()
+    assert isinstance(given.source, HeldImages)
+    pixels, labels, groups = given.source.pixels, given.labels, given.groups
+    for made in (
+        sd.ImageSet.from_arrays(
+            pixels, list(torch.tensor(labels)), list(torch.tensor(groups, dtype=torch.float32))
+        ),
+        sd.ImageSet.from_arrays(pixels, torch.tensor(labels), torch.tensor(groups)),
+    ):
+        assert made.labels.tolist() == labels.tolist() and made.group_names == ("0", "1")
+        assert made.groups.tolist() == groups.tolist()
+    for wrong in (labels[:, None], torch.tensor(labels)[:, None], [[y] for y in labels]):
+        assert "labels: one value an image" in refused(
+            lambda w=wrong: sd.ImageSet.from_arrays(pixels, w, groups)
+        )
+        assert "groups: one value an image" in refused(
+            lambda w=wrong: sd.ImageSet.from_arrays(pixels, labels, w)
+        )
+
+
+@pytest.mark.parametrize("shape", [(48, 1), (48, 3), (47, 2), (47,), (1, 48), ()])
+def test_scores_of_another_shape_are_told(shape: tuple[int, ...]) -> None:
+    assert "scores of 48 images" in refused(lambda: sd.audit(np.full(shape, 0.5), images()))
+
+
+@pytest.mark.parametrize("name", ["SWiFT", "FullFT"])
+def test_what_a_user_froze_is_trained_all_the_same(name: str) -> None:
+    assert "even where the caller froze it" in str(CLASSES[name].__doc__)
+    network = body()
+    frozen = copy.deepcopy(network)
+    frozen[0].requires_grad_(False)
+    expected = CLASSES[name](**SHARED).fit(network, images()).model_
+    found = CLASSES[name](**SHARED).fit(frozen, images()).model_
+    assert not found[0].weight.requires_grad and found[4].weight.requires_grad
+    for key, value in found.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[key])
+    assert not torch.equal(found[0].weight, network[0].weight)
