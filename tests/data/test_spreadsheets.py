@@ -438,6 +438,50 @@ def test_rows_of_one_image_must_name_one_file(tmp_path: Path) -> None:
         read(root, table="t.csv", path="file", image_id="id", label=label)
 
 
+@pytest.mark.parametrize(
+    ("paths", "images", "kept"),
+    [
+        (["p1/v.png", "p2/v.png", "p3/v.png"], ["p1/v.png"], []),  # a part was downloaded
+        (["p1/v.png", "p2/w.png", "p3/v.png"], ["x/v.png", "x/w.png"], ["x/w.png"]),
+        (["x\\v.png", " x/v.png", "w.png"], ["x/v.png", "w.png"], ["x/v.png"] * 2 + ["w.png"]),
+        (["p1/v.png", "p2/v.png", "y/w.jpg"], ["p1/v.png", "p2/v.png", "w.png"], ["w.png"]),
+    ],
+)  # fmt: skip
+def test_a_file_found_by_name_is_of_one_path(
+    tmp_path: Path, paths: list[str], images: list[str], kept: list[str]
+) -> None:
+    table = pd.DataFrame({"file": [*paths, "other.png"], "y": [1, 1, 1, 0]})
+    root = put(tmp_path / "d", {"t.csv": table}, [*images, "other.png"])
+    label = {"column": "y", "positive": [1], "negative": [0]}
+    result = read(root, table="t.csv", path="file", lookup="name", label=label)
+    assert plain(result.frame["path"]) == [*kept, "other.png"]
+    assert sum(removed(result).values()) == 3 - len(kept)
+
+
+@pytest.mark.parametrize("column", ["id", None])
+@pytest.mark.parametrize("classes", [("1", "0"), ("1", "1.0"), ("mel", "nv"), ("mel", "MEL ")])
+def test_a_file_has_one_class_whatever_its_rows_are_called(
+    tmp_path: Path, column: str | None, classes: tuple[str, str]
+) -> None:
+    """Several ids, or spellings of a path, may name one file."""
+    files = ["a.png", "a.png" if column else "./a.png", "b.png", "c.png"]
+    table = pd.DataFrame({"id": range(4), "file": files, "y": [*classes, "0", "1"]})
+    root = put(tmp_path / "d", {"t.csv": table}, ["a.png", "b.png", "c.png"])
+    named = {"positive": [1], "negative": [0]} if classes[0] == "1" else {}
+    options = {"table": "t.csv", "path": "file", "image_id": column}
+    options["label"] = {"column": "y", **named}
+    if classes[1] in ("0", "nv"):
+        word = "label" if named else "diagnosis"
+        with pytest.raises(
+            UserError, match=rf"1 image files have rows whose {word} differs.*a\.png"
+        ):
+            read(root, **options)
+    else:
+        result = read(root, **options)
+        assert plain(result.frame["path"]) == ["a.png", "a.png", "b.png", "c.png"]
+        assert notes(result)["file of several rows; each is an image of its own"] == 2
+
+
 def test_an_edit_of_a_joined_table_is_seen(tmp_path: Path) -> None:
     table = pd.DataFrame({"file": ["a.png", "b.png"], "y": [0, 1]})
     other = pd.DataFrame({"file": ["a.png", "b.png"], "age": [1, 2]})

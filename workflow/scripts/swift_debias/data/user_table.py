@@ -43,6 +43,8 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
     rows.drop(rows.frame["unsafe"], "path is absolute or leaves the image folder")
     if options.lookup == "name":
         rows.drop(rows.frame["ambiguous"], "several files of this name")
+        if rows.frame["shared"].any():
+            rows.drop(rows.frame["shared"], "several paths of this name, and one file")
     frame = rows.frame
     frame["image_id"] = frame[rows.key]
     if options.patient:
@@ -281,7 +283,11 @@ def _find_images(rows: Rows, options: Options, folder: raw_files.Folder) -> None
 
 
 def _find_names(rows: Rows, options: Options, folder: raw_files.Folder, given: pd.Series) -> None:
-    """Look images up by their name alone; a name that several files have is marked."""
+    """Look images up by their name alone; a name of several files or several paths is marked.
+
+    Where a part of the files is there, one of them bears the name of many paths (view1.png of each
+    patient): whose it is cannot be said.
+    """
     below = posixpath.normpath(options.image_folder)
     below = "" if below == "." else below + "/"
 
@@ -291,7 +297,9 @@ def _find_names(rows: Rows, options: Options, folder: raw_files.Folder, given: p
     wanted = (given + options.image_suffix).map(
         lambda path: name(path.replace("\\", "/")), "ignore"
     )
-    rows.frame["path"] = folder.find(wanted, below=below)
+    rows.frame["path"] = found = folder.find(wanted, below=below)
+    asked = given.map(loosened, "ignore").groupby(found).nunique()
+    rows.frame["shared"] = found.map(asked).gt(1)
     present = [path for path in folder.images if path.startswith(below)]
     exact = Counter(map(name, present))
     loose = Counter(name(loosened(path)) for path in present)

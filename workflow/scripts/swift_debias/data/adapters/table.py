@@ -268,7 +268,8 @@ class Options(Dataset):
     lookup: Literal["path", "name"] = Field(
         "path",
         description="path: the image lies there. name: a file of this name is looked for anywhere "
-        "below `image_folder`; where several have it, the row is left out.",
+        "below `image_folder`; where several have it, or rows of several paths name one, they are "
+        "left out.",
     )
     image_folder: Line = Field(".", description="Folder of the images, relative to root.")
     image_suffix: Text = Field("", description="Appended to the path, e.g. '.jpg'.")
