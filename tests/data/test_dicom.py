@@ -333,6 +333,32 @@ def test_a_folder_of_dicom_files_is_a_data_set(hospital: Path, hide: bool) -> No
     assert ("H7001" in str(result.log)) is False
 
 
+NO_IDS = ("UNKNOWN", "NA", "none", "n/a", " Anonymized ", "0000")
+"""What stands in the place of an id; the last is one."""
+
+
+@pytest.mark.parametrize("table", [None, "t.csv"])
+def test_words_for_not_known_are_no_patient(tmp_path: Path, table: str | None) -> None:
+    root = tmp_path / "films"
+    root.mkdir()
+    for number, who in enumerate(NO_IDS):
+        for copy in range(2):
+            (root / f"{number}{copy}.dcm").write_bytes(saved(film(ramp(0, 255), PatientID=who)))
+    files = sorted(path.name for path in root.iterdir())
+    pd.DataFrame({"f": files, "y": [0, 1] * len(NO_IDS)}).to_csv(root / "t.csv", index=False)
+    join = {"joins": [{"table": "t.csv", "by": "file", "to": "f"}]}
+    result = read(
+        root,
+        dicom=["PatientID"],
+        patient="PatientID",
+        label={"column": "y", "positive": [1], "negative": [0]},
+        **({"table": table, "path": "f"} if table else join),
+    )
+    who = result.frame.set_index("path")["patient_id"]
+    assert who.index[who.notna()].tolist() == ["50.dcm", "51.dcm"]
+    assert who["50.dcm"] == who["51.dcm"]
+
+
 def test_labels_of_another_table_are_joined_by_a_tag(hospital: Path) -> None:
     result = read(
         hospital,
