@@ -482,6 +482,25 @@ def test_a_file_has_one_class_whatever_its_rows_are_called(
         assert notes(result)["file of several rows; each is an image of its own"] == 2
 
 
+@pytest.mark.parametrize("path", ["{dx}/{id}.png", "file"])
+def test_a_column_means_the_same_inside_a_path_and_outside(tmp_path: Path, path: str) -> None:
+    """Folders are called as they are written; labels, ids and groups are cleaned as ever."""
+    words = ["mel", "nv", "unknown", "NA", "nv ", "mel"]
+    table = pd.DataFrame({"id": [f"{i}.0" for i in range(6)], "dx": words, "who": range(6)})
+    table["file"] = [f"{word.strip()}/{i}.png" for i, word in enumerate(words)]
+    root = put(tmp_path / "d", {"t.csv": table}, table["file"])
+    label = {"column": "dx", "positive": ["mel"], "rest_is_negative": True}
+    options = {"table": "t.csv", "path": path, "image_id": "id", "patient": "id"}
+    result = read(root, **options, label=label, attributes={"site": {"column": "dx"}})
+    assert plain(result.frame["path"]) == [table["file"][i] for i in (0, 1, 4, 5)]
+    assert plain(result.frame["label"]) == [1, 0, 0, 1]
+    assert plain(result.frame["image_id"]) == plain(result.frame["patient_id"]) == list("0145")
+    label = {"column": "who", "positive": [1], "rest_is_negative": True}
+    result = read(root, **options, label=label, attributes={"site": {"column": "dx"}})
+    assert plain(result.frame["path"]) == list(table["file"])
+    assert plain(result.frame["site"]) == ["mel", "nv", None, None, "nv", "mel"]
+
+
 def test_an_edit_of_a_joined_table_is_seen(tmp_path: Path) -> None:
     table = pd.DataFrame({"file": ["a.png", "b.png"], "y": [0, 1]})
     other = pd.DataFrame({"file": ["a.png", "b.png"], "age": [1, 2]})

@@ -16,7 +16,7 @@ from . import ages, dicom_tags, groups, manifest, raw_files
 from .hints import loosened
 from .raw_tables import header, read_table
 from .rows import Rows, clean_cells, written
-from .templates import TEMPLATE, columns_in
+from .templates import TEMPLATE
 from .user_label import add_label, matching, one_row_an_image, raw
 from .values import canonical, plain
 
@@ -77,8 +77,8 @@ def _read_rows(options: Options, folder: raw_files.Folder) -> Rows:
     ]
     for column, values in named:
         claimed.setdefault(column, []).extend(values)
-    paths = {column for path in options.paths for column in columns_in(path)}
-    frame = clean_cells(table, paths, claimed)
+    whole = {path for path in options.paths if not TEMPLATE.search(path)}
+    frame = clean_cells(table, whole, claimed)
     beside = table.rename(columns=lambda name: written(raw(name)))
     frame = pd.concat([frame.rename(columns=raw), beside], axis="columns")
     frame = _of_images(frame, options)
@@ -249,13 +249,17 @@ def _of_images(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
 
 
 def _path(frame: pd.DataFrame, path: str) -> pd.Series:
-    """Paths as a template makes them; null where one of its columns is."""
+    """Paths as a template makes them; null where one of its cells is empty.
+
+    Of what is written: a folder may be called 'unknown'.
+    """
     if not TEMPLATE.search(path):
         return frame[raw(path)]
     made = pd.Series("", frame.index, "str")
     end = 0
     for match in TEMPLATE.finditer(path):
-        made = made + path[end : match.start()] + frame[raw(match[1])].map(plain, "ignore")
+        cells = frame[written(raw(match[1]))]
+        made = made + path[end : match.start()] + cells.map(plain, "ignore")
         end = match.end()
     return (made + path[end:]).astype("str")
 
