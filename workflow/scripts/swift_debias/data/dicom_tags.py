@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError, nearest
+from .listing import DICOM_SUFFIXES as SUFFIXES
 from .values import is_missing, plain
 
-SUFFIXES = (".dcm", ".dicom")
 INSTALL = "pip install 'swift-debias[dicom]'"
 # Tags that say who somebody is: they are no columns, and these are kept as a hash.
 NAMES = ("PatientName", "OtherPatientNames", "PatientAddress", "PatientTelephoneNumbers",

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ..errors import UserError
 
+DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom")
+    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", *DICOM_SUFFIXES)
 )
 
 PAIRS = "ISIC_2020_Training_Duplicates.csv"  # the archive's own list of duplicates
