@@ -501,6 +501,44 @@ def test_a_column_means_the_same_inside_a_path_and_outside(tmp_path: Path, path:
     assert plain(result.frame["site"]) == ["mel", "nv", None, None, "nv", "mel"]
 
 
+NOT_KNOWN = (
+    *("\u2013", "\u2014", "\u2212", "\\N", "(null)", "<NULL>", "#VALUE!", "#REF!", "#DIV/0!"),
+    *("#NUM!", "#NAME?", "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "not stated"),
+)  # fmt: skip
+KNOWN = (
+    "n",
+    "no",
+    "0",
+    "-1",
+    "N",
+    "1.5",
+    "#1",
+    "a-b",
+    "nan-1",
+    "null 7",
+    "not sick",
+    "none of these",
+)
+
+
+def test_marks_of_spreadsheets_and_databases_for_not_known(tmp_path: Path) -> None:
+    """They are no class, though every other value is class 0, no patient and no group."""
+    words = [*NOT_KNOWN, *KNOWN, "mel"]
+    table = pd.DataFrame(
+        {"file": [f"{i}.png" for i in range(len(words))], "dx": words, "word": words}
+    )
+    table["y"] = [0, 1] * (len(words) // 2) + [0] * (len(words) % 2)
+    root = put(tmp_path / "d", {"t.csv": table}, table["file"])
+    options = {"table": "t.csv", "path": "file", "patient": "word"}
+    label = {"column": "dx", "positive": ["mel"], "rest_is_negative": True}
+    result = read(root, **options, label=label)
+    assert plain(result.frame["diagnosis"]) == [*KNOWN, "mel"]
+    label = {"column": "y", "positive": [1], "negative": [0]}
+    result = read(root, **options, label=label, attributes={"site": {"column": "dx"}})
+    expected = [None] * len(NOT_KNOWN) + [*KNOWN, "mel"]
+    assert plain(result.frame["patient_id"]) == plain(result.frame["site"]) == expected
+
+
 def test_an_edit_of_a_joined_table_is_seen(tmp_path: Path) -> None:
     table = pd.DataFrame({"file": ["a.png", "b.png"], "y": [0, 1]})
     other = pd.DataFrame({"file": ["a.png", "b.png"], "age": [1, 2]})

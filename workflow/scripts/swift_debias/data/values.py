@@ -12,11 +12,26 @@ from typing import Any
 # In lower case. A config may claim a word for a value: `positive: [none]` makes 'none' a value.
 MISSING = frozenset(
     (
-        *("", "-", "--", "---", ".", "?", "??", "???"),
-        *("na", "n/a", "n.a.", "n.a", "#n/a", "#na", "<na>", "nan", "-nan", "1.#qnan", "nat"),
+        *(
+            "",
+            "-",
+            "--",
+            "---",
+            "\N{EN DASH}",
+            "\N{EM DASH}",
+            "\N{MINUS SIGN}",
+            ".",
+            "?",
+            "??",
+            "???",
+        ),
+        *("na", "n/a", "n.a.", "n.a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "nat"),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#value!", "#ref!", "#div/0!"),
+        *("#num!", "#name?", "#null!"),
+        *("\\n", "(null)", "<null>"),  # \N: a null as databases export it
         *("none", "null", "nil", "void", "empty", "missing", "undefined", "unspecified"),
         *("unknown", "unkown", "unk", "not available", "not applicable", "not known"),
-        *("not recorded", "not reported", "not specified", "no data", "no value"),
+        *("not recorded", "not reported", "not specified", "not stated", "no data", "no value"),
     )
 )
 
