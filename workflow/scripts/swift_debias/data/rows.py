@@ -32,7 +32,7 @@ _UNCERTAIN = "uncertain label"
 _SEXES = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
 
-_DAYS = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
+DAYS = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
 
 
 class Rows:
@@ -373,8 +373,8 @@ def _is_written(column: Any) -> bool:
 def parse_ages(text: pd.Series) -> pd.Series:
     """Years from '58', '58.0', or NIH's '058Y', '011M', '003D'; null where none of these."""
     parts = text.str.strip().str.upper().str.extract(r"^(-?[0-9]+(?:\.[0-9]+)?)([YMWD]?)$")
-    days = parts[1].replace("", "Y").map(_DAYS).astype("float64")
-    return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / _DAYS["Y"]
+    days = parts[1].replace("", "Y").map(DAYS).astype("float64")
+    return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / DAYS["Y"]
 
 
 def _skin_type(cell: str) -> str:

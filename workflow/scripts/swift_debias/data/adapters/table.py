@@ -166,8 +166,9 @@ class AttributeColumn(Model):
     kind: Literal["category", "number", "birth", "band"] = Field(
         "category",
         description="birth: a date or year of birth, which `at` makes an age in years. band: "
-        "AGE_30_TO_39, 80+, <18, taken as the middle (35), or the bound where there is one only. "
-        "Ages with a unit (058Y, 011M) are read under the name `age` as they are.",
+        "AGE_30_TO_39, [30, 40), 80+, <18, 6-12 months, taken as the middle (35), or the bound "
+        "where there is one only. Ages with a unit (058Y, 011M) are read under the name `age` as "
+        "they are.",
     )
     at: Line | None = Field(
         None,
