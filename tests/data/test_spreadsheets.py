@@ -501,6 +501,41 @@ def test_a_column_means_the_same_inside_a_path_and_outside(tmp_path: Path, path:
     assert plain(result.frame["site"]) == ["mel", "nv", None, None, "nv", "mel"]
 
 
+def test_a_table_may_have_any_column_in_a_join(tmp_path: Path) -> None:
+    """Those that pandas uses itself, too."""
+    table = pd.DataFrame({"file": ["a.png", "b.png", "c.png"], "y": [0, 1, 1], "k": [1, 2, 3]})
+    table["_merge"] = ["both", "left_only", "both"]
+    other = pd.DataFrame({"k": [1, 2], "left_only": ["u", "v"]})
+    root = put(tmp_path / "d", {"t.csv": table, "u.csv": other}, table["file"])
+    label = {"column": "y", "positive": [1], "negative": [0]}
+    result = read(
+        root,
+        table="t.csv",
+        path="file",
+        joins=[{"table": "u.csv", "by": "k"}],
+        only={"_merge": "both"},
+        label=label,
+        attributes={"site": {"column": "left_only"}},
+    )
+    assert plain(result.frame["path"]) == ["a.png", "c.png"]
+    assert plain(result.frame["site"]) == ["u", None]
+    assert notes(result)["no row in u.csv of this k"] == 1
+
+
+@pytest.mark.parametrize("repeated", [[], [0], [0, 2, 2]])
+def test_a_repeated_row_of_several_images_is_one(tmp_path: Path, repeated: list[int]) -> None:
+    table = pd.DataFrame({"f": ["a.png", "c.png", "d.png"], "g": ["b.png", None, "e.png"]})
+    table["y"] = [0, 1, 1]
+    twice = pd.concat([table, table.loc[repeated]])
+    images = ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    root = put(tmp_path / "d", {"t.csv": twice}, images)
+    label = {"column": "y", "positive": [1], "negative": [0]}
+    result = read(root, table="t.csv", path=["f", "g"], label=label)
+    assert plain(result.frame["path"]) == images
+    assert plain(result.frame["lesion_id"]) == ["0", "0", "1", "2", "2"]
+    assert removed(result).get("repeated row", 0) == 2 * len(repeated)
+
+
 NOT_KNOWN = (
     *("\u2013", "\u2014", "\u2212", "\\N", "(null)", "<NULL>", "#VALUE!", "#REF!", "#DIV/0!"),
     *("#NUM!", "#NAME?", "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "not stated"),

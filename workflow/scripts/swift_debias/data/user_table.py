@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .adapters.table import AttributeColumn, Join, Options
 
 IMAGE = "\0image"  # the path of a row's image; no header can hold a null byte
+FOUND = "\0found"  # whether a join found a row's partner, in pandas' words
 NUMBER = "\0number"  # which of a row's several images it is
 
 
@@ -135,7 +136,7 @@ def _read_tables(options: Options, folder: raw_files.Folder) -> tuple[pd.DataFra
     for join, other, names in zip(options.joins, joined, wanted[1:], strict=True):
         frame = _joined(frame, join, other, [name.removeprefix(join.prefix) for name in names])
         mark = f"\0alone {len(alone)}"
-        frame[mark] = frame.pop("_merge").eq("left_only").map({True: "alone"}).astype("str")
+        frame[mark] = frame.pop(FOUND).eq("left_only").map({True: "alone"}).astype("str")
         alone[mark] = f"no row in {other.name} of this {' and '.join(join.by)}"
     if options.table is None and options.deidentify:
         frame = dicom_tags.without_ids(frame)
@@ -164,7 +165,7 @@ def _owners(needed: Iterable[str], options: Options, columns: list[list[str]]) -
 
 
 def _joined(frame: pd.DataFrame, join: Join, path: Path, names: list[str]) -> pd.DataFrame:
-    """The table with a further one's columns, looked up by the cells' plain text, and `_merge`."""
+    """The table with a further one's columns, looked up by the cells' plain text, and FOUND."""
     other = read_table(path, tuple(dict.fromkeys((*join.their, *names))))
     keys = [f"\0key {number}" for number in range(len(join.by))]
     ours = frame.assign(
@@ -175,7 +176,7 @@ def _joined(frame: pd.DataFrame, join: Join, path: Path, names: list[str]) -> pd
         **{key: other[to].map(plain, "ignore") for key, to in zip(keys, join.their, strict=True)}
     )
     theirs = theirs[theirs[keys].notna().all(axis="columns")].drop_duplicates()
-    both = ours.merge(theirs, how="left", on=keys, indicator=True)
+    both = ours.merge(theirs, how="left", on=keys, indicator=FOUND)
     return both.drop(columns=keys)
 
 
@@ -238,7 +239,7 @@ def _of_images(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
     first = pd.concat(paths, axis="columns").bfill(axis="columns").iloc[:, 0].astype("str")
     if options.several_images == "first":
         return frame.assign(**{IMAGE: first})
-    case = frame[raw(options.image_id)] if options.image_id else pd.Series(frame.index).astype(str)
+    case = frame[raw(options.image_id)] if options.image_id else _case_numbers(frame)
     found = [
         frame.assign(**{IMAGE: path, NUMBER: case + f"/{number}"})[path.notna()]
         for number, path in enumerate(paths, start=1)
@@ -246,6 +247,12 @@ def _of_images(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
     without = frame[first.isna()]
     found.append(without.assign(**{IMAGE: first[first.isna()], NUMBER: case[first.isna()]}))
     return pd.concat(found).sort_index(kind="stable").reset_index(drop=True)
+
+
+def _case_numbers(frame: pd.DataFrame) -> pd.Series:
+    """A number for each row, equal ones of equal rows; str."""
+    cells = [name for name in frame if not str(name).startswith(written(""))]
+    return frame.groupby(cells, dropna=False, sort=False).ngroup().astype("str")
 
 
 def _path(frame: pd.DataFrame, path: str) -> pd.Series:
