@@ -536,6 +536,36 @@ def test_a_repeated_row_of_several_images_is_one(tmp_path: Path, repeated: list[
     assert removed(result).get("repeated row", 0) == 2 * len(repeated)
 
 
+@pytest.mark.parametrize(
+    ("value", "cells", "kept"),
+    [
+        ("12345678901234567", ["12345678901234567", "12345678901234568"], [0]),
+        ("12345678901234568", ["12345678901234567", "12345678901234568", "1" * 400], [1]),
+        (" 12345678901234567.0 ", ["12345678901234567", "+12345678901234568"], [0]),
+        ("1.0", ["1", "01", "1e0", "10"], [0, 1, 2]),
+    ],
+)
+def test_long_ids_are_compared_digit_by_digit(
+    tmp_path: Path, value: str, cells: list[str], kept: list[int]
+) -> None:
+    table = pd.DataFrame({"file": [f"{i}.png" for i in range(len(cells))], "id": cells})
+    table["y"] = "1"
+    root = put(tmp_path / "d", {"t.csv": table}, table["file"])
+    label = {"column": "y", "positive": [1], "rest_is_negative": True}
+    result = read(root, table="t.csv", path="file", label=label, only={"id": value})
+    assert plain(result.frame["path"]) == [f"{i}.png" for i in kept]
+
+
+@pytest.mark.parametrize("lookup", ["path", "name"])
+def test_accents_are_found_however_a_system_writes_them(tmp_path: Path, lookup: str) -> None:
+    table = pd.DataFrame({"file": ["f\u00e4.png", "o\u0308.png", "\u00e9.jpg"], "y": [0, 1, 1]})
+    files = ["fa\u0308.png", "\u00f6.png", "e\u0301.PNG"]
+    root = put(tmp_path / "d", {"t.csv": table}, files)
+    label = {"column": "y", "positive": [1], "negative": [0]}
+    result = read(root, table="t.csv", path="file", lookup=lookup, label=label)
+    assert plain(result.frame["path"]) == files
+
+
 NOT_KNOWN = (
     *("\u2013", "\u2014", "\u2212", "\\N", "(null)", "<NULL>", "#VALUE!", "#REF!", "#DIV/0!"),
     *("#NUM!", "#NAME?", "#N/A N/A", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "not stated"),

@@ -36,6 +36,7 @@ MISSING = frozenset(
 )
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 INVISIBLE = "\ufeff\u200b\u200e\u200f"  # byte order mark, zero-width space, marks of direction
 
@@ -82,7 +83,10 @@ def canonical(value: Any) -> str | float | None:
     if text in ("true", "false"):
         return float(text == "true")
     found = number(text)
-    return text if found is None else found
+    if found is None:
+        return text
+    # Long ids: above 2^53 several whole numbers are one float.
+    return int(text) if abs(found) > 2**53 and _INTEGER.fullmatch(text) else found
 
 
 def _is_null(value: Any) -> bool:
