@@ -233,6 +233,41 @@ def differing(before: Content, after: Content) -> set[str]:
     }
 
 
+@pytest.mark.parametrize("tags", [[], ["ViewPosition"]])
+@pytest.mark.parametrize("changed", ["kept.dcm", "lateral.dcm", "LATERAL.DICOM", "stray.png"])
+def test_tags_of_a_film_that_was_left_out_may_take_it_in(
+    tmp_path: Path, tags: list[str], changed: str
+) -> None:
+    """LL becomes PA in as many bytes; the film has no row, and the cache never read it."""
+    found = []
+    for machine in ("here", "there"):
+        root, seen = tmp_path / machine / "raw", tmp_path / machine / "seen.json.gz"
+        root.mkdir(parents=True)
+        for name in ("kept.dcm", "lateral.dcm", "LATERAL.DICOM", "stray.png"):
+            (root / name).write_bytes(f"LL {name}".encode())
+        (root / "t.csv").write_text("file,label\nkept.dcm,1\n")
+        label = {"column": "label", "positive": ["1"], "negative": ["0"]}
+        options = adapters.make_options(
+            {"adapter": "table", "root": str(root), "table": "t.csv", "path": "file",
+             "dicom": tags, "label": label}
+        )  # fmt: skip
+        cached = {"kept.dcm": fingerprint.sha256(root / "kept.dcm")}
+
+        def look() -> str:
+            return fingerprint.fingerprint("x", options, Path(), seen, lambda: cached)  # noqa: B023
+
+        first = look()
+        assert look() == first
+        (root / changed).write_bytes(f"PA {changed}".encode())
+        os.utime(root / changed, (LONG_AGO, LONG_AGO + len(found)))
+        second = look()
+        assert look() == second
+        found.append((first, second))
+    assert found[0] == found[1]  # of content, not of the machine
+    read = changed == "kept.dcm" or (tags and not changed.endswith(".png"))
+    assert (found[0][0] != found[0][1]) == bool(read)
+
+
 def test_an_absent_folder_keeps_its_fingerprint(tmp_path: Path) -> None:
     raw = Raw(tmp_path, np.random.default_rng(0))
     seen = tmp_path / "seen.json.gz"

@@ -267,6 +267,19 @@ def test_films_keep_their_grey_levels_and_are_scaled_alike(
     assert f"has {bits} bits" in "\n".join(cache_building.summary(index, names))
 
 
+@pytest.mark.parametrize("hot", [True, False])
+def test_one_bright_pixel_that_darkens_all_films_is_told(hot: bool, tmp_path: Path) -> None:
+    made = [np.random.default_rng(n).integers(0, 4096, (SIDE, SIDE)) for n in range(10)]
+    made[7][0, 0] = 65535 if hot else 4095
+    names = [f"{place}.png" for place in range(len(made))]
+    for name, film in zip(names, made, strict=True):
+        (tmp_path / name).write_bytes(png(film, 16))
+    index = cache(tmp_path, names, Images(size=SIDE, channels=1))
+    said = [line for line in cache_building.summary(index, names) if "bits fewer" in line]
+    assert len(said) == hot
+    assert all("9 of them" in line and "7.png is the brightest" in line for line in said)
+
+
 @pytest.mark.key("images.bits")
 def test_a_declared_depth_is_taken(tmp_path: Path) -> None:
     film = np.minimum(films(np.random.default_rng(0), 10)[0], 1000)

@@ -384,6 +384,21 @@ def test_atlas_takes_one_image_a_case(tmp_path: Path, image: str, paths: list[st
     ]
 
 
+@pytest.mark.parametrize("cell", ["0.0", " 0", "", "NA", "-1", "one", "1.5"])
+def test_an_index_of_the_atlas_in_odd_spellings(tmp_path: Path, cell: str) -> None:
+    images = tuple(f"images/{path}" for path in ATLAS_IMAGES)
+    root = fill(tmp_path / "release_v0", ATLAS, images)
+    path = root / "meta/train_indexes.csv"
+    (root / "meta/test_indexes.csv").unlink()
+    path.write_text(f"n,indexes\n0,1\n1,{cell}\n")
+    if cell in ("-1", "one", "1.5"):
+        with pytest.raises(UserError, match=rf"train_indexes\.csv, row 2: '{cell}' is no index"):
+            read("atlas", root)
+    else:
+        splits = list(read("atlas", root).frame["split"])
+        assert splits.count("train") == (2 if cell.strip() in ("0", "0.0") else 1)
+
+
 PAD = """
     patient_id,lesion_id,smoke,age,gender,fitspatrick,region,diagnostic,itch,img_id,biopsed
     PAT_1516,1765,,8,,,ARM,NEV,False,PAT_1516_1765_530.png,False

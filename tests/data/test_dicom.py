@@ -128,6 +128,67 @@ def test_rescaling_and_window(function: str, slope: float, intercept: float) -> 
     assert decoded(made).bits is None  # the file says what is white
 
 
+@pytest.mark.parametrize(
+    "empty",
+    [
+        ["WindowCenter", "WindowWidth"],
+        ["WindowWidth"],
+        ["RescaleSlope"],
+        ["RescaleIntercept"],
+        ["RescaleSlope", "RescaleIntercept", "VOILUTFunction"],
+        ["VOILUTSequence", "ModalityLUTSequence", "PixelPaddingValue"],
+    ],
+)
+def test_a_tag_without_a_value_is_as_if_absent(empty: list[str]) -> None:
+    """As anonymizers leave them."""
+    tags = {"RescaleSlope": 2, "RescaleIntercept": 5, "WindowCenter": 1500, "WindowWidth": 900}
+    given = {name: value for name, value in tags.items() if name not in empty}
+    made = film(ramp(0, 4095), **given)
+    expected = decoded(made)
+    for name in empty:
+        setattr(made, name, [] if name.endswith("Sequence") else None)
+        assert made[name].is_empty
+    np.testing.assert_array_equal(decoded(made).pixels, expected.pixels)
+    assert decoded(made).bits == expected.bits
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(2, None), (None, 5)])
+def test_half_a_rescaling_has_a_neutral_other_half(
+    slope: int | None, intercept: int | None
+) -> None:
+    levels = ramp(0, 4095)
+    tags = {"RescaleSlope": slope, "RescaleIntercept": intercept}
+    made = film(levels, **{name: value for name, value in tags.items() if value is not None})
+    np.testing.assert_array_equal(shades(made), np.rint(levels / 4095 * 255))
+
+
+@pytest.mark.parametrize(
+    ("padding", "tags"),
+    [
+        (65535, {"PixelPaddingValue": 65535}),
+        (60000, {"PixelPaddingValue": 59999, "PixelPaddingRangeLimit": 65535}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["MONOCHROME2", "MONOCHROME1"])
+def test_padding_says_nothing_of_a_films_levels(
+    padding: int, tags: dict[str, int], kind: str
+) -> None:
+    """A film of 12 bits in a bright frame: scaled as without the frame, which is clipped."""
+    levels = ramp(0, 4095)
+    framed = levels.copy()
+    framed[:5] = padding
+    tags = {**tags, "PhotometricInterpretation": kind}
+    found = decoded(film(framed, 16, **tags))
+    expected = np.rint(levels / 4095 * 255)
+    expected[:5] = 255
+    np.testing.assert_array_equal(
+        found.pixels[..., 0], 255 - expected if kind == "MONOCHROME1" else expected
+    )
+    assert found.bits == 12
+    everywhere = film(np.full_like(levels, padding), 16, **tags)
+    assert len(np.unique(shades(everywhere))) == 1
+
+
 def test_a_voi_table_goes_before_the_window() -> None:
     table = np.sqrt(np.arange(4096) / 4095)
     item = Dataset()
@@ -331,6 +392,32 @@ def test_a_folder_of_dicom_files_is_a_data_set(hospital: Path, hide: bool) -> No
     assert (who[:3] == ["H7001", "H7001", "H7002"]) == (not hide)
     assert who[3] == (None if hide else "ANONYMOUS")  # nobody's id binds no images together
     assert ("H7001" in str(result.log)) is False
+
+
+NO_IDS = ("UNKNOWN", "NA", "none", "n/a", " Anonymized ", "0000")
+"""What stands in the place of an id; the last is one."""
+
+
+@pytest.mark.parametrize("table", [None, "t.csv"])
+def test_words_for_not_known_are_no_patient(tmp_path: Path, table: str | None) -> None:
+    root = tmp_path / "films"
+    root.mkdir()
+    for number, who in enumerate(NO_IDS):
+        for copy in range(2):
+            (root / f"{number}{copy}.dcm").write_bytes(saved(film(ramp(0, 255), PatientID=who)))
+    files = sorted(path.name for path in root.iterdir())
+    pd.DataFrame({"f": files, "y": [0, 1] * len(NO_IDS)}).to_csv(root / "t.csv", index=False)
+    join = {"joins": [{"table": "t.csv", "by": "file", "to": "f"}]}
+    result = read(
+        root,
+        dicom=["PatientID"],
+        patient="PatientID",
+        label={"column": "y", "positive": [1], "negative": [0]},
+        **({"table": table, "path": "f"} if table else join),
+    )
+    who = result.frame.set_index("path")["patient_id"]
+    assert who.index[who.notna()].tolist() == ["50.dcm", "51.dcm"]
+    assert who["50.dcm"] == who["51.dcm"]
 
 
 def test_labels_of_another_table_are_joined_by_a_tag(hospital: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
 from collections.abc import Sequence
@@ -683,6 +684,43 @@ def test_reading_the_list(tmp_path: Path) -> None:
     file.write_text("one;two\nA;B\n")
     with pytest.raises(UserError, match="image_name_1"):
         read_listed(tmp_path)
+
+
+LIST = "ISIC_2020_Training_Duplicates.csv"
+COLUMNS = "image_name_1,image_name_2"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (LIST, f"{COLUMNS}\nA,B\nC,D\n".encode()),
+        (LIST, f"{COLUMNS}\nA,B,\nC,D,\n".encode()),
+        (LIST, f"n,{COLUMNS}\n1,A ,B\n2,\ufeffC,D\n3,E,\n4,NA,unknown\n".encode()),
+        (LIST.lower(), f"{COLUMNS}\r\nA,B\r\nC,D\r\n".encode()),
+        (f"deep/er/{LIST}", f"\ufeff{COLUMNS}\nA,B\nC,D\n".encode()),
+        (f"x/{LIST}.gz", gzip.compress(f"{COLUMNS}\nA,B\nC,D\n".encode())),
+    ],
+)
+def test_the_list_is_found_and_read_as_other_tables_are(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    assert read_listed(tmp_path) == [("A", "B"), ("C", "D")]
+
+
+@pytest.mark.parametrize("content", [b"", f"{COLUMNS}\nA,B\n".encode("utf-16")])
+def test_a_list_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LIST).write_bytes(content)
+    with pytest.raises(UserError, match=LIST):
+        read_listed(tmp_path)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_list_beside_the_root(tmp_path: Path, beside: bool) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / LIST).write_text(f"{COLUMNS}\nA,B\n")
+    assert read_listed(tmp_path / "root", beside) == [("A", "B")] * beside
 
 
 def test_the_same_bytes_in_every_run(tmp_path: Path) -> None:

@@ -122,6 +122,27 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     np.testing.assert_array_equal(got, np.rint(levels / 257))
 
 
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_a_tiff_whose_zero_is_white_is_no_negative(white: int) -> None:
+    """By hand, in 8 and 16 bits: level 0 is white, the highest is black."""
+    levels = np.linspace(0, white, 64 * 64).astype(np.uint16).reshape(64, 64)
+    got = [decode(tiff(levels, zero), EXACT).pixels[..., 0] for zero in (0, 1)]
+    np.testing.assert_array_equal(got[1], np.rint(levels / (white / 255)))
+    np.testing.assert_array_equal(got[0], 255 - got[1])
+
+
+def tiff(levels: np.ndarray, photometric: int) -> bytes:
+    """An uncompressed grey TIFF; photometric 0: WhiteIsZero, 1: BlackIsZero."""
+    bits = 8 if levels.max() < 256 else 16
+    data = levels.astype(f"<u{bits // 8}").tobytes()
+    height, width = levels.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1,
+            278: height, 279: len(data)}  # fmt: skip
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags.items())
+    head = b"II" + struct.pack("<HI", 42, 8 + len(data))
+    return head + data + struct.pack("<H", len(tags)) + fields + bytes(4)
+
+
 def test_sixteen_bit_colour() -> None:
     array = np.random.default_rng(0).integers(0, 65536, (64, 64, 3)).astype(np.uint16)
     got = decode(png(array, 16, colour_type=2), EXACT).pixels

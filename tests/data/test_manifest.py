@@ -190,6 +190,26 @@ def test_links_count_only_inside_the_folder(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "name", [b"M\xe9l.jpg", b"Donn\xe9es.zip", b"Ann\xe9e/1.jpg", b"l\xe9.jpg"]
+)
+def test_names_that_are_no_text_are_named_escaped(tmp_path: Path, name: bytes) -> None:
+    """As unpackers of old archives leave them."""
+    root = write_files(tmp_path / "root", "1.jpg")
+    odd = Path(os.fsdecode(os.fsencode(root) + b"/" + name))
+    odd.parent.mkdir(exist_ok=True)
+    if name.startswith(b"l"):
+        odd.symlink_to("nowhere.jpg")
+    else:
+        odd.touch()
+    folder = raw_files.scan(root)
+    assert folder.find(text("1.jpg", "2.jpg")).tolist()[0] == "1.jpg"
+    (note,) = [paths for reason, paths in folder.notes() if "not UTF-8" in reason]
+    assert note == [name.decode("latin-1").replace("\xe9", "\\xe9")]
+    told = " ".join([*folder.hints(), str(folder.no_table("t.csv", "t.csv"))])
+    assert told.encode() and "\\xe9" in told and "rename it" in told
+
+
 def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
     write_files(tmp_path / "disk", "1.jpg")
     (tmp_path / "data").symlink_to(tmp_path / "disk", target_is_directory=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from tests.data.test_spreadsheets import padchest, plain, put, scin, vindr
 from tests.real import SAMPLES
 
 from swift_debias import cli
-from swift_debias.data import adapters
+from swift_debias.config import strict_yaml
+from swift_debias.data import adapters, proposal
 from swift_debias.data.manifest import ManifestResult
+from swift_debias.errors import UserError
 
 
 def nih() -> pd.DataFrame:
@@ -162,6 +165,32 @@ def test_images_beside_the_table_and_two_columns_that_make_a_path(
     assert plain(result.frame["path"]) == ["pictures/a/1.png", "pictures/a/2.png",
                                            "pictures/b/1.png", "pictures/b/2.png"]  # fmt: skip
     assert plain(result.frame["label"]) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["no", "on", "2019", "1e3", "null", "t"])
+@pytest.mark.parametrize("odd", ["\r", "\x85", "\u2028", "\x07", "\x7f", "\U000e0001", " # : "])
+def test_what_is_proposed_is_yaml_whatever_is_in_the_table(
+    tmp_path: Path, name: str, odd: str
+) -> None:
+    """By the project's own loader: names of files, values and columns of odd characters."""
+    values = [f"sick{odd}er", "well"] * 3
+    site = [f"a{odd}b", "c"] * 3
+    table = pd.DataFrame({"file": [f"{i}.png" for i in range(6)], "dx": values, f"No{odd}x": site})
+    root = put(tmp_path / "d", {}, table["file"])
+    table.to_csv(root / f"{name}.csv", index=False, quoting=csv.QUOTE_ALL)
+    text = proposal.propose(root / f"{name}.csv")
+    written = tmp_path / "config.yaml"
+    written.write_text(text, encoding="utf-8")
+    ((key, entry),) = strict_yaml.read(written)["datasets"].items()
+    assert key == name
+    assert {*entry["label"]["positive"], *entry["label"].get("negative", ["well"])} == {*values}
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_images_elsewhere_on_the_disk_are_not_looked_for_on_all_of_it(tmp_path: Path) -> None:
+    root = put(tmp_path / "d", {"t.csv": pd.DataFrame({"file": ["a.png"], "y": [1]})}, [])
+    with pytest.raises(UserError, match=r"t\.csv and /usr lie in different folders of /"):
+        proposal.propose(root / "t.csv", Path("/usr"))
 
 
 @pytest.mark.parametrize("name", ["pad_ufes_20", "nih"])

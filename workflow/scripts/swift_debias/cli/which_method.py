@@ -27,9 +27,8 @@ def reads(options: argparse.Namespace) -> Iterable[Path]:
 
 def writes(options: argparse.Namespace) -> Iterable[Path]:
     """The files that it writes."""
-    from ..report.which_method import FILES
-
-    return [(options.out or options.run) / name for name in FILES]
+    # and pictures, whose endings nothing that it reads has
+    return [(options.out or options.run) / f"which_method.{end}" for end in ("md", "csv")]
 
 
 def run(options: argparse.Namespace) -> None:

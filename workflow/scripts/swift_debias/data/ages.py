@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 
 import numpy as np
 import pandas as pd
 
+from .rows import DAYS
 from .values import plain
 
 _DATE = re.compile(r"(\d{4})(?:-?(\d{2})-?(\d{2}))?(?:[ T].*)?")
 _OPEN = re.compile(r"\+|>|≥|above|over|older|more", re.IGNORECASE)
 _BELOW = re.compile(r"<|≤|under|below|younger|less", re.IGNORECASE)
+# A unit as a word, or as the letter behind a number: '6-12 months', '0-28 d', '6-12m'.
+_UNIT = re.compile(r"(?<![a-z])(?:years?|yrs?|months?|mos?|weeks?|wks?|days?)(?![a-z])"
+                   r"|(?<=\d)[ ]?[ymwd](?![a-z])", re.IGNORECASE)  # fmt: skip
+_INTERVAL = re.compile(r"([\[(])(\d+\.?\d*), *(\d+\.?\d*)([\])])")
 _EARLIEST, _LATEST = 1800, 2200  # years: MIMIC shifts its dates to about 2200
 
 
@@ -33,7 +39,9 @@ def from_birth(born: pd.Series, seen: pd.Series) -> pd.Series:
 def from_band(cells: pd.Series) -> pd.Series:
     """The middle of a band of ages in whole years, float64: 30 to 39 is 35; 80+ is 80, <18 is 9.
 
-    Both ends are inside, so the middle is that of 30 years and the end of the 39th.
+    Both ends are inside, so the middle is that of 30 years and the end of the 39th. An end of
+    `[30, 40)` at a round bracket is outside. Months, weeks and days are made years; null where a
+    band has two units, or is none.
     """
     return cells.map(_middle, "ignore").astype("float64")
 
@@ -62,6 +70,22 @@ def _date(cell: str) -> tuple[int, ...] | None:
 
 
 def _middle(cell: str) -> float:
+    units = {unit.strip()[0].upper() for unit in _UNIT.findall(cell)} or {"Y"}
+    if len(units) > 1:
+        return np.nan
+    interval = _INTERVAL.search(cell)
+    middle = _middle_of_words(cell) if interval is None else _middle_between(*interval.groups())
+    return middle * DAYS[units.pop()] / DAYS["Y"]
+
+
+def _middle_between(opens: str, low: str, high: str, closes: str) -> float:
+    """Of `[30, 40)`: that of 30 and the end of 39."""
+    first = math.floor(float(low)) + 1 if opens == "(" else math.ceil(float(low))
+    last = math.ceil(float(high)) - 1 if closes == ")" else math.floor(float(high))
+    return (first + last + 1) / 2 if first <= last else np.nan
+
+
+def _middle_of_words(cell: str) -> float:
     numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", cell)]
     if len(numbers) == 2 and numbers[0] < numbers[1]:
         return (numbers[0] + numbers[1] + 1) / 2

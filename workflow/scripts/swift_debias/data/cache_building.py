@@ -78,6 +78,7 @@ INDEX = pa.schema(
         "contrast": pa.int16(),
     }
 )
+DARKER = 2  # bits below the brightest: a quarter of the grey levels, or fewer
 FLAT = 8  # levels of 256: with less contrast a picture shows next to nothing
 
 
@@ -219,6 +220,14 @@ def summary(index: pd.DataFrame, paths: Sequence[str]) -> list[str]:
             f"{len(bits)} images have 16 bits a pixel; the level that became white has "
             f"{int(bits.max())} bits (images.bits)"
         )
+        darker = bits <= bits.max() - DARKER
+        if darker.mean() > 0.5:
+            brightest = paths[int(index["bits"].argmax())]
+            lines.append(
+                f"  {int(darker.sum())} of them need at least {DARKER} bits fewer and keep few "
+                f"grey levels: {brightest} is the brightest; where a fault or a mark makes it so, "
+                "take it out or say images.bits"
+            )
     flat = index.index[index["error"].isna() & (index["contrast"] < FLAT)]
     if len(flat):
         lines.append(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pdqhash
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from ..config.schema import Images
 from . import dicom
@@ -29,6 +29,9 @@ HASH_GAP = 2.0
 BACKGROUND = (0, 0, 0)  # behind transparent pixels
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
+
+
+_PHOTOMETRIC = 0x0106  # TIFF tag; 0: the lowest level is white, which Pillow heeds in 8 bits only
 
 
 _SWAPPED = frozenset((5, 6, 7, 8))
@@ -135,12 +138,16 @@ def _by_pillow(
             raise UnreadableError("CMYK JPEG without Adobe marker: its inks may be inverted")
         if image.getexif().get(_ORIENTATION) in _SWAPPED:
             width, height = height, width
+        white_is_zero = (
+            isinstance(file, TiffImagePlugin.TiffImageFile) and file.tag_v2.get(_PHOTOMETRIC) == 0
+        )
         file.draft(None, (2 * options.size, 2 * options.size))
         ImageOps.exif_transpose(image, in_place=True)
         needed = None
         if image.mode in _SIXTEEN_BIT:
             needed = options.bits or bits_needed(np.asarray(image), significant_bits(data))
             image = eight_bits(np.asarray(image), options.bits or bits or needed)
+            image = ImageOps.invert(image) if white_is_zero else image
         elif deep and not _is_bright(image):
             raise UnreadableError("16 bits a colour of which few are used: save it with 8 bits")
         frame = to_rgb(image)

@@ -3,8 +3,10 @@
 Grey pixels go the way of the standard (PS3.3, C.11): rescale slope and intercept or the modality
 table; then the file's VOI table or first window; where it has neither, the fewest bits that hold
 the brightest pixel of the data set (or `images.bits`), as for 16-bit PNG, so that all films are
-scaled alike; then MONOCHROME1 is inverted. Colours are RGB of 8 bits, whatever they are stored as.
-Several frames in a file are refused, for which of them is the picture is not for us to say.
+scaled alike; then MONOCHROME1 is inverted. A tag without a value counts as absent, and padding
+(PixelPaddingValue) says nothing of a film's levels. Colours are RGB of 8 bits, whatever they are
+stored as. Several frames in a file are refused, for which of them is the picture is not for us to
+say.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ from .unreadable import UnreadableError
 GREY = ("MONOCHROME1", "MONOCHROME2")
 MOST_BITS = 16
 _HIGHEST = 1e12  # above any level
+# What shapes the grey levels; anonymizers leave tags without a value, which pydicom trips on.
+_SHAPING = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
+            "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue",
+            "PixelPaddingRangeLimit")  # fmt: skip
 # (0002,0000), or (0008,0000), (0008,0005), (0008,0008), (0008,0016), of files without a preamble
 _FIRST_TAGS = (b"\x02\0\0\0", *(bytes((8, 0, element, 0)) for element in (0, 5, 8, 0x16)))
 
@@ -48,6 +54,7 @@ def picture(data: bytes, options: Images, bits: int | None) -> tuple[Image.Image
     if not is_installed():
         raise UnreadableError(f"a DICOM file: {INSTALL}")
     header = import_pydicom("pydicom").dcmread(io.BytesIO(data), force=True)
+    _complete(header)
     _refuse(header, options)
     levels = _levels(header)
     kind = header.PhotometricInterpretation
@@ -62,6 +69,16 @@ def picture(data: bytes, options: Images, bits: int | None) -> tuple[Image.Image
     if levels.dtype != np.uint8 or levels.ndim != 3:
         raise UnreadableError(f"colours ({kind}) of {header.BitsStored} bits: save it with 8")
     return Image.fromarray(np.ascontiguousarray(levels[..., :3])), None
+
+
+def _complete(header: Any) -> None:
+    """Take out shaping tags that have no value; half of a rescaling gets its neutral other half."""
+    for name in _SHAPING:
+        if name in header and header[name].is_empty:
+            del header[name]
+    if "RescaleSlope" in header or "RescaleIntercept" in header:
+        header.RescaleSlope = header.get("RescaleSlope", 1)
+        header.RescaleIntercept = header.get("RescaleIntercept", 0)
 
 
 def _levels(header: Any) -> np.ndarray:
@@ -86,8 +103,19 @@ def _bits_needed(levels: np.ndarray, header: Any) -> int | None:
     if _has_window(header) or header.BitsStored <= 8:
         return None
     signed = int(header.PixelRepresentation == 1)
+    levels = levels[_inside(levels, header)]
     extreme = max(int(levels.max()), -int(levels.min()) - 1)
     return min(max(8, extreme.bit_length() + signed), MOST_BITS)
+
+
+def _inside(levels: np.ndarray, header: Any) -> np.ndarray:
+    """Which pixels are no padding, bool; all of them where nothing else is there."""
+    if "PixelPaddingValue" not in header:
+        return np.ones(levels.shape, bool)
+    padding = int(header.PixelPaddingValue)
+    ends = sorted((padding, int(header.get("PixelPaddingRangeLimit", padding))))
+    inside = (levels < ends[0]) | (levels > ends[1])
+    return inside if inside.any() else ~inside
 
 
 def _refuse(header: Any, options: Images) -> None:
@@ -134,7 +162,8 @@ def grey(levels: np.ndarray, header: Any, bits: int | None = None) -> np.ndarray
         black, white = float(ends[0]), float(ends[1])
     else:
         black, white = _stored_range(header, bits)
-        if values.min() < black or values.max() > white:
+        film = values[_inside(levels, header)]
+        if film.min() < black or film.max() > white:
             raise UnreadableError(f"levels of more than {bits} bits (images.bits)")
     shades = (values.astype(np.float64) - black) / (white - black)
     shown = np.rint(255 * shades.clip(0, 1)).astype(np.uint8)

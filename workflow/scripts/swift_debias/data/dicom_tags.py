@@ -15,8 +15,9 @@ from typing import Any
 import pandas as pd
 
 from ..errors import UserError, nearest
+from .listing import DICOM_SUFFIXES as SUFFIXES
+from .values import is_missing, plain
 
-SUFFIXES = (".dcm", ".dicom")
 INSTALL = "pip install 'swift-debias[dicom]'"
 # Tags that say who somebody is: they are no columns, and these are kept as a hash.
 NAMES = ("PatientName", "OtherPatientNames", "PatientAddress", "PatientTelephoneNumbers",
@@ -106,16 +107,12 @@ def without_ids(frame: pd.DataFrame) -> pd.DataFrame:
     The same id has the same hash, so images of a patient stay together. It hides an id from who
     reads a result; who has a list of all ids can still compare.
     """
-    hashed = {
-        name: frame[name].map(
-            lambda value: (
-                None
-                if value.casefold() in NOBODY
-                else hashlib.sha256(value.encode()).hexdigest()[:16]
-            ),
-            "ignore",
-        )
-        for name in frame
-        if name in IDS
-    }
+    hashed = {name: frame[name].map(_hidden, "ignore") for name in frame if name in IDS}
     return frame.assign(**hashed).astype("str")
+
+
+def _hidden(value: str) -> str | None:
+    """The hash of an id in its plain form; None where it says 'not known', or is everybody's."""
+    if is_missing(value) or plain(value).casefold() in NOBODY:
+        return None
+    return hashlib.sha256(plain(value).encode()).hexdigest()[:16]

@@ -49,9 +49,10 @@ from scipy.sparse.csgraph import connected_components
 
 from ..config.schema import Duplicates
 from ..errors import UserError
-from . import listing, recoloured
+from . import listing, raw_files, recoloured
 from .image_cache import CachedImages
 from .raw_tables import read_table
+from .rows import clean_cells
 
 LEAKS = ("test_leak", "test_patient")
 TWINS = "in_test_set"
@@ -105,20 +106,20 @@ def read_listed(root: Path, beside: bool = True) -> list[tuple[str, str]]:
     """The pairs of ISIC 2020's own list of duplicates; [] where a folder does not have it.
 
     Args:
-        root: a data set's folder; the list lies there or in a folder below.
+        root: a data set's folder; the list is found there as every table of an adapter is.
         beside: look next to the root too, as for the other tables of ISIC 2020.
 
     Raises:
-        UserError: the file cannot be read, or has other columns.
+        UserError: the file cannot be read or has other columns.
     """
-    found = [*root.glob(listing.PAIRS), *sorted(root.glob(f"*/{listing.PAIRS}"))]
-    if beside and not found:
-        found = [path for path in listing.beside(root.resolve()) if path.name == listing.PAIRS]
-    if not found:
+    if not root.is_dir():
         return []
-    print(f"listed duplicates: {found[0]}")
-    frame = read_table(found[0], ("image_name_1", "image_name_2"))
-    return list(frame.itertuples(index=False, name=None))
+    path = raw_files.scan(root).optional_table(listing.PAIRS, beside=beside)
+    if path is None:
+        return []
+    print(f"listed duplicates: {path}")
+    pairs = clean_cells(read_table(path, ("image_name_1", "image_name_2"))).dropna()
+    return list(pairs.itertuples(index=False, name=None))
 
 
 def find_duplicates(

@@ -8,6 +8,8 @@ Images are not read for it. An image of the same size but another time of change
 image, or the same one touched or copied: then, and only then, it is read and compared with the
 digest that the image cache took. Where it is another one, the fingerprint changes by a `salt`. What
 the times were is remembered in the run's folder (`seen`), which is why a second look is cheap.
+A DICOM file that the cache did not read counts as another one where tags decide which are read:
+what its tags were is not known.
 
 What is remembered is written when the run really starts, by Snakemake's main process; jobs look at
 nothing. Neither torch nor pandas is imported: this runs while Snakemake plans.
@@ -134,7 +136,8 @@ def fingerprint(
     replaced: dict[str, str] = {}
     if before is None or old is not now:
         root = (project / options.root).resolve()
-        replaced = _replaced(dataset, old if before else None, now, root, digests)
+        tagged = listing.DICOM_SUFFIXES if getattr(options, "dicom", ()) else ()
+        replaced = _replaced(dataset, old if before else None, now, root, digests, tagged)
     salt = before.salt if before else ""
     salt = _hash([salt, sorted(replaced.items())]) if replaced else salt
     name = "files " + _hash([[(n, size) for n, (size, _) in now.images.items()], now.tables, salt])
@@ -217,9 +220,17 @@ def sha256(path: Path) -> str:
 
 
 def _replaced(
-    dataset: str, old: Look | None, now: Look, root: Path, digests: Digests
+    dataset: str,
+    old: Look | None,
+    now: Look,
+    root: Path,
+    digests: Digests,
+    tagged: tuple[str, ...] = (),
 ) -> dict[str, str]:
-    """Images of the same name and size that are others than the cache read -> their digests."""
+    """Images of the same name and size that are others than the cache read -> their digests.
+
+    Those that it did not read are none, but for the endings in `tagged`.
+    """
     doubtful = [
         path
         for path, (size, time) in now.images.items()
@@ -228,7 +239,8 @@ def _replaced(
         if old is None or size == old.images[path][0]
     ]
     known = digests() if doubtful else {}
-    doubtful = [path for path in doubtful if path in known]
+    retagged = tagged if old is not None else ()
+    doubtful = [path for path in doubtful if path in known or path.lower().endswith(retagged)]
     if not doubtful:
         return {}
     if len(doubtful) > MANY:
@@ -240,7 +252,7 @@ def _replaced(
         )
     with ThreadPoolExecutor(READERS) as pool:
         found = zip(doubtful, pool.map(lambda path: sha256(root / path), doubtful), strict=True)
-        return {path: digest for path, digest in found if digest != known[path]}
+        return {path: digest for path, digest in found if digest != known.get(path)}
 
 
 def _sentence(what: str, names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import posixpath
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,9 +19,10 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 def loosened(path: str) -> str:
     """A path without what unpackers, converters and spreadsheets change.
 
-    Letter case, an image's extension, backslashes, a leading './', spaces around it.
+    Letter case, an image's extension, backslashes, a leading './', spaces around it, and accents
+    as characters of their own (Unicode's NFD, as old Macs write names).
     """
-    path = path.strip().replace("\\", "/").lower()
+    path = unicodedata.normalize("NFC", path).strip().replace("\\", "/").lower()
     path = posixpath.normpath(path) if path else path
     stem, suffix = posixpath.splitext(path)
     return stem if suffix in IMAGE_SUFFIXES else path

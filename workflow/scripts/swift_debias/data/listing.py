@@ -14,11 +14,14 @@ from pathlib import Path
 
 from ..errors import UserError
 
+DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm", ".dicom")
+    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", *DICOM_SUFFIXES)
 )
 
 PAIRS = "ISIC_2020_Training_Duplicates.csv"  # the archive's own list of duplicates
+
+NO_TEXT = "name that is not UTF-8 (rename it)"
 
 DEBRIS = frozenset(("__macosx", "thumbs.db", "desktop.ini"))  # what Macs and Windows leave behind
 
@@ -34,6 +37,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str], str]]:
 
     Yields:
         Path relative to the root, directory entry, and why it is not to be used (empty: it is).
+        What is no UTF-8 of a path is escaped, so that it can be written.
 
     Raises:
         UserError: a folder cannot be listed.
@@ -52,7 +56,9 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str], str]]:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(prefix + name + "/")
             else:
-                yield prefix + name, entry, _why_skipped(entry, root)
+                path = _as_text(prefix + name)
+                why_not = NO_TEXT if path != prefix + name else _why_skipped(entry, root)
+                yield path, entry, why_not
 
 
 def is_image(name: str) -> bool:
@@ -85,6 +91,13 @@ def matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     )
     match = re.compile(either).match
     return lambda name: match(name.lower()) is not None
+
+
+def _as_text(path: str) -> str:
+    """A path that can be written: bytes that are no UTF-8 as `\\xe9`, as old archives have them."""
+    if path.isascii():
+        return path
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _why_skipped(entry: os.DirEntry[str], root: Path) -> str:

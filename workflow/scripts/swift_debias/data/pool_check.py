@@ -122,7 +122,8 @@ def _pool(
         rows = manifests[dataset]
         if task.invert_labels:
             rows = rows.assign(label=1 - rows["label"])
-        listed = duplicates.read_listed(project / config.datasets[dataset].root)
+        options = config.datasets[dataset]
+        listed = duplicates.read_listed(project / options.root, options.tables_beside)
         return duplicates.Source(dataset, rows, _no_pixels(rows), archives[dataset], listed)
 
     cohort = duplicates.find_duplicates(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import yaml
 
 from ..errors import UserError
 from . import ages, raw_files
@@ -85,11 +86,11 @@ def propose(table: Path, images: Path | None = None) -> str:
     other = _other_groups(cells, taken | {guesses[-1].value["column"]})
     name = re.sub(r"[^A-Za-z0-9_]+", "_", table.stem.split(".")[0]).strip("_") or "mine"
     head = [
-        f"# {table.name}: {len(text):,} rows of {len(columns)} columns; {len(folder.images):,} "
-        "image files.",
+        f"# {_on_one_line(table.name)}: {len(text):,} rows of {len(columns)} columns; "
+        f"{len(folder.images):,} image files.",
         "# Guessed from names and cells: check every line, the classes above all.",
         "datasets:",
-        f"  {name}:",
+        f"  {_key(name)}:",
     ]
     lines = [_line(guess, "    ") for guess in guesses]
     lines += ["    attributes:"] if attributes else ["    # attributes: none was recognized"]
@@ -99,8 +100,24 @@ def propose(table: Path, images: Path | None = None) -> str:
 
 def _line(guess: Guess, indent: str) -> str:
     """One line of YAML, which JSON is too, with its comment."""
-    value = json.dumps(guess.value, ensure_ascii=False)
-    return f"{indent}{json.dumps(guess.key)[1:-1]}: {value}" + f" # {guess.why}" * bool(guess.why)
+    comment = f" # {_on_one_line(guess.why)}" * bool(guess.why)
+    return f"{indent}{guess.key}: {_as_yaml(guess.value)}{comment}"
+
+
+def _as_yaml(value: Any) -> str:
+    """A value as JSON, with what YAML would take for the end of a line, or refuse, escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+
+
+def _on_one_line(text: str) -> str:
+    """Text for a comment."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _key(name: str) -> str:
+    """A key, in quotes where YAML would read it as a number or a truth value."""
+    return name if yaml.safe_load(name) == name else json.dumps(name)
 
 
 def _columns_of(guess: Guess) -> Iterator[str]:
@@ -112,13 +129,23 @@ def _columns_of(guess: Guess) -> Iterator[str]:
 
 
 def _root(table: Path, images: Path | None) -> Path:
-    """The folder that holds the table and the images."""
+    """The folder that holds the table and the images.
+
+    Raises:
+        UserError: the images' folder is not there, or the whole file system alone holds both.
+    """
     above = table.resolve().parent
     if images is None:
         return above
     if not images.is_dir():
         raise UserError(f"{images}: there is no such folder")
-    return Path(os.path.commonpath([above, images.resolve()]))
+    root = Path(os.path.commonpath([above, images.resolve()]))
+    if root == root.parent:
+        raise UserError(
+            f"{table} and {images} lie in different folders of {root}: a data set lies below one "
+            "folder; copy the table to the images"
+        )
+    return root
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -264,7 +291,7 @@ def _label(cells: pd.DataFrame, taken: set[str], guesses: Sequence[Guess]) -> Gu
     entry = {"column": column, **_classes(values, bool(form)), **form}
     rows = _several_rows(cells, column, guesses)
     named = ", ".join(f"{value} {count:,}" for value, count in values.most_common(SHOWN))
-    return Guess("label", entry | rows, named.replace("\n", " "))
+    return Guess("label", entry | rows, named)
 
 
 def _findings(known: pd.Series) -> tuple[dict[str, Any], Counter[str]]:
@@ -317,8 +344,8 @@ def _other_groups(cells: pd.DataFrame, taken: set[str]) -> list[str]:
         few = 2 <= known.nunique() <= 6 and len(known) > ENOUGH * len(cells)
         if few and column not in taken and not known.map(number).notna().all():
             name = re.sub(r"\W+", "_", column).strip("_").lower()
-            entry = json.dumps({"column": column}, ensure_ascii=False)
-            lines.append(f"      # {name}: {entry} # {_counts(cells[column])}")
+            entry, counts = _as_yaml({"column": column}), _on_one_line(_counts(cells[column]))
+            lines.append(f"      # {_key(name)}: {entry} # {counts}")
     return lines
 
 

@@ -32,7 +32,7 @@ _UNCERTAIN = "uncertain label"
 _SEXES = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
 
-_DAYS = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
+DAYS = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
 
 
 class Rows:
@@ -66,6 +66,8 @@ class Rows:
         """
         self.frame = frame.reset_index(drop=True)
         self.key = key
+        self.decides = "label"  # what rows of one file may not say differently
+        self._source = source
         self._read = len(frame)
         self._rules: list[dict[str, Any]] = []
         self._notes: list[dict[str, Any]] = []
@@ -240,12 +242,16 @@ class Rows:
         Args:
             folder: where `path` was found.
             extra: type of further columns to keep.
+
+        Raises:
+            UserError: rows of one file are of different classes.
         """
         self.key = "image_id"
         without = self.frame["path"].isna()
         self.drop(without, NO_FILE)
         if without.any():
             self._rules[-1]["found"] = folder.hints()
+        self._one_class_a_file()
         for name in ("patient_id", "lesion_id"):
             if name in self.frame:
                 self.frame[name] = clean_column(self.frame[name])
@@ -268,6 +274,26 @@ class Rows:
             "values": self._values,
         }
         return ManifestResult(typed(self.frame, {**COLUMNS, **(extra or {})}), log)
+
+    def _one_class_a_file(self) -> None:
+        """Refuse rows that give one file different classes; note those that agree.
+
+        Different ids, and different spellings of a path, may name one file.
+        """
+        twice = self.frame[self.frame["path"].duplicated(keep=False)]
+        words = twice[self.decides].map(canonical)
+        said = words.groupby(twice["path"], sort=False).nunique()
+        if (said > 1).any():
+            first = said.index[said > 1][0]
+            ids = twice.loc[twice["path"] == first, self.key]
+            raise UserError(
+                f"{self._source}: {int((said > 1).sum())} image files have rows whose "
+                f"{self.decides} differs, the first is {first!r} "
+                f"(rows {', '.join(map(repr, ids[:EXAMPLES]))}); keep one row of each file"
+            )
+        self.note(
+            self.frame["path"].isin(said.index), "file of several rows; each is an image of its own"
+        )
 
     def _count(self, mask: pd.Series, name: str) -> dict[str, Any]:
         hit = self.frame.loc[mask, self.key].head(EXAMPLES)
@@ -347,8 +373,8 @@ def _is_written(column: Any) -> bool:
 def parse_ages(text: pd.Series) -> pd.Series:
     """Years from '58', '58.0', or NIH's '058Y', '011M', '003D'; null where none of these."""
     parts = text.str.strip().str.upper().str.extract(r"^(-?[0-9]+(?:\.[0-9]+)?)([YMWD]?)$")
-    days = parts[1].replace("", "Y").map(_DAYS).astype("float64")
-    return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / _DAYS["Y"]
+    days = parts[1].replace("", "Y").map(DAYS).astype("float64")
+    return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / DAYS["Y"]
 
 
 def _skin_type(cell: str) -> str:

@@ -83,6 +83,7 @@ def _any_class(rows: Rows, label: LabelColumn, text: pd.Series) -> None:
         )
     rows.frame["label"] = np.zeros(len(text), np.int8)
     rows.frame["diagnosis"] = text
+    rows.decides = "diagnosis"
     rows.frame["no class"] = unknown
     rows.drop(rows.frame["no class"], NO_CLASS)
 

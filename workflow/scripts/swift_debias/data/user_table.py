@@ -16,7 +16,7 @@ from . import ages, dicom_tags, groups, manifest, raw_files
 from .hints import loosened
 from .raw_tables import header, read_table
 from .rows import Rows, clean_cells, written
-from .templates import TEMPLATE, columns_in
+from .templates import TEMPLATE
 from .user_label import add_label, matching, one_row_an_image, raw
 from .values import canonical, plain
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .adapters.table import AttributeColumn, Join, Options
 
 IMAGE = "\0image"  # the path of a row's image; no header can hold a null byte
+FOUND = "\0found"  # whether a join found a row's partner, in pandas' words
 NUMBER = "\0number"  # which of a row's several images it is
 
 
@@ -43,6 +44,8 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
     rows.drop(rows.frame["unsafe"], "path is absolute or leaves the image folder")
     if options.lookup == "name":
         rows.drop(rows.frame["ambiguous"], "several files of this name")
+        if rows.frame["shared"].any():
+            rows.drop(rows.frame["shared"], "several paths of this name, and one file")
     frame = rows.frame
     frame["image_id"] = frame[rows.key]
     if options.patient:
@@ -75,8 +78,8 @@ def _read_rows(options: Options, folder: raw_files.Folder) -> Rows:
     ]
     for column, values in named:
         claimed.setdefault(column, []).extend(values)
-    paths = {column for path in options.paths for column in columns_in(path)}
-    frame = clean_cells(table, paths, claimed)
+    whole = {path for path in options.paths if not TEMPLATE.search(path)}
+    frame = clean_cells(table, whole, claimed)
     beside = table.rename(columns=lambda name: written(raw(name)))
     frame = pd.concat([frame.rename(columns=raw), beside], axis="columns")
     frame = _of_images(frame, options)
@@ -133,7 +136,7 @@ def _read_tables(options: Options, folder: raw_files.Folder) -> tuple[pd.DataFra
     for join, other, names in zip(options.joins, joined, wanted[1:], strict=True):
         frame = _joined(frame, join, other, [name.removeprefix(join.prefix) for name in names])
         mark = f"\0alone {len(alone)}"
-        frame[mark] = frame.pop("_merge").eq("left_only").map({True: "alone"}).astype("str")
+        frame[mark] = frame.pop(FOUND).eq("left_only").map({True: "alone"}).astype("str")
         alone[mark] = f"no row in {other.name} of this {' and '.join(join.by)}"
     if options.table is None and options.deidentify:
         frame = dicom_tags.without_ids(frame)
@@ -162,7 +165,7 @@ def _owners(needed: Iterable[str], options: Options, columns: list[list[str]]) -
 
 
 def _joined(frame: pd.DataFrame, join: Join, path: Path, names: list[str]) -> pd.DataFrame:
-    """The table with a further one's columns, looked up by the cells' plain text, and `_merge`."""
+    """The table with a further one's columns, looked up by the cells' plain text, and FOUND."""
     other = read_table(path, tuple(dict.fromkeys((*join.their, *names))))
     keys = [f"\0key {number}" for number in range(len(join.by))]
     ours = frame.assign(
@@ -173,7 +176,7 @@ def _joined(frame: pd.DataFrame, join: Join, path: Path, names: list[str]) -> pd
         **{key: other[to].map(plain, "ignore") for key, to in zip(keys, join.their, strict=True)}
     )
     theirs = theirs[theirs[keys].notna().all(axis="columns")].drop_duplicates()
-    both = ours.merge(theirs, how="left", on=keys, indicator=True)
+    both = ours.merge(theirs, how="left", on=keys, indicator=FOUND)
     return both.drop(columns=keys)
 
 
@@ -236,7 +239,7 @@ def _of_images(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
     first = pd.concat(paths, axis="columns").bfill(axis="columns").iloc[:, 0].astype("str")
     if options.several_images == "first":
         return frame.assign(**{IMAGE: first})
-    case = frame[raw(options.image_id)] if options.image_id else pd.Series(frame.index).astype(str)
+    case = frame[raw(options.image_id)] if options.image_id else _case_numbers(frame)
     found = [
         frame.assign(**{IMAGE: path, NUMBER: case + f"/{number}"})[path.notna()]
         for number, path in enumerate(paths, start=1)
@@ -246,14 +249,24 @@ def _of_images(frame: pd.DataFrame, options: Options) -> pd.DataFrame:
     return pd.concat(found).sort_index(kind="stable").reset_index(drop=True)
 
 
+def _case_numbers(frame: pd.DataFrame) -> pd.Series:
+    """A number for each row, equal ones of equal rows; str."""
+    cells = [name for name in frame if not str(name).startswith(written(""))]
+    return frame.groupby(cells, dropna=False, sort=False).ngroup().astype("str")
+
+
 def _path(frame: pd.DataFrame, path: str) -> pd.Series:
-    """Paths as a template makes them; null where one of its columns is."""
+    """Paths as a template makes them; null where one of its cells is empty.
+
+    Of what is written: a folder may be called 'unknown'.
+    """
     if not TEMPLATE.search(path):
         return frame[raw(path)]
     made = pd.Series("", frame.index, "str")
     end = 0
     for match in TEMPLATE.finditer(path):
-        made = made + path[end : match.start()] + frame[raw(match[1])].map(plain, "ignore")
+        cells = frame[written(raw(match[1]))]
+        made = made + path[end : match.start()] + cells.map(plain, "ignore")
         end = match.end()
     return (made + path[end:]).astype("str")
 
@@ -281,7 +294,11 @@ def _find_images(rows: Rows, options: Options, folder: raw_files.Folder) -> None
 
 
 def _find_names(rows: Rows, options: Options, folder: raw_files.Folder, given: pd.Series) -> None:
-    """Look images up by their name alone; a name that several files have is marked."""
+    """Look images up by their name alone; a name of several files or several paths is marked.
+
+    Where a part of the files is there, one of them bears the name of many paths (view1.png of each
+    patient): whose it is cannot be said.
+    """
     below = posixpath.normpath(options.image_folder)
     below = "" if below == "." else below + "/"
 
@@ -291,7 +308,9 @@ def _find_names(rows: Rows, options: Options, folder: raw_files.Folder, given: p
     wanted = (given + options.image_suffix).map(
         lambda path: name(path.replace("\\", "/")), "ignore"
     )
-    rows.frame["path"] = folder.find(wanted, below=below)
+    rows.frame["path"] = found = folder.find(wanted, below=below)
+    asked = given.map(loosened, "ignore").groupby(found).nunique()
+    rows.frame["shared"] = found.map(asked).gt(1)
     present = [path for path in folder.images if path.startswith(below)]
     exact = Counter(map(name, present))
     loose = Counter(name(loosened(path)) for path in present)

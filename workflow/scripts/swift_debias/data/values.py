@@ -12,15 +12,31 @@ from typing import Any
 # In lower case. A config may claim a word for a value: `positive: [none]` makes 'none' a value.
 MISSING = frozenset(
     (
-        *("", "-", "--", "---", ".", "?", "??", "???"),
-        *("na", "n/a", "n.a.", "n.a", "#n/a", "#na", "<na>", "nan", "-nan", "1.#qnan", "nat"),
+        *(
+            "",
+            "-",
+            "--",
+            "---",
+            "\N{EN DASH}",
+            "\N{EM DASH}",
+            "\N{MINUS SIGN}",
+            ".",
+            "?",
+            "??",
+            "???",
+        ),
+        *("na", "n/a", "n.a.", "n.a", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "nat"),
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#value!", "#ref!", "#div/0!"),
+        *("#num!", "#name?", "#null!"),
+        *("\\n", "(null)", "<null>"),  # \N: a null as databases export it
         *("none", "null", "nil", "void", "empty", "missing", "undefined", "unspecified"),
         *("unknown", "unkown", "unk", "not available", "not applicable", "not known"),
-        *("not recorded", "not reported", "not specified", "no data", "no value"),
+        *("not recorded", "not reported", "not specified", "not stated", "no data", "no value"),
     )
 )
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 INVISIBLE = "\ufeff\u200b\u200e\u200f"  # byte order mark, zero-width space, marks of direction
 
@@ -67,7 +83,10 @@ def canonical(value: Any) -> str | float | None:
     if text in ("true", "false"):
         return float(text == "true")
     found = number(text)
-    return text if found is None else found
+    if found is None:
+        return text
+    # Long ids: above 2^53 several whole numbers are one float.
+    return int(text) if abs(found) > 2**53 and _INTEGER.fullmatch(text) else found
 
 
 def _is_null(value: Any) -> bool:

@@ -285,12 +285,6 @@ def _shown(picture: Picture) -> str:
     return f"![{escaping.markdown(picture.caption)}]({name})"
 
 
-FILES = (
-    *("which_method.md", "which_method.csv"),
-    *(f"{picture}.{ending}" for picture in _CAPTIONS for ending in ("pdf", "png", "csv")),
-)
-
-
 def _decisions(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """The decisions, for readers; the bias-free case is told of elsewhere."""
     parts = dict(list(rows.groupby(CASE)))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from ...config.schema import Dataset
+from ...errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,13 +70,25 @@ def read(options: Options, project: Path) -> ManifestResult:
 
 
 def _splits(folder: raw_files.Folder, cases: pd.Series) -> pd.Series:
-    """The authors' split; their index files count the cases from 0."""
-    from .. import raw_tables
+    """The authors' split; their index files count the cases from 0.
+
+    Raises:
+        UserError: an index is no whole number.
+    """
+    from ..raw_tables import read_table
+    from ..rows import clean_column
 
     of_case: dict[str, str] = {}
     for split in SPLITS:
         path = folder.optional_table(f"{split}_indexes.csv")
         if path is not None:
-            indexes = raw_tables.read_table(path, ("indexes",))["indexes"].astype(int)
+            cells = clean_column(read_table(path, ("indexes",))["indexes"]).dropna()
+            odd = cells[~cells.str.isdecimal()]
+            if len(odd):
+                raise UserError(
+                    f"{path}, row {odd.index[0] + 1}: {odd.iloc[0]!r} is no index of a case "
+                    "(0, 1, ...)"
+                )
+            indexes = cells.astype(int)
             of_case.update({str(index + 1): split for index in indexes})
     return cases.map(of_case)

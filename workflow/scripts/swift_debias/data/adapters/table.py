@@ -166,8 +166,9 @@ class AttributeColumn(Model):
     kind: Literal["category", "number", "birth", "band"] = Field(
         "category",
         description="birth: a date or year of birth, which `at` makes an age in years. band: "
-        "AGE_30_TO_39, 80+, <18, taken as the middle (35), or the bound where there is one only. "
-        "Ages with a unit (058Y, 011M) are read under the name `age` as they are.",
+        "AGE_30_TO_39, [30, 40), 80+, <18, 6-12 months, taken as the middle (35), or the bound "
+        "where there is one only. Ages with a unit (058Y, 011M) are read under the name `age` as "
+        "they are.",
     )
     at: Line | None = Field(
         None,
@@ -268,7 +269,8 @@ class Options(Dataset):
     lookup: Literal["path", "name"] = Field(
         "path",
         description="path: the image lies there. name: a file of this name is looked for anywhere "
-        "below `image_folder`; where several have it, the row is left out.",
+        "below `image_folder`; where several have it, or rows of several paths name one, they are "
+        "left out.",
     )
     image_folder: Line = Field(".", description="Folder of the images, relative to root.")
     image_suffix: Text = Field("", description="Appended to the path, e.g. '.jpg'.")
