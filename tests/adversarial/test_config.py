@@ -28,6 +28,7 @@ from tests.adversarial.settings_world import (
     put,
     read,
     same,
+    undrawn,
     valid,
 )
 
@@ -36,6 +37,7 @@ from swift_debias.config.schema import Backbone, Settings
 from swift_debias.errors import UserError
 
 CONFIG = valid()
+FOUND = undrawn(CONFIG)  # the folders of its data sets are there
 LEAVES = {leaf.name: leaf for leaf in leaves(CONFIG)}
 NUMBERS = {name: leaf for name, leaf in LEAVES.items() if leaf.kinds() & {int, float}}
 # Keys that take what other numbers may not, and why.
@@ -348,6 +350,24 @@ def test_tasks_that_share_a_data_set_agree_on_what_is_kept_of_it(key: str, value
     assert isinstance(read(changed), Settings)
 
 
+@pytest.mark.parametrize(
+    "root", ["results/mine/raw/north", "results/other/raw/north", "data/north"]
+)
+def test_what_is_drawn_lies_in_the_folder_of_the_run(root: str) -> None:
+    found = read(put(CONFIG, ("datasets", "north", "root"), root))
+    if root == "results/mine/raw/north":
+        assert found == read(CONFIG)
+    else:
+        assert isinstance(found, str)
+        assert_one_line_each(found, "datasets.north.root: run mine draws this data set to ")
+        assert "leave root: out" in found
+    renamed = read(CONFIG | {"run": "other.1"})
+    assert isinstance(renamed, Settings)
+    assert {n: d.root for n, d in renamed.datasets.items()} == {
+        name: f"results/other.1/raw/{name}" for name in CONFIG["datasets"]
+    }
+
+
 def test_sections_of_any_shape() -> None:
     """A whole section, or an entry of one, replaced by something else."""
     rng = random.Random("sections")
@@ -469,7 +489,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "broken.py").write_text("def made(:\n")
     (package / "open.py").write_text("from elsewhere import *\n")
     monkeypatch.syspath_prepend(str(tmp_path / "path"))
-    assert isinstance(read(CONFIG, tmp_path), Settings)
+    assert isinstance(read(FOUND, tmp_path), Settings)
     return tmp_path
 
 
@@ -489,7 +509,7 @@ def test_a_file_that_is_named_is_there(folder: Path, key: str) -> None:
     for name in (FILE_KEYS[key], "a b/ä;'$.safetensors", str(below / "absolute.bin")):
         file = below / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        changed = put(CONFIG, path, name)
+        changed = put(FOUND, path, name)
         states = {
             "no such file": lambda: None,
             "broken link": lambda: file.symlink_to("nowhere"),  # noqa: B023
@@ -511,7 +531,7 @@ def test_a_file_that_is_named_is_there(folder: Path, key: str) -> None:
 
 def test_a_data_set_that_is_not_there_is_another_matter(folder: Path) -> None:
     """Its folder may be gone once what is made of it is there; `data/check.py` decides."""
-    changed = put(CONFIG, ("datasets", "north", "root"), "data/gone")
+    changed = put(FOUND, ("datasets", "north", "root"), "data/gone")
     assert isinstance(read(changed, folder), Settings)
 
 
@@ -521,7 +541,7 @@ def test_a_pattern_is_looked_for_in_every_job_of_the_plan(folder: Path) -> None:
     for _ in range(40):
         fields = rng.sample(known, rng.randrange(1, 4))
         pattern = "models/" + "_".join(f"{{{field}}}" for field in fields) + "_x.safetensors"
-        changed = put(CONFIG, ("backbones", "net", "baseline"), pattern)
+        changed = put(FOUND, ("backbones", "net", "baseline"), pattern)
         changed["folds"] = rng.randrange(2, 5)
         wanted = [
             folder / pattern.format(task="skin", backbone="net", fold=fold)
@@ -554,7 +574,7 @@ def test_a_pattern_is_looked_for_in_every_job_of_the_plan(folder: Path) -> None:
     ],
 )
 def test_a_placeholder_that_no_rule_fills(pattern: str) -> None:
-    found = read(put(CONFIG, ("backbones", "net", "baseline"), pattern))
+    found = read(put(FOUND, ("backbones", "net", "baseline"), pattern))
     assert isinstance(found, str)
     assert_one_line_each(found, "backbones.net.baseline")
 
@@ -584,7 +604,7 @@ def test_a_placeholder_that_no_rule_fills(pattern: str) -> None:
 def test_a_module_that_is_named_is_found_and_not_run(
     folder: Path, architecture: str, said: str
 ) -> None:
-    changed = put(CONFIG, ("backbones", "net"), {"architecture": architecture})
+    changed = put(FOUND, ("backbones", "net"), {"architecture": architecture})
     found = read(changed, folder)
     if not said:
         assert isinstance(found, Settings)
@@ -631,7 +651,7 @@ def test_wrong_networks_are_told_when_the_configuration_is_read(
     """In one line, and nothing of a library or of a user's module is imported."""
     (folder / "clinic_function.py").write_text("def made(width=8, *, depth=2): ...\n1 / 0\n")
     monkeypatch.syspath_prepend(folder)
-    changed = put(CONFIG, ("backbones", "net"), entry)
+    changed = put(FOUND, ("backbones", "net"), entry)
     found = read(changed, folder)
     assert isinstance(found, str)
     assert_one_line_each(found, "backbones.net")
@@ -657,7 +677,7 @@ def test_wrong_networks_are_told_when_the_configuration_is_read(
 def test_any_network_and_any_options_are_read(
     entry: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    found = read(put(CONFIG, ("backbones", "net"), entry))
+    found = read(put(FOUND, ("backbones", "net"), entry))
     assert isinstance(found, Settings)
     assert found.backbones["net"].options == options
     again = Backbone(**found.backbones["net"].model_dump(mode="json"))
@@ -667,5 +687,5 @@ def test_any_network_and_any_options_are_read(
 def test_yaml_that_is_valid_stays_so(tmp_path: Path) -> None:
     """The configuration survives being written and read."""
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(CONFIG))
-    assert read(strict_yaml.read(file)) == read(CONFIG)
+    file.write_text(yaml.safe_dump(FOUND))
+    assert read(strict_yaml.read(file)) == read(FOUND)

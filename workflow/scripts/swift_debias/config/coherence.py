@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import nearest
+from ..run import layout
 from . import classes
 from .base import Integer, Line, Model, Share, explain, place, shown
 from .crossing import crossing
@@ -94,6 +95,7 @@ def problems(
     yield from _methods(settings, known, written)
     if settings.synthetic:
         yield from _drawn(settings.synthetic, settings.datasets, known.adapters)
+        yield from _drawn_elsewhere(settings)
     if not settings.experiments:
         yield "experiments: there is none, so nothing would be computed; add a table or a figure"
     if (settings.selection.on_folds or 0) > settings.folds:
@@ -126,6 +128,22 @@ def _drawn(
             yield f"{path}: there is no data set of that name{nearest(name, datasets)}"
         elif datasets[name].adapter != "table":
             yield f"{path}: datasets.{name}.adapter must be 'table', to read what is drawn"
+
+
+def drawn_root(run: str, dataset: str) -> str:
+    """The folder that a data set is drawn to: the run's own, whatever the run is called."""
+    return f"results/{run}/{layout.path('raw', dataset=dataset)}"
+
+
+def _drawn_elsewhere(settings: Settings) -> Iterator[str]:
+    """Roots other than where the data set is drawn to: another run's pictures would be read."""
+    for name, dataset in settings.datasets.items():
+        own = drawn_root(settings.run, name)
+        if dataset.root != own:
+            yield (
+                f"{place('datasets', name)}.root: run {settings.run} draws this data set to {own}, "
+                f"not to {shown(dataset.root)}; leave root: out"
+            )
 
 
 def _of_two(known: Known) -> dict[str, str]:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from ..errors import UserError, nearest
 from . import coherence, named_files, strict_yaml
-from .base import Model, explain, place, shown
+from .base import Model, as_text, explain, place, shown
+from .names import check_name
 from .schema import Dataset, Settings, repeated
 
 
@@ -68,6 +69,8 @@ def load(
         merged["methods"] = _inherit(_with_grids(merged["methods"], algorithms))
     if isinstance(merged.get("attributes"), Mapping):
         merged["attributes"] = _crossed(merged["attributes"])
+    if merged.get("synthetic") is not None and isinstance(merged.get("datasets"), Mapping):
+        merged["datasets"] = _drawn(merged["datasets"], merged.get("run"))
     settings = typed(merged, adapters)
     known = coherence.Known(algorithms, adapters, networks, drawings, metrics, of_disease)
     _refuse(list(coherence.problems(settings, known, written)))
@@ -135,7 +138,39 @@ def _extend(raw: dict[str, Any], project: Path, above: tuple[Path, ...]) -> dict
         raise UserError(f"extends: no file {path}")
     if path in above:
         raise UserError(f"extends: {path} extends itself, by way of {above[-1]}")
-    return _merge(_extend(strict_yaml.read(path), project, (*above, path)), raw)
+    below = _extend(strict_yaml.read(path), project, (*above, path))
+    if raw.get("synthetic") is not None and below.get("synthetic") is None:
+        below = _without_roots(below)
+    return _merge(below, raw)
+
+
+def _without_roots(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of real folders without them: laid on it is one whose folders are drawn."""
+    datasets = raw.get("datasets")
+    if not isinstance(datasets, Mapping):
+        return dict(raw)
+    rootless = {
+        name: {key: value for key, value in entry.items() if key != "root"}
+        if isinstance(entry, Mapping)
+        else entry
+        for name, entry in datasets.items()
+    }
+    return {**raw, "datasets": rootless}
+
+
+def _drawn(datasets: Mapping[str, Any], run: Any) -> dict[str, Any]:
+    """Data sets with the folder that each is drawn to, where none is named."""
+
+    def root(name: Any) -> str:
+        try:
+            return coherence.drawn_root(check_name(as_text(run)), check_name(as_text(name)))
+        except (TypeError, ValueError):
+            return "none"  # of a name that is none, which is refused
+
+    return {
+        name: {"root": root(name), **entry} if isinstance(entry, Mapping) else entry
+        for name, entry in datasets.items()
+    }
 
 
 def _with_grids(

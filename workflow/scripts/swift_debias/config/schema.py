@@ -106,7 +106,8 @@ class Dataset(Model):
 
     adapter: Line = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
     root: Place = Field(
-        description="Folder, as unpacked from the official archives; `~` and `$NAME` may be in it."
+        description="Folder, as unpacked from the official archives; `~` and `$NAME` may be in it. "
+        "Beside `synthetic` it is left out: each run draws its own."
     )
     archive: Line | None = Field(
         None,
