@@ -193,7 +193,9 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
     def kept(task: Task) -> dict[str, Any]:
         images = task.images.model_dump(exclude={"mean", "std"})
         named = {f"images.{key}": value for key, value in images.items()}
-        return {"invert_labels": task.invert_labels, "classes": task.classes, **named}
+        # their order says which label is whose, and two mappings are equal in any order
+        classes = task.classes and list(task.classes.items())
+        return {"invert_labels": task.invert_labels, "classes": classes, **named}
 
     def sets(task: Task) -> set[str]:
         return {*task.pool, *itertools.chain(*task.tests.values())}
