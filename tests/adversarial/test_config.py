@@ -35,6 +35,7 @@ from tests.adversarial.settings_world import (
 from swift_debias.config import plan, strict_yaml
 from swift_debias.config.schema import Backbone, Settings
 from swift_debias.errors import UserError
+from swift_debias.report import verdict
 
 CONFIG = valid()
 FOUND = undrawn(CONFIG)  # the folders of its data sets are there
@@ -348,6 +349,40 @@ def test_tasks_that_share_a_data_set_agree_on_what_is_kept_of_it(key: str, value
     apart = other | {"train": ["isic2017"], "tests": {"sex": ["atlas"]}, key: value}
     changed["tasks"]["other"] = apart
     assert isinstance(read(changed), Settings)
+
+
+@pytest.mark.parametrize("written", [0.3, "3e-1", "0.3", ".3", "30e-2", "+3.0E-1"])
+def test_a_number_that_yaml_reads_as_text_is_the_number(written: Any) -> None:
+    """`3e-1` is text to YAML. Settings of methods, searches and options are others' to check."""
+    figure = {"kind": "figure", "title": "F", "plot": "bias", "methods": ["baseline"]}
+    figure |= {"panels": CONFIG["experiments"]["table1"]["panels"]}
+    figure |= {"options": {"quantiles": [written, 0.5]}}
+    config = put(CONFIG, ("experiments", "bias"), figure)
+    config["methods"] |= {
+        "at": {"like": "swift", "threshold": written},
+        "learned": {"like": "swift", "threshold": "learned", "thresholds": ["mean", written]},
+        "found": {
+            "like": "swift",
+            "search": {"threshold": ["mean", written], "lr_factor": [written]},
+        },
+    }
+    found = read(config)
+    assert isinstance(found, Settings), found
+    assert found.experiments["bias"].options["quantiles"] == (0.3, 0.5)
+    assert found.methods["at"].settings["threshold"] == 0.3
+    assert found.methods["learned"].settings["thresholds"] == ("mean", 0.3)
+    assert found.methods["found"].search == {"threshold": ("mean", 0.3), "lr_factor": (0.3,)}
+    assert verdict.variants(found.methods, "threshold", 0) == [(0.0, "swift"), (0.3, "at")]
+
+
+@pytest.mark.parametrize("written", [64, "64", 64.0])
+def test_a_count_of_a_drawing_is_a_number(written: Any) -> None:
+    figure = CONFIG["experiments"]["figure1"] | {"plot": "importance", "methods": ["swift"]}
+    figure |= {"options": {"size": written}}
+    figure["panels"] = CONFIG["experiments"]["table1"]["panels"]
+    found = read(put(CONFIG, ("experiments", "figure1"), figure))
+    assert isinstance(found, Settings), found
+    assert found.experiments["figure1"].options["size"] == 64
 
 
 @pytest.mark.parametrize(

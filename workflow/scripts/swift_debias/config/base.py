@@ -91,6 +91,8 @@ Text: TypeAlias = Annotated[str, BeforeValidator(as_text), AfterValidator(_encod
 Value: TypeAlias = Annotated[
     Annotated[str, AfterValidator(_encodable)] | float, BeforeValidator(quoted)
 ]
+# A value for somebody's own model or function, which says what it may be.
+Plain: TypeAlias = Annotated[Any, AfterValidator(plain)]
 # Titles, names of columns and of folders: never empty, on one line.
 Line: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 Flag: TypeAlias = Annotated[bool, Strict()]

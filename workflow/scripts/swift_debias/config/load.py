@@ -74,6 +74,7 @@ def load(
     settings = typed(merged, adapters)
     known = coherence.Known(algorithms, adapters, networks, drawings, metrics, of_disease)
     _refuse(list(coherence.problems(settings, known, written)))
+    settings = coherence.as_read(settings, known)
     if settings.only:
         chosen = {name: settings.experiments[name] for name in settings.only}
         settings = settings.model_copy(update={"experiments": chosen})

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -43,13 +42,13 @@ from .base import (
     NotNegative,
     Number,
     Place,
+    Plain,
     Positive,
     Share,
     Text,
     Value,
     Whole,
     no_truth_value,
-    plain,
     shown,
 )
 from .classes import Classes, check_task
@@ -727,7 +726,7 @@ class Backbone(Model):
         "published weights.",
     )
     dropout: Number = Field(0.5, ge=0, lt=1, description="Dropout before the last layer [code].")
-    options: dict[Line, Annotated[Any, AfterValidator(plain)]] = Field(
+    options: dict[Line, Plain] = Field(
         {},
         description="Keyword arguments of the architecture (widths, depths): any values of YAML; "
         "lists arrive as tuples.",
@@ -790,6 +789,7 @@ class Method(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Plain]
 
     like: Name | None = Field(
         None,
@@ -812,7 +812,7 @@ class Method(BaseModel):
         1.0, description="Multiplies finetuning.lr_extractor and finetuning.lr_head."
     )
     search: (
-        Line | dict[Line, Annotated[tuple[Any, ...], Field(min_length=1, max_length=100)]] | None
+        Line | dict[Line, Annotated[tuple[Plain, ...], Field(min_length=1, max_length=100)]] | None
     ) = Field(
         None,
         description="A grid over settings of this variant, key -> values: every point is tried and "
@@ -824,7 +824,7 @@ class Method(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The algorithm's own settings, as written."""
+        """The algorithm's own settings, those that are written."""
         return dict(self.model_extra or {})
 
 
@@ -909,7 +909,7 @@ class Experiment(Model):
         "model's balanced accuracy on external samples is best.",
     )
     panels: tuple[Panel, ...] = Field(min_length=1)
-    options: dict[str, Any] = Field({}, description="Style and details of the drawing.")
+    options: dict[str, Plain] = Field({}, description="Style and details of the drawing.")
 
 
 class Settings(Model):
