@@ -195,3 +195,29 @@ def test_a_setting_may_be_searched_beside_what_it_goes_with() -> None:
     grid = {"normalization": ["minmax", "percentile"], "percentile": [90, 95]}
     found = load(config(methods={"swift": {"search": grid}}, selection={"trials": None}))
     assert found.methods["swift"].search["percentile"] == (90, 95)
+
+
+def test_a_searched_method_may_be_called_by_any_name(tmp_path: Path) -> None:
+    """`+` and `.` mean something in a regular expression, and a rule's wildcards are such."""
+    names = ("swift+1", "ll.ft", "a.b+c-d_e")
+    table = {"kind": "table", "title": "One", "methods": list(names), "panels": [PANEL]}
+    own = {name: {"algorithm": "llft", "search": {"alpha": [1, 2, 3, 4]}} for name in names}
+    raw = config(methods=own, selection={"trials": 4})
+    raw["experiments"]["one"] = table
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with jobs_of(tmp_path, path) as (jobs, _):
+        assert {of(job) for job in jobs["search"]} == set(names)
+
+
+def test_every_job_that_is_given_a_network_is_given_its_module(tmp_path: Path) -> None:
+    """A user's module that has changed makes another network, in searches and first steps too."""
+    (tmp_path / "net_of_a_search.py").write_text("def made(width=8, pool=True): ...\n")
+    network = {"small_resnet": {"architecture": "net_of_a_search:made"}}
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(config(selection={"trials": 4}, backbones=network)))
+    with jobs_of(tmp_path, path) as (jobs, names):
+        module = names["module_of"]("small_resnet")
+        given = [job for of_rule in jobs.values() for job in of_rule if job.params.get("backbone")]
+        assert {job.rule.name for job in given} >= {"search", "first_step", "debias", "predict"}
+        assert module and {job.params.get("module") for job in given} == {module}
