@@ -251,6 +251,20 @@ def assert_files_are_its_own(wildcard: str, name: str) -> None:
         assert max(len(part.encode()) for part in path.split("/")) < 200
 
 
+def test_no_file_is_that_of_another_name() -> None:
+    """A name that ends like a kind of file of its own is refused, or the files are apart."""
+    endings = {file.pattern.rpartition("}")[2] for file in layout.FILES.values()}
+    endings |= {ending.rpartition(".")[0] for ending in endings} | {".Repeats", ".DUPLICATES"}
+    names = dict.fromkeys((*WILDCARD.values(), "first", "fold", "repeat", "format"), "x")
+    for section, wildcard in WILDCARD.items():
+        kinds = [kind for kind, file in layout.FILES.items() if f"{{{wildcard}}}" in file.pattern]
+        of_x = {layout.path(kind, **names).casefold() for kind in kinds}
+        for name in (f"x{ending}" for ending in sorted(endings) if ending and "/" not in ending):
+            if isinstance(read(renamed(section, name)), Settings):
+                others = {layout.path(k, **names | {wildcard: name}).casefold() for k in kinds}
+                assert not others & of_x, (section, name)
+
+
 def test_two_names_that_are_one_file_somewhere() -> None:
     rng = random.Random("case")
     pairs = [("a", "A"), ("é", "e\u0301"), ("ß", "SS"), ("1", 1), ("K", "\u212a"), ("İx", "i̇X")]

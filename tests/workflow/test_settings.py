@@ -148,6 +148,34 @@ def test_an_entry_set_to_null_is_left_out(paper: dict) -> None:
     assert "table2" in loaded.experiments
 
 
+def test_groups_and_classes_of_an_overlay_are_its_own() -> None:
+    """Their order is that of the numbers 0, 1, ..., so two mappings of them are not mixed."""
+    for groups in (
+        {"male": ["male"], "female": ["female"]},
+        {"men": ["male"], "women": ["female"]},
+    ):
+        overlay = {"extends": "config/own_data.yaml"}
+        overlay["attributes"] = {"sex": {"column": "sex", "groups": groups}}
+        assert load(overlay).attributes["sex"].group_names == tuple(groups)
+    base = yaml.safe_load((PROJECT / "config" / "ham10000_classes.yaml").read_text())
+    (name,) = base["tasks"]
+    classes = dict(reversed(base["tasks"][name]["classes"].items()))
+    loaded = load(
+        {"extends": "config/ham10000_classes.yaml", "tasks": {name: {"classes": classes}}}
+    )
+    assert loaded.tasks[name].class_names == tuple(classes)
+
+
+@pytest.mark.parametrize("section", ["methods", "tasks", "attributes", "datasets"])
+def test_an_entry_may_be_called_like_a_key(section: str) -> None:
+    """`groups`, `classes` and `search` are one value as keys, not as names of entries."""
+    for name in ("groups", "classes", "search"):
+        below = {section: {name: {"a": 1}}}
+        assert reading._merge(below, {section: {name: {"b": 2}}}) == {
+            section: {name: {"a": 1, "b": 2}}
+        }
+
+
 def test_a_base_may_extend_another(tmp_path: Path, paper: dict) -> None:
     """Each lies on the one below: the nearest one that names a key decides."""
     (tmp_path / "bottom.yaml").write_text(yaml.safe_dump(paper | {"run": "bottom", "folds": 4}))

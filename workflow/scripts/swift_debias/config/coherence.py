@@ -203,6 +203,9 @@ def _names(settings: Settings) -> Iterator[str]:
     for name in settings.tasks:
         if name.casefold().endswith(".duplicates"):
             yield f"tasks.{name}: cohorts/{name}.parquet lists duplicates; take another name"
+    for name in settings.attributes:
+        if name.casefold().endswith(".repeats"):
+            yield f"attributes.{name}: {name}.parquet holds metrics of repeats; take another name"
 
 
 def _task(path: str, task: Task) -> Iterator[str]:

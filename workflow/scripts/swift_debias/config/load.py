@@ -36,9 +36,10 @@ def load(
 
     Args:
         raw: what YAML gave. A key `extends` names another YAML file, relative to `project`, on
-            which this one is laid: mappings are merged, everything else replaces, and an entry
-            (a data set, a method, an experiment ...) set to null is left out. A method with
-            `like: other` takes over the settings of another, its title excepted.
+            which this one is laid: mappings are merged, everything else replaces, `groups`,
+            `classes` and `search` too, and an entry (a data set, a method, an experiment ...) set
+            to null is left out. A method with `like: other` takes over the settings of another,
+            its title excepted.
         project: the folder of the Snakefile.
         algorithms: name of each method's file -> its settings model.
         adapters: name of each adapter's file -> its options model.
@@ -228,7 +229,7 @@ def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:
             found = below["search"]
             own = {"search": found if isinstance(found, str) else str(other)} | own
         kept = {k: v for k, v in below.items() if k not in ("title", "search")}
-        return _merge(kept, own)
+        return _merge(kept, own, ("methods", name))
 
     return {name: resolved(name, ()) for name in methods}
 
@@ -254,16 +255,22 @@ def _crossed(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _merge(below: Any, above: Any) -> Any:
+# Mappings that are one value: groups and classes are numbered in their order, and another grid is
+# not the product of both. Section -> key of its entries.
+WHOLE = {"attributes": "groups", "tasks": "classes", "methods": "search"}
+
+
+def _merge(below: Any, above: Any, path: tuple[str, ...] = ()) -> Any:
     """Mappings are merged key by key; anything else replaces. A key set to null stays null.
 
-    So does a `search`: another grid is not the product of both.
+    So do mappings that are one value (`WHOLE`); `path` says where the two stand.
     """
-    if isinstance(below, Mapping) and isinstance(above, Mapping):
-        return {
-            key: _merge(below[key], above[key])
-            if key in below and key in above and key != "search"
-            else above.get(key, below.get(key))
-            for key in [*below, *(k for k in above if k not in below)]
-        }
-    return above
+    whole = len(path) == 3 and WHOLE.get(path[0]) == path[2]
+    if whole or not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {
+        key: _merge(below[key], above[key], (*path, str(key)))
+        if key in below and key in above
+        else above.get(key, below.get(key))
+        for key in [*below, *(k for k in above if k not in below)]
+    }
