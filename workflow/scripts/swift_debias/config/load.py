@@ -6,7 +6,7 @@ pandas is imported: this runs whenever the Snakefile is parsed, on login nodes t
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +45,19 @@ def load(
         adapters: name of each adapter's file -> its options model.
         networks, drawings, metrics, of_disease: as in `coherence.Known`; None: their names are not
             checked.
-        files: where `raw` was read from by somebody else; they are checked for what YAML reads
-            otherwise than people mean it (`strict_yaml`).
+        files: where `raw` was read from and merged by somebody else; they are checked for what
+            YAML reads otherwise than people mean it (`strict_yaml`).
         folder: in which the workflow runs: the files and modules that the configuration names are
             looked for from there; None: they are not looked for.
 
     Raises:
         UserError: every problem found, each with the path of its key and the nearest valid name.
     """
-    for file in files:
-        strict_yaml.read(Path(file))
+    read = {str(file): strict_yaml.read(Path(file)) for file in files}
+    _refuse(list(_mixed(read)))
     strict_yaml.bounded(raw, "the configuration")
-    merged = _extend(dict(raw), project, ())
-    for section in ("datasets", "attributes", "tasks", "backbones", "methods", "experiments"):
+    merged = _extend(dict(raw), project, (), tuple(read.values()))
+    for section in SECTIONS:
         if isinstance(merged.get(section), Mapping):
             merged[section] = {k: v for k, v in merged[section].items() if v is not None}
     written: Mapping[str, Mapping[str, Any]] = {}
@@ -124,10 +124,24 @@ def _typed_datasets(
     return found
 
 
-def _extend(raw: dict[str, Any], project: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """Lay a configuration on the one it extends; `above` are the files that extend this one."""
+def _extend(
+    raw: dict[str, Any],
+    project: Path,
+    above: tuple[Path, ...],
+    files: tuple[Mapping[str, Any], ...] = (),
+) -> dict[str, Any]:
+    """Lay a configuration on the one it extends.
+
+    Args:
+        raw: the configuration.
+        project: as in `load`.
+        above: files that extend this one.
+        files: what it was merged of.
+    """
     base = raw.pop("extends", None)
     if base is None:
+        if above or files:  # else nobody knows what it was merged of
+            _refuse(list(_left_out_in_vain(raw, {}, files)))
         return raw
     if not isinstance(base, str) or "\0" in base:
         raise UserError(f"extends: the path of a YAML file is needed, not {shown(base)}")
@@ -141,9 +155,62 @@ def _extend(raw: dict[str, Any], project: Path, above: tuple[Path, ...]) -> dict
     if path in above:
         raise UserError(f"extends: {path} extends itself, by way of {above[-1]}")
     below = _extend(strict_yaml.read(path), project, (*above, path))
+    _refuse(list(_left_out_in_vain(raw, below, files)))
     if raw.get("synthetic") is not None and below.get("synthetic") is None:
         below = _without_roots(below)
     return _merge(below, raw)
+
+
+# Sections whose entries have names, and what one of them is called.
+SECTIONS = {
+    "datasets": "data set",
+    "attributes": "attribute",
+    "tasks": "task",
+    "backbones": "backbone",
+    "methods": "method",
+    "experiments": "experiment",
+}
+
+
+def _left_out_in_vain(
+    raw: Mapping[str, Any], below: Mapping[str, Any], files: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Entries set to null that are nowhere: a name that is misspelt leaves nothing out.
+
+    Args:
+        raw: a configuration.
+        below: what it is laid on.
+        files: what it was merged of.
+    """
+    for section, kind in SECTIONS.items():
+        known = list(map(str, _entries(below, section)))
+        for file in files:
+            known += [str(k) for k, held in _entries(file, section).items() if held is not None]
+        for name, entry in _entries(raw, section).items():
+            if entry is None and str(name) not in known:
+                near = nearest(str(name), known)
+                yield f"{place(section, name)}: no {kind} {shown(name)} to leave out{near}"
+
+
+def _mixed(files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Mappings that are one value (`WHOLE`) and stand in two files, which Snakemake has merged."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for file, raw in files.items():
+        for section, key in WHOLE.items():
+            for name, entry in _entries(raw, section).items():
+                if not isinstance(entry, Mapping) or not isinstance(entry.get(key), Mapping):
+                    continue
+                first = seen.setdefault((section, str(name), key), file)
+                if first != file:
+                    yield (
+                        f"{place(section, name, key)}: stands in {first} and in {file}, and "
+                        "Snakemake mixes what two --configfile say; let one extend the other"
+                    )
+
+
+def _entries(raw: Mapping[str, Any], section: str) -> Mapping[Any, Any]:
+    entries = raw.get(section)
+    return entries if isinstance(entries, Mapping) else {}
 
 
 def _without_roots(raw: Mapping[str, Any]) -> dict[str, Any]:
