@@ -211,6 +211,17 @@ def test_misspelt_keys_and_values_are_refused_with_the_nearest() -> None:
         ("experiments.table1.metrics", ["acu"], "did you mean 'auc'"),
         ("experiments.table1.metrics", ["auc[2]"], "there are 2 groups"),
         ("experiments.table1.metrics", ["spd[0]"], "did you mean 'spd'"),
+        ("experiments.table1.metrics", ["auc[00]"], "did you mean 'auc[0]'"),
+        ("experiments.table1.metrics", ["auc", "auc[01]"], "did you mean 'auc[1]'"),
+        ("methods.fullft.title", "baseline", "baseline and fullft are both called 'baseline'"),
+        ("run", 1.10, "run: YAML reads 1.1 as a number and drops zeros; put it in quotes"),
+        ("attributes.sex.groups", {"": ["F"], "m": ["M"]}, "is empty"),
+        ("attributes.sex.groups", {" ": ["F"], "m": ["M"]}, "is empty"),
+        ("attributes.sex.groups", {"a\nb": ["F"], "m": ["M"]}, "holds a control character"),
+        ("attributes.age.names", ["young", ""], "attributes.age.names.1: is empty"),
+        ("tasks.skin.positive", "", "tasks.skin.positive: is empty"),
+        ("tasks.skin.negative", "a\nb", "tasks.skin.negative: holds a control character"),
+        ("tasks.skin.disease", "\t", "tasks.skin.disease: is empty"),
         ("experiments.table1.metrics", ["seconds"], "no metric"),
         ("experiments.figure1.plot", "paretto", "did you mean 'pareto'"),
         ("experiments.figure1.plot", None, "missing"),
@@ -503,6 +514,20 @@ def test_files_and_methods_in_a_circle(tmp_path: Path, length: int) -> None:
     assert_one_line_each(found, "in the end like itself")
 
 
+@pytest.mark.parametrize("entry", [{"algorithm": "llft"}, {"search": "default"}], ids=str)
+def test_a_long_row_of_methods_that_are_like_the_next(entry: dict[str, Any]) -> None:
+    for length in (30, 1500):
+        row = {f"m{n}": {"like": f"m{n + 1}"} for n in range(length)}
+        row["m0"] |= entry
+        row[f"m{length}"] = {"algorithm": "llft"}
+        found = read(CONFIG | {"methods": CONFIG["methods"] | row})
+        if length == 1500:
+            assert isinstance(found, str)
+            assert_one_line_each(found, "methods in a row are like another")
+        else:
+            assert isinstance(found, Settings) or "has no default grid" in found
+
+
 # --- files and modules that are named -------------------------------------------------------------
 
 
@@ -606,12 +631,23 @@ def test_a_pattern_is_looked_for_in_every_job_of_the_plan(folder: Path) -> None:
         "m_{fold.x}",
         "m_{fold!x}",
         "{fold:q}",
+        "{fold:{task}}",
+        "{fold:999999999999}",
+        "{fold:100}",
+        "{fold!r}",
+        "{task:d}",
+        "{task:9}",
     ],
 )
 def test_a_placeholder_that_no_rule_fills(pattern: str) -> None:
     found = read(put(FOUND, ("backbones", "net", "baseline"), pattern))
     assert isinstance(found, str)
     assert_one_line_each(found, "backbones.net.baseline")
+
+
+@pytest.mark.parametrize("pattern", ["m_{fold:02}", "m_{fold:3d}", "m_{task}{{x}}_{backbone}"])
+def test_a_fold_may_have_digits(pattern: str) -> None:
+    assert isinstance(read(put(FOUND, ("backbones", "net", "baseline"), pattern)), Settings)
 
 
 @pytest.mark.parametrize(

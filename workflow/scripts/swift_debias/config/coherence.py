@@ -107,6 +107,7 @@ def problems(
     for name, experiment in settings.experiments.items():
         path = place("experiments", name)
         yield from _view(path, experiment)
+        yield from _titles(path, experiment, settings.methods)
         yield from _metrics(path, experiment, settings, known)
         if experiment.kind == "figure" and known.drawings is not None:
             yield from _figure(path, experiment, known.drawings, known.metrics)
@@ -459,6 +460,19 @@ def _view(path: str, experiment: Experiment) -> Iterator[str]:
                 yield f"{where}.{key}: {twice!r} stands there twice"
 
 
+def _titles(path: str, experiment: Experiment, methods: Mapping[str, Method]) -> Iterator[str]:
+    """Methods of which a reader could not tell which is which."""
+    titled: dict[str, str] = {}
+    for panel in experiment.panels:
+        for name in panel.methods or experiment.methods:
+            title = methods[name].title or name
+            if (other := titled.setdefault(title, name)) != name:
+                yield (
+                    f"{path}.methods: {other} and {name} are both called {shown(title)}; give one "
+                    "another title:"
+                )
+
+
 def _metrics(path: str, experiment: Experiment, settings: Settings, known: Known) -> Iterator[str]:
     if known.metrics is None:
         return
@@ -490,6 +504,8 @@ def unknown_metric(metric: str, known: Mapping[str, bool], groups: int) -> str:
             return (
                 f"no metric {shown(metric)}: groups have none of their own; did you mean {name!r}?"
             )
+        if index != str(int(index)):
+            return f"no metric {shown(metric)}; did you mean '{name}[{int(index)}]'?"
         if int(index) >= groups:
             return f"no metric {shown(metric)}: there are {groups} groups, from [0] on"
     return ""

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from ..errors import UserError, nearest
 from . import coherence, named_files, strict_yaml
-from .base import Model, as_text, explain, place, shown
-from .names import check_name
+from .base import Model, explain, place, shown
+from .names import as_name, check_name
 from .schema import Dataset, Settings, repeated
 
 
@@ -232,7 +232,7 @@ def _drawn(datasets: Mapping[str, Any], run: Any) -> dict[str, Any]:
 
     def root(name: Any) -> str:
         try:
-            return coherence.drawn_root(check_name(as_text(run)), check_name(as_text(name)))
+            return coherence.drawn_root(check_name(as_name(run)), check_name(as_name(name)))
         except (TypeError, ValueError):
             return "none"  # of a name that is none, which is refused
 
@@ -240,6 +240,9 @@ def _drawn(datasets: Mapping[str, Any], run: Any) -> dict[str, Any]:
         name: {"root": root(name), **entry} if isinstance(entry, Mapping) else entry
         for name, entry in datasets.items()
     }
+
+
+MOST_LIKE = 50  # methods of which each is like the next
 
 
 def _with_grids(
@@ -252,7 +255,7 @@ def _with_grids(
 
     def algorithm(name: Any, above: tuple[Any, ...] = ()) -> Any:
         entry = methods.get(name) if isinstance(name, str) and name not in above else None
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or len(above) > MOST_LIKE:
             return None
         return entry.get("algorithm") or algorithm(entry.get("like"), (*above, name))
 
@@ -283,6 +286,8 @@ def _inherit(methods: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(entry, Mapping) or "like" not in entry:
             return entry
         other, path = entry["like"], place("methods", name, "like")
+        if len(above) > MOST_LIKE:
+            raise UserError(f"{path}: more than {MOST_LIKE} methods in a row are like another")
         if not isinstance(other, str) or other not in methods:
             near = nearest(str(other), [m for m in methods if m != name])
             raise UserError(f"{path}: no method {shown(other)}{near}")

@@ -36,6 +36,7 @@ from .base import (
     Flag,
     Fraction,
     Integer,
+    Label,
     Line,
     Model,
     Module,
@@ -45,7 +46,6 @@ from .base import (
     Plain,
     Positive,
     Share,
-    Text,
     Value,
     Whole,
     no_truth_value,
@@ -185,9 +185,9 @@ class Attribute(Model):
     """
 
     column: Line | None = None
-    groups: Annotated[dict[Text, tuple[Value, ...]], BeforeValidator(_no_key_twice)] | None = None
+    groups: Annotated[dict[Label, tuple[Value, ...]], BeforeValidator(_no_key_twice)] | None = None
     cuts: tuple[Number, ...] | None = None
-    names: tuple[Text, ...] | None = None
+    names: tuple[Label, ...] | None = None
     # People write names; `load.py` puts what they name in their place, so that a job is given all
     # it needs to know.
     cross: (
@@ -611,10 +611,10 @@ class Task(Model):
     tests: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
         description="Attribute -> test data sets that carry it."
     )
-    positive: Text | None = Field(
+    positive: Label | None = Field(
         None, description="Name of class 1, for tables and figures; needed unless `classes`."
     )
-    negative: Text | None = Field(None, description="Name of class 0; needed unless `classes`.")
+    negative: Label | None = Field(None, description="Name of class 0; needed unless `classes`.")
     classes: Classes | None = Field(
         None,
         description="Three classes or more, instead of positive and negative: name -> values of "
@@ -624,7 +624,7 @@ class Task(Model):
         "is refused. An image is decided for its most probable class. Metrics are means over the "
         "classes, each against the rest; `auc@mel` is that of one class (docs/classes.md) [ours].",
     )
-    disease: Text | None = Field(
+    disease: Label | None = Field(
         None,
         description="Which of the classes is the disease, as it is called. "
         "Sensitivity, specificity and sensitivity at 80 and 90 % specificity are then reported for "
