@@ -73,7 +73,6 @@ def config(
             "extends": "config/demo.yaml",
             "run": run,
             "synthetic": {"size": size, "images": images},
-            "datasets": {name: {"root": f"results/{run}/raw/{name}"} for name in images},
             "tasks": tasks,
             "experiments": {**left_out, **experiments},
             "selection": {"trials": None},

@@ -41,11 +41,13 @@ def valid() -> dict[str, Any]:
     config = configuration()
     for adapter in KNOWN["adapters"]:
         if adapter != "table":
-            config["datasets"][adapter] = {"adapter": adapter, "root": f"data/{adapter}"}
+            config["datasets"][adapter] = {"adapter": adapter}
     for algorithm in KNOWN["algorithms"]:
         config["methods"].setdefault(algorithm, {"algorithm": algorithm})
     config["duplicates"] = {"radius": 20}
     config["synthetic"] = {"images": {"isic2019": 40}}
+    for entry in config["datasets"].values():
+        entry.pop("root", None)  # the run's own, since it is drawn
     config["tasks"]["skin"]["augmentation"] = {"flips": True}
     panel = config["experiments"]["table1"]["panels"][0]
     config["experiments"]["figure1"] = {
@@ -57,6 +59,12 @@ def valid() -> dict[str, Any]:
         "options": {"axes": ["auc", "spd"]},
     }
     return config
+
+
+def undrawn(config: dict[str, Any]) -> dict[str, Any]:
+    """The same of folders that are there, data/<name>."""
+    datasets = {name: {"root": f"data/{name}", **e} for name, e in config["datasets"].items()}
+    return {k: v for k, v in config.items() if k != "synthetic"} | {"datasets": datasets}
 
 
 class Leaf(NamedTuple):

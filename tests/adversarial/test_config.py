@@ -28,14 +28,17 @@ from tests.adversarial.settings_world import (
     put,
     read,
     same,
+    undrawn,
     valid,
 )
 
 from swift_debias.config import plan, strict_yaml
 from swift_debias.config.schema import Backbone, Settings
 from swift_debias.errors import UserError
+from swift_debias.report import verdict
 
 CONFIG = valid()
+FOUND = undrawn(CONFIG)  # the folders of its data sets are there
 LEAVES = {leaf.name: leaf for leaf in leaves(CONFIG)}
 NUMBERS = {name: leaf for name, leaf in LEAVES.items() if leaf.kinds() & {int, float}}
 # Keys that take what other numbers may not, and why.
@@ -208,6 +211,17 @@ def test_misspelt_keys_and_values_are_refused_with_the_nearest() -> None:
         ("experiments.table1.metrics", ["acu"], "did you mean 'auc'"),
         ("experiments.table1.metrics", ["auc[2]"], "there are 2 groups"),
         ("experiments.table1.metrics", ["spd[0]"], "did you mean 'spd'"),
+        ("experiments.table1.metrics", ["auc[00]"], "did you mean 'auc[0]'"),
+        ("experiments.table1.metrics", ["auc", "auc[01]"], "did you mean 'auc[1]'"),
+        ("methods.fullft.title", "baseline", "baseline and fullft are both called 'baseline'"),
+        ("run", 1.10, "run: YAML reads 1.1 as a number and drops zeros; put it in quotes"),
+        ("attributes.sex.groups", {"": ["F"], "m": ["M"]}, "is empty"),
+        ("attributes.sex.groups", {" ": ["F"], "m": ["M"]}, "is empty"),
+        ("attributes.sex.groups", {"a\nb": ["F"], "m": ["M"]}, "holds a control character"),
+        ("attributes.age.names", ["young", ""], "attributes.age.names.1: is empty"),
+        ("tasks.skin.positive", "", "tasks.skin.positive: is empty"),
+        ("tasks.skin.negative", "a\nb", "tasks.skin.negative: holds a control character"),
+        ("tasks.skin.disease", "\t", "tasks.skin.disease: is empty"),
         ("experiments.table1.metrics", ["seconds"], "no metric"),
         ("experiments.figure1.plot", "paretto", "did you mean 'pareto'"),
         ("experiments.figure1.plot", None, "missing"),
@@ -351,6 +365,58 @@ def test_tasks_that_share_a_data_set_agree_on_what_is_kept_of_it(key: str, value
     assert isinstance(read(changed), Settings)
 
 
+@pytest.mark.parametrize("written", [0.3, "3e-1", "0.3", ".3", "30e-2", "+3.0E-1"])
+def test_a_number_that_yaml_reads_as_text_is_the_number(written: Any) -> None:
+    """`3e-1` is text to YAML. Settings of methods, searches and options are others' to check."""
+    figure = {"kind": "figure", "title": "F", "plot": "bias", "methods": ["baseline"]}
+    figure |= {"panels": CONFIG["experiments"]["table1"]["panels"]}
+    figure |= {"options": {"quantiles": [written, 0.5]}}
+    config = put(CONFIG, ("experiments", "bias"), figure)
+    config["methods"] |= {
+        "at": {"like": "swift", "threshold": written},
+        "learned": {"like": "swift", "threshold": "learned", "thresholds": ["mean", written]},
+        "found": {
+            "like": "swift",
+            "search": {"threshold": ["mean", written], "lr_factor": [written]},
+        },
+    }
+    found = read(config)
+    assert isinstance(found, Settings), found
+    assert found.experiments["bias"].options["quantiles"] == (0.3, 0.5)
+    assert found.methods["at"].settings["threshold"] == 0.3
+    assert found.methods["learned"].settings["thresholds"] == ("mean", 0.3)
+    assert found.methods["found"].search == {"threshold": ("mean", 0.3), "lr_factor": (0.3,)}
+    assert verdict.variants(found.methods, "threshold", 0) == [(0.0, "swift"), (0.3, "at")]
+
+
+@pytest.mark.parametrize("written", [64, "64", 64.0])
+def test_a_count_of_a_drawing_is_a_number(written: Any) -> None:
+    figure = CONFIG["experiments"]["figure1"] | {"plot": "importance", "methods": ["swift"]}
+    figure |= {"options": {"size": written}}
+    figure["panels"] = CONFIG["experiments"]["table1"]["panels"]
+    found = read(put(CONFIG, ("experiments", "figure1"), figure))
+    assert isinstance(found, Settings), found
+    assert found.experiments["figure1"].options["size"] == 64
+
+
+@pytest.mark.parametrize(
+    "root", ["results/mine/raw/north", "results/other/raw/north", "data/north"]
+)
+def test_what_is_drawn_lies_in_the_folder_of_the_run(root: str) -> None:
+    found = read(put(CONFIG, ("datasets", "north", "root"), root))
+    if root == "results/mine/raw/north":
+        assert found == read(CONFIG)
+    else:
+        assert isinstance(found, str)
+        assert_one_line_each(found, "datasets.north.root: run mine draws this data set to ")
+        assert "leave root: out" in found
+    renamed = read(CONFIG | {"run": "other.1"})
+    assert isinstance(renamed, Settings)
+    assert {n: d.root for n, d in renamed.datasets.items()} == {
+        name: f"results/other.1/raw/{name}" for name in CONFIG["datasets"]
+    }
+
+
 def test_sections_of_any_shape() -> None:
     """A whole section, or an entry of one, replaced by something else."""
     rng = random.Random("sections")
@@ -451,6 +517,20 @@ def test_files_and_methods_in_a_circle(tmp_path: Path, length: int) -> None:
     assert_one_line_each(found, "in the end like itself")
 
 
+@pytest.mark.parametrize("entry", [{"algorithm": "llft"}, {"search": "default"}], ids=str)
+def test_a_long_row_of_methods_that_are_like_the_next(entry: dict[str, Any]) -> None:
+    for length in (30, 1500):
+        row = {f"m{n}": {"like": f"m{n + 1}"} for n in range(length)}
+        row["m0"] |= entry
+        row[f"m{length}"] = {"algorithm": "llft"}
+        found = read(CONFIG | {"methods": CONFIG["methods"] | row})
+        if length == 1500:
+            assert isinstance(found, str)
+            assert_one_line_each(found, "methods in a row are like another")
+        else:
+            assert isinstance(found, Settings) or "has no default grid" in found
+
+
 # --- files and modules that are named -------------------------------------------------------------
 
 
@@ -472,7 +552,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "broken.py").write_text("def made(:\n")
     (package / "open.py").write_text("from elsewhere import *\n")
     monkeypatch.syspath_prepend(str(tmp_path / "path"))
-    assert isinstance(read(CONFIG, tmp_path), Settings)
+    assert isinstance(read(FOUND, tmp_path), Settings)
     return tmp_path
 
 
@@ -492,7 +572,7 @@ def test_a_file_that_is_named_is_there(folder: Path, key: str) -> None:
     for name in (FILE_KEYS[key], "a b/ä;'$.safetensors", str(below / "absolute.bin")):
         file = below / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        changed = put(CONFIG, path, name)
+        changed = put(FOUND, path, name)
         states = {
             "no such file": lambda: None,
             "broken link": lambda: file.symlink_to("nowhere"),  # noqa: B023
@@ -514,7 +594,7 @@ def test_a_file_that_is_named_is_there(folder: Path, key: str) -> None:
 
 def test_a_data_set_that_is_not_there_is_another_matter(folder: Path) -> None:
     """Its folder may be gone once what is made of it is there; `data/check.py` decides."""
-    changed = put(CONFIG, ("datasets", "north", "root"), "data/gone")
+    changed = put(FOUND, ("datasets", "north", "root"), "data/gone")
     assert isinstance(read(changed, folder), Settings)
 
 
@@ -524,7 +604,7 @@ def test_a_pattern_is_looked_for_in_every_job_of_the_plan(folder: Path) -> None:
     for _ in range(40):
         fields = rng.sample(known, rng.randrange(1, 4))
         pattern = "models/" + "_".join(f"{{{field}}}" for field in fields) + "_x.safetensors"
-        changed = put(CONFIG, ("backbones", "net", "baseline"), pattern)
+        changed = put(FOUND, ("backbones", "net", "baseline"), pattern)
         changed["folds"] = rng.randrange(2, 5)
         wanted = [
             folder / pattern.format(task="skin", backbone="net", fold=fold)
@@ -554,12 +634,23 @@ def test_a_pattern_is_looked_for_in_every_job_of_the_plan(folder: Path) -> None:
         "m_{fold.x}",
         "m_{fold!x}",
         "{fold:q}",
+        "{fold:{task}}",
+        "{fold:999999999999}",
+        "{fold:100}",
+        "{fold!r}",
+        "{task:d}",
+        "{task:9}",
     ],
 )
 def test_a_placeholder_that_no_rule_fills(pattern: str) -> None:
-    found = read(put(CONFIG, ("backbones", "net", "baseline"), pattern))
+    found = read(put(FOUND, ("backbones", "net", "baseline"), pattern))
     assert isinstance(found, str)
     assert_one_line_each(found, "backbones.net.baseline")
+
+
+@pytest.mark.parametrize("pattern", ["m_{fold:02}", "m_{fold:3d}", "m_{task}{{x}}_{backbone}"])
+def test_a_fold_may_have_digits(pattern: str) -> None:
+    assert isinstance(read(put(FOUND, ("backbones", "net", "baseline"), pattern)), Settings)
 
 
 @pytest.mark.parametrize(
@@ -587,7 +678,7 @@ def test_a_placeholder_that_no_rule_fills(pattern: str) -> None:
 def test_a_module_that_is_named_is_found_and_not_run(
     folder: Path, architecture: str, said: str
 ) -> None:
-    changed = put(CONFIG, ("backbones", "net"), {"architecture": architecture})
+    changed = put(FOUND, ("backbones", "net"), {"architecture": architecture})
     found = read(changed, folder)
     if not said:
         assert isinstance(found, Settings)
@@ -634,7 +725,7 @@ def test_wrong_networks_are_told_when_the_configuration_is_read(
     """In one line, and nothing of a library or of a user's module is imported."""
     (folder / "clinic_function.py").write_text("def made(width=8, *, depth=2): ...\n1 / 0\n")
     monkeypatch.syspath_prepend(folder)
-    changed = put(CONFIG, ("backbones", "net"), entry)
+    changed = put(FOUND, ("backbones", "net"), entry)
     found = read(changed, folder)
     assert isinstance(found, str)
     assert_one_line_each(found, "backbones.net")
@@ -660,7 +751,7 @@ def test_wrong_networks_are_told_when_the_configuration_is_read(
 def test_any_network_and_any_options_are_read(
     entry: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    found = read(put(CONFIG, ("backbones", "net"), entry))
+    found = read(put(FOUND, ("backbones", "net"), entry))
     assert isinstance(found, Settings)
     assert found.backbones["net"].options == options
     again = Backbone(**found.backbones["net"].model_dump(mode="json"))
@@ -670,5 +761,5 @@ def test_any_network_and_any_options_are_read(
 def test_yaml_that_is_valid_stays_so(tmp_path: Path) -> None:
     """The configuration survives being written and read."""
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(CONFIG))
-    assert read(strict_yaml.read(file)) == read(CONFIG)
+    file.write_text(yaml.safe_dump(FOUND))
+    assert read(strict_yaml.read(file)) == read(FOUND)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.adversarial.settings_world import PROJECT, assert_one_line_each, read, valid
+from tests.adversarial.settings_world import PROJECT, assert_one_line_each, read, undrawn, valid
 from tests.keys.conftest import draw_data_set, perform
 
 from swift_debias.config.schema import Attribute, Duplicates, Images, Settings
@@ -251,6 +251,20 @@ def assert_files_are_its_own(wildcard: str, name: str) -> None:
         assert max(len(part.encode()) for part in path.split("/")) < 200
 
 
+def test_no_file_is_that_of_another_name() -> None:
+    """A name that ends like a kind of file of its own is refused, or the files are apart."""
+    endings = {file.pattern.rpartition("}")[2] for file in layout.FILES.values()}
+    endings |= {ending.rpartition(".")[0] for ending in endings} | {".Repeats", ".DUPLICATES"}
+    names = dict.fromkeys((*WILDCARD.values(), "first", "fold", "repeat", "format"), "x")
+    for section, wildcard in WILDCARD.items():
+        kinds = [kind for kind, file in layout.FILES.items() if f"{{{wildcard}}}" in file.pattern]
+        of_x = {layout.path(kind, **names).casefold() for kind in kinds}
+        for name in (f"x{ending}" for ending in sorted(endings) if ending and "/" not in ending):
+            if isinstance(read(renamed(section, name)), Settings):
+                others = {layout.path(k, **names | {wildcard: name}).casefold() for k in kinds}
+                assert not others & of_x, (section, name)
+
+
 def test_two_names_that_are_one_file_somewhere() -> None:
     rng = random.Random("case")
     pairs = [("a", "A"), ("é", "e\u0301"), ("ß", "SS"), ("1", 1), ("K", "\u212a"), ("İx", "i̇X")]
@@ -294,9 +308,9 @@ def test_a_run_whose_names_have_every_character(
     config["methods"]["baseXline+x"] = {"algorithm": "llft"}
     config["experiments"]["ta.b+le"]["methods"] = ["a.b+c-d_é", "base.line+x", "baseXline+x"]
     del config["experiments"]["figure1"]
-    del config["synthetic"]
-    for name in ("north", "south", "east", "west"):
-        draw_data_set(tmp_path / "data" / name, name)
+    config = undrawn(config)
+    for name in ("north", "south", "e.s+t", "west"):
+        draw_data_set(tmp_path / "data" / name, "east" if name == "e.s+t" else name)
     jobs = plan(config, ["results/r.u+n-1/tables/ta.b+le.csv"])
     made = [str(path) for job in jobs for path in job.output]
     assert len(made) == len(set(made))
@@ -399,8 +413,7 @@ def test_the_check_of_data_counts_an_attribute_called_label(tmp_path: Path) -> N
     for name in ("north", "south", "east", "west"):
         draw_data_set(tmp_path / "data" / name, name)
     config = renamed("attributes", "label")
-    del config["synthetic"]
-    settings = read(config)
+    settings = read(undrawn(config))
     assert isinstance(settings, Settings)
     expected = check.load_expected(PROJECT / "resources" / "expected_counts.yaml")
     report = check.check(settings, tmp_path, expected)

@@ -106,10 +106,14 @@ def test_readme_starts_with_ten_lines_of_python() -> None:
 
 
 def read(path: Path) -> Settings:
-    """A configuration; one that is not complete is laid on the demo's."""
+    """A configuration; one that is not complete is laid on the demo's.
+
+    Data sets with folders of their own are laid on the paper's: the demo's are drawn.
+    """
     raw = strict_yaml.read(path)
     if "extends" not in raw and "run" not in raw:
-        raw = {"extends": "config/demo.yaml", **raw}
+        found = any("root" in entry for entry in raw.get("datasets", {}).values())
+        raw = {"extends": f"config/{'config' if found else 'demo'}.yaml", **raw}
     return load.load(
         raw, PROJECT, algorithms=methods.settings_models(), adapters=adapters.options_models()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,20 @@ def test_a_task_of_three_classes_is_read() -> None:
 )
 def test_what_means_nothing_for_more_classes_is_refused(changes: dict[str, Any], said: str) -> None:
     refused(changes, said)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(CLASSES)))
+def test_tasks_that_share_a_data_set_have_the_classes_in_one_order(order: tuple[str, ...]) -> None:
+    """The order says which label is whose, and labels of a data set are read once."""
+    config = changed(TASK | LABELS)
+    ordered = {name: CLASSES[name] for name in order}
+    config["tasks"]["other"] = config["tasks"]["skin"] | {"classes": ordered}
+    found = world.read(config)
+    if order == tuple(CLASSES):
+        assert isinstance(found, schema.Settings)
+    else:
+        assert isinstance(found, str)
+        world.assert_one_line_each(found, "tasks.other.classes: ")
 
 
 def test_what_goes_with_two_classes_alone() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from swift_debias import cli
+from swift_debias.errors import UserError
 from swift_debias.run import what_changed
 
 
@@ -150,8 +151,37 @@ def test_the_profiles_configuration_is_taken_unless_another_is_named(
         if more:
             assert json.loads(said)[0]["wildcards"] == {"table": "t"}
         else:
-            assert said.startswith("1 jobs would run: 1 for a reason of their own")
+            first, _, rest = said.partition("\n\n")
+            assert first == f"Configuration: {name}"
+            assert rest.startswith("1 jobs would run: 1 for a reason of their own")
     assert asked == [([tmp_path / name], set())] * 2
+
+
+@pytest.mark.parametrize(
+    ("profile", "files"),
+    [
+        ("configfile: mine.yaml\n", ["mine.yaml"]),
+        ("configfile: [a.yaml, b.yaml]\n", ["a.yaml", "b.yaml"]),
+        ("cores: 2\n", []),
+        ("configfile:\n", []),
+        ("# nothing\n", []),
+        ("", []),
+        ("- a list\n", None),
+        ("text\n", None),
+        ("configfile: {a: b}\n", None),
+        ("configfile: [1]\n", None),
+        ("cores: [\n", None),
+    ],
+)
+def test_a_profile_names_configurations_in_any_way(
+    tmp_path: Path, profile: str, files: list[str] | None
+) -> None:
+    (tmp_path / "config.yaml").write_text(profile)
+    if files is None:
+        with pytest.raises(UserError, match=r"config\.yaml: "):
+            what_changed.profile_configfiles(tmp_path)
+    else:
+        assert what_changed.profile_configfiles(tmp_path) == list(map(Path, files))
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,6 @@ extends: config/demo.yaml
 run: conda
 repeats: 2
 synthetic: {size: 32, images: {isic2018: 100, fitzpatrick17k: 40}}
-datasets:
-  isic2018: {root: results/conda/raw/isic2018}
-  fitzpatrick17k: {root: results/conda/raw/fitzpatrick17k}
 tasks:
   skin:
     train: [isic2018]

@@ -182,6 +182,9 @@ def merge(below: Any, above: Any) -> Any:
 def read_config(path: Path) -> dict[str, Any]:
     """A configuration laid on what it extends; the methods without `like`."""
     config = read_layers(path)
+    if "synthetic" in config:
+        for name, entry in config["datasets"].items():
+            entry["root"] = f"results/{config['run']}/raw/{name}"
     written = config["methods"]
 
     def resolved(name: str) -> dict[str, Any]:
@@ -210,7 +213,6 @@ def plan(
         paper = yaml.safe_load(path.read_text())
         views = paper["experiments"]
         other["experiments"] |= dict.fromkeys(name for name in views if name not in KEPT)
-        other["datasets"] = {n: {"root": f"results/other/raw/{n}"} for n in paper["datasets"]}
         path = folder / "other.yaml"
         path.write_text(yaml.safe_dump(other))
     with planned(folder, path) as found:

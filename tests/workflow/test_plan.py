@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dag import jobs_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAPER = PROJECT / "config" / "config.yaml"
@@ -131,3 +132,26 @@ def test_a_run_that_fails_says_where_to_look(tmp_path: Path, snakemake) -> None:
     assert (tmp_path / log).is_file()
     assert f"{log}: error: " in said
     assert "type the same command again" in said
+
+
+@pytest.mark.parametrize("base", ["demo", "benchmark", "swift_parts"])
+@pytest.mark.parametrize("by", ["command line", "overlay"])
+def test_another_run_reads_the_pictures_that_it_draws(tmp_path: Path, base: str, by: str) -> None:
+    """A run that is renamed, and draws other pictures, must not find the first one's."""
+    config, values = PROJECT / "config" / f"{base}.yaml", {"run": "mine", "seed": 5}
+    if by == "overlay":
+        overlay = {"extends": f"config/{base}.yaml", **values}
+        config, values = tmp_path / "mine.yaml", {}
+        config.write_text(yaml.safe_dump(overlay))
+    sets = {"demo": ["ddi", "nih"]}.get(base, ["test", "pool_absence"])
+    targets = [f"results/mine/images/{name}.npy" for name in sets]
+    with jobs_of(tmp_path, config, values, targets) as (jobs, _):
+        for rule in ("build_manifest", "cache_images"):
+            assert sorted(job.wildcards.dataset for job in jobs[rule]) == sorted(sets)
+            for job in jobs[rule]:
+                own = f"results/mine/raw/{job.wildcards.dataset}"
+                assert list(map(str, job.input.raw)) == [own] or str(job.input.raw) == own
+                assert job.params.get("root", own) == own
+                assert job.params.get("places", {"root": own})["root"] == own
+        drawn = {str(path) for job in jobs["synthesize"] for path in job.output}
+        assert drawn == {f"results/mine/raw/{name}" for name in sets}

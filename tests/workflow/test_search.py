@@ -165,6 +165,21 @@ def test_a_shared_first_step_waits_for_the_search_too(jobs: dict[str, list[Any]]
         ({"methods": {"bmft": {"search": "baseline"}}}, "'baseline' has no search of its own"),
         ({"methods": {"bmft": {"search": "bmft"}}}, "in the end what it searches itself"),
         ({"methods": {"bmft": {"search": {"rate": [0.1, 0.1]}}}}, "stands there twice"),
+        ({"methods": {"llft": {"search": {"alpha": [1, 1.0]}}}}, r"alpha: 1\.0 stands there twice"),
+        ({"methods": {"llft": {"search": {"alpha": [1, "1e0"]}}}}, "alpha: 1.0 stands there twice"),
+        ({"methods": {"own": {"algorithm": "llft", "search": {}}}}, "own.search: is empty"),
+        (
+            {"methods": {"swift": {"search": {"percentile": [90, 95]}}}},
+            r"swift\.search\.percentile: would be ignored with normalization: minmax; it goes with",
+        ),
+        (
+            {"methods": {"swift": {"reinit": "none", "search": {"threshold": [0.1, 0.9]}}}},
+            r"swift\.search\.threshold: would be ignored with reinit: none",
+        ),
+        (
+            {"methods": {"swift": {"search": {"threshold": [0, 1], "reinit": ["none", "full"]}}}},
+            r"search\.threshold: would be ignored with reinit: none, full; it goes with",
+        ),
         ({"selection": {"trials": 6}}, r"search has 4 points, but selection\.trials says 6"),
         ({"selection": {"share": 1}}, r"selection\.share"),
         ({"selection": {"on_folds": 3}}, r"selection\.on_folds: there are 2 folds"),
@@ -173,3 +188,36 @@ def test_a_shared_first_step_waits_for_the_search_too(jobs: dict[str, list[Any]]
 def test_mistakes_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(errors.UserError, match=message):
         load(config(**change))
+
+
+def test_a_setting_may_be_searched_beside_what_it_goes_with() -> None:
+    """With `normalization: minmax` alone a percentile would be read by no trial."""
+    grid = {"normalization": ["minmax", "percentile"], "percentile": [90, 95]}
+    found = load(config(methods={"swift": {"search": grid}}, selection={"trials": None}))
+    assert found.methods["swift"].search["percentile"] == (90, 95)
+
+
+def test_a_searched_method_may_be_called_by_any_name(tmp_path: Path) -> None:
+    """`+` and `.` mean something in a regular expression, and a rule's wildcards are such."""
+    names = ("swift+1", "ll.ft", "a.b+c-d_e")
+    table = {"kind": "table", "title": "One", "methods": list(names), "panels": [PANEL]}
+    own = {name: {"algorithm": "llft", "search": {"alpha": [1, 2, 3, 4]}} for name in names}
+    raw = config(methods=own, selection={"trials": 4})
+    raw["experiments"]["one"] = table
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with jobs_of(tmp_path, path) as (jobs, _):
+        assert {of(job) for job in jobs["search"]} == set(names)
+
+
+def test_every_job_that_is_given_a_network_is_given_its_module(tmp_path: Path) -> None:
+    """A user's module that has changed makes another network, in searches and first steps too."""
+    (tmp_path / "net_of_a_search.py").write_text("def made(width=8, pool=True): ...\n")
+    network = {"small_resnet": {"architecture": "net_of_a_search:made"}}
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(config(selection={"trials": 4}, backbones=network)))
+    with jobs_of(tmp_path, path) as (jobs, names):
+        module = names["module_of"]("small_resnet")
+        given = [job for of_rule in jobs.values() for job in of_rule if job.params.get("backbone")]
+        assert {job.rule.name for job in given} >= {"search", "first_step", "debias", "predict"}
+        assert module and {job.params.get("module") for job in given} == {module}

@@ -1,6 +1,7 @@
 """The configuration: what is valid is read, what is not is refused with its path and a hint."""
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from swift_debias.data import adapters
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def load(raw: dict) -> schema.Settings:
+def load(raw: dict, files: Iterable[Path] = ()) -> schema.Settings:
     return reading.load(
         raw,
         PROJECT,
+        files=files,
         algorithms=methods.settings_models(),
         adapters=adapters.options_models(),
     )
@@ -146,6 +148,76 @@ def test_an_entry_set_to_null_is_left_out(paper: dict) -> None:
     loaded = load(_set(paper, "experiments/table1", None))
     assert "table1" not in loaded.experiments
     assert "table2" in loaded.experiments
+
+
+def test_groups_and_classes_of_an_overlay_are_its_own() -> None:
+    """Their order is that of the numbers 0, 1, ..., so two mappings of them are not mixed."""
+    for groups in (
+        {"male": ["male"], "female": ["female"]},
+        {"men": ["male"], "women": ["female"]},
+    ):
+        overlay = {"extends": "config/own_data.yaml"}
+        overlay["attributes"] = {"sex": {"column": "sex", "groups": groups}}
+        assert load(overlay).attributes["sex"].group_names == tuple(groups)
+    base = yaml.safe_load((PROJECT / "config" / "ham10000_classes.yaml").read_text())
+    (name,) = base["tasks"]
+    classes = dict(reversed(base["tasks"][name]["classes"].items()))
+    loaded = load(
+        {"extends": "config/ham10000_classes.yaml", "tasks": {name: {"classes": classes}}}
+    )
+    assert loaded.tasks[name].class_names == tuple(classes)
+
+
+@pytest.mark.parametrize("section", ["methods", "tasks", "attributes", "datasets"])
+def test_an_entry_may_be_called_like_a_key(section: str) -> None:
+    """`groups`, `classes` and `search` are one value as keys, not as names of entries."""
+    for name in ("groups", "classes", "search"):
+        below = {section: {name: {"a": 1}}}
+        assert reading._merge(below, {section: {name: {"b": 2}}}) == {
+            section: {name: {"a": 1, "b": 2}}
+        }
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong", "said"),
+    [
+        (
+            "methods",
+            "swfit",
+            "methods.swfit: no method 'swfit' to leave out; did you mean 'swift'?",
+        ),
+        ("tasks", "zz", "tasks.zz: no task 'zz' to leave out; valid: lesion, chest"),
+        ("datasets", 5, "datasets.5: no data set 5 to leave out; valid: pad, "),
+        ("attributes", "sexx", "attributes.sexx: no attribute 'sexx' to leave out; did you mean"),
+        ("backbones", "smal", "did you mean 'small'?"),
+        ("experiments", "table11", "did you mean 'table1'?"),
+    ],
+)
+@pytest.mark.parametrize("by", ["extends", "file"])
+def test_a_name_that_is_nowhere_leaves_nothing_out(
+    section: str, wrong: object, said: str, by: str
+) -> None:
+    """In a file that extends another, and on the command line, which Snakemake lays on a file."""
+    own_data = PROJECT / "config" / "own_data.yaml"
+    raw, files = {"extends": "config/own_data.yaml"}, []
+    if by == "file":
+        raw, files = yaml.safe_load(own_data.read_text()), [own_data]
+    raw[section] = {**raw.get(section, {}), wrong: None}
+    with pytest.raises(errors.UserError) as refused:
+        load(raw, files)
+    assert said in str(refused.value)
+
+
+def test_what_two_files_may_not_both_say(tmp_path: Path) -> None:
+    """Snakemake would try the product of two grids, and mix two mappings of groups."""
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for section, name, key in (("methods", "swift", "search"), ("attributes", "sex", "groups")):
+        for file in files:
+            file.write_text(yaml.safe_dump({section: {name: {key: {file.stem: [1, 2]}}}}))
+        with pytest.raises(
+            errors.UserError, match=rf"{section}.{name}.{key}: stands in .*a.yaml and"
+        ):
+            load({}, files)
 
 
 def test_a_base_may_extend_another(tmp_path: Path, paper: dict) -> None:

@@ -171,7 +171,7 @@ rule search:
     benchmark:
         benchmark_of("search", "task", "backbone", "attribute", "method")
     wildcard_constraints:
-        method="|".join(SEARCHED) or "(?!)",
+        method=one_of(SEARCHED),
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
@@ -186,6 +186,7 @@ rule search:
         ),
         selection=dump(settings.selection),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
         task=task_slice("pretraining", "augmentation", "finetuning"),
         normalization=normalization,
         folds=SEARCHED_FOLDS,
@@ -230,7 +231,7 @@ rule first_step:
     benchmark:
         benchmark_of("first_step", "task", "backbone", "attribute", "first", *OWN_FOLD)
     wildcard_constraints:
-        first="|".join(FIRST_STEPS) or "(?!)",
+        first=one_of(FIRST_STEPS),
     conda:
         "../../envs/torch.yaml"
     threads: settings.compute.threads
@@ -243,6 +244,7 @@ rule first_step:
         method=recipe,
         searched=lambda wildcards: list(set_by_search(wildcards)[1]),
         backbone=lambda wildcards: dump(settings.backbones[wildcards.backbone]),
+        module=lambda wildcards: module_of(wildcards.backbone),
         task=debias_task,
         normalization=normalization,
         groups=groups_of,

@@ -154,7 +154,7 @@ def plot_of(wildcards):
 
 def options_of(wildcards):
     """Details of a figure's drawing."""
-    return settings.experiments[wildcards.figure].options
+    return dump(settings.experiments[wildcards.figure])["options"]
 
 
 def repeats_drawn(wildcards):

@@ -67,6 +67,12 @@ def _printable(text: str) -> str:
     return _encodable(text)
 
 
+def _visible(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return _printable(text)
+
+
 def plain(value: Any) -> Any:
     """A value of YAML for somebody's function: lists as tuples, 1e-4 as the number it is.
 
@@ -87,10 +93,16 @@ def plain(value: Any) -> Any:
 
 # A value of a table: 1 and "1" are the same there, and people write either.
 Text: TypeAlias = Annotated[str, BeforeValidator(as_text), AfterValidator(_encodable)]
+# What groups and classes are called: never empty, on one line.
+Label: TypeAlias = Annotated[
+    str, Field(max_length=4096), BeforeValidator(as_text), AfterValidator(_visible)
+]
 # A value of a table that may be a number there.
 Value: TypeAlias = Annotated[
     Annotated[str, AfterValidator(_encodable)] | float, BeforeValidator(quoted)
 ]
+# A value for somebody's own model or function, which says what it may be.
+Plain: TypeAlias = Annotated[Any, AfterValidator(plain)]
 # Titles, names of columns and of folders: never empty, on one line.
 Line: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_printable)]
 Flag: TypeAlias = Annotated[bool, Strict()]
@@ -130,14 +142,22 @@ class File:
         """The path, its home folder written out; a placeholder that no rule fills is refused."""
         if self.placeholders:
             try:
-                parsed = string.Formatter().parse(value)
-                fields = {field for _, field, _, _ in parsed if field is not None}
-                for field in fields - set(self.placeholders):
-                    raise ValueError(f"no placeholder {field!r}{nearest(field, self.placeholders)}")
-                value.format(**dict.fromkeys(self.placeholders, 0))
-            except (ValueError, KeyError, IndexError, TypeError) as error:
+                for _, field, form, conversion in string.Formatter().parse(value):
+                    if field is not None:
+                        self._check_field(field, form or "", conversion)
+            except ValueError as error:
                 raise ValueError(f"{error}; '{{{{' and '}}}}' are plain braces") from error
         return os.path.expanduser(value) if value.startswith("~") else value  # noqa: PTH111
+
+    def _check_field(self, field: str, form: str, conversion: str | None) -> None:
+        """Refuse what is not filled in, and a form that could hold anything: `{fold:99999999}`."""
+        if field not in self.placeholders:
+            raise ValueError(f"no placeholder {field!r}{nearest(field, self.placeholders)}")
+        digits = field == "fold" and re.fullmatch(r"0?\dd?", form, re.ASCII)
+        if conversion is not None or (form and not digits):
+            raise ValueError(
+                f"{field!r} is filled in as it is; a fold may have digits: {{fold:02}}"
+            )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, Protocol
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import nearest
+from ..run import layout
 from . import classes
 from .base import Integer, Line, Model, Share, explain, place, shown
 from .crossing import crossing
@@ -96,6 +97,7 @@ def problems(
     yield from _methods(settings, known, written)
     if settings.synthetic:
         yield from _drawn(settings.synthetic, settings.datasets, known.adapters)
+        yield from _drawn_elsewhere(settings)
     if not settings.experiments:
         yield "experiments: there is none, so nothing would be computed; add a table or a figure"
     if (settings.selection.on_folds or 0) > settings.folds:
@@ -107,6 +109,7 @@ def problems(
     for name, experiment in settings.experiments.items():
         path = place("experiments", name)
         yield from _view(path, experiment)
+        yield from _titles(path, experiment, settings.methods)
         yield from _metrics(path, experiment, settings, known)
         if experiment.kind == "figure" and known.drawings is not None:
             yield from _figure(path, experiment, known.drawings, known)
@@ -130,6 +133,64 @@ def _drawn(
             yield f"{path}: datasets.{name}.adapter must be 'table', to read what is drawn"
 
 
+def drawn_root(run: str, dataset: str) -> str:
+    """The folder that a data set is drawn to: the run's own, whatever the run is called."""
+    return f"results/{run}/{layout.path('raw', dataset=dataset)}"
+
+
+def _drawn_elsewhere(settings: Settings) -> Iterator[str]:
+    """Roots other than where the data set is drawn to: another run's pictures would be read."""
+    for name, dataset in settings.datasets.items():
+        own = drawn_root(settings.run, name)
+        if dataset.root != own:
+            yield (
+                f"{place('datasets', name)}.root: run {settings.run} draws this data set to {own}, "
+                f"not to {shown(dataset.root)}; leave root: out"
+            )
+
+
+def as_read(settings: Settings, known: Known) -> Settings:
+    """Valid settings, with what other models check as these read it: 0.3 where "3e-1" is written.
+
+    Those are settings of methods, values of a search and options of drawings. What is equal stays
+    as it is written: 1 for 1.0.
+    """
+    methods = {
+        name: method.model_copy(update=_method_as_read(method, known.algorithms[method.algorithm]))
+        for name, method in settings.methods.items()
+    }
+    experiments = {
+        name: experiment.model_copy(update={"options": _options_as_read(experiment, known)})
+        for name, experiment in settings.experiments.items()
+    }
+    return settings.model_copy(update={"methods": methods, "experiments": experiments})
+
+
+def _method_as_read(method: Method, model: type[Model]) -> dict[str, Any]:
+    own, search = model.model_validate(method.settings), method.search
+    found = {key: _kept(value, getattr(own, key)) for key, value in method.settings.items()}
+    if isinstance(search, Mapping):
+        found["search"] = {
+            key: tuple(_kept(value, searched_value(method, model, key, value)) for value in values)
+            for key, values in search.items()
+        }
+    return found
+
+
+def _options_as_read(experiment: Experiment, known: Known) -> dict[str, Any]:
+    drawing = (known.drawings or {}).get(experiment.plot or "")
+    if drawing is None:
+        return experiment.options
+    return {
+        key: _kept(value, OPTIONS[drawing.options[key]].validate_python(value))
+        for key, value in experiment.options.items()
+    }
+
+
+def _kept(written: Any, read: Any) -> Any:
+    return written if written == read else read
+
+
 def _of_two(known: Known) -> dict[str, str]:
     """Drawings that are of two classes only, each with the reason."""
     return {name: of.two_classes for name, of in (known.drawings or {}).items() if of.two_classes}
@@ -145,6 +206,9 @@ def _names(settings: Settings) -> Iterator[str]:
     for name in settings.tasks:
         if name.casefold().endswith(".duplicates"):
             yield f"tasks.{name}: cohorts/{name}.parquet lists duplicates; take another name"
+    for name in settings.attributes:
+        if name.casefold().endswith(".repeats"):
+            yield f"attributes.{name}: {name}.parquet holds metrics of repeats; take another name"
 
 
 def _task(path: str, task: Task) -> Iterator[str]:
@@ -177,7 +241,9 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
     def kept(task: Task) -> dict[str, Any]:
         images = task.images.model_dump(exclude={"mean", "std"})
         named = {f"images.{key}": value for key, value in images.items()}
-        return {"invert_labels": task.invert_labels, "classes": task.classes, **named}
+        # their order says which label is whose, and two mappings are equal in any order
+        classes = task.classes and list(task.classes.items())
+        return {"invert_labels": task.invert_labels, "classes": classes, **named}
 
     def sets(task: Task) -> set[str]:
         return {*task.pool, *itertools.chain(*task.tests.values())}
@@ -286,17 +352,11 @@ def _methods(
         for key in model.ignores:
             if entry.get(key) is not None:
                 yield f"{path}.{key}: {method.algorithm} would ignore it; leave it out"
-        for key, conditions in model.only_with.items():
+        for key in model.only_with:
             if key not in entry or getattr(own, key) == model.model_fields[key].get_default():
                 continue
-            for other, values in conditions.items():
-                if getattr(own, other) not in values:
-                    wanted = " or ".join(str(v).lower() for v in values)
-                    yield (
-                        f"{path}.{key}: would be ignored with {other}: "
-                        f"{str(getattr(own, other)).lower()}; it goes with {other}: {wanted}"
-                    )
-                    break
+            if idle := _idle(model, own, key, {}):
+                yield f"{path}.{key}: {idle}"
 
 
 def _search(name: str, settings: Settings, model: type[Model]) -> Iterator[str]:
@@ -318,23 +378,27 @@ def _search(name: str, settings: Settings, model: type[Model]) -> Iterator[str]:
         return
     if search is None:
         return
+    if not search:
+        yield f"{path}.search: is empty, so nothing would be searched; name values, or leave it out"
+    own = model.model_validate(methods[name].settings)
     for key, values in search.items():
         if key not in (*model.model_fields, *SEARCHABLE) or key in model.ignores:
             near = nearest(key, [*model.model_fields, *SEARCHABLE])
             algorithm = methods[name].algorithm
             yield f"{path}.search: {algorithm} has no setting {shown(key)}{near}"
             return
-        if repeated(map(str, values)):
-            yield f"{path}.search.{key}: {repeated(map(str, values))} stands there twice"
+        tried: list[Any] = []
         for value in values:
             try:
-                if key in SEARCHABLE:
-                    entry = {"algorithm": methods[name].algorithm, key: value}
-                    type(methods[name]).model_validate(entry)
-                else:
-                    model.model_validate({**methods[name].settings, key: value})
+                read = searched_value(methods[name], model, key, value)
             except ValidationError as error:
                 yield explain(error, f"{path}.search.")
+                continue
+            if read in tried:
+                yield f"{path}.search.{key}: {shown(value)} stands there twice"
+            tried.append(read)
+        if idle := _idle(model, own, key, search):
+            yield f"{path}.search.{key}: {idle}"
     count = math.prod(len(values) for values in search.values())
     wanted = settings.selection.trials
     if count > MOST_TRIALS:
@@ -344,6 +408,36 @@ def _search(name: str, settings: Settings, model: type[Model]) -> Iterator[str]:
             f"{path}.search has {count} points, but selection.trials says {wanted}: all methods "
             "get the same number"
         )
+
+
+def searched_value(method: Method, model: type[Model], key: str, value: Any) -> Any:
+    """A value of a grid as it is read.
+
+    Raises:
+        ValidationError: the setting may not have it.
+    """
+    if key in SEARCHABLE:
+        entry = {"algorithm": method.algorithm, key: value}
+        return getattr(type(method).model_validate(entry), key)
+    return getattr(model.model_validate({**method.settings, key: value}), key)
+
+
+def _idle(model: type[Model], own: Model, key: str, searched: Mapping[str, Any]) -> str:
+    """Why a setting would not be read beside the others of a variant, or ''.
+
+    Args:
+        model: of the algorithm's settings.
+        own: the variant's.
+        key: the setting.
+        searched: settings that are tried with several values.
+    """
+    for other, values in model.only_with.get(key, {}).items():
+        has = searched.get(other, (getattr(own, other),))
+        if not any(value in values for value in has):
+            wanted = " or ".join(str(v).lower() for v in values)
+            tried = ", ".join(str(v).lower() for v in has)
+            return f"would be ignored with {other}: {tried}; it goes with {other}: {wanted}"
+    return ""
 
 
 def _view(path: str, experiment: Experiment) -> Iterator[str]:
@@ -366,6 +460,19 @@ def _view(path: str, experiment: Experiment) -> Iterator[str]:
         for key in ("methods", "datasets"):
             if twice := repeated(getattr(panel, key) or ()):
                 yield f"{where}.{key}: {twice!r} stands there twice"
+
+
+def _titles(path: str, experiment: Experiment, methods: Mapping[str, Method]) -> Iterator[str]:
+    """Methods of which a reader could not tell which is which."""
+    titled: dict[str, str] = {}
+    for panel in experiment.panels:
+        for name in panel.methods or experiment.methods:
+            title = methods[name].title or name
+            if (other := titled.setdefault(title, name)) != name:
+                yield (
+                    f"{path}.methods: {other} and {name} are both called {shown(title)}; give one "
+                    "another title:"
+                )
 
 
 def _metrics(path: str, experiment: Experiment, settings: Settings, known: Known) -> Iterator[str]:
@@ -399,6 +506,8 @@ def unknown_metric(metric: str, known: Mapping[str, bool], groups: int) -> str:
             return (
                 f"no metric {shown(metric)}: groups have none of their own; did you mean {name!r}?"
             )
+        if index != str(int(index)):
+            return f"no metric {shown(metric)}; did you mean '{name}[{int(index)}]'?"
         if int(index) >= groups:
             return f"no metric {shown(metric)}: there are {groups} groups, from [0] on"
     return ""
@@ -490,7 +599,8 @@ def _figures_methods(
 def _every_setting(variant: Method, known: Known) -> dict[str, Any]:
     """All settings of a variant, defaults of its algorithm filled in."""
     own = known.algorithms[variant.algorithm].model_validate(variant.settings)
-    return own.model_dump(mode="json") | variant.model_dump(mode="json")
+    common = variant.model_dump(mode="json", include=set(Method.model_fields))
+    return own.model_dump(mode="json") | common
 
 
 def _figures_tasks(

@@ -45,6 +45,17 @@ def check_name(name: str) -> str:
     return name
 
 
+def as_name(value: Any) -> Any:
+    """An integer as the text that it is in a path.
+
+    Raises:
+        ValueError: another number, of which YAML has not kept how it was written: 1.10 is 1.1.
+    """
+    if isinstance(value, float):
+        raise ValueError(f"YAML reads {value} as a number and drops zeros; put it in quotes")
+    return as_text(value)
+
+
 def _distinct(entries: Any) -> Any:
     """Refuse names that are one file where letter case does not count, as on macOS and Windows."""
     if isinstance(entries, Mapping):
@@ -58,6 +69,6 @@ def _distinct(entries: Any) -> Any:
 
 
 T = TypeVar("T")
-Name: TypeAlias = Annotated[str, BeforeValidator(as_text), AfterValidator(check_name)]
+Name: TypeAlias = Annotated[str, BeforeValidator(as_name), AfterValidator(check_name)]
 # A mapping of names to what is called so: methods, tasks, data sets ...
 Named: TypeAlias = Annotated[dict[Name, T], BeforeValidator(_distinct)]

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,19 +36,19 @@ from .base import (
     Flag,
     Fraction,
     Integer,
+    Label,
     Line,
     Model,
     Module,
     NotNegative,
     Number,
     Place,
+    Plain,
     Positive,
     Share,
-    Text,
     Value,
     Whole,
     no_truth_value,
-    plain,
     shown,
 )
 from .classes import Classes, check_task
@@ -106,7 +105,8 @@ class Dataset(Model):
 
     adapter: Line = Field(description="A file of workflow/scripts/swift_debias/data/adapters/.")
     root: Place = Field(
-        description="Folder, as unpacked from the official archives; `~` and `$NAME` may be in it."
+        description="Folder, as unpacked from the official archives; `~` and `$NAME` may be in it. "
+        "Beside `synthetic` it is left out: each run draws its own."
     )
     archive: Line | None = Field(
         None,
@@ -185,9 +185,9 @@ class Attribute(Model):
     """
 
     column: Line | None = None
-    groups: Annotated[dict[Text, tuple[Value, ...]], BeforeValidator(_no_key_twice)] | None = None
+    groups: Annotated[dict[Label, tuple[Value, ...]], BeforeValidator(_no_key_twice)] | None = None
     cuts: tuple[Number, ...] | None = None
-    names: tuple[Text, ...] | None = None
+    names: tuple[Label, ...] | None = None
     # People write names; `load.py` puts what they name in their place, so that a job is given all
     # it needs to know.
     cross: (
@@ -612,10 +612,10 @@ class Task(Model):
     tests: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
         description="Attribute -> test data sets that carry it."
     )
-    positive: Text | None = Field(
+    positive: Label | None = Field(
         None, description="Name of class 1, for tables and figures; needed unless `classes`."
     )
-    negative: Text | None = Field(None, description="Name of class 0; needed unless `classes`.")
+    negative: Label | None = Field(None, description="Name of class 0; needed unless `classes`.")
     classes: Classes | None = Field(
         None,
         description="Three classes or more, instead of positive and negative: name -> values of "
@@ -625,7 +625,7 @@ class Task(Model):
         "is refused. An image is decided for its most probable class. Metrics are means over the "
         "classes, each against the rest; `auc@mel` is that of one class (docs/classes.md) [ours].",
     )
-    disease: Text | None = Field(
+    disease: Label | None = Field(
         None,
         description="Which of the classes is the disease, as it is called. "
         "Sensitivity, specificity and sensitivity at 80 and 90 % specificity are then reported for "
@@ -727,7 +727,7 @@ class Backbone(Model):
         "published weights.",
     )
     dropout: Number = Field(0.5, ge=0, lt=1, description="Dropout before the last layer [code].")
-    options: dict[Line, Annotated[Any, AfterValidator(plain)]] = Field(
+    options: dict[Line, Plain] = Field(
         {},
         description="Keyword arguments of the architecture (widths, depths): any values of YAML; "
         "lists arrive as tuples.",
@@ -790,6 +790,7 @@ class Method(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Plain]
 
     like: Name | None = Field(
         None,
@@ -812,7 +813,7 @@ class Method(BaseModel):
         1.0, description="Multiplies finetuning.lr_extractor and finetuning.lr_head."
     )
     search: (
-        Line | dict[Line, Annotated[tuple[Any, ...], Field(min_length=1, max_length=100)]] | None
+        Line | dict[Line, Annotated[tuple[Plain, ...], Field(min_length=1, max_length=100)]] | None
     ) = Field(
         None,
         description="A grid over settings of this variant, key -> values: every point is tried and "
@@ -824,7 +825,7 @@ class Method(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The algorithm's own settings, as written."""
+        """The algorithm's own settings, those that are written."""
         return dict(self.model_extra or {})
 
 
@@ -909,7 +910,7 @@ class Experiment(Model):
         "model's balanced accuracy on external samples is best.",
     )
     panels: tuple[Panel, ...] = Field(min_length=1)
-    options: dict[str, Any] = Field({}, description="Style and details of the drawing.")
+    options: dict[str, Plain] = Field({}, description="Style and details of the drawing.")
 
 
 class Settings(Model):

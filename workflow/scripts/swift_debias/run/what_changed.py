@@ -213,14 +213,34 @@ def run(options: argparse.Namespace, explain: Explain) -> None:
     """Print what would run; `explain` says what is different in a data set's files."""
     configfiles = options.configfile or []
     if options.profile and not configfiles:
-        file = options.profile / "config.yaml"
-        if not file.is_file():
-            raise UserError(f"no profile {options.profile}: {file} is not there")
-        profile = yaml.safe_load(file.read_text())
-        configfiles = [Path(name) for name in profile.get("configfile", [])]
+        configfiles = profile_configfiles(options.profile)
     for path in configfiles:
         if not path.is_file():
             raise UserError(f"no file {path}")
         strict_yaml.read(path)  # Snakemake's own message is a traceback
     jobs = planned([path.resolve() for path in configfiles], set(options.targets), explain)
-    sys.stdout.write(json.dumps(jobs, indent=1) + "\n" if options.json else told(jobs))
+    explained = ", ".join(map(str, configfiles)) or "the demo, since no configuration is named"
+    text = f"Configuration: {explained}\n\n{told(jobs)}"
+    sys.stdout.write(json.dumps(jobs, indent=1) + "\n" if options.json else text)
+
+
+def profile_configfiles(folder: Path) -> list[Path]:
+    """The configurations that a profile names: one, several, or none.
+
+    Raises:
+        UserError: there is no such profile, or it is none.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"no profile {folder}: {file} is not there")
+    try:
+        profile = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    if profile is None:
+        return []
+    named = (profile.get("configfile") or []) if isinstance(profile, dict) else None
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise UserError(f"{file}: configfile: the path of a file is needed, or a list of paths")
+    return [Path(name) for name in named]
