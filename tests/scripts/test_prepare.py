@@ -210,8 +210,8 @@ def test_check_data(
             "skin": {
                 "train": ["train"],
                 "tests": {"sex": ["test"]},
-                "positive": "",
-                "negative": "",
+                "positive": "melanoma",
+                "negative": "benign",
                 "pretraining": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1}},
                 "finetuning": {"min_cell": 1},
             }

@@ -259,6 +259,28 @@ def of(job: Any, *names: str) -> tuple[str, ...]:
     return tuple(job.wildcards_dict[name] for name in names)
 
 
+def test_where_the_data_lie_is_compared_only_by_what_shows_it(tmp_path: Path) -> None:
+    """What lies in a folder counts: a folder that has moved makes nothing again."""
+    paper = yaml.safe_load((PROJECT / "config" / "config.yaml").read_text())
+    compared = []
+    for place in ("here", "elsewhere"):
+        moved = {name: of | {"root": f"{place}/{name}"} for name, of in paper["datasets"].items()}
+        path = tmp_path / place / "config.yaml"
+        path.parent.mkdir()
+        path.write_text(yaml.safe_dump(paper | {"datasets": moved, "only": ["table1"]}))
+        with planned(path.parent, path) as found:
+            compared.append(
+                {
+                    (rule, *job.wildcards_dict.values()): repr(job.non_derived_params)
+                    for rule, jobs in found.jobs.items()
+                    for job in jobs
+                }
+            )
+    here, there = compared
+    assert here.keys() == there.keys()
+    assert {name[0] for name in here if here[name] != there[name]} == {"check_data", "report"}
+
+
 # --- which jobs there are -------------------------------------------------------------------------
 
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, NamedTuple, Protocol
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import nearest
-from ..run import layout
 from . import classes
 from .base import Integer, Line, Model, Share, explain, place, shown
 from .crossing import crossing
+from .names import DRAWN
 from .plan import setups
 from .schema import Dataset, Experiment, Method, Optimizer, Settings, Synthetic, Task, repeated
 
@@ -135,7 +135,7 @@ def _drawn(
 
 def drawn_root(run: str, dataset: str) -> str:
     """The folder that a data set is drawn to: the run's own, whatever the run is called."""
-    return f"results/{run}/{layout.path('raw', dataset=dataset)}"
+    return f"results/{run}/{DRAWN.format(dataset=dataset)}"
 
 
 def _drawn_elsewhere(settings: Settings) -> Iterator[str]:

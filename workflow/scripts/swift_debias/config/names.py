@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator
 from .base import as_text, shown
 
 LONGEST = 64  # characters; a path of five names and a temporary file's ending stay below 255 bytes
+DRAWN = "raw/{dataset}"  # in the run's folder: a data set that is drawn
 _NAME = re.compile(r"\w[\w.+-]*")
 # Devices on Windows, where results may be copied to: no file can be called so there.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)

@@ -237,7 +237,7 @@ def write(run: Path, out: Path) -> list[Path]:
     rows = evidence(found)
     titles = {name: of.get("title") or name for name, of in found.settings["methods"].items()}
     out.mkdir(parents=True, exist_ok=True)
-    pictures = which_method_figures.write(rows, titles, out)
+    pictures = which_method_figures.write(places(rows), titles, out)
     text = page(found, rows, titles, pictures)
     write_text(out / "which_method.md", text)
     table = rows.assign(row=rows.index + 1)[["row", *rows.columns]]

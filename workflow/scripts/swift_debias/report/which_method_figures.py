@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,6 @@ from .figures._parts import (
 )
 from .figures._style import GREY, INK, PAGE, method_style
 from .figures._write import write as write_figure
-from .which_method import places
 
 PANELS = (("eodds_change", "Change of EOdds (below 0: fairer)"), ("auc_change", "Change of AUC"))
 CAPTIONS = {
@@ -42,18 +41,20 @@ class Picture(NamedTuple):
     caption: str
 
 
-def write(rows: pd.DataFrame, titles: Mapping[str, str], out: Path) -> list[Picture]:
+def write(
+    places: Sequence[tuple[str, pd.DataFrame]], titles: Mapping[str, str], out: Path
+) -> list[Picture]:
     """Draw what there is to draw, each place (network, attribute, test set) for itself.
 
     Args:
-        rows: what `which_method.evidence` gives.
+        places: what `which_method.places` gives.
         titles: method -> its display name.
         out: folder of the pictures.
     """
-    methods = list(dict.fromkeys(rows["method"]))
+    methods = list(dict.fromkeys(name for _, rows in places for name in rows["method"]))
     found = []
     for name, chosen, draw in (("kinds", _kinds, _heat_map), ("sizes", _sizes, _curves)):
-        parts = [(place, chosen(part)) for place, part in places(rows)]
+        parts = [(place, chosen(part)) for place, part in places]
         for number, (place, part) in enumerate(parts, start=1):
             if part.empty:
                 continue

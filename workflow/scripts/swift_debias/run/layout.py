@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ..config.names import DRAWN
+
 SETUP = "{task}/{backbone}/{attribute}"
 
 
@@ -23,7 +25,7 @@ class File(NamedTuple):
 
 
 FILES: dict[str, File] = {
-    "raw": File("raw/{dataset}", "Raw folder of the demo, drawn by rule synthesize."),
+    "raw": File(DRAWN, "Raw folder of the demo, drawn by rule synthesize."),
     "seen": File(
         "data/{dataset}.seen.json.gz",
         "Names, sizes and times of the raw files at the last start: whether they have changed.",
