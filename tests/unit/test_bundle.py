@@ -288,7 +288,7 @@ def test_a_table_without_what_it_was_made_of_is_found(made: Path) -> None:
 def test_html_of_another_great_tables_is_compared_by_its_text(made: Path) -> None:
     """Whose marks and styles are others."""
 
-    def restyled(files: dict[str, bytes], version: str = "0.22.0") -> None:
+    def restyled(files: dict[str, bytes], version: str = "0.0.1") -> None:
         crate = json.loads(files[bundle.CRATE])
         [entity] = [e for e in crate["@graph"] if e["@id"] == "#great-tables"]
         entity["softwareVersion"] = version or entity["softwareVersion"]
