@@ -269,7 +269,9 @@ def test_debias_writes_the_rule_of_a_method_that_has_one(own: list[str]) -> None
 
     more = ["--method", "ThresholdOptimizer", "--set", "min_cell=2"]
     assert cli.main(["debias", *own, *more]) == 0
-    rule = Rule.from_json(read_json("fair/rule.json"))
+    written = read_json("fair/rule.json")
+    assert written["names"] == ["FEMALE", "MALE"]
+    rule = Rule.from_json(written)
     assert set(rule.groups) == {0, 1}
     before, after = (
         pd.read_csv(f"fair/{name}.csv").set_index("metric")["value"]

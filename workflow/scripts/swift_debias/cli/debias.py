@@ -107,6 +107,7 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
         estimator.predict_proba(test), test, decisions=rule and estimator.predict(test)
     )
     if rule is not None:
-        write_json(options.out / "rule.json", rule.to_json())
+        names = {"names": list(estimator.group_names_)}  # of groups 0, 1, ...
+        write_json(options.out / "rule.json", rule.to_json() | names)
     decided = "a rule for each group: rule.json" if rule else None
     write_audit(after, options.out / "audit", options, decided)
