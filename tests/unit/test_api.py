@@ -432,6 +432,7 @@ def test_a_network_can_be_trained_after_it_was_used(algorithm: str) -> None:
         sd.predict_proba(used, images)
     for model in (network, used):
         model.train()(torch.rand(40, 3, 8, 8)).sum().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("reshape", [lambda z: z, lambda z: z.squeeze(1), lambda z: z.flatten()])

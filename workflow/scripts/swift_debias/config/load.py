@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ..errors import UserError, nearest
 from . import coherence, named_files, strict_yaml
+from .as_read import as_read
 from .base import Model, explain, place, shown
 from .names import as_name, check_name
 from .schema import Dataset, Settings, repeated
@@ -78,7 +79,7 @@ def load(
         algorithms, adapters, networks, drawings, metrics, of_disease, undirected
     )
     _refuse(list(coherence.problems(settings, known, written)))
-    settings = coherence.as_read(settings, known)
+    settings = as_read(settings, known)
     if settings.only:
         chosen = {name: settings.experiments[name] for name in settings.only}
         settings = settings.model_copy(update={"experiments": chosen})

@@ -176,7 +176,7 @@ def drawn_share(
     Returns:
         bool (n,).
     """
-    classes = max(2, int(labels.max()) + 1)
+    classes = int(labels.max(initial=1)) + 1
     cells = pd.Series(classes * groups.astype(np.int64) + labels).groupby(units)
     strata = cells.agg(lambda cell: " ".join(map(str, sorted(set(cell)))))
     sizes = cells.size()
