@@ -225,6 +225,7 @@ KINDS: dict[str, Kind] = {
     "figure": ({"format": "png"}, write_figure, lambda p: html.image(p, "a")),
     "table": ({"format": "html"}, page, html.fragment),
     "verdict": ({"format": "html"}, page, html.fragment),
+    "which_method_file": ({"part": "which_method", "format": "html"}, page, html.fragment),
 }
 # Read by people and other programs only, or folders; the checkpoints are in test_odd_weights.py.
 NOT_READ = {
@@ -233,7 +234,7 @@ NOT_READ = {
     *("checkpoints", "logs", "benchmarks", "first_checkpoints", "seen"),
     *("repeat_history", "repeat_cost", "repeat_checkpoints", "setup_repeats"),
     *("model_check", "data_suffices", "settings"),
-    "tensorboard",
+    *("tensorboard", "which_method"),
     "search_journal",  # each trial is made again where its scores cannot be read
 }
 

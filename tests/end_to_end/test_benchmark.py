@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import textwrap
 from collections import Counter
@@ -60,6 +61,7 @@ def small(folder: Path) -> Path:
             (
                 *("clean", "correlation", "imbalance", "class_imbalance", "annotation"),
                 *("acquisition", "sizes", "biased_external"),
+                *("ranks", "ranks_800", "front"),
             )
         )
         | {
@@ -188,3 +190,8 @@ def test_the_run_says_which_method_to_take(run: Path, tmp_path: Path) -> None:
             assert found == pytest.approx(means[task, method, metric], abs=1e-6)
     page = (tmp_path / "which_method.md").read_text()
     assert "| correlation | 0.8 | 80 |" in page
+    # the rule wrote the same, and the report shows it
+    of_rule = {path.name: path.read_bytes() for path in (results / "which_method").iterdir()}
+    assert of_rule == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    [chapter] = re.findall("<body>(.*)</body>", of_rule["which_method.html"].decode(), re.S)
+    assert chapter.strip() in (results / "report.html").read_text()

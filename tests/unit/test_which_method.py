@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import itertools
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -15,10 +18,11 @@ from scipy.stats import kendalltau
 from sklearn.metrics import roc_auc_score
 
 from swift_debias import cli
+from swift_debias.config import drawn_biases
 from swift_debias.evaluation import cells, plausibility, words
 from swift_debias.evaluation.setup_intervals import setup_intervals
 from swift_debias.files import write_parquet
-from swift_debias.report import which_method, which_method_figures
+from swift_debias.report import which_method, which_method_figures, which_method_page
 from swift_debias.run import layout
 
 # task -> (bias of its pool, external images, how far each method's scores lean on the group)
@@ -99,8 +103,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             task: {"train": [f"pool_{task}"], "external": [f"external_{n}"]}
             for task, (_, n, _) in KINDS.items()
         },
-        "methods": {"baseline": {"title": "Baseline"}, "swift": {"title": "SWiFT"}}
-        | {"llft": {"title": "L|L"}, "worse": {"title": None}},
+        "methods": {
+            "swift": {"algorithm": "swift", "title": "SWiFT"},
+            "baseline": {"algorithm": "baseline", "title": "Baseline"},
+            "llft": {"algorithm": "llft", "title": "L|L"},
+            "worse": {"algorithm": "swift", "title": None},
+        },
     }
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
     for task, (_, _, lean) in KINDS.items():
@@ -127,7 +135,7 @@ def made(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("page")
     assert cli.main(["which-method", str(run), "--out", str(out)]) == 0
     written = {path.name for path in out.iterdir()}
-    assert {"which_method.md", "which_method.csv"} <= written
+    assert {f"which_method.{ending}" for ending in ("md", "html", "csv")} <= written
     assert not {path.name for path in run.rglob("*")} & written, "what it reads"
     return out
 
@@ -231,13 +239,37 @@ def test_the_page_says_how_far_to_trust_it(run: Path, made: Path) -> None:
         assert set(shown.kind) >= {"correlation"}
 
 
+def test_the_report_shows_the_same(made: Path) -> None:
+    """Decisions and regret, cell by cell, as pandas reads them; every picture is in the file."""
+    text = (made / "which_method.html").read_text()
+    page = (made / "which_method.md").read_text()
+    tables = [ElementTree.fromstring(one) for one in re.findall("<table.*?</table>", text, re.S)]
+    assert len(tables) == 2
+    for shown, heading in zip(tables, ("## In short", "## Regret"), strict=True):
+        told = grid(page, heading).map(lambda cell: cell.replace("\\|", "|"))
+        cells = [[cell.text or "" for cell in row] for row in shown.iter("tr")]
+        assert cells == [list(told.columns), *told.to_numpy().tolist()]
+    assert which_method.RULE in html.unescape(text)
+    told = [line[2:] for line in page.splitlines() if line.startswith("- ")]
+    assert [html.unescape(line) for line in re.findall("<li>(.*?)</li>", text)] == told
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', text)
+    drawn = [made / f"which_method_{name}.png" for name in ("kinds", "sizes")]
+    assert [base64.b64decode(one) for one in pictures] == [path.read_bytes() for path in drawn]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda run: (run / "settings.yaml").unlink(), "settings.yaml: there is no such file"),
         (
-            lambda run: (run / "settings.yaml").write_text("{synthetic: null}"),
+            lambda run: (run / "settings.yaml").write_text("{synthetic: null, tasks: {}}"),
             "synthetic.populations: nothing is drawn",
+        ),
+        (
+            lambda run: (run / "settings.yaml").write_text(
+                (run / "settings.yaml").read_text().replace("algorithm: baseline", "algorithm: own")
+            ),
+            "methods: none has algorithm: baseline; add it and run again",
         ),
         (
             lambda run: [path.unlink() for path in (run / "intervals").rglob("*.parquet")],
@@ -271,7 +303,8 @@ PLACES = [
     ("net_b", "sex", "two"),
 ]
 BIASED = {"tied": 50, "tied.800": 800}
-NAMES = ("baseline", "swift", "llft")
+BASE = "before"  # what this run calls its Baseline
+NAMES = (BASE, "swift", "llft")
 
 
 def planted(place: tuple[str, ...], task: str, method: str) -> float:
@@ -281,10 +314,10 @@ def planted(place: tuple[str, ...], task: str, method: str) -> float:
         return 0.01 * (1 + number)
     worst = 0.3 + 0.1 * number + 0.01 * (task == "tied.800")
     better = "swift" if number % 2 else "llft"
-    return {"baseline": worst, better: worst / 4}.get(method, worst / 2)
+    return {BASE: worst, better: worst / 4}.get(method, worst / 2)
 
 
-def run_of(places: list[tuple[str, ...]]) -> which_method.Run:
+def run_of(places: list[tuple[str, ...]], sizes: dict[str, int] = BIASED) -> which_method.Run:
     """A run of these places, and a repeat in which their methods' ranks are opposed."""
     rows, repeats = [], []
     names = ["task", "backbone", "attribute", "dataset", "method", "metric"]
@@ -293,8 +326,8 @@ def run_of(places: list[tuple[str, ...]]) -> which_method.Run:
             for method in NAMES:
                 for metric in ("eodds", "auc"):
                     value = planted(place, task, method) if metric == "eodds" else 0.8
-                    base = planted(place, task, "baseline") if metric == "eodds" else 0.8
-                    change = np.nan if method == "baseline" else value - base
+                    base = planted(place, task, BASE) if metric == "eodds" else 0.8
+                    change = np.nan if method == BASE else value - base
                     key = (task, *place, method, metric)
                     ends = (change - 0.01, change + 0.01)
                     rows.append((*key, value, change, *ends, task == "clean", 0.05))
@@ -304,12 +337,13 @@ def run_of(places: list[tuple[str, ...]]) -> which_method.Run:
     bias = {"kind": "correlation", "strength": 0.9}
     drawn = {"fair": {"images": 10}, "pool": {"images": 10, "bias": bias}}
     drawn |= {f"external_{n}": {"images": n} for n in (50, 800)}
-    tasks = {task: {"train": ["pool"], "external": [f"external_{n}"]} for task, n in BIASED.items()}
+    tasks = {task: {"train": ["pool"], "external": [f"external_{n}"]} for task, n in sizes.items()}
     tasks["clean"] = {"train": ["fair"], "external": ["external_50"]}
-    settings = {"run": "x", "folds": 2, "repeats": 2, "methods": {name: {} for name in NAMES}}
-    settings |= {"synthetic": {"populations": drawn}, "tasks": tasks}
+    biases = drawn_biases.of_tasks(drawn, tasks)
     frame = pd.DataFrame(repeats, columns=[*names, "repeat", "value"])
-    return which_method.Run(settings, intervals, plausibility.NO_MARKS, frame)
+    titles = {name: name for name in NAMES}
+    known = (biases, intervals, plausibility.NO_MARKS, frame)
+    return which_method.Run("x", 2, 2, titles, BASE, *known)
 
 
 def grid(page: str, heading: str) -> pd.DataFrame:
@@ -337,8 +371,8 @@ def test_every_line_and_picture_is_of_one_place(
     """Which one it is of stands there where there are several."""
     run = run_of(places)
     rows = which_method.evidence(run)
-    pictures = which_method_figures.write(which_method.places(rows), {}, tmp_path)
-    page = which_method.page(run, rows, {}, pictures)
+    pictures = which_method_figures.write(which_method.places(rows), {}, BASE, tmp_path)
+    page = which_method_page.page(run, rows, pictures)
     decisions, regret = grid(page, "## In short"), grid(page, "## Regret")
     facts = {"network": 0, "attribute": 1, "test set": 2}
     assert [name for name in decisions.columns if name in facts] == headings
@@ -358,8 +392,8 @@ def test_every_line_and_picture_is_of_one_place(
             values = {method: planted(place, task, method) for method in NAMES}
             best = min(values, key=values.__getitem__)
             assert line["take"] == best
-            assert line["EOdds"].startswith(f"{values['baseline']:.3f} to {values[best]:.3f} (")
-            assert line["oracle"].startswith(f"{planted(place, 'clean', 'baseline'):.3f} / ")
+            assert line["EOdds"].startswith(f"{values[BASE]:.3f} to {values[best]:.3f} (")
+            assert line["oracle"].startswith(f"{planted(place, 'clean', BASE):.3f} / ")
             numbers = [int(number) - 1 for number in line["rows"].split(", ")]
             named = rows.loc[numbers, ["backbone", "attribute", "dataset"]]
             assert set(named.itertuples(index=False, name=None)) == {place}
@@ -369,7 +403,7 @@ def test_every_line_and_picture_is_of_one_place(
             lost -= planted(place, "clean", method)
             assert means.loc[method, "EOdds"] == f"{lost:+.3f}"
             assert means.loc[method, "cases"] == "2"
-        oracle = f"oracle's EOdds is {planted(place, 'clean', 'baseline'):.3f}, below"
+        oracle = f"oracle's EOdds is {planted(place, 'clean', BASE):.3f}, below"
         [line] = [line for line in page.splitlines() if oracle in line]
         assert all(words.title(place[facts[name]]) in line for name in headings)
 
@@ -382,9 +416,8 @@ def test_every_line_and_picture_is_of_one_place(
 
 
 def test_tasks_of_one_bias_are_told_apart() -> None:
-    run = run_of(PLACES[:1])
-    run.settings["tasks"]["tied.800"]["external"] = ["external_50"]
-    table = grid(which_method.page(run, which_method.evidence(run), {}, []), "## In short")
+    run = run_of(PLACES[:1], dict.fromkeys(BIASED, 50))
+    table = grid(which_method_page.page(run, which_method.evidence(run), []), "## In short")
     assert table["task"].tolist() == [words.title(task) for task in BIASED]
 
 
@@ -399,4 +432,4 @@ def test_ranks_are_of_one_network_and_not_of_their_mean() -> None:
     ]
     names = ["task", "backbone", "attribute", "dataset", "method", "metric", "repeat", "value"]
     # mean ranks of a, b, c: 1, 2, 3 and 1.5, 2.5, 2: two pairs agree and one does not
-    assert which_method.stability(pd.DataFrame(rows, columns=names)) == pytest.approx(1 / 3)
+    assert which_method.stability(pd.DataFrame(rows, columns=names), BASE) == pytest.approx(1 / 3)

@@ -106,10 +106,14 @@ def imports(path: Path, *, called: bool, but: str = "") -> tuple[str, ...]:
 def reached(script: Path) -> dict[Path, set[str]]:
     """The script and every local file that it can import, however deep or late, and their imports.
 
-    Of a drawing, rule figure calls `draw` and rule figure_arrays `arrays`. The latter only loads
-    what a drawing's file or a package imports at its top: none of its functions is called.
+    Of a drawing, rule figure calls `draw` and rule figure_arrays `arrays`; which_method draws
+    pictures of its own with what drawings share. figure_arrays only loads what a drawing's file or
+    a package imports at its top: none of its functions is called.
     """
-    idle = {"figure.py": "arrays", "figure_arrays.py": "draw"}.get(script.name, "")
+    idle = {
+        **dict.fromkeys(("figure.py", "which_method.py"), "arrays"),
+        "figure_arrays.py": "draw",
+    }.get(script.name, "")
     found: dict[tuple[Path, bool], set[str]] = {}
     todo = [(script, True)]  # file, and whether its functions are called
     while todo:

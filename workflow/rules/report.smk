@@ -385,6 +385,7 @@ rule report:
         statistics=rules.compare.output,
         intervals=of_setups("intervals"),
         verdict=rules.verdict.output.html,
+        which_method=which_method_of_run(),
         cohorts=expand(
             rules.find_duplicates.output.cohort,
             task=unique(task for task, *_ in SETUPS),

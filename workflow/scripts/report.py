@@ -74,11 +74,16 @@ with logged(snakemake):
         ),
         html.bullets(pool_table.sentences(pool, params.classes)),
     ]
+    which = [
+        Section("which", "Which method?", html.fragment(Path(folder) / "which_method.html"))
+        for folder in given.which_method
+    ]
     stages = grid(costs.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
     versions = html.software(Path(given.requirements))
     weights = grid(data_tables.weight_files(map(Path, given.sources)), "weights", "Weight files")
     sections = [
         Section("short", "In short", "".join(short)),
+        *which,
         Section(
             "run",
             "What was run",

@@ -11,7 +11,7 @@ from . import _outputs
 EXAMPLE = """example, in the folder of the project:
   swift-debias which-method results/benchmark
 
-writes which_method.md, which_method.csv and two pictures into the run's folder."""
+writes which_method.md, .html, .csv and two pictures into the run's folder."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +28,12 @@ def reads(options: argparse.Namespace) -> Iterable[Path]:
 def writes(options: argparse.Namespace) -> Iterable[Path]:
     """The files that it writes."""
     # and pictures, whose endings nothing that it reads has
-    return [(options.out or options.run) / f"which_method.{end}" for end in ("md", "csv")]
+    return [(options.out or options.run) / f"which_method.{end}" for end in ("md", "html", "csv")]
 
 
 def run(options: argparse.Namespace) -> None:
     """Carry it out."""
-    from ..report import which_method
+    from ..report import which_method, which_method_page
 
-    paths = which_method.write(options.run, options.out or options.run)
+    paths = which_method_page.write(which_method.read(options.run), options.out or options.run)
     print(*paths, sep="\n")

@@ -45,7 +45,7 @@ SHARED = (
     *("settings", "metrics", "setup_metrics", "setup_repeats", "intervals", "statistics"),
     *("setup_plausibility", "plausibility", "groups", "search", "in_words", "sizes_csv"),
     *("sizes_md", "table", "table_recipe", "figure", "verdict", "verdict_cells"),
-    *("verdict_claims", "verdict_instances", "report", "summary"),
+    *("verdict_claims", "verdict_instances", "report", "summary", "which_method_file"),
 )
 NEEDED = ("settings", "metrics", "report")
 SEAL = re.compile(rf"<!-- {MARK}[0-9a-f]{{64}} -->\n\Z")  # what `files.write_text` ends a page with

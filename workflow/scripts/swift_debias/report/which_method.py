@@ -1,29 +1,25 @@
-"""Which method, for which kind of bias: a page made from a run of the benchmark, by a stated rule.
+"""Which method, for which kind of bias: decided from a run of the benchmark, by a stated rule.
 
 Nothing is judged by hand. `evidence` puts beside each other what the run measured, a row a case and
-method; `decide` takes a method by `RULE`; the page shows both, and each of its lines names the rows
-of which_method.csv that it was made from.
+method; `decide` takes a method by `RULE`. which_method_page.py shows both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import yaml
 
+from ..config import drawn_biases
+from ..config.drawn_biases import NO_BIAS, DrawnBias
 from ..errors import UserError
 from ..evaluation import plausibility, words
-from ..files import read_parquet, write_text
-from ..run import layout
-from . import escaping
-
-if TYPE_CHECKING:
-    from .which_method_figures import Picture
+from ..run import layout, results
 
 LOSS = 0.01  # of AUC that is borne whatever its interval
 RULE = (
@@ -35,66 +31,68 @@ RULE = (
     "is nothing to mend, and where there is no candidate no method is taken."
 )
 NOTHING, NONE = "nothing to mend", "none"
-BIAS = ["kind", "strength", "external", "external_biased"]
+BIAS = [*DrawnBias._fields]
 PLACE = {"dataset": "test set", "backbone": "network", "attribute": "attribute"}  # and its heading
 CASE = [*BIAS, "task", *PLACE]
 
 
 class Run(NamedTuple):
-    """What a run of the benchmark left.
+    """What a run of the benchmark knew and measured.
 
-    settings: plain values of settings.yaml. intervals: task, backbone, attribute and the columns of
-    `setup_intervals`. marks: what is implausible. repeats: metrics of each repeat; may be empty.
+    name, folds, repeats: as in its configuration. titles: method -> its display name. baseline: the
+    method that is the Baseline. biases: of the tasks that are drawn. intervals: task, backbone,
+    attribute and the columns of `setup_intervals`. marks: what is implausible. scores: metrics of
+    each repeat; may be empty.
     """
 
-    settings: Mapping[str, Any]
+    name: str
+    folds: int
+    repeats: int
+    titles: Mapping[str, str]
+    baseline: str
+    biases: Mapping[str, DrawnBias]
     intervals: pd.DataFrame
     marks: plausibility.Marks
-    repeats: pd.DataFrame
+    scores: pd.DataFrame
 
 
 def read(run: Path) -> Run:
     """The results of a run, of whatever cells are finished.
 
     Raises:
-        UserError: it is no finished run, or not of drawn populations.
+        UserError: it is no finished run, or not of drawn populations, or it has no Baseline.
     """
     path = run / layout.path("settings")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; give the folder of a finished run")
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not (settings.get("synthetic") or {}).get("populations"):
+    populations = (settings.get("synthetic") or {}).get("populations") or {}
+    biases = drawn_biases.of_tasks(populations, settings["tasks"])
+    if not biases:
         raise UserError(f"{path}: synthetic.populations: nothing is drawn; give a benchmark's run")
+    methods = settings["methods"]
+    baselines = [name for name, of in methods.items() if of["algorithm"] == "baseline"]
+    if not baselines:
+        raise UserError(f"{path}: methods: none has algorithm: baseline; add it and run again")
 
     def all_of(name: str) -> pd.DataFrame:
         pattern = layout.path(name, task="*", backbone="*", attribute="*")
-        frames = [read_parquet(file) for file in sorted(run.glob(pattern))]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return results.joined(sorted(run.glob(pattern)))
 
     intervals = all_of("intervals")
     if intervals.empty:
         raise UserError(f"{run}: there are no intervals; let the run end first")
-    marks = plausibility.marks(all_of("setup_plausibility"))
-    return Run(settings, intervals, marks, all_of("setup_repeats"))
-
-
-def case_of(settings: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Kind and strength of a task's bias, and how many external images it has, biased or not."""
-    drawn = settings["synthetic"]["populations"]
-    pools, external = (
-        [drawn[name] for name in settings["tasks"][task][key]] for key in ("train", "external")
+    return Run(
+        settings["run"],
+        settings["folds"],
+        settings["repeats"],
+        {name: of.get("title") or name for name, of in methods.items()},
+        baselines[0],
+        biases,
+        intervals,
+        plausibility.marks(all_of("setup_plausibility")),
+        all_of("setup_repeats"),
     )
-    bias = next((pool["bias"] for pool in pools if pool.get("bias")), None)
-    strength = 0.0 if bias is None else float(bias["strength"])
-    kind = "none" if not strength or bias is None else str(bias["kind"])
-    if (kind, strength) == ("imbalance", 1.0):
-        kind = "absence"
-    return {
-        "kind": kind,
-        "strength": strength,
-        "external": sum(int(one["images"]) for one in external),
-        "external_biased": any(one.get("bias") for one in external),
-    }
 
 
 def evidence(run: Run) -> pd.DataFrame:
@@ -117,9 +115,9 @@ def evidence(run: Run) -> pd.DataFrame:
     }
     beside = of["auc"][columns[:4]].rename(columns="{}_auc".format)
     rows = of["eodds"][[*columns, "floor_95"]].join(beside).reset_index()
-    facts = {task: case_of(run.settings, task) for task in rows["task"].unique()}
-    for name in ("kind", "strength", "external", "external_biased"):
-        rows[name] = [facts[task][name] for task in rows["task"]]
+    rows = rows[rows["task"].isin(run.biases.keys())]
+    for name in BIAS:
+        rows[name] = [getattr(run.biases[task], name) for task in rows["task"]]
     names = ("change", "low", "high")
     rows = rows.rename(
         columns={"value": "eodds", "value_auc": "auc"}
@@ -130,17 +128,17 @@ def evidence(run: Run) -> pd.DataFrame:
         run.marks.ranked((*row[:3], row[4], row[3], "eodds"))
         for row in rows[keys].itertuples(index=False, name=None)
     ]
-    rows = _beside_oracle(rows)
-    rows["biased"] = rows["kind"] != "none"  # those without a bias first
+    rows = _beside_oracle(rows, run.baseline)
+    rows["biased"] = rows["kind"] != NO_BIAS  # those without a bias first
     rows = rows.sort_values(["biased", *CASE], kind="stable").drop(columns="biased")
     return rows.reset_index(drop=True)
 
 
-def _beside_oracle(rows: pd.DataFrame) -> pd.DataFrame:
+def _beside_oracle(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """With the oracle's numbers, the regret, and what is inside the noise."""
     same = list(PLACE)
-    base = rows[rows["method"] == "baseline"]
-    clean = base[(base["kind"] == "none") & ~base["external_biased"].astype(bool)]
+    base = rows[rows["method"] == baseline]
+    clean = base[(base["kind"] == NO_BIAS) & ~base["external_biased"].astype(bool)]
     if clean.empty:
         raise UserError(
             "there is no oracle: the run has no finished task whose pool is without bias, with the "
@@ -161,12 +159,12 @@ def _beside_oracle(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[[*CASE, *kept]]
 
 
-def decide(rows: pd.DataFrame) -> pd.DataFrame:
+def decide(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """By `RULE`, a row a case: CASE, taken (or `NOTHING`, `NONE`), as_good, rows (of the CSV)."""
     found = []
     for case, part in rows.groupby(CASE, sort=False):
-        base = part[part["method"] == "baseline"]
-        others = part[part["method"] != "baseline"]
+        base = part[part["method"] == baseline]
+        others = part[part["method"] != baseline]
         bearable = (others["auc_change"] >= -LOSS) | (others["auc_high"] >= 0)
         good = others[others["ranked"] & (others["eodds_high"] < 0) & bearable]
         good = good.sort_values("eodds", kind="stable")
@@ -203,7 +201,7 @@ def places(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     ]
 
 
-def stability(repeats: pd.DataFrame) -> float:
+def stability(repeats: pd.DataFrame, baseline: str) -> float:
     """Kendall's tau of the methods' mean ranks by EOdds, between two halves of the repeats.
 
     The mean over all pairs of repeats where halves are of one repeat each; nan where there is one.
@@ -212,7 +210,7 @@ def stability(repeats: pd.DataFrame) -> float:
 
     if repeats.empty or repeats["repeat"].nunique() < 2:
         return float("nan")
-    part = repeats[(repeats["metric"] == "eodds") & (repeats["method"] != "baseline")]
+    part = repeats[(repeats["metric"] == "eodds") & (repeats["method"] != baseline)]
     case = ["task", *PLACE]
     means = part.groupby(["repeat", *case, "method"])["value"].mean().reset_index()
     every = means.groupby(case)["method"].transform("nunique") == means["method"].nunique()
@@ -227,167 +225,3 @@ def stability(repeats: pd.DataFrame) -> float:
         for one in parts
     ]
     return float(np.mean(taus))
-
-
-def write(run: Path, out: Path) -> list[Path]:
-    """which_method.md, which_method.csv, and the pictures; their paths."""
-    from . import which_method_figures
-
-    found = read(run)
-    rows = evidence(found)
-    titles = {name: of.get("title") or name for name, of in found.settings["methods"].items()}
-    out.mkdir(parents=True, exist_ok=True)
-    pictures = which_method_figures.write(places(rows), titles, out)
-    text = page(found, rows, titles, pictures)
-    write_text(out / "which_method.md", text)
-    table = rows.assign(row=rows.index + 1)[["row", *rows.columns]]
-    write_text(out / "which_method.csv", escaping.csv(table, float_format=None))
-    drawn = [path for picture in pictures for path in picture.paths]
-    return [out / "which_method.md", out / "which_method.csv", *drawn]
-
-
-def page(
-    run: Run, rows: pd.DataFrame, titles: Mapping[str, str], pictures: Sequence[Picture]
-) -> str:
-    """The page: decisions, rule, pictures, regret, and whether it can be trusted."""
-    settings = run.settings
-    lines = [
-        "# Which method?",
-        "",
-        f"Made by `swift-debias which-method` from the run `{settings['run']}`: **synthetic** "
-        f"images, {settings['folds']} folds, {settings['repeats']} repeats, {len(rows)} rows of "
-        "`which_method.csv`. Each line names the rows that it was made from.",
-        "",
-        "## In short",
-        "",
-        *_markdown(_decisions(rows, titles)),
-        "",
-        f"**The rule.** {RULE}",
-        "",
-        *(line for picture in pictures for line in (_shown(picture), "")),
-        "## Regret",
-        "",
-        "What a method lacks to the oracle, a Baseline of an unbiased pool of the same size; mean "
-        "over the cases with a bias and a clean external set, without what is implausible. Below 0 "
-        "it beats the oracle. Methods with fewer cases are not comparable.",
-        "",
-        *_markdown(_regret(rows, titles)),
-        "",
-        "## Can it be trusted?",
-        "",
-        *_trust(run, rows, titles),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _shown(picture: Picture) -> str:
-    name = next(path.name for path in picture.paths if path.suffix == ".png")
-    return f"![{escaping.markdown(picture.caption)}]({name})"
-
-
-def _decisions(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """The decisions, for readers; the bias-free case is told of elsewhere."""
-    parts = dict(list(rows.groupby(CASE)))
-    named = several(rows)
-    if rows.groupby([*BIAS, *PLACE])["task"].nunique().max() > 1:
-        named = ["task", *named]
-    found = []
-    for one in decide(rows).to_dict("records"):
-        if one["kind"] == "none":
-            continue
-        part = parts[tuple(one[name] for name in CASE)]
-        base, best = (
-            part[part["method"] == name].iloc[:1].to_dict("records")
-            for name in ("baseline", one["taken"])
-        )
-        found.append(
-            {
-                "bias": one["kind"].replace("_", " "),
-                "strength": f"{one['strength']:g}",
-                "external images": f"{one['external']}{', biased' * one['external_biased']}",
-            }
-            | {PLACE.get(name, name): words.title(str(one[name])) for name in named}
-            | {
-                "take": titles.get(one["taken"], one["taken"]),
-                "EOdds": _from_to(base, best, "eodds"),
-                "AUC": _from_to(base, best, "auc"),
-                "oracle": f"{part['oracle_eodds'].iloc[0]:.3f} / {part['oracle_auc'].iloc[0]:.3f}",
-                "as good within noise": ", ".join(titles.get(m, m) for m in one["as_good"]),
-                "rows": ", ".join(map(str, one["rows"])),
-            }
-        )
-    return pd.DataFrame(found)
-
-
-def _from_to(base: list[dict[Hashable, Any]], best: list[dict[Hashable, Any]], metric: str) -> str:
-    """'.41 to .10 (-.35 to -.27)': before, after, and the interval of the change."""
-    if not base:
-        return ""
-    if not best:
-        return f"{base[0][metric]:.3f}"
-    after = best[0]
-    change = f"{after[f'{metric}_low']:+.3f} to {after[f'{metric}_high']:+.3f}"
-    return f"{base[0][metric]:.3f} to {after[metric]:.3f} ({change})"
-
-
-def _regret(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Mean regret of each method in each place, the least of EOdds first."""
-    part = rows[(rows["kind"] != "none") & ~rows["external_biased"].astype(bool) & rows["ranked"]]
-    named = several(rows)
-    means = part.groupby([*named, "method"], sort=False).agg(
-        eodds=("regret_eodds", "mean"), auc=("regret_auc", "mean"), cases=("task", "size")
-    )
-    means = means.sort_values([*named, "eodds"], kind="stable").reset_index()
-    return pd.DataFrame(
-        {PLACE[name]: means[name].map(words.title) for name in named}
-        | {
-            "method": means["method"].map(lambda name: titles.get(name, name)),
-            "EOdds": means["eodds"].map("{:+.3f}".format),
-            "AUC": means["auc"].map("{:+.3f}".format),
-            "cases": means["cases"].astype(str),
-        }
-    )
-
-
-def _trust(run: Run, rows: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
-    """The sanity of the benchmark itself, of each place."""
-    tau = stability(run.repeats)
-    return [
-        *(line for place, part in places(rows) for line in _clean(place, part, titles)),
-        f"- Ranks by EOdds in two halves of the repeats agree by Kendall's tau of {tau:.2f}."
-        if tau == tau
-        else "- There is one repeat, or too few methods: the stability of ranks is not known.",
-        "- One pool of each kind is drawn; other pools, networks and real images are not covered.",
-    ]
-
-
-def _clean(place: str, rows: pd.DataFrame, titles: Mapping[str, str]) -> list[str]:
-    """What is to be seen where there is no bias."""
-    clean = rows[rows["kind"] == "none"]
-    base, others = clean[clean["method"] == "baseline"], clean[clean["method"] != "baseline"]
-    of = f"{escaping.markdown(place)}: " * bool(place)
-    if base.empty:
-        return [f"- {of}There is no oracle: no task without a bias."]
-    sure = others[(others["eodds_low"] > 0) | (others["eodds_high"] < 0)]
-    named = ", ".join(titles.get(m, m) for m in sure["method"]) or "none"
-    below = bool(base["below_floor"].fillna(False).all())
-    sure_of = f"those whose EOdds surely differs from the Baseline's: {named}."
-    return [
-        f"- {of}The oracle's EOdds is {base['eodds'].mean():.3f}, "
-        f"{'below' if below else 'above'} its noise floor ({base['floor_95'].mean():.3f}).",
-        f"- {of}Without a bias, {len(others)} results of other methods; {sure_of}"
-        if len(others)
-        else f"- {of}No other method was run without a bias (experiment `clean`).",
-    ]
-
-
-def _markdown(table: pd.DataFrame) -> list[str]:
-    """A table in Markdown; names are the user's."""
-    if table.empty:
-        return ["There is no case with a bias."]
-
-    def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join(escaping.markdown(str(cell)) for cell in cells) + " |"
-
-    rows = [line(row) for row in table.itertuples(index=False, name=None)]
-    return [line(list(table.columns)), "|" + " --- |" * len(table.columns), *rows]

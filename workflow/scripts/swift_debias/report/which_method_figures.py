@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from ..config.drawn_biases import NO_BIAS
 from .figures._parts import (
     Drawing,
     Request,
@@ -34,27 +35,37 @@ CAPTIONS = {
 }
 
 
-class Picture(NamedTuple):
-    """A picture of the page: its files, and what stands below it."""
+TITLES = {"kinds": "Kinds of bias", "sizes": "Sizes of the external set"}
 
-    paths: tuple[Path, ...]
+
+class Picture(NamedTuple):
+    """A picture of the page: its name, its heading, what stands below it, and its files."""
+
+    name: str
+    title: str
     caption: str
+    paths: tuple[Path, ...]
+
+    def file(self, suffix: str) -> Path:
+        """Its file of a format: pdf, png or csv."""
+        return next(path for path in self.paths if path.suffix == f".{suffix}")
 
 
 def write(
-    places: Sequence[tuple[str, pd.DataFrame]], titles: Mapping[str, str], out: Path
+    places: Sequence[tuple[str, pd.DataFrame]], titles: Mapping[str, str], baseline: str, out: Path
 ) -> list[Picture]:
     """Draw what there is to draw, each place (network, attribute, test set) for itself.
 
     Args:
         places: what `which_method.places` gives.
         titles: method -> its display name.
+        baseline: the method that is the Baseline.
         out: folder of the pictures.
     """
     methods = list(dict.fromkeys(name for _, rows in places for name in rows["method"]))
     found = []
     for name, chosen, draw in (("kinds", _kinds, _heat_map), ("sizes", _sizes, _curves)):
-        parts = [(place, chosen(part)) for place, part in places]
+        parts = [(place, chosen(part, baseline)) for place, part in places]
         for number, (place, part) in enumerate(parts, start=1):
             if part.empty:
                 continue
@@ -76,14 +87,14 @@ def write(
 
             caption = f"{place}: {CAPTIONS[name]}" if place else CAPTIONS[name]
             paths = write_figure(plot, request, Sources(), stem)
-            found.append(Picture(tuple(paths), caption))
+            found.append(Picture(stem.name, TITLES[name], caption, tuple(paths)))
     return found
 
 
-def _kinds(rows: pd.DataFrame) -> pd.DataFrame:
+def _kinds(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Changes by kind and strength: at the size of external set that has the most cases, clean."""
-    part = rows[~rows["external_biased"].astype(bool) & (rows["method"] != "baseline")]
-    biased = part[part["kind"] != "none"]
+    part = rows[~rows["external_biased"].astype(bool) & (rows["method"] != baseline)]
+    biased = part[part["kind"] != NO_BIAS]
     if biased.empty:
         return biased
     cases = biased.drop_duplicates("task")["external"].value_counts()
@@ -91,16 +102,16 @@ def _kinds(rows: pd.DataFrame) -> pd.DataFrame:
     return part[part["external"] == size]
 
 
-def _sizes(rows: pd.DataFrame) -> pd.DataFrame:
+def _sizes(rows: pd.DataFrame, _: str) -> pd.DataFrame:
     """Biases of which there are several sizes of clean external sets."""
-    part = rows[~rows["external_biased"].astype(bool) & (rows["kind"] != "none")]
+    part = rows[~rows["external_biased"].astype(bool) & (rows["kind"] != NO_BIAS)]
     several = part.groupby(["kind", "strength"])["external"].transform("nunique") > 1
     return part[several]
 
 
 def _case(kind: str, strength: float) -> str:
     shown = kind.replace("_", " ")
-    return shown if kind in ("none", "absence") else f"{shown} {strength:g}"
+    return shown if kind in (NO_BIAS, "absence") else f"{shown} {strength:g}"
 
 
 def _heat_map(request: Request, rows: pd.DataFrame, methods: list[str]) -> Figure:

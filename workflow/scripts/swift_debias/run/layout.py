@@ -164,6 +164,13 @@ FILES: dict[str, File] = {
     ),
     "figure": File("figures/{figure}.{format}", "A figure as pdf and png, and its data as csv."),
     "arrays": File("figures/arrays/{figure}.npz", "What a figure computes from models or pixels."),
+    "which_method": File(
+        "which_method", "Folder: which method for which kind of bias, where biases are drawn."
+    ),
+    "which_method_file": File(
+        "which_method/{part}.{format}",
+        "The answer as md and html, its rows as csv, its pictures as pdf, png and csv.",
+    ),
     "verdict": File("verdict.{format}", "Did it reproduce? For people, md and html."),
     "verdict_cells": File("verdict_cells.csv", "Every published number beside ours."),
     "verdict_claims": File("verdict_claims.csv", "Every claim of the paper's text, judged."),
