@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -558,3 +559,20 @@ def test_browser_shows_the_audit_and_fetches_nothing(browser: Browser, audited: 
     assert browser.ask("document.querySelectorAll('script').length") == 0
     wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     assert browser.ask(wide)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--version"], 0), (["audit", "scores.csv"], 2), (["no-such-command"], 2)]
+)
+def test_python_m_is_the_same_command_line(
+    words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m swift_debias.cli` ends with the command's exit status."""
+    monkeypatch.setattr("sys.argv", ["swift-debias", *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("swift_debias.cli", run_name="__main__")
+    assert ended.value.code == code
+    if words == ["--version"]:
+        assert (
+            capsys.readouterr().out.strip() == importlib.import_module("swift_debias").__version__
+        )
