@@ -576,3 +576,10 @@ def test_python_m_is_the_same_command_line(
         assert (
             capsys.readouterr().out.strip() == importlib.import_module("swift_debias").__version__
         )
+
+
+def test_a_spawned_worker_does_not_run_the_command_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """multiprocessing imports the main module again, under another name."""
+    monkeypatch.setattr("sys.argv", ["swift-debias", "no-such-command"])
+    names = runpy.run_module("swift_debias.cli.__main__", run_name="__mp_main__")
+    assert names["main"] is cli.main
