@@ -134,10 +134,7 @@ container: setup
 
 # make bench QUICK=--quick: small sizes, to see that they run
 bench: setup
-	for name in manifest images duplicates plan fingerprint; do PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name || exit 1; done
-	for name in importance networks training_step swift scaling startup memory gpu_hours; do \
-		PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks.$$name $(QUICK) || exit 1; done
-	$(BIN)/python -m benchmarks.figure
+	PYTHONPATH=workflow/scripts $(BIN)/python -m benchmarks $(QUICK)
 
 clean:
 	rm -rf results/demo site .pytest_cache .mypy_cache .ruff_cache

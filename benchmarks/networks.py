@@ -23,12 +23,11 @@ import json
 import textwrap
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.common import RESULTS, Clock, parser, prepare, ratio, rounds, write
+from benchmarks.common import RESULTS, ROOT, Clock, parser, prepare, ratio, rounds, write
 from benchmarks.importance import calibrate, floor, make_batches, minibatch_autograd
 from torch import Tensor, nn
 
@@ -37,7 +36,6 @@ from swift_debias.importance.layers import slow_parameters, squared_gradients
 from swift_debias.learning.networks import import_torchvision
 from swift_debias.learning.samples import Batch
 
-ROOT = Path(__file__).parents[1]
 PAGE, COMMITTED = ROOT / "docs/performance.md", ROOT / "resources/networks.json"
 BEGIN, END = "<!-- networks: begin -->", "<!-- networks: end -->"
 NETWORKS = (

@@ -6,6 +6,8 @@ Every network and every view of config/config.yaml is there once, three or ten t
 names), so that there are as many times as many cells, tables and figures, over folders that exist
 and are empty. CPU seconds of a fresh `snakemake -n -q`, its peak memory, the same without any job
 (imports and parsing), and what share of the time is spent in this project's own code.
+
+`bare` is a workflow that does nothing, of as many jobs, files and params: what Snakemake takes.
 """
 
 from __future__ import annotations
@@ -43,11 +45,45 @@ def scaled(scale: int) -> dict[str, Any]:
     return config
 
 
-def snakemake(folder: Path, config: Path, *arguments: str, flags: list[str]) -> dict[str, Any]:
-    """Seconds and memory of one call, and what it printed."""
-    command = [sys.executable, *flags, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile")]
-    command += ["--directory", str(folder), "--configfile", str(config), "--cores", "1"]
-    command += ["--scheduler", "greedy", "--rerun-triggers", "mtime", "params", "input", *arguments]
+# 25 inputs, 10 outputs and 11 params a job in the mean, as those of the paper's workflow have
+BARE = """
+ROWS = range(%d)
+PARTS = range(10)
+VALUES = {f"value{i}": i for i in range(11)}
+
+rule all:
+    input: expand("second/{row}/0", row=ROWS)
+
+rule first:
+    output: expand("first/{{row}}/{part}", part=PARTS)
+    log: "logs/first/{row}"
+    benchmark: "benchmarks/first/{row}"
+    params: **VALUES
+    shell: "touch {output}"
+
+rule second:
+    input:
+        lambda wildcards: [
+            f"first/{(int(wildcards.row) + step) %% len(ROWS)}/{part}"
+            for step in range(5) for part in PARTS
+        ]
+    output: expand("second/{{row}}/{part}", part=PARTS)
+    log: "logs/second/{row}"
+    benchmark: "benchmarks/second/{row}"
+    params: **VALUES
+    shell: "touch {output}"
+"""
+
+
+def snakemake(folder: Path, file: Path, *arguments: str, flags: list[str]) -> dict[str, Any]:
+    """Seconds and memory of one call, and what it printed; `file` is a Snakefile or a config."""
+    command = [sys.executable, *flags, "-m", "snakemake", "--directory", str(folder)]
+    if file.suffix == ".yaml":
+        command += ["--snakefile", str(PROJECT / "Snakefile"), "--configfile", str(file)]
+    else:
+        command += ["--snakefile", str(file)]
+    command += ["--cores", "1", "--scheduler", "greedy"]
+    command += ["--rerun-triggers", "mtime", "params", "input", *arguments]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -76,6 +112,16 @@ def own_share(profile: Path) -> dict[str, float]:
     return {name: round(shares[name], 3) for name in largest}
 
 
+def bare(folder: Path, jobs: int) -> float:
+    """Milliseconds a job of a workflow of as many jobs that does nothing, without its start."""
+    file, empty = folder / f"Snakefile{jobs}", folder / f"bare{jobs}"
+    file.write_text(BARE % (jobs // 2))
+    empty.mkdir(exist_ok=True)
+    done = snakemake(empty, file, "-n", "-q", "rules", flags=[])
+    parsed = snakemake(empty, file, "--list-rules", flags=[])
+    return round(1000 * (done["cpu"] - parsed["cpu"]) / jobs, 1)
+
+
 def measure(folder: Path, scale: int, profile: bool) -> dict[str, Any]:
     """One scale."""
     config = folder / f"scale{scale}.yaml"
@@ -90,6 +136,7 @@ def measure(folder: Path, scale: int, profile: bool) -> dict[str, Any]:
         "of which imports and parsing": round(parsed["cpu"], 1),
         "milliseconds a job": round(1000 * (done["cpu"] - parsed["cpu"]) / jobs, 1),
         "peak memory (MB)": round(done["memory"] / 1024),
+        "bare: milliseconds a job": bare(folder, jobs),
     }
     if profile:
         path = folder / "profile"

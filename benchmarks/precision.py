@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import swift as ends
-from benchmarks.common import RESULTS, expected_views, parser, prepare, write
+from benchmarks.common import RESULTS, ROOT, expected_views, parser, prepare, write
 from benchmarks.importance import calibrate
 from benchmarks.training_step import flops, peak_flops
 from sklearn.metrics import roc_auc_score
@@ -45,7 +45,6 @@ from swift_debias.learning.augment import normalize
 from swift_debias.learning.networks import build, import_torchvision
 from swift_debias.learning.precision import ENOUGH_PIXELS, decide
 
-ROOT = Path(__file__).parents[1]
 PAGE, COMMITTED = ROOT / "docs/performance.md", ROOT / "resources/precision.json"
 BEGIN, END = "<!-- precision: begin -->", "<!-- precision: end -->"
 NETWORKS = ("resnet50", "densenet121", "efficientnet_b3")
