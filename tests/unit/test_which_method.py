@@ -110,7 +110,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "worse": {"algorithm": "swift", "title": None},
         },
     }
-    (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     for task, (_, _, lean) in KINDS.items():
         keys = {"task": task, "backbone": "net", "attribute": "tone"}
         found = predictions(task, lean)
