@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swift_debias.config.schema import Compute
 from swift_debias.files import write_json
 from swift_debias.importance import products, store
+from swift_debias.importance.layers import squared_gradients
 from swift_debias.importance.masks import soft_mask
 from swift_debias.learning import inference, loop, precision
 from swift_debias.learning.checkpoints import Checkpoints
 from swift_debias.learning.context import set_trainable
 from swift_debias.learning.cost import Cost
 from swift_debias.learning.precision import autocast, decide
-from swift_debias.learning.samples import Samples
+from swift_debias.learning.samples import Batch, Samples
 from swift_debias.report.costs import trained_in
 
 CPU = torch.device("cpu")
@@ -226,3 +228,60 @@ def test_products_are_sent_to_another_library_only_where_they_are_exact(
     monkeypatch.setattr(products, "_medium_is_exact", lambda: False)
     with products.fast_products():
         assert torch.get_float32_matmul_precision() == before
+
+
+class Attends(nn.Module):
+    """Rows of an image, sequence first, through attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(12, 2)
+        self.last = nn.Linear(12, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows = images[:, 0].transpose(0, 1)  # (T, B, D), a view of (B, T, D)
+        return self.last(self.attention(rows, rows, rows)[0].mean(0)).squeeze(1)
+
+
+class Products(TorchDispatchMode):
+    """The kinds of products that torch makes, with the precision that it has at each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple[int, ...], str]] = []
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.ops.aten.bmm.default, torch.ops.aten.mm.default):
+            name, precision = function.overloadpacket.__name__, torch.get_float32_matmul_precision()
+            self.seen.append((name, tuple(args[1].shape), precision))
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_sequence_first_input_makes_one_product_and_attention_keeps_its_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch would make T products with a copy of the weight each; oneDNN's small ones are slow."""
+    monkeypatch.setattr(products, "is_amd", lambda: True)
+    monkeypatch.setattr(products, "_medium_is_exact", lambda: True)
+    torch.manual_seed(0)
+    network, images = Attends(), torch.randn(6, 1, 5, 12)
+    batch = Batch(images, torch.zeros(6), torch.zeros(6, dtype=torch.long))
+    c, d = torch.rand(2, 6), torch.rand(2, 6)
+    with Products() as made:
+        squares, sums = squared_gradients(network, [batch], c, d)
+    copied = [shape for name, shape, _ in made.seen if name == "bmm" and shape[:2] == (5, 12)]
+    assert not copied, copied  # a weight of (12, ...) for each of five rows
+    precisions = {precision for _, _, precision in made.seen}
+    assert precisions == {"highest", "medium"}  # what torch does, and our own products
+    assert torch.get_float32_matmul_precision() == "highest"
+    # and the numbers are those of a loop
+    rows = []
+    for i in range(6):
+        network.zero_grad()
+        network(images[i : i + 1]).sum().backward()
+        rows.append({name: p.grad.clone() for name, p in network.named_parameters()})
+    for name, found in squares.items():
+        each = torch.stack([row[name] for row in rows])
+        expected = torch.einsum("kb,b...->k...", c.square(), each.square())
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(sums[name], torch.einsum("kb,b...->k...", d, each).square())

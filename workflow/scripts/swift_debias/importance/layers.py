@@ -25,7 +25,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
 from .probing import probe
-from .products import fast_products
 from .sums import Sums
 from .watching import ForwardChangedError, Plan
 
@@ -59,7 +58,7 @@ def squared_gradients(
         sum over samples of c_ki^2 g_i^2: parameter name -> (K, *shape of the parameter); and the
         mean over batches of (sum_i d_ji g_i)^2: parameter name -> (J, *shape).
     """
-    with _importance_mode(classifier), fast_products():
+    with _importance_mode(classifier):
         plan = probe(classifier, next(iter(iterate_batches(batches))).images)
         try:
             found = _go_through(classifier, plan, batches, per_sample, per_batch)

@@ -23,10 +23,13 @@ class Rule:
         x: its input, without its graph.
         parameters: argument's name -> tensor.
         features: number of last dimensions that are one row's features; None: all but the first.
+        channels_fastest: the order of a weight's elements is that of convolutions.py.
+        contiguous: whether the call is to be given its input in one piece.
     """
 
     features: int | None = None
-    channels_fastest = False  # the order of a weight's elements: see convolutions.py
+    channels_fastest = False
+    contiguous = False
 
     def __init__(self, x: Tensor, **parameters: Tensor | None) -> None:
         """Called by each rule's own, whose arguments are the function's."""

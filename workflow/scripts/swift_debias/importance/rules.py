@@ -46,9 +46,15 @@ IN_CACHE = 1 << 17
 
 
 class Linear(Rule):
-    """y = x W^T + b."""
+    """y = x W^T + b.
+
+    Of an input in pieces, such as a sequence (T, B, D) that is a view of (B, T, D), torch makes T
+    products, each with a copy of a weight that requires no gradient: ViT-B/16 at 64 pixels took 2.3
+    forward-backward passes instead of 1.4.
+    """
 
     features = 1
+    contiguous = True
 
     def __init__(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
         """The arguments of `F.linear`."""

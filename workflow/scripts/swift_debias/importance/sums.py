@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .products import Sink, Workspace, add_rows
+from .products import Sink, Workspace, add_rows, fast_products
 from .rule import Rule
 from .watching import ForwardChangedError, Plan, Site, Watch
 
@@ -200,7 +200,8 @@ class Pass(Watch):
             if tensor is not None and self.wants(tensor)
         }
         if sinks:
-            rule.add(g, self.samples, site.place, sinks, self.work)
+            with fast_products():
+                rule.add(g, self.samples, site.place, sinks, self.work)
 
     def found(self, site: Site, tensor: Tensor, g: Tensor) -> None:
         """Reduce the gradients of a tensor that was given a batch axis."""

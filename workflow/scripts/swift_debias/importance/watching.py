@@ -160,6 +160,9 @@ class Watch(TorchFunctionMode):
         if rule is None:
             raise ForwardChangedError
         given = {id(t): t.detach() for t in found}
+        if rule.contiguous:
+            others = [t for t in tensors_in((args, kwargs)) if id(t) not in given]
+            given |= {id(t): t.contiguous() for t in others}
         output = site.function(*replaced(args, given), **replaced(kwargs, given))
         if not output.requires_grad:
             # The graph starts here: no gradient is computed for the image. A copy, because a leaf
