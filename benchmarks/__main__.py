@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ SIZED = ("importance", "networks", "training_step", "swift", "scaling", "startup
 LAST = ("gpu_hours",)  # reads what others measured
 ALL = (*PLAIN, *SIZED, *LAST)
 DONE = RESULTS / "done.json"
+LIBRARY = os.environ | {"PYTHONPATH": str(ROOT / "workflow" / "scripts")}
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
         DONE.write_text(json.dumps(done, indent=1) + "\n")
         print(f"{done[name]['seconds']} s")
     print(f"{sum(one['seconds'] for one in done.values()) / 60:.0f} minutes in all")
-    subprocess.run([sys.executable, "-m", "benchmarks.figure"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.figure"], cwd=ROOT, env=LIBRARY, check=True)
 
 
 def run(name: str, quick: bool) -> float:
@@ -56,8 +58,8 @@ def run(name: str, quick: bool) -> float:
     started, log = time.perf_counter(), RESULTS / f"{name}.txt"
     with log.open("w") as out:
         command = [sys.executable, "-m", f"benchmarks.{name}", *small]
-        code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT).returncode
-    if code:
+        done = subprocess.run(command, cwd=ROOT, env=LIBRARY, stdout=out, stderr=subprocess.STDOUT)
+    if done.returncode:
         print(f"failed, {log}:")
         sys.exit("\n".join(log.read_text().splitlines()[-5:]))
     return round(time.perf_counter() - started, 1)

@@ -44,7 +44,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             root, seen = Path(name) / "raw", Path(name) / "seen.json.gz"
             root.mkdir()
             draw(root, files)
-            label = {"column": "label", "positive": ["1"]}
+            label = {"column": "label", "positive": ["1"], "negative": ["0"]}
             data = {"adapter": "table", "root": str(root), "table": "t.csv", "path": "file"}
             dataset = adapters.make_options(data | {"label": label})
 

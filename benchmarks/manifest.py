@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from swift_debias.config.schema import Dataset
 from swift_debias.data import adapters
 
 ROUNDS = 3
@@ -50,13 +49,14 @@ def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     with tempfile.TemporaryDirectory() as folder:
         path = write_folder(Path(folder), rows)
+        options = adapters.make_options({"adapter": "nih", "root": folder})
         seconds: dict[str, list[float]] = {"pandas": [], "manifest": []}
         for _ in range(ROUNDS):
             started = time.perf_counter()
             pd.read_csv(path)
             seconds["pandas"].append(time.perf_counter() - started)
             started = time.perf_counter()
-            result = adapters.read(Dataset(adapter="nih", root=folder), Path())
+            result = adapters.read(options, Path())
             seconds["manifest"].append(time.perf_counter() - started)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     report = {
