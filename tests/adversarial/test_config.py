@@ -559,7 +559,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 FILE_KEYS = {
     "backbones.net.baseline": "models/own.safetensors",
     "backbones.net.weights": "models/own.safetensors",
-    "backbones.wide.baseline": "models/own.safetensors",  # that no experiment uses
+    "backbones.wide.weights": "models/own.safetensors",  # that no experiment uses
     "datasets.north.table": "models/own.csv",
     "datasets.mimic_cxr.patients": "models/patients.csv.gz",
 }

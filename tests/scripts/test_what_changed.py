@@ -203,3 +203,16 @@ def test_a_file_that_is_not_there_is_named(
     monkeypatch.setattr(what_changed, "planned", lambda *_: pytest.fail("there is nothing to plan"))
     assert cli.main(["what-changed", *arguments]) == 2
     assert mistake in capsys.readouterr().err
+
+
+def test_a_plan_that_cannot_be_made_is_told_as_snakemake_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing data, say: it ended with exit status 1 and not a word."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text('rule all:\n    input: "is/not/there.txt"\n')
+    (tmp_path / "mine.yaml").write_text("run: mine\n")
+    assert cli.main(["what-changed", "--configfile", "mine.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "is/not/there.txt" in said
+    assert "Traceback" not in said

@@ -83,6 +83,11 @@ def test_a_history_by_steps() -> None:
     assert tensorboard.curves(frame)["one/loss"] == [(100, 0.5), (200, 0.25)]
 
 
+def test_a_classifier_that_was_taken_over_has_no_curve() -> None:
+    """Its history has neither rows nor columns."""
+    assert tensorboard.curves(pd.DataFrame()) == {}
+
+
 def test_mistakes_are_told_in_a_line(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     with pytest.raises(UserError, match="name the folder of a run"):

@@ -110,6 +110,13 @@ def _set(raw: dict, path: str, value: object) -> dict:
         ("attributes/age/cuts", [65, 20], ["attributes.age", "3 names"]),
         ("attributes/sex/groups", {"female": ["female"]}, ["attributes.sex", "two groups"]),
         ("extends", "config/nowhere.yaml", ["no file", "nowhere.yaml"]),
+        (
+            "backbones/mine",
+            {"architecture": "resnet50", "baseline": "mine.safetensors"},
+            [
+                "backbones.mine.baseline: no experiment shows it, so your classifier would not be debiased"
+            ],
+        ),
     ],
 )
 def test_mistakes_are_refused_with_path_and_hint(

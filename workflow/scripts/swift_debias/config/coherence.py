@@ -219,8 +219,14 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
 
 
 def _backbones(settings: Settings, known: Known) -> Iterator[str]:
+    shown = {panel.backbone for one in settings.experiments.values() for panel in one.panels}
     for name, backbone in settings.backbones.items():
         path = place("backbones", name)
+        if backbone.baseline is not None and name not in shown:
+            yield (
+                f"{path}.baseline: no experiment shows it, so your classifier would not be "
+                f"debiased; name it in a panel (backbone: {name})"
+            )
         yield from _channels(path, name, settings)
         if known.networks is not None:
             yield from network_problems(

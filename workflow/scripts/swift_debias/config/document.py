@@ -27,8 +27,8 @@ Every key of the configuration. This file is made from the settings models
 - `config.yaml`: the paper. `demo.yaml`: the same on synthetic data, laid on it by
   `extends: config/config.yaml` (mappings are merged, everything else replaces, and so do the
   mappings `groups`, `classes` and `search`, whose order or number counts; an entry set to null is
-  left out). Several files of `--configfile`, and values of `--config`, are merged by Snakemake
-  instead, these mappings too.
+  left out). With two files after `--configfile`, or `--config key=value`, Snakemake itself merges,
+  and it merges these mappings too.
 - `released.yaml`: the paper with what the released code does differently.
   `study_dermoscopy.yaml`: how methods fare as bias grows. `benchmark.yaml`: methods where the
   truth is known. `swift_parts.yaml`: what SWiFT's parts are worth. `ham10000_classes.yaml`: more

@@ -38,7 +38,12 @@ def histories(run: Path) -> dict[str, Path]:
 
 
 def curves(history: pd.DataFrame) -> dict[str, list[tuple[int, float]]]:
-    """Curve -> (step, value): of each number and each stage; what has no value is left out."""
+    """Curve -> (step, value): of each number and each stage; what has no value is left out.
+
+    A classifier that is taken over, as a Baseline is, has no history: no curve.
+    """
+    if history.empty:
+        return {}
     number = "epoch" if "epoch" in history else "step"
     found: dict[str, list[tuple[int, float]]] = {}
     for stage, rows in history.groupby("stage", sort=False):

@@ -67,9 +67,8 @@ def planned(configfiles: list[Path], targets: set[str], explain: Explain) -> lis
         greedy = SchedulingSettings(scheduler="greedy")
         try:
             dag_api.execute_workflow(executor="dryrun", scheduling_settings=greedy)
-        except Exception as error:  # shown as Snakemake shows it
-            api.print_exception(error)
-            sys.exit(1)
+        except Exception as error:  # Snakemake's own way of telling it is as quiet as its plan
+            raise UserError(str(error) or type(error).__name__) from error
         dag, road = workflow._workflow.dag, [rule.name for rule in workflow._workflow.rules]
         jobs = [
             {
