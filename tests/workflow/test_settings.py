@@ -113,9 +113,7 @@ def _set(raw: dict, path: str, value: object) -> dict:
         (
             "backbones/mine",
             {"architecture": "resnet50", "baseline": "mine.safetensors"},
-            [
-                "backbones.mine.baseline: no experiment shows it, so your classifier would not be debiased"
-            ],
+            ["backbones.mine.baseline: no experiment shows it, so your classifier"],
         ),
     ],
 )
