@@ -12,11 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from ..config.base import explain
-from ..config.schema import Backbone, Images
+from ..config.schema import Backbone, Compute, Images
 from ..errors import UserError
 from ..files import write_json, write_text
 from . import (
     checkpoint_import,
+    devices,
     makers,
     model_check,
     networks,
@@ -68,6 +69,8 @@ def run(
         classifier = networks.build(backbone, 0, max(2, note["outputs"])).eval()
     states.fill(classifier, state, checkpoint.path, "does not fit")
     pictures = torch.zeros(2, len(pixels.mean), pixels.size, pixels.size)
+    pictures = model_check.as_in_jobs(pictures)
+    classifier = devices.place(classifier, pictures.device, Compute())
     with model_check.told(f"the network, {pixels.size} x {pixels.size} pixels"):
         model_check.last_layer(backbone, pictures, "the network")
         with torch.no_grad():
@@ -86,7 +89,8 @@ def run(
     if scores is None:
         yield "WARNING: without --reference nothing shows that images are prepared as in training"
     else:
-        found = reference_check.check(classifier, paths, scores, pixels)
+        with model_check.told("--reference"):
+            found = reference_check.check(classifier, paths, scores, pixels)
         yield f"{found.number} scores agree with the reference's, to {found.worst:.2g} at the most"
     out.mkdir(parents=True, exist_ok=True)
     tensor_files.write(out / "classifier.safetensors", state)

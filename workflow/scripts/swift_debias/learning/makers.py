@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..config.schema import Backbone
 from ..errors import UserError, nearest
-from . import weight_files
+from . import layouts, weight_files
 from .architectures import LIBRARIES, MODULES, OURS, library_of, timm_names
 from .last_layer import last_registered, replace, split
 from .states import fill
@@ -230,6 +230,7 @@ def _own(_name: str, backbone: Backbone, _published: bool) -> Made:
             f"architecture {backbone.architecture!r} returns a {type(network).__name__}, not a "
             "torch.nn.Module"
         )
+    layouts.watch(network)
     features = getattr(network, "out_features", None)
     if isinstance(features, int):
         return Made(network, features)

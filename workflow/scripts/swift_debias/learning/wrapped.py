@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from . import layouts
 from .finite import refuse_not_finite, refuse_scores
 from .inference import inference
 from .last_layer import find_last_layer, folded, split, unfolded
@@ -59,12 +60,14 @@ class Wrapped:
         self._head: str | None = None
         network = self._copy()
         if isinstance(network, Classifier):
+            layouts.watch(network.extractor)
             if network.classes != classes:
                 raise UserError(
                     f"the network tells {network.classes} classes apart, the images have {classes}"
                 )
             self.classifier = network.eval()
             return
+        layouts.watch(network)
         outputs = (1, 2) if classes == 2 else (classes,)
         with _told(images):
             found = find_last_layer(network.eval(), self._images, head, outputs)
@@ -163,7 +166,7 @@ def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
         two = output.dim() == 2 and output.shape[1] == 2
         return output[:, 1] - output[:, 0] if two else output.reshape(-1)
 
-    with inference(model):
+    with inference(model), _watched(model):
         parts = []
         for batch in samples.batches(batch_size):
             with _told(batch.images, model):
@@ -171,6 +174,17 @@ def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
         found = torch.cat(parts) if parts else torch.zeros(0)
         refuse_scores(found)
         return found
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module) -> Iterator[None]:
+    """A user's network gets images as it can take them meanwhile (layouts.py)."""
+    handle = layouts.watch(model)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def _refuse_kinds(model: nn.Module) -> None:
