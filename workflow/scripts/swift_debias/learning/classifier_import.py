@@ -90,8 +90,10 @@ def run(
         yield "WARNING: without --reference nothing shows that images are prepared as in training"
     else:
         with model_check.told("--reference"):
-            found = reference_check.check(classifier, paths, scores, pixels)
+            reference = reference_check.Reference.of(scores)
+            found = reference_check.check(classifier, paths, reference, pixels)
         yield f"{found.number} scores agree with the reference's, to {found.worst:.2g} at the most"
+        yield from (f"WARNING: --reference: {weak}" for weak in reference.weakness())
     out.mkdir(parents=True, exist_ok=True)
     tensor_files.write(out / "classifier.safetensors", state)
     write_json(out / "import.json", note)
