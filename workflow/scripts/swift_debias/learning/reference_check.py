@@ -124,7 +124,8 @@ def _rounding(probabilities: np.ndarray) -> np.ndarray:
     bits = next((torch.finfo(k).eps for k in kinds if torch.equal(given.to(k).double(), given)), 0)
     exact = (d for d in range(7) if np.allclose(probabilities.round(d), probabilities, 0, 1e-12))
     decimals = next((0.5 * 10.0**-d for d in exact), 0.0)
-    return np.maximum(max(decimals, np.finfo(np.float32).eps), bits / 2 * probabilities)
+    least = max(decimals, float(np.finfo(np.float32).eps))
+    return np.maximum(least, bits / 2 * probabilities)
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:
