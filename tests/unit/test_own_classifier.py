@@ -373,6 +373,7 @@ def test_a_confident_classifier_that_is_fed_otherwise_is_refused(
     [
         ("whole network", ["--architecture", "clinic_nets:whol"], "did you mean 'whole'"),
         ("whole network", ["--options", "outputs=1", "widht=8"], "widht"),
+        ("whole network", ["--options", "width=[1"], "--options width=[1: the value is not YAML"),
         ("whole network", ["--options", "outputs=1", "width=9"], "(8, 3, 5, 5)"),
         ("extractor", ["--architecture", "shufflenet_v2_x0_5"], "of another architecture"),
         ("two outputs", ["--architecture", "shufflenet_v2_x1_0"], "is ("),

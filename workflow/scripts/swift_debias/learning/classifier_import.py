@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ..config.base import explain
 from ..config.schema import Backbone, Compute, Images
 from ..errors import UserError
-from ..files import write_json, write_text
+from ..files import remove, write_json, write_text
 from . import (
     checkpoint_import,
     devices,
@@ -95,10 +95,12 @@ def run(
         yield f"{found.number} scores agree with the reference's, to {found.worst:.2g} at the most"
         yield from (f"WARNING: --reference: {weak}" for weak in reference.weakness())
     out.mkdir(parents=True, exist_ok=True)
-    tensor_files.write(out / "classifier.safetensors", state)
-    write_json(out / "import.json", note)
-    write_text(out / "backbone.yaml", snippet(backbone, pixels, out, name, swap_classes))
-    yield f"{out / 'classifier.safetensors'}, {out / 'import.json'}, {out / 'backbone.yaml'}"
+    written = [out / file for file in ("classifier.safetensors", "import.json", "backbone.yaml")]
+    remove(written)
+    tensor_files.write(written[0], state)
+    write_json(written[1], note)
+    write_text(written[2], snippet(backbone, pixels, out, name, swap_classes))
+    yield ", ".join(map(str, written))
 
 
 def snippet(

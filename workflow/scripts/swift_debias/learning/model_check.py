@@ -20,7 +20,7 @@ from ..errors import UserError
 from . import devices, layouts, networks, sources, weight_files
 from .architectures import library_of
 from .last_layer import find_last_layer, last_registered
-from .makers import own_function
+from .makers import own_function, own_network
 from .networks import Classifier
 from .samples import Batch
 
@@ -114,7 +114,8 @@ def last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
     """
     if library_of(backbone.architecture)[0] != "own":
         return None
-    network = own_function(backbone.architecture)(**backbone.options)
+    make = own_function(backbone.architecture)
+    network = own_network(backbone.architecture, make, backbone.options)
     layouts.watch(network)
     if isinstance(getattr(network, "out_features", None), int):
         return None

@@ -23,7 +23,7 @@ from . import layouts
 from .finite import refuse_not_finite, refuse_scores
 from .inference import inference
 from .last_layer import find_last_layer, folded, split, unfolded
-from .makers import own_function
+from .makers import own_function, own_network
 from .networks import UNIT_MASK, Classifier, attach_unit_mask, without_masks
 from .samples import Samples
 from .states import fill, read_state
@@ -143,9 +143,7 @@ def load(architecture: str, weights: Path) -> nn.Module:
     Raises:
         UserError: either cannot be loaded, or they do not fit.
     """
-    model = own_function(architecture)()
-    if not isinstance(model, nn.Module):
-        raise UserError(f"architecture {architecture!r} returns a {type(model).__name__}")
+    model = own_network(architecture, own_function(architecture), {})
     fill(model, read_state(weights, own=True), weights, f"does not fit {architecture!r}")
     return model.eval()
 
