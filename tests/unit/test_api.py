@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,9 +336,12 @@ def test_folding_and_back(outputs: int, bias: bool) -> None:
 class After(nn.Module):
     """A head, and something after it."""
 
-    def __init__(self, after: Callable[[torch.Tensor], Any], outputs: int = 1) -> None:
+    def __init__(
+        self, after: Callable[[torch.Tensor], Any], outputs: int = 1, bias: float = 0
+    ) -> None:
         super().__init__()
         self.fc, self.after = nn.Linear(3, outputs), after
+        nn.init.constant_(self.fc.bias, bias)
 
     def forward(self, images: torch.Tensor) -> Any:
         return self.after(self.fc(images.mean((2, 3))))
@@ -348,6 +353,12 @@ class After(nn.Module):
         (After(torch.sigmoid), "let its forward return the logits"),
         (After(torch.sigmoid_), "let its forward return the logits"),
         (After(lambda z: z.softmax(1), 2), "let its forward return the logits"),
+        (After(torch.relu, bias=9), "let its forward return the logits"),
+        (After(torch.relu_, bias=9), "let its forward return the logits"),
+        (After(lambda z: z.clamp(-6, 6)), "let its forward return the logits"),
+        (After(lambda z: z.clamp(max=50)), "let its forward return the logits"),
+        (After(lambda z: z.clamp(min=-50)), "let its forward return the logits"),
+        (After(lambda z: nn.functional.hardtanh(z, -9, 9), 2), "let its forward return the logits"),
         (After(lambda z: (z, z)), "returns a tuple"),
         (After(lambda z: z, 7), "has 7 outputs"),
         (nn.Sequential(nn.Conv2d(3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "no linear"),
@@ -442,6 +453,145 @@ def test_the_outputs_shape_does_not_matter(reshape: Callable[[torch.Tensor], Any
     classifier = Wrapped(model, inputs).classifier
     assert torch.equal(classifier(inputs), model(inputs).reshape(-1))
     assert torch.equal(copy.deepcopy(classifier)(inputs), classifier(inputs))
+
+
+def test_the_network_that_is_looked_at_is_left_as_it_is() -> None:
+    model = Remembering().eval()
+    before, hooks = bits(model), len(model._forward_hooks)
+    wrapped.find_last_layer(model, torch.rand(2, 3, 8, 8))
+    assert same(before, bits(model)) and len(model._forward_hooks) == hooks
+    assert not any(part._forward_hooks for part in model.modules())
+
+
+def pixels(n: int = 40, **more: Any) -> sd.ImageSet:
+    arrays = np.random.default_rng(0).integers(0, 255, (n, 8, 8, 3), dtype=np.uint8)
+    return sd.ImageSet.from_arrays(arrays, np.arange(n) % 2, np.arange(n) // 2 % 2, **more)
+
+
+@pytest.mark.parametrize(
+    ("after", "outputs", "message"),
+    [
+        (lambda z: z[:, None], 2, "returns (40, 1, 2) of 40 images"),
+        (lambda z: z.T, 2, "returns (2, 40) of 40 images"),
+        (lambda z: z.flatten(), 2, "returns (80,) of 40 images"),
+        (lambda z: z.sum(), 1, "returns () of 40 images"),
+        (lambda z: z[:, :0], 1, "returns (40, 0) of 40 images"),
+        (lambda z: z[..., None, None].expand(-1, -1, 4, 4), 1, "returns (40, 1, 4, 4) of 40"),
+        (lambda z: (z, z), 1, "returns a tuple"),
+        (lambda z: z.softmax(1), 2, "look like probabilities"),
+        (lambda z: z.softmax(1), 4, "look like probabilities"),
+        (lambda z: torch.stack([1 - z.sigmoid(), z.sigmoid()], 1)[..., 0], 1, "probabilities"),
+    ],
+)
+def test_what_are_no_logits_is_refused(after: Any, outputs: int, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        sd.predict_proba(seeded(lambda: After(after, outputs)), pixels())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 20])
+def test_logits_of_any_usual_shape_are_taken(outputs: int, n: int) -> None:
+    shapes = [lambda z: z, lambda z: z.squeeze()]
+    shapes += [lambda z: z.flatten()] if outputs == 1 else []
+    for shape in shapes:
+        model = seeded(lambda shape=shape: After(shape, outputs))
+        images = pixels().subset(np.arange(n))
+        found = sd.predict_proba(model, images)
+        with torch.no_grad():
+            z = model.fc(drawn(images).mean((2, 3)))
+            z = torch.cat([torch.zeros(n, 1), z], 1) if outputs == 1 else z
+        np.testing.assert_allclose(found, z.softmax(1).numpy(), atol=1e-6)
+
+
+def drawn(images: sd.ImageSet) -> torch.Tensor:
+    """By hand: pixels on [0, 1], normalized."""
+    stored = torch.tensor(images.source.gather(images.rows)).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in images.normalization)
+    return (stored - mean) / std
+
+
+def test_a_sigmoid_at_the_end_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        sd.predict_proba(seeded(lambda: After(torch.sigmoid)), pixels())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.predict_proba(seeded(lambda: After(lambda z: z, bias=-9)), pixels())
+        fitted = sd.Baseline().fit(seeded(lambda: After(lambda z: z / 1)), pixels())
+        fitted.model_.fc.weight.data.mul_(0)
+        fitted.model_.fc.bias.data.fill_(0.5)
+        fitted.predict_proba(pixels())  # it is known to give logits
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "message"),
+    [
+        ("net", None, "the model must be a torch.nn.Module, not a str"),
+        (plain, None, "the model must be a torch.nn.Module, not a function"),
+        (lazy(), None, "1.weight has no shape yet (a lazy layer)"),
+        (plain().to("meta"), None, "0.weight is on the meta device"),
+        (plain(), np.zeros(3), "the images must be an ImageSet, not a ndarray"),
+        (plain(), None, ""),
+    ],
+)
+def test_what_is_no_network_or_no_images_is_told(model: Any, images: Any, message: str) -> None:
+    given = pixels() if images is None else images
+    for use in (
+        lambda: sd.FullFT(epochs=1).fit(model, given),
+        lambda: sd.predict_proba(model, given),
+    ):
+        if not message:
+            use()
+            continue
+        with pytest.raises(UserError, match=re.escape(message)) as error:
+            use()
+        assert "\n" not in str(error.value)
+
+
+def test_scikit_learn_knows_what_is_fitted() -> None:
+    from sklearn.base import is_classifier
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    estimator = sd.Baseline()
+    assert is_classifier(estimator)
+    for attributes in (None, "model_"):
+        with pytest.raises(NotFittedError):
+            check_is_fitted(estimator, attributes)
+    estimator.fit(plain(), pixels())
+    for attributes in (None, "model_"):
+        check_is_fitted(estimator, attributes)
+
+
+def test_images_are_normalized_as_those_of_fit() -> None:
+    half, other = ((0.5,) * 3, (0.5,) * 3), ((0.4,) * 3, (0.5,) * 3)
+    fitted = sd.Baseline().fit(plain(), pixels(mean=half[0], std=half[1]))
+    fitted.predict(pixels(mean=half[0], std=half[1]))
+    for use in (fitted.predict, fitted.predict_proba):
+        with pytest.raises(UserError, match=r"have mean \[0.4.*those of fit mean \[0.5"):
+            use(pixels(mean=other[0], std=other[1]))
+    fitted.fit(plain(), pixels(mean=other[0], std=other[1])).predict(
+        pixels(mean=other[0], std=other[1])
+    )
+
+
+def test_what_is_kept_is_not_of_the_callers_type() -> None:
+    """The default type of torch is the caller's, and may be another when they are used again."""
+    from swift_debias.learning import augment
+
+    expected = sd.predict_proba(seeded(plain), pixels())
+    augment._statistics.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = sd.predict_proba(seeded(plain).float(), pixels())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert double.shape == expected.shape
+    assert np.array_equal(sd.predict_proba(seeded(plain), pixels()), expected)
 
 
 def test_a_named_head() -> None:

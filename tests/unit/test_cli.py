@@ -284,12 +284,49 @@ def test_debias_writes_the_rule_of_a_method_that_has_one(own: list[str]) -> None
     assert "score of at least 0.5" in Path("fair/audit_before.html").read_text()
 
 
+def test_nothing_of_an_earlier_call_is_left_beside_a_new_model(
+    own: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the rule of another method, nor audits where the second call dies on the way."""
+    from swift_debias import api
+
+    rule = ["--method", "ThresholdOptimizer", "--set", "min_cell=2"]
+    other = ["--method", "Baseline"]
+    assert cli.main(["debias", *own, *rule]) == 0
+    before = {path.name: path.read_bytes() for path in Path("fair").iterdir()}
+    assert "rule.json" in before
+    assert cli.main(["debias", *own, "--method", "SWiFT", "--set", "lr_head=1e30"]) == 2  # diverges
+    assert {path.name: path.read_bytes() for path in Path("fair").iterdir()} == before
+    assert cli.main(["debias", *own, *other]) == 0
+    assert {path.name for path in Path("fair").iterdir()} == set(before) - {"rule.json"}
+    assert cli.main(["debias", *own, *rule]) == 0
+    Path("fair/mine.txt").write_text("of the user")
+
+    def dies(*_: object, **__: object) -> None:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(api, "predict_proba", dies)
+    assert cli.main(["debias", *own, *other]) == 2
+    left = {path.name for path in Path("fair").iterdir()}
+    assert left == {"model.safetensors", "history.csv", "cost.json", "mine.txt"}
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--method", "SWIFTY"], "no method 'SWIFTY'; did you mean 'SWiFT'"),
         (["--set", "epoch=1"], "did you mean 'epochs'"),
         (["--set", "epochs"], "KEY=VALUE"),
+        (["--set", "epochs=[1"], "--set epochs=[1: the value is not YAML"),
+        (["--set", "batchnorm=@x"], "--set batchnorm=@x: the value is not YAML"),
+        (["--set", "batchnorm=a: b: c"], "the value is not YAML"),
+        (["--set", "batchnorm=!!python/name:os.system"], "the value is not YAML"),
+        (["--set", "seed=3"], "--seed 3"),
+        (["--architecture", "bad_syntax_of_cli:f"], "cannot be loaded: SyntaxError: "),
+        (["--architecture", "bad_name_of_cli:f"], "cannot be loaded: NameError: "),
+        (["--architecture", "raising_of_cli:f"], "raising_of_cli:f': RuntimeError: on two lines"),
+        (["--architecture", "raising_of_cli:g"], "raising_of_cli:g': TypeError: "),
+        (["--architecture", "raising_of_cli:h"], "returns a int, not a torch.nn.Module"),
         (["--architecture", "mynetwork:net"], "cannot be loaded"),
         (["--architecture", "torch.nn:Flatten"], "does not fit"),
         (["--model", "t.csv"], "not a safetensors file"),
@@ -298,6 +335,12 @@ def test_debias_writes_the_rule_of_a_method_that_has_one(own: list[str]) -> None
 def test_mistakes_of_debias(
     more: list[str], message: str, own: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("bad_syntax_of_cli.py").write_text("def f(:\n    pass\n")
+    Path("bad_name_of_cli.py").write_text("f = g\n")
+    raising = (
+        "def f():\n    raise RuntimeError('on\\ntwo lines')\ndef g(a): ...\ndef h():\n    return 1"
+    )
+    Path("raising_of_cli.py").write_text(raising)
     assert cli.main(["debias", *own, *more]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1, told

@@ -15,8 +15,10 @@ import pytest
 from tests.docs.blocks import blocks
 
 from swift_debias import cli, methods
+from swift_debias.compare.run import SCRIPTS
 from swift_debias.errors import UserError
 from swift_debias.methods._outside import grid, load_outside
+from swift_debias.run import code_id
 
 METHOD = '''
     """Shrink the last layer."""
@@ -139,3 +141,57 @@ def test_the_example_of_the_guide_is_a_method(write: Callable[..., Path]) -> Non
     found = grid(name, 6)
     assert found is not None
     assert len(found["factor"]) == 6
+
+
+EDITS = [
+    ("helper_of_shrunk.py", "A = 1", "A = 2", True),
+    ("package_of_shrunk/deep.py", "B = 1", "B = 2", True),
+    ("package_of_shrunk/unused.py", "C = 1", "C = 2", False),
+    ("helper_of_shrunk.py", "# one", "# other", False),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "changes"), EDITS)
+def test_a_method_is_known_by_the_code_that_it_imports_too(
+    write: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    old: str,
+    new: str,
+    changes: bool,
+) -> None:
+    """As a new process finds it; beside the file or elsewhere that Python looks."""
+    (tmp_path / "package_of_shrunk").mkdir()
+    write("A = 1  # one\nfrom package_of_shrunk.deep import B\n", "helper_of_shrunk.py")
+    write("B = 1\n", "package_of_shrunk/deep.py")
+    write("C = 1\n", "package_of_shrunk/unused.py")
+    lazily = "        import torch\n\n        from helper_of_shrunk import A\n"
+    write(METHOD.replace("        import torch\n", lazily))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def identity() -> str:
+        for cached in (code_id.code_id, code_id.file_id, code_id._parse, code_id._kept):
+            cached.cache_clear()
+        module = "swift_debias.methods.shrunk"
+        folders = code_id.local_folders()
+        assert tmp_path in folders and not any("site-packages" in f.parts for f in folders)
+        return code_id.file_id(tmp_path / "shrunk.py", SCRIPTS, module, *folders)
+
+    before = identity()
+    assert identity() == before
+    text = (tmp_path / file).read_text()
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new))
+    assert (identity() != before) == changes
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.5, gt", "0.6, gt"), ("mul_", "div_")])
+def test_a_result_is_not_taken_for_that_of_another_text(
+    write: Callable[..., Path], old: str, new: str
+) -> None:
+    found = []
+    for text in (METHOD, METHOD.replace(old, new)):
+        code_id.file_id.cache_clear()
+        found.append(code_id.file_id(write(text), SCRIPTS, "swift_debias.methods.shrunk"))
+    assert found[0] != found[1]

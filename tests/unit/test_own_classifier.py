@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import own_ways
 import pandas as pd
 import pytest
+import scipy.special
 import torch
 import yaml
 from own_ways import SIZE, WAYS, Way
@@ -24,6 +27,7 @@ from swift_debias.config.schema import Backbone, Images
 from swift_debias.errors import UserError
 from swift_debias.learning import checkpoint_files, names, networks, tensor_files
 from swift_debias.learning.makers import import_torchvision
+from swift_debias.learning.reference_check import Reference, compare
 
 
 @pytest.fixture(autouse=True)
@@ -291,6 +295,76 @@ def test_logits_are_a_reference_too(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert imported(way, "--reference", "reference.csv") == 0, capsys.readouterr().err
 
 
+CONFIDENT = np.array([-13.5, 28.0, -11.8, 21.3, -12.2, 24.9, -9.1, 17.0, -14.4, 31.2, -8.8, 19.5])
+WRITTEN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "logits": lambda logits: logits,
+    "probabilities": scipy.special.expit,
+    "four decimals": lambda logits: scipy.special.expit(logits).round(4),
+    "32 bits": lambda logits: scipy.special.expit(logits.astype(np.float32)).astype(float),
+    "16 bits": lambda logits: scipy.special.expit(logits).astype(np.float16).astype(float),
+    "bfloat16": lambda logits: torch.tensor(logits).bfloat16().sigmoid().double().numpy(),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.5, 1])
+def test_what_is_rounded_agrees_and_what_is_prepared_otherwise_does_not(
+    written: str, spread: float
+) -> None:
+    """Of confident classifiers and others: a scale and a shift are what a normalization does."""
+    paths = [Path(f"{i}.png") for i in range(12)]
+    right = CONFIDENT * spread
+    reference = Reference.of(WRITTEN[written](right))
+    rng = np.random.default_rng(0)
+    for _ in range(20):  # a card's rounding
+        found = compare(right + rng.normal(0, 1e-3 * spread, 12), reference, paths)
+        assert found.agree, (found, written)
+    for wrong in (0.4 * right + 0.5 * spread, 0.6 * right, right - 6 * spread, -right):
+        found = compare(wrong, reference, paths)
+        assert not found.agree, (wrong, written)
+        assert found.worst == abs(found.ours - found.theirs) or found.scale == "logit"
+
+
+def test_scores_that_cannot_tell_are_called_weak(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = made("whole network", tmp_path)
+    table = own_ways.reference(own_ways.pictures(tmp_path), way)
+    for n, warned in ((5, True), (8, False), (12, False)):
+        table[:n].to_csv("reference.csv", index=False)
+        assert imported(way, "--reference", "reference.csv") == 0, capsys.readouterr().err
+        assert (f"WARNING: --reference: {n} images" in capsys.readouterr().out) == warned
+    scores = scipy.special.expit(CONFIDENT)
+    assert ["12 of 12 probabilities" in said for said in Reference.of(scores).weakness()] == [True]
+    for fine in (CONFIDENT, np.where(np.arange(12) < 2, 0.4, scores)):
+        assert not list(Reference.of(fine).weakness())
+
+
+def test_a_confident_classifier_that_is_fed_otherwise_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its probabilities are 0 and 1 either way."""
+    way = made("own normalization", tmp_path)
+    state = torch.load(way.checkpoint)
+    for name in ("classify.weight", "classify.bias"):
+        state[name] *= 40
+    torch.save(state, way.checkpoint)
+    paths = own_ways.pictures(tmp_path)
+    network = own_ways.module(tmp_path).whole().eval()
+    network.load_state_dict(state)
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        low, high = network(images).T
+        return high - low
+
+    table = own_ways.reference(paths, way._replace(scores=logits))
+    table.to_csv("reference.csv", index=False)
+    assert imported(way, "--reference", "reference.csv") == 0, capsys.readouterr().err
+    shifted = ["--mean", "0.49", "0.49", "0.49"]
+    assert imported(way, "--reference", "reference.csv", *shifted) == 2
+    assert "the logits of the scores are not the reference's" in capsys.readouterr().err
+
+
 # --- wrong input ----------------------------------------------------------------------------------
 
 
@@ -299,6 +373,7 @@ def test_logits_are_a_reference_too(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         ("whole network", ["--architecture", "clinic_nets:whol"], "did you mean 'whole'"),
         ("whole network", ["--options", "outputs=1", "widht=8"], "widht"),
+        ("whole network", ["--options", "width=[1"], "--options width=[1: the value is not YAML"),
         ("whole network", ["--options", "outputs=1", "width=9"], "(8, 3, 5, 5)"),
         ("extractor", ["--architecture", "shufflenet_v2_x0_5"], "of another architecture"),
         ("two outputs", ["--architecture", "shufflenet_v2_x1_0"], "is ("),

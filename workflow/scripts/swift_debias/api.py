@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from .data.normalization import Normalization
     from .evaluation.decision_rule import Rule
     from .learning.networks import Classifier
     from .learning.samples import Samples
@@ -148,6 +149,16 @@ class Debiaser:
         """The settings by name, as they were given."""
         return dict(self._settings)
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator, `check_is_fitted` for one."""
+        from sklearn.utils import ClassifierTags, Tags, TargetTags  # loaded: it is who asks
+
+        return Tags("classifier", TargetTags(required=True), classifier_tags=ClassifierTags())
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there are results."""
+        return "model_" in self.__dict__
+
     def set_params(self, **settings: Any) -> Self:
         """Change settings; refused as a whole if one is not allowed."""
         before = self._settings
@@ -199,6 +210,7 @@ class Debiaser:
         from .learning import devices
         from .learning.wrapped import Wrapped
 
+        _refuse_other(f"{type(self).__name__}.fit", model, external)
         settings: Any = self._checked()
         method = methods.load(self.algorithm)
         own = method.Settings(**{n: getattr(settings, n) for n in method.Settings.model_fields})
@@ -239,6 +251,7 @@ class Debiaser:
         self.history_ = pd.DataFrame(outcome.history)
         self.cost_ = outcome.cost
         self.group_names_ = external.group_names
+        self._normalization = external.normalization
         for name in SOME:
             self.__dict__.pop(name, None)  # of an earlier fit
         if outcome.masks:
@@ -253,8 +266,20 @@ class Debiaser:
         return self
 
     def predict_proba(self, images: ImageSet) -> np.ndarray:
-        """Probabilities of the classes by the debiased network, float64 (n, 2) or (n, C)."""
-        return predict_proba(self.model_, images, self.device)
+        """Probabilities of the classes by the debiased network, float64 (n, 2) or (n, C).
+
+        Raises:
+            UserError: the images are normalized otherwise than those of `fit`.
+        """
+        model = self.model_
+        _refuse_other(f"{type(self).__name__}.predict_proba", model, images)
+        fitted = self.__dict__.get("_normalization", images.normalization)
+        if images.normalization != fitted:
+            raise UserError(
+                f"{type(self).__name__}: the images have {_normalized(images.normalization)}, and "
+                f"those of fit {_normalized(fitted)}: make the set as that one was made"
+            )
+        return _probabilities(model, images, self.device, known=True)
 
     def predict(self, images: ImageSet) -> np.ndarray:
         """The more probable class of each image, int64 (n,); or what a method's rule decides.
@@ -276,7 +301,24 @@ class Debiaser:
 
 
 def predict_proba(model: nn.Module, images: ImageSet, device: str = "auto") -> np.ndarray:
-    """Probabilities of the classes by any classifier: (n, 2), or (n, C) of C > 2 outputs."""
+    """Probabilities of the classes by any classifier: (n, 2), or (n, C) of C > 2 outputs.
+
+    Args:
+        model: images -> logits, (n,), (n, 1) or (n, C).
+        images: normalized as in its training.
+        device: where to compute.
+
+    Raises:
+        UserError: the network or the images cannot be used, or a softmax made its outputs.
+    """
+    _refuse_other("predict_proba", model, images)
+    return _probabilities(model, images, device)
+
+
+def _probabilities(
+    model: nn.Module, images: ImageSet, device: str, known: bool = False
+) -> np.ndarray:
+    """See `predict_proba`; `known`: the model is known to give logits."""
     import torch
 
     from .learning import devices, wrapped
@@ -285,9 +327,10 @@ def predict_proba(model: nn.Module, images: ImageSet, device: str = "auto") -> n
     home = next((p.device for p in model.parameters()), place)
     try:
         with devices.exact(place):
-            logits = wrapped.logits(model.to(place), _samples(images, place)).double()
+            logits = wrapped.logits(model.to(place), _samples(images, place), known=known)
     finally:
         model.to(home)
+    logits = logits.double()
     if logits.dim() == 2:
         return logits.softmax(dim=1).cpu().numpy()
     return torch.stack([(-logits).sigmoid(), logits.sigmoid()], dim=1).cpu().numpy()
@@ -332,6 +375,28 @@ def audit(
         threshold=threshold,
         decisions=decisions,
     )
+
+
+def _refuse_other(who: str, model: object, images: object) -> None:
+    """Refuse what is no network that can be used, and what is no set of images."""
+    from .learning.wrapped import refuse_unusable
+
+    try:
+        refuse_unusable(model)
+    except UserError as error:
+        raise UserError(f"{who}: {error}") from error
+    if not isinstance(images, ImageSet):
+        raise UserError(
+            f"{who}: the images must be an ImageSet, not a {type(images).__name__}: "
+            "ImageSet.from_arrays or from_frame makes one"
+        )
+
+
+def _normalized(normalization: Normalization | None) -> str:
+    """How pixels are normalized, in words."""
+    if normalization is None:
+        return "pixels as they are"
+    return f"mean {list(normalization.mean)} and std {list(normalization.std)}"
 
 
 def _numbered_as(names: tuple[str, ...], images: ImageSet) -> np.ndarray:

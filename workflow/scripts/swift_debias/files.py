@@ -23,7 +23,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -126,6 +126,15 @@ def _digest(file: BinaryIO, place: int) -> bytes:
 
 
 # --- formats --------------------------------------------------------------------------------------
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files that an earlier call wrote, as far as they are there.
+
+    Before the first of several is written anew, so that none is left beside those of another call.
+    """
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

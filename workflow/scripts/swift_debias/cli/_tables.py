@@ -46,7 +46,7 @@ def write_audit(
     frame: pd.DataFrame, out: Path, options: argparse.Namespace, decided: str | None = None
 ) -> None:
     """The HTML and the CSV file of an audit; `decided`: how, where not by a threshold."""
-    from ..files import write_text
+    from ..files import remove, write_text
     from ..report import audit_page, escaping
 
     units = f"patients ({options.patient})" if options.patient else "images, as if of a person each"
@@ -60,6 +60,7 @@ def write_audit(
     heading = f"Audit of {options.table.name} by {options.group}"
     html, csv = audit_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    remove((html, csv))
     write_text(html, audit_page.page(frame, heading, facts))
     write_text(csv, escaping.csv(frame, float_format=None))
     print(f"{html}\n{csv}")

@@ -65,7 +65,10 @@ def run(options: argparse.Namespace) -> None:
 
     if options.method not in api.CLASSES:
         raise UserError(f"no method {options.method!r}{nearest(options.method, api.CLASSES)}")
-    estimator = api.CLASSES[options.method](seed=options.seed, **read_pairs(options.set))
+    settings = read_pairs(options.set)
+    if "seed" in settings:
+        raise UserError(f"--set seed: it has an option of its own: --seed {settings['seed']}")
+    estimator = api.CLASSES[options.method](seed=options.seed, **settings)
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
     images = api.ImageSet.from_frame(
@@ -87,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
 def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Namespace) -> None:
     """Debias on one part of the images, audit on the other, write everything."""
     from .. import api
-    from ..files import write_json, write_text
+    from ..files import remove, write_json, write_text
     from ..learning import networks, wrapped
     from ..report import escaping
 
@@ -97,6 +100,7 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     print(f"debias on {external}\naudit on {test}")
     options.out.mkdir(parents=True, exist_ok=True)  # what forbids it is known before hours of work
     estimator.fit(model, external)
+    remove(writes(options))
     networks.save(estimator.model_, options.out / "model.safetensors")
     write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))
     write_json(options.out / "cost.json", estimator.cost_)

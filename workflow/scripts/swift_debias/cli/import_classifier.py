@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     from ..learning import architectures
 
     sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
-    arguments = read_pairs(options.options)
+    arguments = read_pairs(options.options, "--options")
     if name := options.architecture:  # before torch is imported, which takes seconds
         known = architectures.available()
         problems = list(coherence.network_problems("--", name, arguments, known))

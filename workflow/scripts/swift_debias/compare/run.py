@@ -42,7 +42,7 @@ from ..methods._groups import choose_groups
 from ..methods.base import Outcome, Training, debias
 from ..report.in_words import rank_sentence
 from ..report.rank_table import rankings
-from ..run.code_id import code_id
+from ..run.code_id import code_id, file_id, local_folders
 from ..seeds import debias_seed, external_seed
 from .cases import Case, baseline, case_of, samples
 
@@ -155,10 +155,13 @@ class _Bench:
             () if algorithm in (None, *methods.OUTSIDE) else (f"swift_debias.methods.{algorithm}",)
         )
         own = methods.OUTSIDE.get(algorithm or "")
+        outside = None
+        if own is not None:
+            outside = file_id(Path(str(own.__file__)), SCRIPTS, own.__name__, *local_folders())
         text = json.dumps(
             [
                 code_id(SCRIPTS, "swift_debias/compare/run.py", *modules),
-                None if own is None else Path(str(own.__file__)).read_text(encoding="utf-8"),
+                outside,
                 self.settings.model_dump(
                     mode="json",
                     include={"seed", "folds", "repeats", "synthetic", "selection"},
@@ -192,18 +195,20 @@ class _Bench:
         from ..learning.inference import predict
 
         if self.chosen is None:
-            frames = [
-                pd.DataFrame(
-                    {
-                        "fold": fold,
-                        "label": rows["label"].astype(int),
-                        "group": rows["attribute"].astype(int),
-                        "score": predict(self.model(fold), self.external(rows)).double().numpy(),
-                        "patient": rows["image_id"],
-                    }
+            frames = []
+            for fold, rows in enumerate(self.case.external):
+                scores = predict(self.model(fold), self.external(rows)).double().cpu().numpy()
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "fold": fold,
+                            "label": rows["label"].astype(int),
+                            "group": rows["attribute"].astype(int),
+                            "score": scores,
+                            "patient": rows["image_id"],
+                        }
+                    )
                 )
-                for fold, rows in enumerate(self.case.external)
-            ]
             finetuning = self.training.finetuning
             self.chosen = choose_groups(pd.concat(frames, ignore_index=True), 2, finetuning)
         return self.chosen

@@ -79,7 +79,7 @@ def is_amd() -> bool:
 def _medium_is_exact() -> bool:
     """Whether a product at precision "medium" is as near to the exact one as fp32 can be."""
     generator = torch.Generator().manual_seed(0)
-    a = torch.rand(64, 256, generator=generator)
+    a = torch.rand(64, 256, generator=generator, dtype=torch.float32)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:

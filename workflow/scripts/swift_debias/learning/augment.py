@@ -70,7 +70,9 @@ def normalize(images: Tensor, normalization: Normalization = IMAGENET) -> Tensor
 @functools.cache
 def _statistics(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (1, C, 1, 1) on [0, 255], sent to the device once."""
+    # kept, so not of the type that happens to be the caller's default now
     mean, std = (
-        torch.tensor(values, device=device).view(1, -1, 1, 1) * 255 for values in normalization
+        torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1) * 255
+        for values in normalization
     )
     return mean, std

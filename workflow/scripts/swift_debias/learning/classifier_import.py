@@ -12,11 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from ..config.base import explain
-from ..config.schema import Backbone, Images
+from ..config.schema import Backbone, Compute, Images
 from ..errors import UserError
-from ..files import write_json, write_text
+from ..files import remove, write_json, write_text
 from . import (
     checkpoint_import,
+    devices,
     makers,
     model_check,
     networks,
@@ -68,6 +69,8 @@ def run(
         classifier = networks.build(backbone, 0, max(2, note["outputs"])).eval()
     states.fill(classifier, state, checkpoint.path, "does not fit")
     pictures = torch.zeros(2, len(pixels.mean), pixels.size, pixels.size)
+    pictures = model_check.as_in_jobs(pictures)
+    classifier = devices.place(classifier, pictures.device, Compute())
     with model_check.told(f"the network, {pixels.size} x {pixels.size} pixels"):
         model_check.last_layer(backbone, pictures, "the network")
         with torch.no_grad():
@@ -86,13 +89,18 @@ def run(
     if scores is None:
         yield "WARNING: without --reference nothing shows that images are prepared as in training"
     else:
-        found = reference_check.check(classifier, paths, scores, pixels)
+        with model_check.told("--reference"):
+            reference = reference_check.Reference.of(scores)
+            found = reference_check.check(classifier, paths, reference, pixels)
         yield f"{found.number} scores agree with the reference's, to {found.worst:.2g} at the most"
+        yield from (f"WARNING: --reference: {weak}" for weak in reference.weakness())
     out.mkdir(parents=True, exist_ok=True)
-    tensor_files.write(out / "classifier.safetensors", state)
-    write_json(out / "import.json", note)
-    write_text(out / "backbone.yaml", snippet(backbone, pixels, out, name, swap_classes))
-    yield f"{out / 'classifier.safetensors'}, {out / 'import.json'}, {out / 'backbone.yaml'}"
+    written = [out / file for file in ("classifier.safetensors", "import.json", "backbone.yaml")]
+    remove(written)
+    tensor_files.write(written[0], state)
+    write_json(written[1], note)
+    write_text(written[2], snippet(backbone, pixels, out, name, swap_classes))
+    yield ", ".join(map(str, written))
 
 
 def snippet(

@@ -16,6 +16,7 @@ import torch
 
 from ..config.schema import Compute
 from ..errors import UserError
+from . import layouts
 from .networks import Classifier
 
 GIVEN = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS")  # a job that has a GPU
@@ -113,9 +114,14 @@ def _keep_memory() -> None:
 
 
 def place(classifier: Classifier, device: torch.device, compute: Compute) -> Classifier:
-    """The classifier on the device, in the memory format of the settings."""
+    """The classifier on the device, in the memory format of the settings.
+
+    A user's network that cannot be in that one is in rows (layouts.py).
+    """
     layout = torch.channels_last if compute.channels_last else torch.contiguous_format
-    return classifier.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    placed = classifier.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    layouts.placed(placed)
+    return placed
 
 
 def take_card() -> None:

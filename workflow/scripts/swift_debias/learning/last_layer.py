@@ -12,6 +12,8 @@ softmax sees of them.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -21,6 +23,8 @@ from torch.nn.utils import parametrize
 from ..errors import UserError, nearest
 from .finite import refuse_scores
 from .names import one_logit
+
+FAR = 1e4  # a logit that whatever bends or cuts off logits would change
 
 
 class LastLayer(NamedTuple):
@@ -162,11 +166,8 @@ def find_last_layer(
         raise UserError("the network has no linear layer (torch.nn.Linear) to end in")
     ends = [call for call in linear if _same(call[3], output)]
     if not ends:
-        raise UserError(
-            f"the network does something after its last layer {linear[-1][0]!r}, such as a sigmoid "
-            "or softmax; let its forward return the logits, that layer's output"
-        )
-    name, module, inputs, _ = ends[-1]
+        raise _not_the_last(linear[-1][0])
+    name, module, inputs, given = ends[-1]
     layer = cast(nn.Linear, module)
     if outputs is not None and layer.out_features not in outputs:
         raise UserError(
@@ -174,6 +175,8 @@ def find_last_layer(
         )
     _check_head(name, layer, inputs, [call[0] for call in linear])
     _refuse_tied(model, name, layer)
+    if not _comes_out(model, images, name, given):
+        raise _not_the_last(name)
     feeding = [
         (called, number)
         for number, (called, layer, _, out) in enumerate(calls)
@@ -181,6 +184,33 @@ def find_last_layer(
     ]
     once = feeding and [call[0] for call in calls].count(feeding[-1][0]) == 1
     return LastLayer(name, feeding[-1][0] if once else None)
+
+
+def _not_the_last(name: str) -> UserError:
+    return UserError(
+        f"the network does something after its last layer {name!r}, such as a sigmoid, softmax or "
+        "ReLU; let its forward return the logits, that layer's output"
+    )
+
+
+def _comes_out(model: nn.Module, images: Tensor, name: str, given: Tensor) -> bool:
+    """Whether the network returns what its last layer gives, large numbers of both signs too.
+
+    A ReLU leaves positive logits as they are, and a clamp small ones.
+    """
+    with contextlib.suppress(Exception):  # a pass may be noted in it
+        model = copy.deepcopy(model)
+    layer = model.get_submodule(name)
+    far = torch.linspace(-FAR, FAR, given.numel() + 1)[1:].to(given).view_as(given)
+    for probe in (far, -far):
+        handle = layer.register_forward_hook(lambda *_, probe=probe: probe.clone())
+        try:
+            with torch.no_grad():
+                if not _same(model(images), probe):
+                    return False
+        finally:
+            handle.remove()
+    return True
 
 
 def _wanted(outputs: tuple[int, ...]) -> str:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ..config.schema import Plateau, Pretraining
 from ..errors import of_job
 from ..seeds import derive_seed
+from . import layouts
 from .augment import draw_views
 from .batches import order as order_of
 from .checkpoints import AnyOptimizer
@@ -78,6 +79,7 @@ def fit(
     enough = context.compute.compile_from
     # a head alone is not worth it
     if enough is not None and epochs * len(samples) >= enough and isinstance(samples, Samples):
+        layouts.settle(module, lambda: _few(samples))  # not in what is compiled
         forward = torch.compile(module)
     done, rows = context.checkpoints.load(stage, module, optimizer)
     if done:
@@ -110,6 +112,14 @@ def fit(
             context.checkpoints.save(stage, epoch + 1, module, optimizer, rows)
     bar.close()
     context.history.extend(rows)
+
+
+def _few(samples: Samples) -> Tensor:
+    """Two images, which are not counted as drawn."""
+    seen = samples.seen[0]
+    images = samples.draw(torch.arange(min(2, len(samples))))
+    samples.seen[0] = seen
+    return images
 
 
 def _progress(title: str, images: int, done: int) -> tqdm[Never]:

@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, cast
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..config.schema import Backbone
 from ..errors import UserError, nearest
-from . import weight_files
+from . import layouts, weight_files
 from .architectures import LIBRARIES, MODULES, OURS, library_of, timm_names
 from .last_layer import last_registered, replace, split
 from .states import fill
@@ -224,12 +224,8 @@ def _own(_name: str, backbone: Backbone, _published: bool) -> Made:
     """A user's extractor, or whole network, which is taken apart."""
     make = own_function(backbone.architecture)
     _check_options(backbone.architecture, make, backbone.options)
-    network = make(**backbone.options)
-    if not isinstance(network, nn.Module):
-        raise UserError(
-            f"architecture {backbone.architecture!r} returns a {type(network).__name__}, not a "
-            "torch.nn.Module"
-        )
+    network = own_network(backbone.architecture, make, backbone.options)
+    layouts.watch(network)
     features = getattr(network, "out_features", None)
     if isinstance(features, int):
         return Made(network, features)
@@ -255,9 +251,35 @@ def own_function(architecture: str) -> Callable[..., Any]:
     sys.path += beside  # last: nothing that is installed is hidden
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"architecture {architecture!r} cannot be loaded: {error}") from error
+    except Exception as error:  # anybody's module
+        said = " ".join(str(error).split())
+        if not isinstance(error, ImportError | AttributeError | ValueError):
+            said = f"{type(error).__name__}: {said}"
+        raise UserError(f"architecture {architecture!r} cannot be loaded: {said}") from error
     return found
+
+
+def own_network(
+    architecture: str, make: Callable[..., Any], options: Mapping[str, Any]
+) -> nn.Module:
+    """The network that a user's function returns.
+
+    Raises:
+        UserError: it raises something, which is told in one line, or returns something else.
+    """
+    try:
+        network = make(**options)
+    except UserError:
+        raise
+    except Exception as error:  # anybody's function
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"architecture {architecture!r}: {said}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(
+            f"architecture {architecture!r} returns a {type(network).__name__}, not a "
+            "torch.nn.Module"
+        )
+    return network
 
 
 def unknown(architecture: str) -> str:

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config.schema import Backbone
+from ..config.schema import Backbone, Compute
 from ..errors import UserError
-from . import networks, sources, weight_files
+from . import devices, layouts, networks, sources, weight_files
 from .architectures import library_of
 from .last_layer import find_last_layer, last_registered
-from .makers import own_function
+from .makers import own_function, own_network
 from .networks import Classifier
 from .samples import Batch
 
@@ -59,12 +59,14 @@ def check(
     """
     where = f"backbones.{name}"
     pictures = torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(0))
+    pictures = as_in_jobs(pictures)
     shown = f"a picture of {size} x {size} pixels and {channels} channels"
     with told(where):
         for file in files:
             classifier = networks.load(file, backbone, own=True, classes=classes)
         if not files:
             classifier = networks.build(backbone, 0, classes).eval()  # downloads published weights
+        classifier = devices.place(classifier, pictures.device, Compute())
     with told(f"{where}: {shown}"):
         last = last_layer(backbone, pictures, where)
         with torch.no_grad():
@@ -88,6 +90,11 @@ def check(
     return Checked(lines, classifier.eval(), Batch(pictures, labels, groups))
 
 
+def as_in_jobs(pictures: Tensor) -> Tensor:
+    """Pictures as they lie in memory where jobs draw them (samples.py)."""
+    return pictures.contiguous(memory_format=torch.channels_last)
+
+
 def _weights(backbone: Backbone) -> list[str]:
     """Which file the network starts from."""
     if backbone.weights is None:
@@ -107,7 +114,9 @@ def last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
     """
     if library_of(backbone.architecture)[0] != "own":
         return None
-    network = own_function(backbone.architecture)(**backbone.options)
+    make = own_function(backbone.architecture)
+    network = own_network(backbone.architecture, make, backbone.options)
+    layouts.watch(network)
     if isinstance(getattr(network, "out_features", None), int):
         return None
     taken = last_registered(network, backbone.head)

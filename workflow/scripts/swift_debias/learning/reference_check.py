@@ -3,6 +3,9 @@
 Nothing else shows that pixels are prepared as they were in training: a classifier that gets them
 otherwise normalized still gives scores, only worse ones. Where the scores differ, the usual causes
 are tried one after the other, and the one that makes them agree is named.
+
+Scores are compared as logits, for those of a confident classifier differ there alone: of logits 28
+and 11 both probabilities are 1. Probabilities are compared as they are too.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from .networks import Classifier
 from .samples import make_samples
 
 TOLERANCE = 0.02  # of the span of the reference's scores
+FEW = 8  # images that prove little
+SURE, NEARLY_ALL = 0.02, 0.9  # probabilities below 0.02 or above 0.98 say little of their logits
 TRIED = 16  # images on which causes are looked for
 
 # What classifiers are trained with, by the name that people know.
@@ -53,11 +58,48 @@ class Way(NamedTuple):
     swap: bool = False
 
 
+class Reference(NamedTuple):
+    """What the owner's program says of images.
+
+    scores: (n,) of class 1, as they were given. logits: whether that is what they are. low, high:
+    (n,), between which the logit of each lies, for a probability has so many digits only.
+    """
+
+    scores: np.ndarray
+    logits: bool
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray) -> Reference:
+        """Probabilities, or logits where one lies outside of [0, 1]."""
+        if ((scores < 0) | (scores > 1)).any():
+            return cls(scores, True, scores, scores)
+        half = _rounding(scores)
+        low, high = _logit(scores - half), _logit(scores + half)
+        return cls(scores, False, low, high)
+
+    def part(self, index: np.ndarray) -> Reference:
+        """What it says of some images."""
+        return Reference(self.scores[index], self.logits, self.low[index], self.high[index])
+
+    def weakness(self) -> Iterator[str]:
+        """Why agreement with it proves little, in a line each."""
+        if len(self.scores) < FEW:
+            yield f"{len(self.scores)} images prove little: give at least {FEW}"
+        sure = (self.scores < SURE) | (self.scores > 1 - SURE)
+        if not self.logits and sure.mean() >= NEARLY_ALL:
+            yield (
+                f"{sure.sum()} of {len(sure)} probabilities are below {SURE} or above {1 - SURE}, "
+                "where wrongly prepared pixels hardly show: give logits as scores, or other images"
+            )
+
+
 class Difference(NamedTuple):
     """How far scores are from the reference's.
 
     worst: the largest difference. image, ours, theirs: where it is. wrong: how many of `number`
-    differ by more than `allowed`.
+    differ by more than `allowed`. scale: what the numbers are, "probability" or "logit".
     """
 
     worst: float
@@ -67,6 +109,7 @@ class Difference(NamedTuple):
     wrong: int
     number: int
     allowed: float
+    scale: str
 
     @property
     def agree(self) -> bool:
@@ -74,8 +117,26 @@ class Difference(NamedTuple):
         return self.wrong == 0
 
 
-def scores_of(classifier: Classifier, paths: Sequence[Path], way: Way) -> np.ndarray:
-    """Probabilities of class 1 by the workflow's own road, float64 (n,)."""
+def _rounding(probabilities: np.ndarray) -> np.ndarray:
+    """By how much each may have been rounded, (n,): to decimals, or to numbers of 16 or 32 bits."""
+    given = torch.tensor(probabilities, dtype=torch.float64)
+    kinds = (torch.bfloat16, torch.float16)
+    bits = next((torch.finfo(k).eps for k in kinds if torch.equal(given.to(k).double(), given)), 0)
+    exact = (d for d in range(7) if np.allclose(probabilities.round(d), probabilities, 0, 1e-12))
+    decimals = next((0.5 * 10.0**-d for d in exact), 0.0)
+    least = max(decimals, float(np.finfo(np.float32).eps))
+    return np.maximum(least, bits / 2 * probabilities)
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    """Logits; infinite of what is not between 0 and 1."""
+    inside = probabilities.clip(0, 1)
+    with np.errstate(divide="ignore"):
+        return np.log(inside) - np.log1p(-inside)
+
+
+def logits_of(classifier: Classifier, paths: Sequence[Path], way: Way) -> np.ndarray:
+    """Logits of class 1 by the workflow's own road, float64 (n,)."""
     pixels = read_files(paths, way.images)
     if way.bgr:
         pixels = pixels[..., ::-1].copy()
@@ -84,66 +145,77 @@ def scores_of(classifier: Classifier, paths: Sequence[Path], way: Way) -> np.nda
     samples = make_samples(
         HeldImages(pixels), np.arange(n), none, none, torch.device("cpu"), "off", normalization
     )
-    scores: np.ndarray = predict(classifier, samples, 16).double().sigmoid().numpy()
-    return 1 - scores if way.swap else scores
+    logits: np.ndarray = predict(classifier, samples, 16).double().cpu().numpy()
+    return -logits if way.swap else logits
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray, paths: Sequence[Path]) -> Difference:
-    """How far scores are from the reference's.
+def compare(ours: np.ndarray, reference: Reference, paths: Sequence[Path]) -> Difference:
+    """How far logits are from the reference's scores, on the scale where they are farther.
 
     Raises:
         UserError: the reference's are all alike, so that they prove nothing.
     """
-    span = float(np.ptp(theirs))
-    if not span > 0:
+    if not np.ptp(reference.scores) > 0:
         raise UserError("the reference's scores are all the same: take images that differ")
-    gaps = np.abs(ours - theirs)
-    at, allowed = int(gaps.argmax()), TOLERANCE * span
+    nearest = ours.clip(reference.low, reference.high)
+    theirs = np.where(np.isinf(reference.low), reference.high, reference.low)
+    scales = [_difference("logit", ours, nearest, theirs, paths)]
+    if not reference.logits:
+        with np.errstate(over="ignore"):
+            scores = 1 / (1 + np.exp(-ours))
+        given = reference.scores
+        scales.append(_difference("probability", scores, given, given, paths))
+    return max(scales, key=lambda found: found.worst / max(found.allowed, 1e-300))
+
+
+def _difference(
+    scale: str, ours: np.ndarray, nearest: np.ndarray, theirs: np.ndarray, paths: Sequence[Path]
+) -> Difference:
+    """Of scores to the nearest that the reference allows; its span is that of `theirs`."""
+    gaps = np.abs(ours - nearest)
+    at, allowed = int(gaps.argmax()), TOLERANCE * float(np.ptp(theirs))
     wrong = int((gaps > allowed).sum())
     worst = (float(gaps[at]), paths[at], float(ours[at]), float(theirs[at]))
-    return Difference(*worst, wrong, len(paths), allowed)
+    return Difference(*worst, wrong, len(paths), allowed, scale)
 
 
 def check(
-    classifier: Classifier, paths: Sequence[Path], theirs: np.ndarray, images: Images
+    classifier: Classifier, paths: Sequence[Path], reference: Reference, images: Images
 ) -> Difference:
     """Refuse a classifier whose scores are not its owner's.
 
     Args:
         classifier: imported.
         paths: of the images.
-        theirs: (n,), scores of class 1 by the owner's program: probabilities, or logits where one
-            lies outside of [0, 1].
+        reference: what the owner's program says of them.
         images: how pixels are prepared.
 
     Raises:
         UserError: they differ; says what makes them agree, or where to look.
     """
-    if ((theirs < 0) | (theirs > 1)).any():
-        theirs = 1 / (1 + np.exp(-theirs))
-    found = compare(scores_of(classifier, paths, Way("", images)), theirs, paths)
+    found = compare(logits_of(classifier, paths, Way("", images)), reference, paths)
     if found.agree:
         return found
+    what = "the scores" if found.scale == "probability" else "the logits of the scores"
     raise UserError(
-        f"the scores are not the reference's: {found.wrong} of {found.number} differ by more than "
+        f"{what} are not the reference's: {found.wrong} of {found.number} differ by more than "
         f"{found.allowed:.2g}, the most {found.image.name}: {found.ours:.4f} here, "
-        f"{found.theirs:.4f} there. {_cause(classifier, paths, theirs, images)}"
+        f"{found.theirs:.4f} there. {_cause(classifier, paths, reference, images)}"
     )
 
 
 def _cause(
-    classifier: Classifier, paths: Sequence[Path], theirs: np.ndarray, images: Images
+    classifier: Classifier, paths: Sequence[Path], reference: Reference, images: Images
 ) -> str:
     """What makes the scores agree, in words."""
     some = np.unique(np.linspace(0, len(paths) - 1, TRIED).astype(int))
-    few = [paths[i] for i in some]
-    if not np.ptp(theirs[some]) > 0:
-        few, some = list(paths), np.arange(len(paths))
+    if not np.ptp(reference.scores[some]) > 0:
+        some = np.arange(len(paths))
+    few, theirs = [paths[i] for i in some], reference.part(some)
     for way in ways(images):
-        ours = scores_of(classifier, few, way)
+        ours = logits_of(classifier, few, way)
         for swap in (way.swap, not way.swap):
-            now = 1 - ours if swap != way.swap else ours
-            if compare(now, theirs[some], few).agree:
+            if compare(ours if swap == way.swap else -ours, theirs, few).agree:
                 return _advice(way, images, swap)
     return (
         "None of the usual causes makes them agree; look first at the normalization (mean, std), "

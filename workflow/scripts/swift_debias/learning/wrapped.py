@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import UserError
+from . import layouts
 from .finite import refuse_not_finite, refuse_scores
 from .inference import inference
 from .last_layer import find_last_layer, folded, split, unfolded
-from .makers import own_function
+from .makers import own_function, own_network
 from .networks import UNIT_MASK, Classifier, attach_unit_mask, without_masks
 from .samples import Samples
 from .states import fill, read_state
@@ -53,18 +56,21 @@ class Wrapped:
             UserError: the network does not end in such a layer; says what to do.
             NotFiniteError: a weight, or a score of the images, is not finite.
         """
+        refuse_unusable(model)
         _refuse_kinds(model)
         refuse_not_finite(dict(model.named_parameters()), "the network")
         self._model, self._images = model, images.to(_device(model))
         self._head: str | None = None
         network = self._copy()
         if isinstance(network, Classifier):
+            layouts.watch(network.extractor)
             if network.classes != classes:
                 raise UserError(
                     f"the network tells {network.classes} classes apart, the images have {classes}"
                 )
             self.classifier = network.eval()
             return
+        layouts.watch(network)
         outputs = (1, 2) if classes == 2 else (classes,)
         with _told(images):
             found = find_last_layer(network.eval(), self._images, head, outputs)
@@ -140,37 +146,102 @@ def load(architecture: str, weights: Path) -> nn.Module:
     Raises:
         UserError: either cannot be loaded, or they do not fit.
     """
-    model = own_function(architecture)()
-    if not isinstance(model, nn.Module):
-        raise UserError(f"architecture {architecture!r} returns a {type(model).__name__}")
+    model = own_network(architecture, own_function(architecture), {})
     fill(model, read_state(weights, own=True), weights, f"does not fit {architecture!r}")
     return model.eval()
 
 
-def logits(model: nn.Module, samples: Samples, batch_size: int = 256) -> Tensor:
+def logits(
+    model: nn.Module, samples: Samples, batch_size: int = 256, known: bool = False
+) -> Tensor:
     """Logits of class 1 by a network with one or two outputs, float32 (n,); eval mode.
 
-    Of a network with more outputs all of them, (n, C).
+    Of a network with more outputs all of them, (n, C). `known`: its outputs are known to be logits.
 
     Raises:
         UserError: the network does not take such images.
         NotFiniteError: a logit is not finite.
     """
 
-    def of_class_1(output: Tensor) -> Tensor:
-        if output.dim() == 2 and output.shape[1] > 2:
-            return output
-        two = output.dim() == 2 and output.shape[1] == 2
-        return output[:, 1] - output[:, 0] if two else output.reshape(-1)
-
-    with inference(model):
+    with inference(model), _watched(model):
         parts = []
         for batch in samples.batches(batch_size):
             with _told(batch.images, model):
-                parts.append(of_class_1(model(batch.images)))
-        found = torch.cat(parts) if parts else torch.zeros(0)
+                parts.append(_row_an_image(model(batch.images), len(batch.images)))
+        found = torch.cat(parts) if parts else torch.zeros(0, 1)
         refuse_scores(found)
-        return found
+        if not known:
+            _refuse_probabilities(found)
+        if found.shape[1] == 2:
+            return found[:, 1] - found[:, 0]
+        return found.squeeze(1) if found.shape[1] == 1 else found
+
+
+def _row_an_image(output: Any, images: int) -> Tensor:
+    """A network's output as (images, outputs).
+
+    Raises:
+        UserError: it is no such thing.
+    """
+    if not isinstance(output, Tensor):
+        raise UserError(
+            f"the network returns a {type(output).__name__}; let its forward return the logits"
+        )
+    if images == 1 and output.dim() < 2:  # one that squeezes has lost the row
+        return output.reshape(1, -1)
+    if output.dim() not in (1, 2) or len(output) != images or not output.numel():
+        raise UserError(
+            f"the network returns {tuple(output.shape)} of {images} images: let its forward return "
+            f"logits, ({images},) or ({images}, classes)"
+        )
+    return output.view(images, -1)
+
+
+def _refuse_probabilities(found: Tensor) -> None:
+    """Refuse outputs (n, C) that a softmax made; warn of those that a sigmoid may have made.
+
+    Logits of one output may happen to lie in [0, 1].
+    """
+    if not len(found) or not ((found >= 0) & (found <= 1)).all():
+        return
+    said = "the network's outputs look like probabilities, and logits are needed: let its forward "
+    said += "return what enters the softmax or sigmoid"
+    if found.shape[1] == 1:
+        warnings.warn(said, stacklevel=4)
+    elif torch.allclose(found.sum(1), found.new_ones(()), atol=1e-4):
+        raise UserError(said)
+
+
+def refuse_unusable(model: object) -> None:
+    """Refuse what is no network, or one that has no numbers yet.
+
+    Raises:
+        UserError: says what to do.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model must be a torch.nn.Module, not a {type(model).__name__}")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise UserError(
+                f"the network's {name} has no shape yet (a lazy layer): call the model on a batch "
+                "of images first"
+            )
+        if tensor.is_meta:
+            raise UserError(
+                f"the network's {name} is on the meta device, without numbers: call "
+                "model.to_empty(device='cpu') and load its weights first"
+            )
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module) -> Iterator[None]:
+    """A user's network gets images as it can take them meanwhile (layouts.py)."""
+    handle = layouts.watch(model)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def _refuse_kinds(model: nn.Module) -> None:

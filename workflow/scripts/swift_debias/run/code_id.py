@@ -21,6 +21,8 @@ import contextlib
 import functools
 import hashlib
 import os
+import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,48 @@ def module_id(architecture: str, *folders: Path) -> str:
         except (OSError, ValueError, SyntaxError):  # told by whoever imports it
             return "cannot be read"
     return "not found"
+
+
+@functools.cache
+def file_id(file: Path, scripts: Path, module: str, *folders: Path) -> str:
+    """A hash of a file outside the scripts, and of the local code that it imports, however deep.
+
+    Args:
+        file: of a user's.
+        scripts: the folder of the scripts.
+        module: the name of it that it runs under, from which its imports with dots are meant.
+        folders: where Python looks for modules, in order.
+    """
+    tree = ast.parse(file.read_bytes())
+    found = [hashlib.sha256(_form(tree).encode()).hexdigest()]
+    for name in dict.fromkeys(_imports(tree, tuple(module.split(".")))):
+        found.append(f"{name} {_imported_id(name, scripts, *folders)}")
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16]
+
+
+def local_folders() -> list[Path]:
+    """Where Python looks for modules that are neither its own nor installed."""
+    known = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    folders = [Path(folder or Path.cwd()) for folder in sys.path]
+    installed = {"site-packages", "dist-packages"}
+    return [
+        folder
+        for folder in folders
+        if folder.is_dir()
+        and not any(folder == one or one in folder.parents for one in known)
+        and not installed & set(folder.parts)
+    ]
+
+
+def _imported_id(module: str, *folders: Path) -> str:
+    """A hash of a module and what it imports; empty where it is not in these folders."""
+    for folder in folders:
+        if (file := _file(folder, module)) is not None:
+            try:
+                return code_id(folder, str(file.relative_to(folder)))
+            except (OSError, ValueError, SyntaxError):  # told by whoever imports it
+                return "cannot be read"
+    return ""
 
 
 @functools.cache
