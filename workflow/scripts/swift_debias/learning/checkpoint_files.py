@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tarfile
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -110,12 +111,22 @@ def write(original: Checkpoint, tensors: Mapping[str, Tensor], out: Path) -> Non
 
 def _unpickled(path: Path) -> Any:
     """What torch.save wrote, if it is tensors and plain values."""
+    if not _is_of_torch(path):
+        raise UserError(
+            f"{path} is no PyTorch file, or its first bytes are damaged: give what torch.save("
+            "model.state_dict(), 'weights.pth') writes, or a .safetensors file"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of damaged bytes almost any, from the archive or the unpickler
         text = str(error)
         if "TorchScript" in text or "torch.jit" in text:
             why = "is TorchScript: save torch.jit.load(file).state_dict()"
+        elif "Unsupported operand" in text:  # no opcode of protocol 2
+            why = (
+                "cannot be read, it is damaged or was saved with another pickle_protocol than "
+                "torch.save's own, 2: save it again without"
+            )
         elif isinstance(error, pickle.UnpicklingError):
             why = (
                 "holds more than weights, and unpickling that would run code; in the environment "
@@ -125,6 +136,20 @@ def _unpickled(path: Path) -> Any:
             said = " ".join(text.split())[:200] or type(error).__name__
             why = f"cannot be read, it is damaged or of another kind: {said}"
         raise UserError(f"{path} {why}") from error
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Whether a file begins as torch.save begins one: as an archive, or with its old magic number.
+
+    torch itself takes any other bytes for a pickle, and says that it would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(64)
+    except OSError:
+        return True  # torch.load says why
+    magic = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")
+    return first.startswith(b"PK") or magic in first or tarfile.is_tarfile(path)
 
 
 def _refuse_odd(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -19,7 +19,7 @@ from ..errors import UserError
 from . import checkpoint_files, networks, states
 from .checkpoint_files import Checkpoint
 from .last_layer import unfolded_rows
-from .names import HEAD, Match, as_classifier, match
+from .names import HEAD, Match, as_classifier
 from .weight_files import digest
 
 
@@ -70,8 +70,9 @@ def import_classifier(
     """
     classifier = networks.build(backbone.model_copy(update={"weights": None}), seed=0)
     wanted = classifier.extractor.state_dict()
-    features = classifier.head.linear.in_features
-    found = match(checkpoint.tensors, wanted, features, checkpoint.path, backbone.head)
+    found = networks.match_classifier(
+        checkpoint.tensors, classifier, checkpoint.path, backbone.head
+    )
     state = _imported(checkpoint.tensors, wanted, found, swap_classes, checkpoint.path)
     note = {
         "checkpoint": checkpoint.path.name,
