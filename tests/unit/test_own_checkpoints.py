@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from swift_debias import cli
 from swift_debias.config.schema import Backbone
 from swift_debias.errors import UserError
-from swift_debias.learning import checkpoint_files, names, networks
+from swift_debias.learning import checkpoint_files, names, networks, tensor_files
 from swift_debias.learning.makers import import_torchvision
 
 # --- deeper networks ------------------------------------------------------------------------------
@@ -256,3 +256,161 @@ def test_a_file_of_torch_is_called_what_it_is(archive: bool, tmp_path: Path) -> 
     torch.save({"fc.weight": torch.ones(1, 2), "net": nn.Linear(1, 2)}, path, **kind)
     with pytest.raises(UserError, match="would run code"):
         checkpoint_files.read(path)
+
+
+# --- several copies in one file -------------------------------------------------------------------
+
+
+def cnn(seed: int, blocks: int = 2, outputs: int = 2) -> dict[str, Tensor]:
+    """The state of a plain network; of other blocks it is another one."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = [nn.Conv2d(3, 8, 3)]
+    for _ in range(blocks - 1):
+        layers += [nn.ReLU(), nn.Conv2d(8, 8, 3)]
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    network = {"features": nn.Sequential(*layers), "pool": nn.Sequential(*pool)}
+    return nn.Sequential(OrderedDict(**network, fc=nn.Linear(8, outputs))).state_dict()
+
+
+OWN_CNN = """
+from collections import OrderedDict
+from torch import nn
+def make():
+    features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(OrderedDict(features=features, pool=pool, fc=nn.Linear(8, 2)))
+"""
+
+
+@pytest.fixture
+def own_cnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with the module of the network that `cnn` gives weights of."""
+    (tmp_path / "own_cnn.py").write_text(OWN_CNN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "own_cnn", raising=False)
+    return tmp_path
+
+
+def imported(*more: str) -> int:
+    command = ["import-classifier", "own.pth", "--architecture", "own_cnn:make", "--size", "16"]
+    return cli.main([*command, "--out", "mine", *more])
+
+
+def averaged(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As torch.optim.swa_utils.AveragedModel calls it."""
+    return {f"module.{name}": value for name, value in state.items()} | {"n_averaged": COUNT}
+
+
+COPIES = [  # keys, how deep they lie, whether the second is an AveragedModel's
+    ("model", "model_ema", 0, False),
+    ("state_dict", "state_dict_ema", 1, False),
+    ("last", "best", 0, False),
+    ("fold0", "fold1", 1, True),
+    ("net", "swa model", 0, True),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "depth", "average"), COPIES)
+def test_of_several_copies_one_has_to_be_chosen(
+    one: str,
+    other: str,
+    depth: int,
+    average: bool,
+    own_cnn: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The refusal names them and how to choose; the import and the way back keep to the choice."""
+    keys, states = (one, other), [cnn(1), averaged(cnn(2)) if average else cnn(2)]
+    saved: Any = dict(zip(keys, states, strict=True)) | {"epoch": 3}
+    torch.save({"run": saved, "lr": 0.1} if depth else saved, own_cnn / "own.pth")
+    assert imported() == 2
+    said = capsys.readouterr().err
+    assert "--place" in said and said.count("\n") == 1
+    assert all(key in said for key in keys) and not (own_cnn / "mine").exists()
+    for key, state in zip(keys, states, strict=True):
+        place = ["run", key] if depth else [key]
+        assert imported("--place", *place) == 0
+        found = load_file(own_cnn / "mine" / "classifier.safetensors")
+        prefix = "module." if average and state is states[1] else ""
+        assert torch.equal(
+            found["extractor.features.0.weight"], state[f"{prefix}features.0.weight"]
+        )
+        found["extractor.features.0.weight"] += 1
+        tensor_files.write(own_cnn / "fair.safetensors", found)
+        command = ["export-classifier", "fair.safetensors", "--imported", "mine"]
+        assert cli.main([*command, "--checkpoint", "own.pth", "--out", "fair.pth"]) == 0
+        back = torch.load(own_cnn / "fair.pth", weights_only=True)
+        back = back["run"] if depth else back
+        for place_, before in zip(keys, states, strict=True):
+            changed = [n for n in before if not torch.equal(before[n], back[place_][n])]
+            assert changed == ([f"{prefix}features.0.weight"] if place_ == key else [])
+    assert imported("--place", "modle") == 2
+    said = capsys.readouterr().err
+    assert "modle" in said and keys[0] in said and said.count("\n") == 1
+
+
+SOLE: dict[str, dict[str, Any]] = {
+    "a deeper teacher": {"teacher": cnn(3, blocks=5)},
+    "a shallower teacher": {"model": cnn(3, blocks=1)},
+    "a discriminator with more tensors": {"model": {f"{i}.weight": SQUARE for i in range(99)}},
+    "an optimizer": {"optimizer": {"state": {0: {"exp_avg": ONES}}, "param_groups": [{"lr": 1}]}},
+    "a copy that is not finite, of another": {"model": {"fc.weight": ONES / 0}},
+    "the encoder alone": {"model": {n: v for n, v in cnn(4).items() if n[:2] != "fc"}},
+    "the same again": {"model": cnn(5), "net": cnn(5)},
+}
+
+
+@pytest.mark.parametrize("what", SOLE)
+@pytest.mark.parametrize("first", [False, True])
+def test_the_only_copy_that_fits_is_taken(
+    what: str, first: bool, own_cnn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else the file holds, under whatever likelier name, before it or after it."""
+    own, other = {"student": cnn(5)}, SOLE[what]
+    torch.save(own | other if first else other | own, own_cnn / "own.pth")
+    assert imported() == 0, capsys.readouterr().err
+    found = load_file(own_cnn / "mine" / "classifier.safetensors")
+    assert torch.equal(found["extractor.features.2.weight"], cnn(5)["features.2.weight"])
+    if what != "the same again" and what != "an optimizer":
+        assert "own.pth, student: " in capsys.readouterr().out
+
+
+def test_a_place_of_a_file_without_keys(own_cnn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(cnn(1) | {"ema": cnn(2)}, own_cnn / "own.pth")
+    assert imported() == 2
+    assert "no key at all, ema" in capsys.readouterr().err
+    for place, seed in (([], 1), (["ema"], 2)):
+        assert imported("--place", *place) == 0
+        found = load_file(own_cnn / "mine" / "classifier.safetensors")
+        assert torch.equal(found["extractor.features.0.bias"], cnn(seed)["features.0.bias"])
+    save_file(cnn(1), own_cnn / "own.safetensors")
+    with pytest.raises(UserError, match=r"--place: .*leave it out"):
+        checkpoint_files.read(own_cnn / "own.safetensors", ["model"])
+
+
+# --- a last layer without a bias ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_a_last_layer_without_a_bias_gets_one_with_a_word(
+    outputs: int, bias: float, own_cnn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the bias is zero the owner's network loads the file as it is."""
+    state = {name: value for name, value in cnn(1, outputs=outputs).items() if name != "fc.bias"}
+    torch.save(state, own_cnn / "own.pth")
+    assert imported() == 0
+    found = load_file(own_cnn / "mine" / "classifier.safetensors")
+    found["head.1.bias"] += bias
+    tensor_files.write(own_cnn / "fair.safetensors", found)
+    command = ["export-classifier", "fair.safetensors", "--imported", "mine"]
+    capsys.readouterr()
+    assert cli.main([*command, "--checkpoint", "own.pth", "--out", "fair.pth"]) == 0
+    back, out = torch.load(own_cnn / "fair.pth", weights_only=True), capsys.readouterr().out
+    assert set(back) - set(state) == ({"fc.bias"} if bias else set())
+    said = "your last layer fc has no bias, and the debiased one needs it: fc.bias is new"
+    assert (said in out) == bool(bias)
+    if bias:
+        logit = back["fc.bias"][-1] - (back["fc.bias"][0] if outputs == 2 else 0)
+        assert float(logit) == pytest.approx(bias)

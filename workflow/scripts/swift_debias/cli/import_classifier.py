@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--architecture", help="a name, or module:function; of timm's folders it is known")
     add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="of the architecture")
     add("--head", help="name of the last layer, where it cannot be found")
+    add("--place", nargs="*", metavar="KEY", help="where in the file it is, of several: model_ema")
     add("--channels", type=int, default=3, help="that the network takes; %(default)s")
     add("--swap-classes", action="store_true", help="the network's class 0 is your class 1")
     add("--dropout", type=finite, help="before the last layer; default: the network's own")
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(problem)
     from ..learning import checkpoint_files, checkpoint_import, classifier_import
 
-    checkpoint = checkpoint_files.read(options.checkpoint)
+    checkpoint = checkpoint_files.read(options.checkpoint, options.place)
     entry = {
         "architecture": options.architecture or checkpoint_import.architecture_of(checkpoint),
         "options": arguments,

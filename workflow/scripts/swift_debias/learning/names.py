@@ -26,6 +26,10 @@ WEIGHTS = ("weight", "bias")  # what no module has as a buffer
 _OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
+class UnclearError(UserError):
+    """A checkpoint has the network, and more than one layer or copy that it could be."""
+
+
 class Match(NamedTuple):
     """A checkpoint's tensors by what they are.
 
@@ -228,7 +232,7 @@ def _copy_of(layer: str, prefixes: list[str], what: str | Path) -> str:
     best = max(map(shared, prefixes))
     closest = [prefix for prefix in prefixes if shared(prefix) == best]
     if len(closest) > 1:
-        raise UserError(
+        raise UnclearError(
             f"{what}: {len(closest)} whole copies of the extractor, {closest}, and the last "
             f"layer {layer!r} is of none of them: save one network alone"
         )
@@ -281,7 +285,7 @@ def _last_layer(
             raise UserError(f"{what}: head: no last layer {named!r}{nearest(named, layers)}")
         layers = chosen
     if len(layers) > 1:
-        raise UserError(f"{what}: several layers could be the last, {layers}: name one (head)")
+        raise UnclearError(f"{what}: several layers could be the last, {layers}: name one (head)")
     if not layers:
         raise UserError(
             f"{what}: no layer beside the extractor takes its {features} features; there is "
