@@ -16,41 +16,12 @@ from torch import Tensor
 
 from ..config.schema import Backbone
 from ..errors import UserError
-from . import checkpoint_files, networks, states
+from . import checkpoint_files, hub_folders, networks, states
 from .checkpoint_files import Checkpoint
 from .last_layer import unfolded_rows
 from .names import HEAD, Match, UnclearError, as_classifier
 from .networks import Classifier
 from .weight_files import digest
-
-
-def architecture_of(checkpoint: Checkpoint) -> str:
-    """The network that a folder's `config.json` names.
-
-    Raises:
-        UserError: it names none that this project builds.
-    """
-    if name := checkpoint.config.get("architecture"):
-        return f"timm:{name}"
-    if found := checkpoint.config.get("architectures"):
-        raise UserError(
-            f"{checkpoint.path.parent} is a folder of transformers ({found[0]}): give "
-            "--architecture module:function, a function of yours that returns this network and "
-            "whose forward gives the logits"
-        )
-    raise UserError("--architecture: which network is it? A name, or module:function")
-
-
-def preprocessing_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Keys of `images` that a timm folder's `config.json` knows."""
-    known = checkpoint.config.get("pretrained_cfg") or {}
-    found: dict[str, Any] = {}
-    if known.get("input_size"):
-        found["size"] = known["input_size"][-1]
-    found |= {key: known[key] for key in ("mean", "std", "interpolation") if known.get(key)}
-    if known.get("crop_pct"):
-        found["crop_share"] = known["crop_pct"]
-    return found
 
 
 def import_classifier(
@@ -68,9 +39,10 @@ def import_classifier(
 
     Raises:
         UserError: the checkpoint is of another network, or has it in several places; see
-            `names.match`.
+            `names.match` and `hub_folders.check_pool`.
     """
     classifier = networks.build(backbone.model_copy(update={"weights": None}), seed=0)
+    hub_folders.check_pool(checkpoint, classifier.extractor)
     wanted = classifier.extractor.state_dict()
     checkpoint = _of_network(checkpoint, classifier, backbone.head)
     found = networks.match_classifier(
