@@ -239,6 +239,7 @@ def timm_folder(folder: Path) -> Way:
     (folder / "hub").mkdir()
     save_file(state, folder / "hub" / "model.safetensors", {"format": "pt"})
     known = {"mean": HALF[0], "std": HALF[1], "input_size": [3, SIZE, SIZE], "crop_pct": 1.0}
+    known["interpolation"] = "bilinear"
     config = {"architecture": "mobilenetv3_small_050", "num_classes": 2, "pretrained_cfg": known}
     (folder / "hub" / "config.json").write_text(json.dumps(config))
     return Way(folder / "hub", [], of_class_1(network), HALF)

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
     sys.path.insert(0, str(Path.cwd()))
     note = read_json(options.imported / "import.json")
-    changed = checkpoint_import.write_exported(
+    for line in checkpoint_import.write_exported(
         note, options.checkpoint, options.weights, options.out
-    )
-    print(f"{options.out}\n{len(changed)} tensors have changed")
+    ):
+        print(line)

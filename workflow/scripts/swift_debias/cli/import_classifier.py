@@ -17,6 +17,8 @@ from ._tables import read_table
 if TYPE_CHECKING:
     import numpy as np
 
+BACKBONE = ("architecture", "head", "channels", "dropout")  # arguments that are keys of these
+IMAGES = ("size", "mean", "std", "interpolation", "fit", "crop_share")
 EXAMPLE = """example:
   swift-debias import-classifier trained.pth --architecture resnet50 --size 224 \\
       --reference reference.csv --root images --out mine
@@ -33,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--architecture", help="a name, or module:function; of timm's folders it is known")
     add("--options", nargs="+", default=[], metavar="KEY=VALUE", help="of the architecture")
     add("--head", help="name of the last layer, where it cannot be found")
-    add("--channels", type=int, default=3, help="that the network takes; %(default)s")
+    add("--place", nargs="*", metavar="KEY", help="where in the file it is, of several: model_ema")
+    add("--channels", type=int, help="that the network takes; default: 3")
     add("--swap-classes", action="store_true", help="the network's class 0 is your class 1")
     add("--dropout", type=finite, help="before the last layer; default: the network's own")
     add("--size", type=int, help="pixels a side")
@@ -77,19 +80,13 @@ def run(options: argparse.Namespace) -> None:
             problems.append(said or named_files.unknown_argument(name, arguments))
         if problem := "".join(problems[:1]):
             raise UserError(problem)
-    from ..learning import checkpoint_files, checkpoint_import, classifier_import
+    from ..learning import checkpoint_files, classifier_import, hub_folders
 
-    checkpoint = checkpoint_files.read(options.checkpoint)
-    entry = {
-        "architecture": options.architecture or checkpoint_import.architecture_of(checkpoint),
-        "options": arguments,
-        "head": options.head,
-        "channels": options.channels,
-        "dropout": options.dropout,
-    }
-    keys = ("size", "mean", "std", "interpolation", "fit", "crop_share")
-    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
-    images = checkpoint_import.preprocessing_of(checkpoint) | given
+    checkpoint = checkpoint_files.read(options.checkpoint, options.place)
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    network = {key: given[key] for key in BACKBONE if key in given} | {"options": arguments}
+    entry = hub_folders.entry_of(checkpoint, network)
+    images = hub_folders.images_of(checkpoint, {key: given[key] for key in IMAGES if key in given})
     if "size" not in images:
         raise UserError("--size: how many pixels a side was it trained with?")
     if options.grey:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import shlex
 import shutil
-from collections.abc import Hashable, Iterator, Mapping
+import tarfile
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -32,30 +34,35 @@ STATES = (
 )  # where people keep it, the likely first
 
 Key: TypeAlias = Hashable  # of what torch.save wrote, which may be a number too
-_TOP: tuple[Key, ...] = ()
+Place: TypeAlias = tuple[Key, ...]
+_TOP: Place = ()
 
 
 class Checkpoint(NamedTuple):
     """A file of weights.
 
     path: the file. tensors: by name, as they are there. place: the keys under which they lie in
-    what was saved. config: `config.json` of a folder.
+    what was saved. config: `config.json` of a folder. others: what else there is in the file, the
+    likely first; `checkpoint_import` chooses by the network.
     """
 
     path: Path
     tensors: dict[str, Tensor]
-    place: tuple[Key, ...]
+    place: Place
     config: dict[str, Any]
+    others: tuple[Checkpoint, ...] = ()
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, place: Sequence[str] | None = None) -> Checkpoint:
     """Read a checkpoint; nothing of it is run.
 
     Args:
         path: a file, or a folder with one of `FILES`.
+        place: the keys, as text, under which the weights lie; None: all places with tensors.
 
     Raises:
-        UserError: it is not there, holds more than weights, or numbers that are not finite.
+        UserError: it is not there, holds more than weights, has nothing in that place, or, where it
+            has one place alone, numbers that are not finite.
     """
     config: dict[str, Any] = {}
     if path.is_dir():
@@ -67,16 +74,17 @@ def read(path: Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"no file {path}")
     if path.suffix == ".safetensors":
-        place, tensors = _TOP, tensor_files.read(path, own=True)
+        if place:
+            raise UserError(f"--place: {path} has no keys around its weights; leave it out")
+        found = [Checkpoint(path, tensor_files.read(path, own=True), _TOP, config)]
     else:
-        place, found = _state(_unpickled(path), path)
-        tensors = {
-            name: value
-            for name, value in found.items()
-            if isinstance(name, str) and isinstance(value, Tensor)
-        }
-    _refuse_odd(tensors, path)
-    return Checkpoint(path, tensors, place, config)
+        saved = _states(_unpickled(path), path)
+        found = [
+            Checkpoint(path, tensors, keys, config) for keys, tensors in _in(place, saved, path)
+        ]
+    if len(found) == 1:
+        refuse_odd(found[0])
+    return found[0]._replace(others=tuple(found[1:]))
 
 
 def write(original: Checkpoint, tensors: Mapping[str, Tensor], out: Path) -> None:
@@ -110,12 +118,22 @@ def write(original: Checkpoint, tensors: Mapping[str, Tensor], out: Path) -> Non
 
 def _unpickled(path: Path) -> Any:
     """What torch.save wrote, if it is tensors and plain values."""
+    if not _is_of_torch(path):
+        raise UserError(
+            f"{path} is no PyTorch file, or its first bytes are damaged: give what torch.save("
+            "model.state_dict(), 'weights.pth') writes, or a .safetensors file"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of damaged bytes almost any, from the archive or the unpickler
         text = str(error)
         if "TorchScript" in text or "torch.jit" in text:
             why = "is TorchScript: save torch.jit.load(file).state_dict()"
+        elif "Unsupported operand" in text:  # no opcode of protocol 2
+            why = (
+                "cannot be read, it is damaged or was saved with another pickle_protocol than "
+                "torch.save's own, 2: save it again without"
+            )
         elif isinstance(error, pickle.UnpicklingError):
             why = (
                 "holds more than weights, and unpickling that would run code; in the environment "
@@ -127,8 +145,23 @@ def _unpickled(path: Path) -> Any:
         raise UserError(f"{path} {why}") from error
 
 
-def _refuse_odd(tensors: Mapping[str, Tensor], path: Path) -> None:
+def _is_of_torch(path: Path) -> bool:
+    """Whether a file begins as torch.save begins one: as an archive, or with its old magic number.
+
+    torch itself takes any other bytes for a pickle, and says that it would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(64)
+    except OSError:
+        return True  # torch.load says why
+    magic = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")
+    return first.startswith(b"PK") or magic in first or tarfile.is_tarfile(path)
+
+
+def refuse_odd(checkpoint: Checkpoint) -> None:
     """Refuse tensors that hold no numbers, or numbers that are not finite."""
+    tensors, path = checkpoint.tensors, checkpoint.path
     for name, value in tensors.items():
         if value.is_meta or value.is_nested:
             kind = "meta" if value.is_meta else "nested"
@@ -141,28 +174,48 @@ def _refuse_odd(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise UserError(f"{path}: not all weights are plain tensors: {said}") from error
 
 
-def _state(saved: Any, path: Path) -> tuple[tuple[Key, ...], Mapping[Any, Any]]:
-    """The state dictionary in what was saved: the mapping with the most tensors, and its keys."""
-    found = list(_mappings(saved, ()))
+def _states(saved: Any, path: Path) -> dict[Place, dict[str, Tensor]]:
+    """The state dictionaries in what was saved, by their keys: those with most tensors first."""
+    found = dict(_mappings(saved, _TOP))
     if not found:
         raise UserError(f"{path} holds no tensors by name, but a {type(saved).__name__}")
 
-    def rank(entry: tuple[tuple[Key, ...], Mapping[Any, Any]]) -> tuple[int, int]:
-        place, mapping = entry
+    def rank(place: Place) -> tuple[int, int]:
         likely = STATES.index(str(place[-1])) if place and place[-1] in STATES else len(STATES)
-        return -sum(isinstance(value, Tensor) for value in mapping.values()), likely
+        return -len(found[place]), likely
 
-    return min(found, key=rank)
+    return {place: found[place] for place in sorted(found, key=rank)}
 
 
-def _mappings(
-    value: Any, place: tuple[Key, ...]
-) -> Iterator[tuple[tuple[Key, ...], Mapping[Any, Any]]]:
-    """Mappings with tensors in them, at most two keys deep: an optimizer's state has no names."""
+def _in(
+    place: Sequence[str] | None, found: Mapping[Place, dict[str, Tensor]], path: Path
+) -> list[tuple[Place, dict[str, Tensor]]]:
+    """All state dictionaries, or the one in a place."""
+    chosen = [(p, t) for p, t in found.items() if place is None or list(map(str, p)) == [*place]]
+    if not chosen:
+        raise UserError(
+            f"--place: {path} has no weights under {shown(place or ())}; there are some under "
+            f"{', '.join(map(shown, found))}"
+        )
+    return chosen[:1] if place is not None else chosen
+
+
+def shown(place: Sequence[Key]) -> str:
+    """Keys as `--place` takes them, in words."""
+    return shlex.join(map(str, place)) or "no key at all"
+
+
+def _mappings(value: Any, place: Place) -> Iterator[tuple[Place, dict[str, Tensor]]]:
+    """What has tensors by name, at most two keys deep: an optimizer's state has no names."""
     if not isinstance(value, Mapping):
         return
-    if any(isinstance(held, Tensor) and isinstance(key, str) for key, held in value.items()):
-        yield place, value
+    tensors = {
+        key: held
+        for key, held in value.items()
+        if isinstance(key, str) and isinstance(held, Tensor)
+    }
+    if tensors:
+        yield place, tensors
     if len(place) < 2:
         for key, held in value.items():
             yield from _mappings(held, (*place, key))

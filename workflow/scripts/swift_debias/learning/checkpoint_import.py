@@ -7,7 +7,7 @@ back under the user's own names, in the user's own format. What was not trained 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +16,12 @@ from torch import Tensor
 
 from ..config.schema import Backbone
 from ..errors import UserError
-from . import checkpoint_files, networks, states
+from . import checkpoint_files, hub_folders, networks, states
 from .checkpoint_files import Checkpoint
 from .last_layer import unfolded_rows
-from .names import HEAD, Match, as_classifier, match
+from .names import HEAD, Match, UnclearError, as_classifier
+from .networks import Classifier
 from .weight_files import digest
-
-
-def architecture_of(checkpoint: Checkpoint) -> str:
-    """The network that a folder's `config.json` names.
-
-    Raises:
-        UserError: it names none that this project builds.
-    """
-    if name := checkpoint.config.get("architecture"):
-        return f"timm:{name}"
-    if found := checkpoint.config.get("architectures"):
-        raise UserError(
-            f"{checkpoint.path.parent} is a folder of transformers ({found[0]}): give "
-            "--architecture module:function, a function of yours that returns this network and "
-            "whose forward gives the logits"
-        )
-    raise UserError("--architecture: which network is it? A name, or module:function")
-
-
-def preprocessing_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Keys of `images` that a timm folder's `config.json` knows."""
-    known = checkpoint.config.get("pretrained_cfg") or {}
-    found: dict[str, Any] = {}
-    if known.get("input_size"):
-        found["size"] = known["input_size"][-1]
-    found |= {key: known[key] for key in ("mean", "std", "interpolation") if known.get(key)}
-    if known.get("crop_pct"):
-        found["crop_share"] = known["crop_pct"]
-    return found
 
 
 def import_classifier(
@@ -66,12 +38,16 @@ def import_classifier(
         The state dictionary, float32; and what `export_classifier` needs to know.
 
     Raises:
-        UserError: the checkpoint is of another network; see `names.match`.
+        UserError: the checkpoint is of another network, or has it in several places; see
+            `names.match` and `hub_folders.check_pool`.
     """
     classifier = networks.build(backbone.model_copy(update={"weights": None}), seed=0)
+    hub_folders.check_pool(checkpoint, classifier.extractor)
     wanted = classifier.extractor.state_dict()
-    features = classifier.head.linear.in_features
-    found = match(checkpoint.tensors, wanted, features, checkpoint.path, backbone.head)
+    checkpoint = _of_network(checkpoint, classifier, backbone.head)
+    found = networks.match_classifier(
+        checkpoint.tensors, classifier, checkpoint.path, backbone.head
+    )
     state = _imported(checkpoint.tensors, wanted, found, swap_classes, checkpoint.path)
     note = {
         "checkpoint": checkpoint.path.name,
@@ -85,6 +61,47 @@ def import_classifier(
         "swap_classes": swap_classes,
     }
     return state, note
+
+
+def _of_network(checkpoint: Checkpoint, classifier: Classifier, head: str | None) -> Checkpoint:
+    """The place of a file where this network lies; where none is, the likely one.
+
+    Raises:
+        UserError: it lies in several, with other numbers; or holds numbers that are not finite.
+    """
+    if not checkpoint.others:
+        return checkpoint
+    every = [place._replace(others=()) for place in (checkpoint, *checkpoint.others)]
+    fitting = [place for place in every if _holds(place, classifier, head)] or every[:1]
+    if any(not _same(fitting[0].tensors, other.tensors) for other in fitting[1:]):
+        places = [checkpoint_files.shown(place.place) for place in fitting]
+        raise UserError(
+            f"{checkpoint.path}: whole copies of this network lie under {', '.join(places)}: "
+            f"choose one, such as --place {places[0]}"
+        )
+    checkpoint_files.refuse_odd(fitting[0])
+    return fitting[0]
+
+
+def _holds(checkpoint: Checkpoint, classifier: Classifier, head: str | None) -> bool:
+    """Whether tensors are this network's, or several's of its kind."""
+    if any(value.is_meta or value.is_nested for value in checkpoint.tensors.values()):
+        return False  # no weights that can be looked at
+    try:
+        networks.match_classifier(checkpoint.tensors, classifier, checkpoint.path, head)
+    except UnclearError:
+        return True
+    except UserError:
+        return False
+    return True
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two places hold the same tensors: one network is often saved under two keys."""
+    return one.keys() == other.keys() and all(
+        value.dtype == other[name].dtype and torch.equal(value, other[name])
+        for name, value in one.items()
+    )
 
 
 def _imported(
@@ -168,9 +185,15 @@ def _trained(note: Mapping[str, Any], weights: Path) -> dict[str, Tensor]:
 
 def write_exported(
     note: Mapping[str, Any], checkpoint: Path, weights: Path, out: Path
-) -> list[str]:
-    """Export a classifier into a file, or folder, of the checkpoint's form; what has changed."""
-    original = checkpoint_files.read(checkpoint)
+) -> Iterator[str]:
+    """Export a classifier into a file, or folder, of the checkpoint's form; yields what to tell."""
+    original = checkpoint_files.read(checkpoint, note["place"])
     tensors, changed = export_classifier(note, original, weights)
     checkpoint_files.write(original, tensors, out)
-    return changed
+    yield f"{out}\n{len(changed)} tensors have changed"
+    for name in changed:
+        if name not in original.tensors:
+            yield (
+                f"WARNING: your last layer {note['last_layer']} has no bias, and the debiased one "
+                f"needs it: {name} is new; make that layer with bias=True before you load {out}"
+            )

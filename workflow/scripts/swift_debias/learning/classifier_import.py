@@ -16,6 +16,7 @@ from ..config.schema import Backbone, Compute, Images
 from ..errors import UserError
 from ..files import remove, write_json, write_text
 from . import (
+    checkpoint_files,
     checkpoint_import,
     devices,
     makers,
@@ -75,8 +76,9 @@ def run(
         model_check.last_layer(backbone, pictures, "the network")
         with torch.no_grad():
             classifier(pictures)
+    place = f", {checkpoint_files.shown(note['place'])}" if checkpoint.others else ""
     yield (
-        f"{checkpoint.path}: {len(note['names'])} tensors of the extractor; last layer "
+        f"{checkpoint.path}{place}: {len(note['names'])} tensors of the extractor; last layer "
         f"{note['last_layer']} with {note['outputs']} output{'s' * (note['outputs'] > 1)}"
     )
     if note["unused"]:

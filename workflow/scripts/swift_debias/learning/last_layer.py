@@ -92,6 +92,15 @@ def split(network: nn.Module, last: LastLayer) -> Split:
     return Split(network, linear, dropout)
 
 
+def modules_of(extractor: nn.Module) -> set[str]:
+    """Names of an extractor's modules, without those that stand for none or for the last layer."""
+    return {
+        name
+        for name, module in extractor.named_modules()
+        if name and not isinstance(module, nn.Identity | _Note)
+    }
+
+
 def last_registered(network: nn.Module, head: str | None = None) -> LastLayer:
     """The linear layer that a network registers last, and the dropout right before it.
 

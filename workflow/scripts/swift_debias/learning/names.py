@@ -4,13 +4,14 @@ The extractor's names are known, so whatever the checkpoint puts before them (`m
 `backbone.net.`) is found by looking: it is what makes all of them fit. What is left over is the
 last layer, whatever it is called: the one weight that takes the extractor's features. Of several
 whole copies (`student.` and `teacher.`, `model.` and `ema.`) the one that the last layer is of is
-taken: an extractor with another one's last layer is nobody's network.
+taken: an extractor with another one's last layer is nobody's network. A copy that has more layers
+among the extractor's own is of a deeper network, whose scores the extractor would not give.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,13 @@ from ..errors import UserError, nearest
 
 HEAD = "head.1"  # the last layer of a `Classifier`
 OPTIONAL = "num_batches_tracked"  # counters of BatchNorm, which old files lack
+WEIGHTS = ("weight", "bias")  # what no module has as a buffer
 # torchvision 0.2 and what was trained with it: norm.1 for norm1
 _OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+
+
+class UnclearError(UserError):
+    """A checkpoint has the network, and more than one layer or copy that it could be."""
 
 
 class Match(NamedTuple):
@@ -48,6 +54,7 @@ def match(
     features: int,
     what: str | Path,
     head: str | None = None,
+    modules: Collection[str] = (),
 ) -> Match:
     """Find an extractor and a last layer among a checkpoint's tensors.
 
@@ -57,22 +64,32 @@ def match(
         features: how many the extractor gives, which the last layer takes.
         what: the file, for messages.
         head: the checkpoint's name of the last layer; None: found.
+        modules: the extractor's, by `last_layer.modules_of`; those with a tensor are known.
 
     Raises:
-        UserError: names the first tensor that is missing or of another shape, the layers that
-            could be the last, or the copies that could be its extractor.
+        UserError: names the first tensor that is missing, too many or of another shape, the layers
+            that could be the last, or the copies that could be its extractor.
     """
     own = {_OLD_DENSENET.sub(r"\1\2", name): name for name in state}
     copies = {
         prefix: {name: own[prefix + name] for name in wanted if prefix + name in own}
         for prefix in _prefixes(own, state, wanted, what)
     }
-    misfits = {prefix: _misfit(names, state, wanted) for prefix, names in copies.items()}
+    taken = {theirs for names in copies.values() for theirs in names.values()}
+    known = _known(wanted, modules)
+    more = {
+        prefix: _more(_below(prefix, own, state, taken), wanted, known, features)
+        for prefix in copies
+    }
+    misfits = {
+        prefix: _misfit(names, state, wanted) or _deeper([prefix + n for n in more[prefix]])
+        for prefix, names in copies.items()
+    }
     if all(misfits.values()):
         raise UserError(f"{what}: {next(iter(misfits.values()))}")
-    taken = {theirs for names in copies.values() for theirs in names.values()}
     # the network's own name may be another layer's here
     named = None if any(head in names for names in copies.values()) else head
+    taken |= {own[prefix + name] for prefix, names in more.items() for name in names}
     left = {name: value for name, value in state.items() if name not in taken}
     layer = _last_layer(left, features, what, named)
     prefix = _copy_of(layer, list(copies), what)
@@ -97,6 +114,113 @@ def _misfit(
     return None
 
 
+def _below(
+    prefix: str, own: Mapping[str, str], state: Mapping[str, Tensor], taken: set[str]
+) -> dict[str, Tensor]:
+    """What stands below a copy's prefix and is no copy's, by names as the extractor's."""
+    return {
+        name.removeprefix(prefix): state[theirs]
+        for name, theirs in own.items()
+        if name.startswith(prefix) and theirs not in taken
+    }
+
+
+def _known(wanted: Mapping[str, Tensor], modules: Collection[str]) -> set[str]:
+    """An extractor's modules: those that hold its tensors, those around them, and those given."""
+    return {""} | {
+        ".".join(parts[:length])
+        for parts in (*(name.split(".")[:-1] for name in wanted), *(n.split(".") for n in modules))
+        for length in range(len(parts) + 1)
+    }
+
+
+def _more(
+    left: Mapping[str, Tensor], wanted: Mapping[str, Tensor], known: set[str], features: int
+) -> list[str]:
+    """Those of a checkpoint's leftovers that belong to the extractor, which has no place for them.
+
+    Below the module from which the extractor branches, whatever is new beside its branches is
+    another's: an auxiliary head, a loss, another copy. What is new inside one of them, or is the
+    next of a numbered row, is another network's layer. A tensor right in a module that the
+    extractor has is a buffer that it does not keep: old timm wrote Swin's attn_mask and
+    relative_position_index, the tables of rotary positions, counters. Only as `weight` or `bias`
+    it is a parameter. A new module of whole numbers alone keeps counters too.
+
+    Args:
+        left: what no copy of the extractor takes, by names as the extractor's.
+        wanted, features: as in `match`.
+        known: the extractor's modules.
+    """
+    root = _root(wanted)
+    rows = {_row(name, root) for name in wanted} - {None}
+    new: dict[str, list[str]] = {}
+    for name in left:
+        module, _, last = name.rpartition(".")
+        above = next(a for a in _ancestors(name) if a in known)
+        inside = above != root and above.startswith(f"{root}." if root else "")
+        if module in known and (not inside or last not in WEIGHTS):
+            continue
+        if inside or _row(name, root) in rows:
+            place = name[len(above) + bool(above) :].partition(".")[0]
+            new.setdefault(module if module in known else f"{above}.{place}", []).append(name)
+    return [
+        name
+        for names in new.values()
+        if any(left[n].is_floating_point() for n in names) and not _is_layer(names, left, features)
+        for name in names
+    ]
+
+
+def _root(wanted: Mapping[str, Tensor]) -> str:
+    """The module from which an extractor branches: `net` of an extractor that is wrapped in it."""
+    paths = [name.split(".")[:-2] for name in wanted]  # it has modules, not tensors alone
+    shared: list[str] = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
+
+
+def _row(name: str, root: str) -> str | None:
+    """Which numbered row of the root's children a tensor is of: `layer#` for layer1.0.weight."""
+    before = f"{root}." if root else ""
+    child, dot, _ = name.removeprefix(before).partition(".")
+    if not name.startswith(before):
+        return None
+    row = re.sub(r"\d+", "#", child)
+    return row if dot and row != child else None
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    """The modules around a tensor, the nearest first; the last is the network, ''."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _is_layer(names: list[str], left: Mapping[str, Tensor], features: int) -> bool:
+    """Whether tensors are one linear layer that takes the features: a last one, or an unused."""
+    layers = {name.rpartition(".")[0] for name in names}
+    return len(layers) == 1 and _takes(left.get(f"{min(layers)}.weight"), features)
+
+
+def _takes(weight: Tensor | None, features: int) -> bool:
+    """Whether a weight is a linear layer's that takes the features."""
+    return weight is not None and weight.dim() == 2 and weight.shape[1] == features
+
+
+def _deeper(more: list[str]) -> str | None:
+    """That a checkpoint has more of the extractor than the architecture, in words."""
+    if not more:
+        return None
+    first = next((name for name in more if not name.endswith(OPTIONAL)), more[0])
+    return (
+        f"the file has {len(more)} more tensor{'s' * (len(more) > 1)} of the extractor, the first "
+        f"{first}: a deeper network, or one with other options?"
+    )
+
+
 def _copy_of(layer: str, prefixes: list[str], what: str | Path) -> str:
     """Which copy of the extractor a last layer is of: the one whose prefix it shares most of."""
 
@@ -108,7 +232,7 @@ def _copy_of(layer: str, prefixes: list[str], what: str | Path) -> str:
     best = max(map(shared, prefixes))
     closest = [prefix for prefix in prefixes if shared(prefix) == best]
     if len(closest) > 1:
-        raise UserError(
+        raise UnclearError(
             f"{what}: {len(closest)} whole copies of the extractor, {closest}, and the last "
             f"layer {layer!r} is of none of them: save one network alone"
         )
@@ -152,7 +276,7 @@ def _last_layer(
     layers = [
         name.removesuffix(".weight")
         for name, value in left.items()
-        if name.endswith(".weight") and value.dim() == 2 and value.shape[1] == features
+        if name.endswith(".weight") and _takes(value, features)
     ]
     if named is not None:
         ending = [n for n in layers if n.endswith(f".{named}")]
@@ -161,7 +285,7 @@ def _last_layer(
             raise UserError(f"{what}: head: no last layer {named!r}{nearest(named, layers)}")
         layers = chosen
     if len(layers) > 1:
-        raise UserError(f"{what}: several layers could be the last, {layers}: name one (head)")
+        raise UnclearError(f"{what}: several layers could be the last, {layers}: name one (head)")
     if not layers:
         raise UserError(
             f"{what}: no layer beside the extractor takes its {features} features; there is "

@@ -8,6 +8,7 @@ a whole classifier in the user's own names, with one output or two: `names.py` f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -18,8 +19,9 @@ from ..config.schema import Backbone
 from ..errors import UserError, of_job
 from . import tensor_files
 from .finite import refuse_not_finite
+from .last_layer import modules_of
 from .makers import import_torchvision, make
-from .names import HEAD, as_classifier, is_classifier, match
+from .names import HEAD, Match, as_classifier, is_classifier, match
 from .states import fill, read_state
 from .weight_files import PUBLISHED
 
@@ -108,6 +110,26 @@ def _outputs(state: dict[str, Tensor]) -> int:
     return len(state[f"{HEAD}.weight"]) if is_classifier(state) else 0
 
 
+def _is_of(state: dict[str, Tensor], classifier: Classifier) -> bool:
+    """Whether a user's file holds a `Classifier` of this network.
+
+    The user's own parts may be called `extractor` and `head` too: then the names go on otherwise
+    than the network's do, or the head has the two outputs of a softmax, which none here has.
+    """
+    names = {f"extractor.{name}" for name in classifier.extractor.state_dict()}
+    named = is_classifier(state) and (not names or not names.isdisjoint(state))
+    return named and _outputs(state) != 2
+
+
+def match_classifier(
+    state: Mapping[str, Tensor], classifier: Classifier, what: str | Path, head: str | None
+) -> Match:
+    """Find a classifier's tensors among a checkpoint's; see `names.match`."""
+    extractor = classifier.extractor
+    features = classifier.head.linear.in_features
+    return match(state, extractor.state_dict(), features, what, head, modules_of(extractor))
+
+
 def attach_unit_mask(classifier: Classifier, layer: str, mask: Tensor) -> None:
     """Multiply a layer's output by `mask` from now on; the mask is saved with the weights.
 
@@ -180,12 +202,11 @@ def load(
     rows = _outputs(state)
     known = max(2, rows) if classes is None else classes
     classifier = build(backbone.model_copy(update={"weights": None}), seed=0, classes=known)
-    if rows and rows != outputs_of(known):
+    if own and not _is_of(state, classifier):
+        found = match_classifier(state, classifier, path, backbone.head)
+        state = as_classifier(state, classifier.extractor.state_dict(), found, path, known)
+    elif rows and rows != outputs_of(known):
         raise UserError(f"{path}: its head has {rows} outputs, but the task has {known} classes")
-    if own and not is_classifier(state):
-        wanted, features = classifier.extractor.state_dict(), classifier.head.linear.in_features
-        found = match(state, wanted, features, path, backbone.head)
-        state = as_classifier(state, wanted, found, path, known)
     for name, value in state.items():
         layer, _, last = name.rpartition(".")
         if last == UNIT_MASK and layer in dict(classifier.named_modules()):
@@ -203,6 +224,7 @@ __all__ = [
     "fill",
     "import_torchvision",
     "load",
+    "match_classifier",
     "read_state",
     "save",
     "without_masks",
