@@ -419,6 +419,9 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
         Image.new("RGB", (7, 5), "red" if name == "b" else "blue").save(path)
     for name, text in {"table1": "Table one", "verdict": "The verdict", "cost": "Costs"}.items():
         write_text(tmp_path / f"{name}.html", f"<html><body><p>{text} here</p></body></html>\n")
+    answer = tmp_path / "which_method"  # where the run drew its biases
+    answer.mkdir()
+    write_text(answer / "which_method.html", "<html><body><p>Take it here</p></body></html>\n")
     types = pd.DataFrame({"image_id": ["a", "b", "c"], "fitzpatrick": [1.0, 6.0, None]})
     types = types.assign(ita=0.0, b_star=[5.0, -2.0, 0.0], fitzpatrick_arctan=[1.0, 6.0, 6.0])
     types = types.assign(fitzpatrick_atan2=1.0, fitzpatrick_unknown_if_blue=[1.0, None, None])
@@ -454,6 +457,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
                 write_parquet(tmp_path / f"i{i}.parquet", interval.iloc[i : i + 1]) for i in (0, 1)
             ],
             "verdict": tmp_path / "verdict.html",
+            "which_method": [] if hidden else [answer],
             "costs": tmp_path / "cost.html",
             "tones": [write_parquet(tmp_path / "skin_tone/isic2019.parquet", types)],
             "sheets": [tmp_path / "skin_tone/isic2019.png"],
@@ -515,6 +519,8 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     sections = re.findall(r"<h2>(.*?)</h2>", html)
     body = {name: html[html.index(f"<h2>{name}</h2>") :] for name in sections}
     inside = {"Tables": "Table one", "Costs": "Costs", "Reproduction verdict": "The verdict"}
+    assert ("Which method?" in sections) == (not hidden)
+    inside |= {} if hidden else {"Which method?": "Take it"}
     for name, text in inside.items():
         assert f"<p>{text} here</p>" in body[name].partition("</section>")[0]
     picture = r'<figure id="figure-(\w)">(?:(?!</figure>).)*?base64,([^"]+)"'
