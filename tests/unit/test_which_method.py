@@ -415,6 +415,14 @@ def test_every_line_and_picture_is_of_one_place(
     assert len({path for one in pictures for path in one.paths}) == 3 * len(pictures)
 
 
+def test_a_method_that_the_configuration_has_no_longer_is_called_by_its_name() -> None:
+    """Its cells may still lie in the run's folder."""
+    run = run_of(PLACES[:1])
+    run = run._replace(titles={BASE: "Before", "llft": "L"})
+    page = which_method_page.page(run, which_method.evidence(run), [])
+    assert set(grid(page, "## Regret")["method"]) == {"Before", "L", "swift"}
+
+
 def test_tasks_of_one_bias_are_told_apart() -> None:
     run = run_of(PLACES[:1], dict.fromkeys(BIASED, 50))
     table = grid(which_method_page.page(run, which_method.evidence(run), []), "## In short")

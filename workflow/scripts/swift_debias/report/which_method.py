@@ -55,6 +55,10 @@ class Run(NamedTuple):
     marks: plausibility.Marks
     scores: pd.DataFrame
 
+    def title(self, method: str) -> str:
+        """A method's display name; its own where the configuration has it no longer."""
+        return self.titles.get(method, method)
+
 
 def read(run: Path) -> Run:
     """The results of a run, of whatever cells are finished.

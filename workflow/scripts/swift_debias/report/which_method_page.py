@@ -5,7 +5,7 @@ Each of its lines names the rows of which_method.csv that it was made from.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def page(run: Run, rows: pd.DataFrame, pictures: Sequence[Picture]) -> str:
         "",
         REGRET,
         "",
-        *_markdown(_regret(rows, run.titles)),
+        *_markdown(_regret(run, rows)),
         "",
         "## Can it be trusted?",
         "",
@@ -94,7 +94,7 @@ def chapter(run: Run, rows: pd.DataFrame, pictures: Sequence[Picture]) -> str:
             html.grid(_decisions(run, rows), "which", "Which method to take"),
             f"<p>{escape(rows_of)}</p>\n<p><strong>The rule.</strong> {escape(RULE)}</p>\n",
             html.figure_gallery(drawn) if drawn else "",
-            html.grid(_regret(rows, run.titles), "regret", "Regret"),
+            html.grid(_regret(run, rows), "regret", "Regret"),
             f"<p>{escape(REGRET)}</p>\n<h3>Can it be trusted?</h3>\n",
             html.bullets(_trust(run, rows)),
         ]
@@ -128,11 +128,11 @@ def _decisions(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
             }
             | {PLACE.get(name, name): words.title(str(one[name])) for name in named}
             | {
-                "take": run.titles.get(one["taken"], one["taken"]),
+                "take": run.title(one["taken"]),
                 "EOdds": _from_to(base, best, "eodds"),
                 "AUC": _from_to(base, best, "auc"),
                 "oracle": f"{part['oracle_eodds'].iloc[0]:.3f} / {part['oracle_auc'].iloc[0]:.3f}",
-                "as good within noise": ", ".join(run.titles[m] for m in one["as_good"]),
+                "as good within noise": ", ".join(run.title(m) for m in one["as_good"]),
                 "rows": ", ".join(map(str, one["rows"])),
             }
         )
@@ -150,7 +150,7 @@ def _from_to(base: list[dict[Hashable, Any]], best: list[dict[Hashable, Any]], m
     return f"{base[0][metric]:.3f} to {after[metric]:.3f} ({change})"
 
 
-def _regret(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+def _regret(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
     """Mean regret of each method in each place, the least of EOdds first."""
     part = rows[(rows["kind"] != NO_BIAS) & ~rows["external_biased"].astype(bool) & rows["ranked"]]
     named = several(rows)
@@ -161,7 +161,7 @@ def _regret(rows: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         {PLACE[name]: means[name].map(words.title) for name in named}
         | {
-            "method": means["method"].map(titles.__getitem__),
+            "method": means["method"].map(run.title),
             "EOdds": means["eodds"].map("{:+.3f}".format),
             "AUC": means["auc"].map("{:+.3f}".format),
             "cases": means["cases"].astype(str),
@@ -189,7 +189,7 @@ def _clean(place: str, rows: pd.DataFrame, run: Run) -> list[str]:
     if base.empty:
         return [f"{of}There is no oracle: no task without a bias."]
     sure = others[(others["eodds_low"] > 0) | (others["eodds_high"] < 0)]
-    named = ", ".join(run.titles[m] for m in sure["method"]) or "none"
+    named = ", ".join(run.title(m) for m in sure["method"]) or "none"
     below = bool(base["below_floor"].fillna(False).all())
     sure_of = f"those whose EOdds surely differs from the Baseline's: {named}."
     return [
