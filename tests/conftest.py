@@ -17,6 +17,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A test's name has no file's content: gzip writes the time, and every worker collects anew."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def warm_jobs() -> Iterator[Path]:
     """Where jobs are forked from a process that has imported what they import (warm.py)."""

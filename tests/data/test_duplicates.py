@@ -698,7 +698,7 @@ COLUMNS = "image_name_1,image_name_2"
         (LIST, f"n,{COLUMNS}\n1,A ,B\n2,\ufeffC,D\n3,E,\n4,NA,unknown\n".encode()),
         (LIST.lower(), f"{COLUMNS}\r\nA,B\r\nC,D\r\n".encode()),
         (f"deep/er/{LIST}", f"\ufeff{COLUMNS}\nA,B\nC,D\n".encode()),
-        (f"x/{LIST}.gz", gzip.compress(f"{COLUMNS}\nA,B\nC,D\n".encode())),
+        (f"x/{LIST}.gz", gzip.compress(f"{COLUMNS}\nA,B\nC,D\n".encode(), mtime=0)),
     ],
 )
 def test_the_list_is_found_and_read_as_other_tables_are(
