@@ -473,6 +473,12 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             "settings": {"run": "mine", "seed": 41, "folds": 3, "experiments": {}}
             | {"datasets": {"ddi": {"root": "data/Gruber", "only": {"name": ["Carl Gross"]}}}},
             "titles": TITLES,
+            "missing": {
+                "failed": [["debias ssd", "the <loss> is not finite", "logs/debias/ssd.log"]],
+                "left_out": [["a", "skin, net, tone", "SSD"]],
+            }
+            if hidden
+            else {"failed": (), "left_out": []},
             "origin": {"code": "abc of 2026-01-02", "configuration": "a.yaml: changed <since>"},
             "groups": {"tone": ["light", "middle", "dark"]},
             "classes": {"skin": ["mole", "melanoma"]},
@@ -520,6 +526,11 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     body = {name: html[html.index(f"<h2>{name}</h2>") :] for name in sections}
     inside = {"Tables": "Table one", "Costs": "Costs", "Reproduction verdict": "The verdict"}
     assert ("Which method?" in sections) == (not hidden)
+    assert (sections[0] == "What is missing") == ("What is missing" in sections) == hidden
+    if hidden:
+        lost = ["debias ssd", "the &lt;loss&gt; is not finite", "logs/debias/ssd.log"]
+        assert table_text(html, "Jobs that failed")[1:] == [lost]
+        assert table_text(html, "Left out")[1:] == [["a", "skin, net, tone", "SSD"]]
     inside |= {} if hidden else {"Which method?": "Take it"}
     for name, text in inside.items():
         assert f"<p>{text} here</p>" in body[name].partition("</section>")[0]

@@ -469,7 +469,8 @@ def test_cost_table(run: Callable[..., str], tmp_path: Path) -> None:
     assert (tmp_path / "tables/cost.txt").read_text().strip() in said
 
 
-def test_summary(run: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("failed", [False, True])
+def test_summary(run: Callable[..., str], tmp_path: Path, failed: bool) -> None:
     for number in (2, 1):
         (tmp_path / f"table{number}.txt").write_text(f"This is table {number}.\n", encoding="utf-8")
     for place, seconds in {"evaluate/a": 3.0, "evaluate/b": 4.5, "report": 20.0}.items():
@@ -484,9 +485,22 @@ def test_summary(run: Callable[..., str], tmp_path: Path) -> None:
             "in_words": write_json(tmp_path / "in_words.json", {"sentences": ["One.", "Two."]}),
         },
         output=["results/mine/summary.txt"],
-        params={"run": "results/mine"},
+        params={
+            "run": "results/mine",
+            "missing": {
+                "failed": [["debias a, b", "it diverged", "a.log"]],
+                "left_out": [["t1", "a, c", "SSD, LLFT"], ["f2", "", "not made"]],
+            }
+            if failed
+            else {"failed": (), "left_out": []},
+        },
     )
     text = (tmp_path / "results/mine/summary.txt").read_text()
+    gone = ["What is missing", "- failed: debias a, b: it diverged"]
+    gone += ["- t1 without SSD, LLFT of a, c", "- f2: not made", "", ""]
+    first, _, rest = text.partition("In short")
+    assert first == ("\n".join(gone) if failed else "")
+    text = f"In short{rest}"
     assert text.startswith(
         "In short\n- One.\n- Two.\n\nThis is table 2.\n\nThis is table 1.\n\nWhat each"
     )

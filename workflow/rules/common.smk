@@ -14,7 +14,7 @@ from swift_debias.errors import UserError
 from swift_debias.evaluation import metrics
 from swift_debias.learning import architectures
 from swift_debias.report import figures
-from swift_debias.run import code_id as identity, forked, layout
+from swift_debias.run import code_id as identity, forked, layout, unfinished
 
 # A module of the user's own may lie beside the configuration. Last, so that it hides nothing; jobs are
 # told by the environment.
@@ -52,7 +52,9 @@ if settings.synthetic:  # its raw folders are drawn by a rule
 forked.use(workflow)
 
 RUN = f"results/{settings.run}"
-SETUPS = plan.setups(settings)  # (task, backbone, attribute) -> its methods
+PLANNED = plan.setups(settings)  # (task, backbone, attribute) -> its methods
+LEFT_OUT = unfinished.read()  # what a report goes without after a run in which jobs failed
+SETUPS = LEFT_OUT.shown(PLANNED)  # the same, of those that are scored and shown
 DATASETS = plan.used_datasets(settings)
 USED = {  # the methods that some experiment shows, in the order of the config
     name: method

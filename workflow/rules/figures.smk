@@ -4,6 +4,7 @@ FIGURES = [
     name
     for name, experiment in settings.experiments.items()
     if experiment.kind == "figure"
+    and LEFT_OUT.blocks(name, plan.blocks(settings, experiment))
 ]
 TITLES = {name: method.title or name for name, method in settings.methods.items()}
 
@@ -11,7 +12,7 @@ TITLES = {name: method.title or name for name, method in settings.methods.items(
 def blocks(name):
     """What an experiment shows, as plain values."""
     view = settings.experiments[name]
-    found = plan.blocks(settings, view)
+    found = LEFT_OUT.blocks(name, plan.blocks(settings, view))
     for block in found:
         block["metrics"] = tuple(
             metrics.at_threshold(metric, view.threshold) for metric in block["metrics"]

@@ -164,7 +164,7 @@ def compared_pixels(wildcards):
 def used_attributes(wildcards):
     """The attributes of a task that some experiment needs."""
     return sorted(
-        {attribute for task, _, attribute in SETUPS if task == wildcards.task}
+        {attribute for task, _, attribute in PLANNED if task == wildcards.task}
     )
 
 

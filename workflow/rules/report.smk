@@ -4,7 +4,7 @@ import time
 
 from snakemake.logging import logger
 
-from swift_debias.run import job, origin, progress
+from swift_debias.run import job, origin, progress, unfinished
 
 STARTED = time.time()
 PUBLISHED = own("resources/published_results.csv")
@@ -18,6 +18,7 @@ TABLES = [
     name
     for name, experiment in settings.experiments.items()
     if experiment.kind == "table"
+    and LEFT_OUT.blocks(name, plan.blocks(settings, experiment))
 ]
 
 
@@ -345,10 +346,20 @@ rule verdict:
         "../scripts/verdict.py"
 
 
-# Data sets whose skin tone is measured and that something needs.
+# Data sets that what is shown needs, and those of them whose skin tone is measured.
+SHOWN_SETS = plan.used_datasets(settings, {task for task, *_ in SETUPS})
 MEASURED = [
-    name for name in DATASETS if settings.datasets[name].measures("fitzpatrick")
+    name for name in SHOWN_SETS if settings.datasets[name].measures("fitzpatrick")
 ]
+
+
+def missing():
+    """What the tables and figures go without; empty but after a run in which jobs failed."""
+    views = {
+        name: plan.blocks(settings, experiment)
+        for name, experiment in settings.experiments.items()
+    }
+    return {"failed": LEFT_OUT.failed, "left_out": LEFT_OUT.told(views, TITLES)}
 
 
 def hidden_figures():
@@ -365,8 +376,8 @@ rule report:
     input:
         metrics=rules.merge_metrics.output.metrics,
         check=rules.check_data.output.json,
-        manifests=expand(rules.build_manifest.output.manifest, dataset=DATASETS),
-        manifest_logs=expand(rules.build_manifest.output.log, dataset=DATASETS),
+        manifests=expand(rules.build_manifest.output.manifest, dataset=SHOWN_SETS),
+        manifest_logs=expand(rules.build_manifest.output.log, dataset=SHOWN_SETS),
         cohort_logs=expand(
             rules.find_duplicates.output.log, task=unique(task for task, *_ in SETUPS)
         ),
@@ -430,6 +441,7 @@ rule report:
         hidden=hidden_figures(),
         pictures=settings.report.images,
         metrics=["auc", "spd", "eodds", "auc_min", "auc_gap"],
+        missing=missing(),
         synthetic=settings.synthetic is not None,
         code=code_id("report.py"),
     script:
@@ -453,6 +465,7 @@ rule summary:
         "../../envs/report.yaml"
     params:
         run=lambda wildcards, output: str(Path(output[0]).parent),
+        missing=missing(),
         code=code_id("summary.py"),
     script:
         "../scripts/summary.py"
@@ -476,6 +489,8 @@ onsuccess:
         print(summary.read_text())
         minutes, seconds = divmod(int(time.time() - STARTED), 60)
         print(f"This run took {minutes} min {seconds} s. Results: {RUN}/")
+    if not any(LEFT_OUT):
+        Path(folder("unfinished")).unlink(missing_ok=True)
 
 
 onerror:
@@ -490,3 +505,4 @@ onerror:
         f"The run did not end well; what is finished is kept. Logs of jobs: {RUN}/logs/; of Snakemake: {log}.\n"
         "When the cause is mended type the same command again: it goes on from what is there."
     )
+    unfinished.make_report(workflow, Path(RUN), PLANNED)

@@ -81,7 +81,9 @@ with logged(snakemake):
     stages = grid(costs.stage_times(run / "benchmarks"), "stages", "Stages of the workflow", 1)
     versions = html.software(Path(given.requirements))
     weights = grid(data_tables.weight_files(map(Path, given.sources)), "weights", "Weight files")
+    failed = params.missing["failed"]
     sections = [
+        *([Section("missing", "What is missing", html.missing(**params.missing))] * bool(failed)),
         Section("short", "In short", "".join(short)),
         *which,
         Section(

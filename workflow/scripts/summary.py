@@ -11,7 +11,15 @@ with logged(snakemake):
     texts = [read_text(path) for path in snakemake.input.tables]
     costs = read_costs(map(Path, snakemake.input.costs))
     stages = stage_times(Path(snakemake.params.run) / "benchmarks")
+    gone = [
+        *(f"- failed: {done}: {why}" for done, why, _ in snakemake.params.missing["failed"]),
+        *(
+            f"- {view} without {methods} of {setup}" if setup else f"- {view}: not made"
+            for view, setup, methods in snakemake.params.missing["left_out"]
+        ),
+    ]
     lines = [
+        *(["What is missing", *gone, ""] if gone else []),
         "In short",
         *(f"- {sentence}" for sentence in read_json(str(snakemake.input.in_words))["sentences"]),
         "",

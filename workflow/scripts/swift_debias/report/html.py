@@ -97,6 +97,23 @@ def bullets(sentences: Iterable[str]) -> str:
     return f"<ul>{items}</ul>\n"
 
 
+def missing(failed: Sequence[Sequence[str]], left_out: Sequence[Sequence[str]]) -> str:
+    """What a report goes without after a run in which jobs failed (run/unfinished.py).
+
+    Args:
+        failed: (job, why, its log).
+        left_out: (table or figure, setup, methods).
+    """
+    said = (
+        "<p>Some jobs of this run failed. All that needs them is left out below; a method is shown "
+        "where all its folds are there. When the cause is mended the same command makes the rest, "
+        "and the whole report.</p>\n"
+    )
+    jobs = pd.DataFrame([*failed], columns=["job", "why", "log"])
+    gone = pd.DataFrame([*left_out], columns=["table or figure", "setup", "without"])
+    return said + grid(jobs, "failed", "Jobs that failed") + grid(gone, "gone", "Left out")
+
+
 def fragment(path: Path) -> str:
     """The body of one of the run's own HTML files."""
     text = read_text(path)

@@ -178,6 +178,10 @@ FILES: dict[str, File] = {
     "report": File("report.html", "Everything on one page."),
     "settings": File("settings.yaml", "All settings of the run, without folders."),
     "summary": File("summary.txt", "What the terminal shows at the end."),
+    "unfinished": File(
+        "unfinished.json",
+        "Where jobs failed: what the report goes without, and why. Gone with the next whole run.",
+    ),
     "baseline_checkpoints": File(
         "checkpoints/baseline/{task}/{backbone}/fold{fold}", "States of a running training."
     ),
