@@ -53,7 +53,9 @@ forked.use(workflow)
 
 RUN = f"results/{settings.run}"
 PLANNED = plan.setups(settings)  # (task, backbone, attribute) -> its methods
-LEFT_OUT = unfinished.read()  # what a report goes without after a run in which jobs failed
+LEFT_OUT = (
+    unfinished.read()
+)  # what a report goes without after a run in which jobs failed
 SETUPS = LEFT_OUT.shown(PLANNED)  # the same, of those that are scored and shown
 DATASETS = plan.used_datasets(settings)
 USED = {  # the methods that some experiment shows, in the order of the config
