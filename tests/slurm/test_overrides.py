@@ -52,6 +52,7 @@ def command(directory: Path) -> list[str]:
     words += ["--set-resources", "train_baseline:runtime=attempt", "importance:mem_mb=3000"]
     words += ["--default-resources", "nodes=1"]
     words += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "20"]
+    words += ["--slurm-array-jobs", "cache_images"]
     return [*words, "--", *TARGETS]
 
 
@@ -145,11 +146,22 @@ def test_what_the_command_line_does_not_name_is_kept(record: Record) -> None:
     assert set(memory["importance"]) == {3000}  # as it was told
     # a rule asks for more at each attempt: the training that was killed for time had two
     assert [round(found / 6000) for found in sorted(memory["train_baseline"])] == [1, 1, 2]
-    assert set(memory["cache_images"]) == {2000}
+    assert set(memory["cache_images"]) == {2001}  # in an array the plugin adds a MiB
     for job in record.jobs.values():
         assert job["TimeLimit"] != "UNLIMITED"
         assert job["NumCPUs"] == "1"
         assert job["Nice"] == "7"
+
+
+def test_an_array_of_jobs(record: Record) -> None:
+    """One sbatch for all data sets, and each task made its own."""
+    tasks = record.of("cache_images")
+    assert len({job["ArrayJobId"] for job in tasks}) == 1
+    assert sorted(job["ArrayTaskId"] for job in tasks) == [str(n + 1) for n in range(len(tasks))]
+    made = {path.stem for path in (record.directory / "results/cut/images").glob("*.npy")}
+    assert len(made) == len(tasks) > 1
+    manifests = record.directory / "results/cut/manifests"
+    assert made == {path.stem for path in manifests.glob("*.parquet")}
 
 
 def test_a_training_that_was_killed_for_time_carried_on(record: Record) -> None:
