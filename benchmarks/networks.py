@@ -166,14 +166,23 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _all(rows: list[dict[str, Any]], key: str) -> str:
+    """The values of several rows, smallest first."""
+    return " or ".join(map(str, sorted({row[key] for row in rows})))
+
+
 def page(text: str, report: dict[str, Any]) -> str:
     """The page with its table anew."""
     machine = report["machine"]
-    rows = {size: row for rows in report["results"].values() for size, row in rows.items()}
+    sizes: dict[int, list[dict[str, Any]]] = {}
+    for rows in report["results"].values():
+        for size, row in rows.items():
+            sizes.setdefault(int(size), []).extend([row] if row["built"] == "yes" else [])
     how = "; ".join(
-        f"{size} px: {row['images']} images in batches of {row['batch']}, rounds: {row['rounds']}"
-        for size, row in sorted(rows.items(), key=lambda item: int(item[0]))
-        if row["built"] == "yes"
+        f"{size} px: {_all(rows, 'images')} images in batches of {_all(rows, 'batch')}, "
+        f"rounds: {_all(rows, 'rounds')}"
+        for size, rows in sorted(sizes.items())
+        if rows
     )
     said = (
         f"{machine['processor']}, one thread of a busy machine, torch {machine['torch']}. {how}. "
