@@ -188,7 +188,7 @@ def test_mistakes_are_told_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(audited)
-    assert cli.main(["audit", *arguments]) == 2
+    assert cli.main(["audit", *arguments, "--force"]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1 and told.startswith("swift-debias: error:")
 
@@ -196,6 +196,17 @@ def test_mistakes_are_told_in_one_line(
 def test_every_file_is_a_command() -> None:
     files = {path.stem for path in Path(cli.__file__).parent.glob("[!_]*.py")}
     assert files == set(cli.COMMANDS)
+
+
+def test_help_lists_every_command_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "usage: swift-debias COMMAND ..."
+    for name in cli.COMMANDS:
+        text = str(importlib.import_module(f"{cli.__name__}.{name}").__doc__).splitlines()[0]
+        words = [name.replace("_", "-"), *text.split()]
+        assert [line.split() for line in lines].count(words) == 1, name
 
 
 @pytest.mark.parametrize("command", [name.replace("_", "-") for name in cli.COMMANDS])
@@ -292,6 +303,7 @@ def test_nothing_of_an_earlier_call_is_left_beside_a_new_model(
 
     rule = ["--method", "ThresholdOptimizer", "--set", "min_cell=2"]
     other = ["--method", "Baseline"]
+    own = [*own, "--force"]
     assert cli.main(["debias", *own, *rule]) == 0
     before = {path.name: path.read_bytes() for path in Path("fair").iterdir()}
     assert "rule.json" in before
@@ -480,6 +492,43 @@ def test_no_command_writes_over_what_it_reads(
     assert set(Path().rglob("*")) == before
 
 
+FORCED = {arguments[0] for arguments, *_ in OVERWRITING} - {"compare", "export-logs"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "written"),
+    [
+        (AUDIT_OF_T, "o", "o.html"),
+        (DEBIAS, "o", "o/history.csv"),
+        (DEBIAS, "o", "o/rule.json"),
+        (IMPORT, "o", "o/backbone.yaml"),
+        (EXPORT, "o.pth", "o.pth"),
+        (FOLDER, "o", "o/model.safetensors"),
+        (FOLDER, "o", "o/pytorch_model.bin"),
+        (["bundle", "run"], "o.zip", "o.zip"),
+        (["which-method", "run"], "o", "o/which_method.md"),
+        (["which-method", "run"], "o", "o/which_method_sizes_2.png"),
+    ],
+)
+def test_what_is_there_is_written_over_by_force_alone(
+    arguments: list[str], out: str, written: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Before any work; with the option the command goes on, and meets the files that are none."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*READ, written):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"the user's {name}")
+    Path("run/settings.yaml").write_text("tasks: {}\n")
+    assert arguments[0] in FORCED
+    assert exit_code([*arguments, "--out", out]) == 2
+    told = capsys.readouterr().err
+    assert f"{written} is there already: " in told and "--force" in told and told.count("\n") == 1
+    assert Path(written).read_text() == f"the user's {written}"
+    assert exit_code([*arguments, "--out", out, "--force"]) == 2
+    assert "is there already" not in capsys.readouterr().err
+
+
 def test_every_command_that_writes_is_tried() -> None:
     modules = {name: importlib.import_module(f"{cli.__name__}.{name}") for name in cli.COMMANDS}
     asks = set()
@@ -491,6 +540,12 @@ def test_every_command_that_writes_is_tried() -> None:
     assert asks == {name for name, module in modules.items() if hasattr(module, "writes")}
     tried = {arguments[0].replace("-", "_") for arguments, *_ in OVERWRITING}
     assert asks == tried | {"schema"}  # which reads nothing; see below
+    (commands,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    assert FORCED == {
+        name
+        for name, command in commands.choices.items()
+        if "force" in {action.dest for action in command._actions}
+    }
 
 
 @pytest.mark.parametrize("name", ["README.md", "schema.json"])

@@ -45,9 +45,8 @@ def made(name: str, folder: Path) -> Way:
 
 def imported(way: Way, *more: str) -> int:
     size = [] if way.checkpoint.is_dir() else ["--size", str(SIZE)]
-    return cli.main(
-        ["import-classifier", str(way.checkpoint), *way.arguments, *size, "--out", "mine", *more]
-    )
+    out = ["--out", "mine", "--force"]
+    return cli.main(["import-classifier", str(way.checkpoint), *way.arguments, *size, *out, *more])
 
 
 def entry(folder: Path) -> tuple[Backbone, Images]:
@@ -129,6 +128,22 @@ def test_an_export_of_what_was_imported_is_the_file_itself(tmp_path: Path) -> No
     assert all(torch.equal(v, after["state_dict"][n]) for n, v in before["state_dict"].items())
     torch.save({}, "last.ckpt")
     assert cli.main([*command, "--checkpoint", "last.ckpt", "--out", "back.ckpt"]) == 2
+
+
+def test_weights_of_an_earlier_export_are_not_read_for_the_new_ones(tmp_path: Path) -> None:
+    """Into one folder: a reader takes the first of several names, and a rule for the model's."""
+    way = made("timm folder", tmp_path)
+    assert imported(way) == 0
+    out = tmp_path / "fair"
+    out.mkdir()
+    for name in ("model.safetensors", "pytorch_model.bin", "rule.json", "mine.txt"):
+        (out / name).write_text("of an earlier call")
+    command = ["export-classifier", "mine/classifier.safetensors", "--imported", "mine"]
+    command += ["--checkpoint", str(way.checkpoint), "--out", str(out), "--force"]
+    assert cli.main(command) == 0
+    expected = {p.name for p in way.checkpoint.iterdir()} | {"mine.txt"}
+    assert {path.name for path in out.iterdir()} == expected
+    assert checkpoint_files.read(out).tensors
 
 
 def test_a_pruned_channel_is_zero_in_the_owners_weights(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", required=True, help="column of the probability of class 1")
     parser.add_argument("--threshold", type=finite, default=0.5, help="default: %(default)s")
     parser.add_argument("--out", type=_outputs.path, help="path of the files without its ending")
+    _outputs.add_force(parser)
     add_columns(parser)
 
 

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings")
     add("--out", type=_outputs.path, default=Path("debiased"), help="default: %(default)s")
+    _outputs.add_force(parser)
     add_columns(parser)
 
 

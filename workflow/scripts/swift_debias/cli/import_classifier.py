@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", type=Path, help="folder of its images; default: its own")
     add("--name", default="mine", help="of the backbone; %(default)s")
     add("--out", type=_outputs.path, default=Path("imported"), help="folder; %(default)s")
+    _outputs.add_force(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
