@@ -371,6 +371,50 @@ def test_an_image_without_a_name_is_refused(
     assert told.count("\n") == 1 and not Path("fair").exists()
 
 
+@pytest.mark.parametrize(
+    ("lie", "given", "proposed"),
+    [
+        ("pictures", "pictures/deep", "pictures"),  # one up
+        ("pictures/deep", "pictures", "pictures/deep"),  # one down
+        ("pictures/very/deep", "pictures", "pictures/very/deep"),  # two down
+        ("pictures", "tables", "pictures"),  # beside it
+        ("pictures", "pictures/missing", "pictures"),  # of a folder that is not there
+        ("far/from/here", "pictures/deep", None),
+    ],
+)
+def test_a_wrong_root_is_told_with_the_right_one(
+    lie: str, given: str, proposed: str | None, own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of both commands that read images by a table."""
+    for folder in ("pictures/deep", "tables"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    files = pd.read_csv("t.csv")["file"].tolist()
+    for name in files:
+        (Path(lie) / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path(lie) / name).symlink_to(SAMPLE / "images" / name)
+    pd.DataFrame({"path": files, "score": 0.5}).to_csv("r.csv", index=False)
+    importing = ["import-classifier", "m.safetensors", "--architecture", "mynetwork:network"]
+    for command in (["debias", *own], [*importing, "--size", "24", "--reference", "r.csv"]):
+        assert cli.main([*command, "--root", given]) == 2
+        told = capsys.readouterr().err
+        assert f"0 of {len(files)} images are there" in told and told.count("\n") == 1
+        if proposed is None:
+            assert f"is {given} the folder that the paths begin in" in told
+        else:
+            assert f"it is there below {proposed}: give that folder as the root" in told
+
+
+def test_some_images_that_are_missing_are_counted(
+    own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv("t.csv")
+    table.loc[2, "file"] = "gone.png"
+    table.to_csv("t.csv", index=False)
+    assert cli.main(["debias", *own]) == 2
+    told = capsys.readouterr().err
+    assert f"{len(table) - 1} of {len(table)} images are there: no file " in told
+
+
 # --- numbers --------------------------------------------------------------------------------------
 
 
@@ -541,11 +585,12 @@ def test_every_command_that_writes_is_tried() -> None:
     tried = {arguments[0].replace("-", "_") for arguments, *_ in OVERWRITING}
     assert asks == tried | {"schema"}  # which reads nothing; see below
     (commands,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
-    assert FORCED == {
+    takes_force = {
         name
         for name, command in commands.choices.items()
         if "force" in {action.dest for action in command._actions}
     }
+    assert takes_force == FORCED
 
 
 @pytest.mark.parametrize("name", ["README.md", "schema.json"])

@@ -31,6 +31,7 @@ from .columns import (
 )
 from .image_cache import CachedImages
 from .normalization import Normalization
+from .roots import refuse_missing
 
 NAMED = 5  # broken files that a message lists
 
@@ -184,7 +185,8 @@ class ImageSet:
             patient: column of the patient, whose images are never split apart.
             size: pixels a side.
             mean, std: what the network was trained with, on [0, 1]; default: ImageNet's.
-            root: folder of the images.
+            root: folder of the images; where they are not below it, the nearest folder that has
+                them is named.
             positive: the value, or a list of values, of class 1; all others are class 0.
             classes: the values of three classes or more, in the order of the network's outputs;
                 rows of other values are refused.
@@ -202,6 +204,7 @@ class ImageSet:
             group_column(df[attribute], groups, cuts),
         )
         paths = path_column(df[image], root)
+        refuse_missing(df[image].tolist(), root)
         options = _images(size, channels or (1 if len(mean) == 1 else 3), mean, std)
         pixels = read_files(paths, options, workers)
         return cls(
