@@ -204,8 +204,8 @@ class ImageSet:
             group_column(df[attribute], groups, cuts),
         )
         paths = path_column(df[image], root)
-        refuse_missing(df[image].tolist(), root)
         options = _images(size, channels or (1 if len(mean) == 1 else 3), mean, std)
+        refuse_missing(df[image].tolist(), root)
         pixels = read_files(paths, options, workers)
         return cls(
             HeldImages(pixels),

@@ -25,7 +25,7 @@ def refuse_missing(cells: Sequence[str | os.PathLike[str]], root: str | Path) ->
             which the missing ones lie, where a quick look finds it.
     """
     root = Path(root)
-    missing = [cell for cell in cells if not os.path.isfile(root / cell)]
+    missing = [cell for cell in cells if not _is_file(root / cell)]
     if not missing:
         return
     number = len(cells) - len(missing)
@@ -40,7 +40,15 @@ def refuse_missing(cells: Sequence[str | os.PathLike[str]], root: str | Path) ->
 
 def _holds(folder: Path, cells: Sequence[str | os.PathLike[str]]) -> bool:
     """Whether all of some relative paths are files below a folder."""
-    return all(not Path(cell).is_absolute() and os.path.isfile(folder / cell) for cell in cells)
+    return all(not Path(cell).is_absolute() and _is_file(folder / cell) for cell in cells)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; of a name that the system does not take none is."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _near(root: Path) -> Iterator[Path]:
