@@ -317,7 +317,7 @@ WORDS_OF_A_RUN = re.compile(r"finetuning|compute\.|diffprune\.|folds?\b|\w: (cpu
 def test_a_mistake_is_told_in_the_words_of_the_parameters(
     estimator: Any, groups: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same decision speaks to a run of its configuration's keys (tests below and of devices)."""
+    """The same decision speaks to a run of its configuration's keys (tests of devices)."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     rng = np.random.default_rng(0)
     images = sd.ImageSet.from_arrays(

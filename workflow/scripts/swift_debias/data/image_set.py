@@ -170,12 +170,15 @@ class ImageSet:
         groups: Mapping[str, Sequence[Any]] | None = None,
         cuts: Sequence[float] | None = None,
         channels: int | None = None,
+        fit: str = "crop",
+        crop_share: float = 1.0,
+        interpolation: str = "bilinear",
         workers: int | None = None,
     ) -> ImageSet:
         """Images in files, named by a table.
 
         Each is made upright, cropped to its largest centred square and resized, as the workflow's
-        image cache does.
+        image cache does; otherwise where `fit`, `crop_share` and `interpolation` say so.
 
         Args:
             df: one row an image.
@@ -194,6 +197,10 @@ class ImageSet:
                 Values in no group, and empty ones, are unknown.
             cuts: of a number such as age, instead of groups; a value on a cut is above it.
             channels: 1 reads grey images, 3 colours; default: as many as `mean` has numbers.
+            fit: crop: the centre; stretch: all of it, whatever its sides.
+            crop_share: of the shorter side that the crop keeps; 0.875 is Resize(256) and
+                CenterCrop(224).
+            interpolation: bilinear, bicubic, lanczos, box or nearest.
             workers: threads that decode; default: one a core.
         """
         for column in (image, label, attribute, *([patient] if patient else [])):
@@ -204,7 +211,15 @@ class ImageSet:
             group_column(df[attribute], groups, cuts),
         )
         paths = path_column(df[image], root)
-        options = _images(size, channels or (1 if len(mean) == 1 else 3), mean, std)
+        options = _images(
+            size=size,
+            channels=channels or (1 if len(mean) == 1 else 3),
+            mean=tuple(mean),
+            std=tuple(std),
+            fit=fit,
+            crop_share=crop_share,
+            interpolation=interpolation,
+        )
         refuse_missing(df[image].tolist(), root)
         pixels = read_files(paths, options, workers)
         return cls(
@@ -411,15 +426,14 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _images(size: int, channels: int, mean: Sequence[float], std: Sequence[float]) -> Images:
+def _images(**prepared: Any) -> Images:
+    """How images are prepared; a mistake in it is the user's."""
     from pydantic import ValidationError
 
     from ..config.base import explain
 
     try:
-        return Images.model_validate(
-            {"size": size, "channels": channels, "mean": tuple(mean), "std": tuple(std)}
-        )
+        return Images.model_validate(prepared)
     except ValidationError as error:
         raise UserError(explain(error)) from error
 

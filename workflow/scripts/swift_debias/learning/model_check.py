@@ -21,6 +21,7 @@ from . import devices, layouts, networks, sources, weight_files
 from .architectures import library_of
 from .last_layer import find_last_layer, last_registered
 from .makers import own_function, own_network
+from .names import some
 from .networks import Classifier
 from .samples import Batch
 
@@ -86,7 +87,7 @@ def check(
         f"{count:,} parameters; forward and backward pass: done",
     ]
     if idle:
-        lines.append(f"{len(idle)} tensors get no gradient and stay as they are: {_some(idle)}")
+        lines.append(f"{len(idle)} tensors get no gradient and stay as they are: {some(idle)}")
     return Checked(lines, classifier.eval(), Batch(pictures, labels, groups))
 
 
@@ -138,10 +139,6 @@ def _idle(classifier: nn.Module, pictures: Tensor) -> list[str]:
     idle = [name for name, p in classifier.named_parameters() if p.grad is None]
     classifier.zero_grad(set_to_none=True)
     return idle
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 @contextlib.contextmanager

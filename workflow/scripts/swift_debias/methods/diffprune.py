@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from ..config.base import Count, Fraction, Line, Share
-from ..errors import UserError, nearest, of_job
+from ..errors import UserError, nearest, of_job, setting
 from ._iterate import Proxy, Selection, SelectionSettings, directed_gap, evaluate
 
 if TYPE_CHECKING:
