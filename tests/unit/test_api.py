@@ -869,6 +869,9 @@ def test_groups_of_arrays(values: list[Any], names: Any, expected: list[int]) ->
 
 def test_images_from_a_run(tmp_path: Path, images: sd.ImageSet) -> None:
     """The external set with its balanced part, and a test set, from the run's own files."""
+    import yaml
+
+    from swift_debias.config.schema import Attribute
     from swift_debias.files import write_parquet
     from swift_debias.run import layout
 
@@ -896,6 +899,21 @@ def test_images_from_a_run(tmp_path: Path, images: sd.ImageSet) -> None:
     assert (found.source.gather(found.rows) == pixels[[5, 3, 1]]).all()
     test = sd.ImageSet.from_run(tmp_path, "t", "sex", dataset="pad")
     assert test.groups.tolist() == groups and test.balanced is None
+    assert test.group_names == ("0", "1")  # the run has not ended: nothing says what they are
+    attribute = Attribute(column="sex", groups={"women": ("f",), "men": ("m",)})
+    mean = [0.5, 0.25, 0.125]
+    task = {"classes": None, "images": {"mean": mean, "std": mean}}
+    settings = {"attributes": {"sex": attribute.model_dump(mode="json")}, "tasks": {"t": task}}
+    (tmp_path / layout.path("settings")).write_text(yaml.safe_dump(settings, sort_keys=False))
+    for which in ({"fold": 1}, {"dataset": "pad"}):
+        ended = sd.ImageSet.from_run(tmp_path, "t", "sex", **which)
+        assert ended.group_names == ("women", "men") and ended.classes == ("0", "1")
+        assert ended.normalization == Normalization.of(mean, mean)
+        assert "women 2 (" in repr(ended) or "women 3 (" in repr(ended)
+        shown = sd.audit(np.full(len(ended), 0.5), ended)
+        assert {"auc[women]", "auc[men]"} <= set(shown["metric"]) and "women" in str(shown)
+    given = sd.ImageSet.from_run(tmp_path, "t", "sex", fold=1, group_names="xy", mean=(1, 1, 1))
+    assert given.group_names == ("x", "y") and given.normalization.mean == (1, 1, 1)
     with pytest.raises(UserError, match="has the run come so far"):
         sd.ImageSet.from_run(tmp_path, "t", "sexe", fold=1)
     with pytest.raises(UserError, match="did you mean 'pad'"):

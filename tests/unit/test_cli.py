@@ -70,6 +70,20 @@ def test_audit_writes_what_fairlearn_says(audited: Path) -> None:
     assert rows.loc["n_unknown", "value"] == 200 - len(table)
 
 
+def test_audit_prints_the_main_numbers_and_where_the_page_is(
+    audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from swift_debias.evaluation.audit import in_short
+
+    out = tmp_path / "found"
+    command = ["audit", str(audited / "scores.csv"), *AUDIT, "--patient", "id", "--out", str(out)]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert in_short(pd.read_csv(f"{out}.csv")) in printed
+    assert printed.startswith("Audit of scores.csv by sex, 95 % intervals over patients (id)\n")
+    assert printed.endswith(f"\npage:  {out}.html\ntable: {out}.csv\n")
+
+
 def test_audit_cuts_numbers_and_moves_the_threshold(tmp_path: Path) -> None:
     frame = make_table(tmp_path / "scores.csv")
     options = ["--label", "y", "--score", "p", "--group", "age", "--cuts", "40", "65"]

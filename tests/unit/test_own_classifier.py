@@ -278,6 +278,7 @@ def test_a_librarys_network_is_a_classifier_of_the_other_commands(
     [
         ([], "--score or --model"),
         (["--score", "y", "--model", "w.pth"], "--score or --model"),
+        (["--score", "y", "--size", "32"], "--size: is of a classifier (--model)"),
         (["--model", "w.pth"], "--image: which column"),
         (["--model", "w.pth", "--image", "path"], "--architecture: which network is w.pth of?"),
         (

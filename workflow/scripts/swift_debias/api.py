@@ -41,6 +41,7 @@ from .data.image_set import ImageSet
 from .data.values import canonical
 from .errors import UserError, of_library
 from .evaluation import audit as _audit
+from .evaluation.audit import Audit
 from .methods._choice import Choice
 from .methods._external import balance_large
 from .methods._groups import choose_groups
@@ -347,7 +348,7 @@ def audit(
     *,
     threshold: float = 0.5,
     decisions: np.ndarray | None = None,
-) -> pd.DataFrame:
+) -> Audit:
     """Discrimination, fairness and calibration of scores, with 95 % intervals.
 
     Args:
@@ -358,7 +359,8 @@ def audit(
         decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`.
 
     Returns:
-        A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
+        A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`. Printed, it
+        shows the main ones.
     """
     scores = np.asarray(scores)
     if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):

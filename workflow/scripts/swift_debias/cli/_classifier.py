@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..config.schema import Backbone
 
 IMPORTED = ("backbone.yaml", "classifier.safetensors", "import.json")
+OPTIONS = ("image", "root", "architecture", "size", "mean", "std")  # beside the model
 OF_TORCH = (".pth", ".pt", ".ckpt", ".bin")
 SIZE = 224
 ARCHITECTURE = "a library's network (resnet50, timm:NAME, xrv:NAME), or your own module:function"

@@ -13,7 +13,7 @@ from ._numbers import finite
 from ._tables import add_columns, audit_files, read_table, write_audit
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from ..evaluation.audit import Audit
 
 EXAMPLE = """examples:
   swift-debias audit scores.csv --label y --score p --group sex --patient patient_id
@@ -53,11 +53,14 @@ def run(options: argparse.Namespace) -> None:
     """Carry it out."""
     if (options.score is None) == (options.model is None):
         raise UserError("--score or --model: give the column of the scores, or a classifier")
+    given = [key for key in _classifier.OPTIONS if getattr(options, key) is not None]
+    if options.model is None and given:
+        raise UserError(f"--{given[0]}: is of a classifier (--model), and --score is given")
     audited = _of_scores(options) if options.model is None else _of_classifier(options)
     write_audit(audited, _out(options), options)
 
 
-def _of_scores(options: argparse.Namespace) -> pd.DataFrame:
+def _of_scores(options: argparse.Namespace) -> Audit:
     """The audit of a column of the table."""
     from ..data.columns import group_column, label_column, number_column, patient_column
     from ..evaluation.audit import audit
@@ -75,7 +78,7 @@ def _of_scores(options: argparse.Namespace) -> pd.DataFrame:
     )
 
 
-def _of_classifier(options: argparse.Namespace) -> pd.DataFrame:
+def _of_classifier(options: argparse.Namespace) -> Audit:
     """The audit of what a classifier says of the table's images."""
     from .. import api
 

@@ -87,7 +87,8 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))
     write_json(options.out / "cost.json", estimator.cost_)
     before = api.predict_proba(model, test, estimator.device)
-    write_audit(api.audit(before, test), options.out / "audit_before", options)
+    first = api.audit(before, test)
+    write_audit(first, options.out / "audit_before", options, when=", before debiasing")
     rule = getattr(estimator, "rule_", None)
     after = api.audit(
         estimator.predict_proba(test), test, decisions=rule and estimator.predict(test)
@@ -96,4 +97,4 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
         names = {"names": list(estimator.group_names_)}  # of groups 0, 1, ...
         write_json(options.out / "rule.json", rule.to_json() | names)
     decided = "a rule for each group: rule.json" if rule else None
-    write_audit(after, options.out / "audit", options, decided)
+    write_audit(after, options.out / "audit", options, decided, f", after {options.method}")
