@@ -190,6 +190,7 @@ def test_a_row_that_cannot_be_read_is_named(
     ("arguments", "message"),
     [
         (["missing.csv", *AUDIT], "missing.csv: no such file"),
+        ([".", *AUDIT], ". is a folder: give the table's file"),
         (["scores.csv", *AUDIT[:-1], "sexe"], "no column 'sexe'; did you mean 'sex'?"),
         (["scores.csv", *AUDIT[:-1], "age"], "cut it first"),
         (["scores.csv", "--label", "age", *AUDIT[2:]], "labels must be 0 and 1"),
@@ -356,6 +357,8 @@ def test_nothing_of_an_earlier_call_is_left_beside_a_new_model(
         (["--architecture", "mynetwork:net"], "cannot be loaded"),
         (["--architecture", "torch.nn:Flatten"], "does not fit"),
         (["--model", "t.csv"], "not a safetensors file"),
+        (["--model", "gone.pth"], "--model: no file or folder gone.pth"),
+        (["--table", "."], ". is a folder: give the table's file"),
     ],
 )
 def test_mistakes_of_debias(

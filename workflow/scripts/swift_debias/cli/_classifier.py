@@ -72,6 +72,8 @@ def check(options: argparse.Namespace) -> None:
     from ..config import coherence
     from ..learning import architectures
 
+    if not options.model.exists():
+        raise UserError(f"--model: no file or folder {options.model}")
     if _is_imported(options.model):
         if options.architecture is not None:
             raise UserError(f"--architecture: {options.model / IMPORTED[0]} says it; leave it out")

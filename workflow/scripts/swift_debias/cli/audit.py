@@ -46,6 +46,8 @@ def writes(options: argparse.Namespace) -> Iterable[Path]:
 
 
 def _out(options: argparse.Namespace) -> Path:
+    if options.table.is_dir():  # its name has no ending that another could take the place of
+        raise UserError(f"{options.table} is a folder: give the table's file, a .csv or .parquet")
     return _outputs.stem(options.out or options.table.with_suffix(".audit"))
 
 

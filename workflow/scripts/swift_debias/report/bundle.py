@@ -104,6 +104,8 @@ def verify(bundle: Path) -> list[str]:
         raise UserError(
             f"{bundle} is a folder: give the .zip file that `swift-debias bundle` wrote of a run"
         )
+    if not bundle.exists():
+        raise UserError(f"{bundle}: no such file; `swift-debias bundle` writes one of a run")
     with tempfile.TemporaryDirectory() as folder:
         # as a run's folder lies, so that paths have their keys
         home = Path(folder, "results", "run")
