@@ -19,10 +19,10 @@ demo: setup
 what-changed: setup
 	@$(CLI) what-changed --profile $(PROFILE) $(if $(CONFIG),--configfile $(CONFIG))
 
-# A finished run in one file to cite and to check: make bundle [RUN=results/demo]
+# A finished run in one file to cite and to check: make bundle [RUN=results/demo] [FORCE=1]
 RUN ?= results/demo
 bundle: setup
-	@$(CLI) bundle $(RUN)
+	@$(CLI) bundle $(RUN) $(if $(FORCE),--force)
 
 # A method of yours beside SWiFT and others on synthetic images: make compare METHOD=my_method.py
 compare: setup

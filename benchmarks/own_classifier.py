@@ -51,7 +51,7 @@ def command_line(way: own_ways.Way, more: list[str]) -> list[str]:
     code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from swift_debias.cli import main"
     size = [] if way.checkpoint.is_dir() else ["--size", str(own_ways.SIZE)]
     words = ["import-classifier", str(way.checkpoint), *way.arguments, *size, *more]
-    words += ["--reference", "reference.csv", "--out", "mine"]
+    words += ["--reference", "reference.csv", "--out", "mine", "--force"]
     return [sys.executable, "-c", f"{code}; sys.exit(main({words!r}))"]
 
 

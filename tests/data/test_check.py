@@ -457,3 +457,27 @@ def test_the_pool_is_counted_by_group_and_label(
     assert "  gender, images of ill / well:\n" in text and told in text
     assert f"    m {expected['m'][0]} / {expected['m'][1]}\n" in text
     assert "tone is measured from the pixels" in text
+
+
+@pytest.mark.parametrize(
+    ("train", "external", "said"),
+    [
+        (("isic",), (), "training pool of skin: isic\n"),
+        ((), ("isic",), "\nexternal set of skin: isic\n"),
+        (("atlas",), ("isic",), "training pool and external set of skin: atlas + isic\n"),
+    ],
+)
+def test_an_external_set_of_ones_own_is_called_by_its_name(
+    config: schema.Settings,
+    project: Path,
+    train: tuple[str, ...],
+    external: tuple[str, ...],
+    said: str,
+) -> None:
+    """Where data are missing too: the reason says of what."""
+    task = config.tasks["skin"].model_copy(update={"train": train, "external": external})
+    changed = config.model_copy(update={"tasks": {"skin": task}, "folds": 50})
+    text = check.check(changed, project, EXPECTED).as_text()
+    assert said in text
+    assert ("pool" in text.replace("pool and", "")) == bool(not external)
+    assert f"{said.strip().partition(':')[0]}: " in text.partition("cannot")[2]

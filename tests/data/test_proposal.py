@@ -167,6 +167,26 @@ def test_images_beside_the_table_and_two_columns_that_make_a_path(
     assert plain(result.frame["label"]) == [0, 1, 1, 0]
 
 
+@pytest.mark.parametrize("named", ["from here", "from the table"])
+def test_the_images_folder_is_looked_for_here_and_then_beside_the_table(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The entry loads whatever folder it is used in."""
+    table = pd.DataFrame({"file": ["a.png", "b.png"], "diagnosis": ["normal", "flu"]})
+    root = put(tmp_path / "d", {"t.csv": table}, [])
+    put(root / "pictures", {}, ["a.png", "b.png"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path if named == "from here" else tmp_path / "elsewhere")
+    given = Path("d/t.csv") if named == "from here" else Path("../d/t.csv")
+    images = "d/pictures" if named == "from here" else "pictures"
+    options, result, _ = proposed(given, capsys, "--images", images)
+    assert options.image_folder == "pictures"
+    assert plain(result.frame["path"]) == ["pictures/a.png", "pictures/b.png"]
+    assert cli.main(["inspect", str(given), "--images", "pics"]) == 2
+    told = capsys.readouterr().err
+    assert f"pics: there is no such folder, neither here nor in {root}" in told
+
+
 @pytest.mark.parametrize("name", ["no", "on", "2019", "1e3", "null", "t"])
 @pytest.mark.parametrize("odd", ["\r", "\x85", "\u2028", "\x07", "\x7f", "\U000e0001", " # : "])
 def test_what_is_proposed_is_yaml_whatever_is_in_the_table(

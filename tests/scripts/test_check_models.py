@@ -70,6 +70,28 @@ def check(run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return check
 
 
+@pytest.mark.parametrize("key", ["baseline", "weights"])
+def test_what_of_a_users_file_is_not_used_is_named(key: str, check: Check, tmp_path: Path) -> None:
+    """A layer between extractor and head would change every score: it has to be seen."""
+    backbone = Backbone(architecture="small_resnet")
+    extractor = networks.build(backbone, 0).extractor.state_dict()
+    features = networks.build(backbone, 0).head.linear.in_features
+    state = {f"net.{n}" if key == "baseline" else n: v.clone() for n, v in extractor.items()}
+    state |= {"fc.3.weight": torch.ones(2, features), "fc.3.bias": torch.zeros(2)}
+    save_file(state, tmp_path / "w.safetensors")
+    entry = {"architecture": "small_resnet"}
+    file = str(tmp_path / "w.safetensors")
+    given = {"entry": entry | {"weights": file}} if key == "weights" else {"entry": entry}
+    given |= {"files": [file]} if key == "baseline" else {}
+    said = check(size=32, **given)
+    left = [] if key == "baseline" else ["fc.3.bias", "fc.3.weight"]
+    assert ("not used of it: " in said) == bool(left)
+    more = {"fc.0.weight": torch.ones(features, 7), "fc.0.bias": torch.ones(features)}
+    save_file(state | more, tmp_path / "w.safetensors")
+    said = check(size=32, **given)
+    assert f"not used of it: {', '.join(['fc.0.bias', 'fc.0.weight', *left])}\n" in said
+
+
 def test_it_says_what_a_network_is(check: Check) -> None:
     said = check({"architecture": "nets_of_check:fixed"})
     assert "last layer: last, 192 features" in said

@@ -24,7 +24,7 @@ import swift_debias as sd
 from swift_debias.api import CLASSES
 from swift_debias.data.image_set import HeldImages
 from swift_debias.data.normalization import Normalization
-from swift_debias.errors import NotFiniteError, UserError
+from swift_debias.errors import NotFiniteError, UserError, of_library, setting
 from swift_debias.learning import networks, samples, wrapped
 from swift_debias.learning.wrapped import Wrapped, folded, unfolded
 
@@ -294,6 +294,56 @@ def test_of_many_groups_the_best_and_the_worst_are_compared() -> None:
     known = int((groups >= 0).sum())
     # one pass to choose the pair, one epoch on the pair
     assert made.cost_["images_seen"] - known in pairs
+
+
+WORDS_OF_A_RUN = re.compile(r"finetuning|compute\.|diffprune\.|folds?\b|\w: (cpu|cuda)")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "groups", "message"),
+    [
+        (sd.SWiFT(min_cell=99), 2, r"\(min_cell=\), but has label 0 in group a: 15"),
+        (sd.SWiFT(min_group=99), 3, r"lower min_group= and min_cell=, use more data, or merge"),
+        (
+            sd.DiffPrune(layer="nothing", unit="channel", min_cell=1),
+            2,
+            r"^layer=: no module 'nothing'",
+        ),
+        (sd.FullFT(head="nothing", min_cell=1), 2, r"^head=: no linear layer 'nothing'"),
+        (sd.FullFT(device="cuda", min_cell=1), 2, r"^device='cuda' is set.*set device='cpu'"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_told_in_the_words_of_the_parameters(
+    estimator: Any, groups: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same decision speaks to a run of its configuration's keys (tests of devices)."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rng = np.random.default_rng(0)
+    images = sd.ImageSet.from_arrays(
+        rng.random((60, 8, 8, 3)).astype(np.float32),
+        np.arange(60) % 2,
+        np.arange(60) // 2 % groups,
+        group_names=tuple("abc"[:groups]),
+    )
+    with pytest.raises(UserError) as told:
+        estimator.fit(plain(), images)
+    assert re.search(message, str(told.value)), told.value
+    assert not WORDS_OF_A_RUN.search(str(told.value)), told.value
+
+
+def test_every_setting_that_a_message_names_is_a_parameter_and_a_key() -> None:
+    """Else the library would tell somebody to set what it has not."""
+    folder = Path(inspect.getfile(UserError)).parent
+    texts = [path.read_text() for path in folder.rglob("*.py") if path.name != "errors.py"]
+    named = {key for text in texts for key in re.findall(r"\bsetting\(['\"]([\w.]+)['\"]", text)}
+    assert {"finetuning.min_cell", "device"} <= named
+    parameters = {name for made in CLASSES.values() for name in made.Settings.model_fields}
+    assert {key.rpartition(".")[2] for key in named} <= parameters
+    for key in named:
+        assert setting(key) == key and setting(key, "x") == f"{key}: x"
+        with of_library():
+            assert setting(key) == f"{key.rpartition('.')[2]}="
 
 
 def test_images_that_are_not_square() -> None:
@@ -819,6 +869,9 @@ def test_groups_of_arrays(values: list[Any], names: Any, expected: list[int]) ->
 
 def test_images_from_a_run(tmp_path: Path, images: sd.ImageSet) -> None:
     """The external set with its balanced part, and a test set, from the run's own files."""
+    import yaml
+
+    from swift_debias.config.schema import Attribute
     from swift_debias.files import write_parquet
     from swift_debias.run import layout
 
@@ -846,6 +899,21 @@ def test_images_from_a_run(tmp_path: Path, images: sd.ImageSet) -> None:
     assert (found.source.gather(found.rows) == pixels[[5, 3, 1]]).all()
     test = sd.ImageSet.from_run(tmp_path, "t", "sex", dataset="pad")
     assert test.groups.tolist() == groups and test.balanced is None
+    assert test.group_names == ("0", "1")  # the run has not ended: nothing says what they are
+    attribute = Attribute(column="sex", groups={"women": ("f",), "men": ("m",)})
+    mean = [0.5, 0.25, 0.125]
+    task = {"classes": None, "images": {"mean": mean, "std": mean}}
+    settings = {"attributes": {"sex": attribute.model_dump(mode="json")}, "tasks": {"t": task}}
+    (tmp_path / layout.path("settings")).write_text(yaml.safe_dump(settings, sort_keys=False))
+    for which in ({"fold": 1}, {"dataset": "pad"}):
+        ended = sd.ImageSet.from_run(tmp_path, "t", "sex", **which)
+        assert ended.group_names == ("women", "men") and ended.classes == ("0", "1")
+        assert ended.normalization == Normalization.of(mean, mean)
+        assert "women 2 (" in repr(ended) or "women 3 (" in repr(ended)
+        shown = sd.audit(np.full(len(ended), 0.5), ended)
+        assert {"auc[women]", "auc[men]"} <= set(shown["metric"]) and "women" in str(shown)
+    given = sd.ImageSet.from_run(tmp_path, "t", "sex", fold=1, group_names="xy", mean=(1, 1, 1))
+    assert given.group_names == ("x", "y") and given.normalization.mean == (1, 1, 1)
     with pytest.raises(UserError, match="has the run come so far"):
         sd.ImageSet.from_run(tmp_path, "t", "sexe", fold=1)
     with pytest.raises(UserError, match="did you mean 'pad'"):
@@ -856,7 +924,7 @@ def test_mistakes_in_a_table_are_told(frame: pd.DataFrame, tmp_path: Path) -> No
     read = sd.ImageSet.from_frame
     with pytest.raises(UserError, match="did you mean 'gender'"):
         read(frame, "file", "malignant", "gendre")
-    with pytest.raises(UserError, match="200 of 200 images cannot be read"):
+    with pytest.raises(UserError, match="0 of 200 images are there"):
         read(frame, "file", "malignant", "gender", root=tmp_path)
     with pytest.raises(UserError, match="labels must be 0 and 1"):
         read(frame, "file", "diagnostic", "gender")

@@ -236,3 +236,31 @@ def test_the_ends_are_thresholds(threshold: float, share: float) -> None:
     assert p.min() > 0 and p.max() < 1
     rows = audit(y, g, p, ["a", "b"], threshold=threshold).set_index("metric")
     assert rows.loc["selection_rate", "value"] == share
+
+
+def test_printed_it_shows_the_main_numbers_with_their_intervals() -> None:
+    """Each equal to its row, whatever the number of groups; what is made of it is a frame."""
+    rng = np.random.default_rng(0)
+    for groups in (2, 9):
+        names = [f"g{n}" for n in range(groups)]
+        index, labels = rng.integers(-1, groups, 900), rng.integers(0, 2, 900)
+        found = audit(labels, index, np.clip(0.2 * labels + rng.random(900), 0, 1), names)
+        text, rows = str(found), found.set_index("metric")
+        assert len(text.splitlines()) < 20 and "..." not in text
+        known = index >= 0
+        assert f"{known.sum():,} images, {labels[known].sum():,} of class 1" in text
+        assert f"{(~known).sum():,} more of no known group are left out" in text
+        shown = {"auc": "AUC  ", "spd": "SPD ", "eodds": "EOdds "}
+        if groups > 8:
+            shown["auc_min"] = "smallest AUC of a group "
+        else:
+            shown |= {f"auc[{n}]": f"AUC of {n} ({(index == i).sum():,} images) "
+                      for i, n in enumerate(names)}  # fmt: skip
+        for metric, label in shown.items():
+            (line,) = (line for line in text.splitlines() if line.startswith(label))
+            value, low, high = rows.loc[metric, ["value", "low", "high"]]
+            assert f"  {value:.3f}  [{low:.3f}, {high:.3f}]" in line
+        assert type(found[found["n"] > 0]) is pd.DataFrame
+    one = audit(np.array([1, 1, 0]), np.array([0, 0, 1]), np.array([0.9, 0.8, 0.1]), ["a", "b"])
+    (line,) = (line for line in str(one).splitlines() if line.startswith("AUC of a"))
+    assert "none" in line and "no image of class 0" in line

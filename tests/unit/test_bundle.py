@@ -366,3 +366,16 @@ def test_what_is_no_bundle_is_told_in_a_line(tmp_path: Path, content: bytes) -> 
     with pytest.raises(UserError, match="would be written outside"):
         bundle.verify(path)
     assert not (tmp_path / "outside.txt").exists()
+
+
+def test_a_folder_is_no_bundle_and_it_is_said_what_is(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["verify", str(run / "gone.zip")]) == 2
+    assert f"{run / 'gone.zip'}: no such file; `swift-debias bundle` writes one" in (
+        capsys.readouterr().err
+    )
+    assert cli.main(["verify", str(run)]) == 2
+    told = capsys.readouterr().err
+    assert f"{run} is a folder: give the .zip file that `swift-debias bundle` wrote" in told
+    assert told.count("\n") == 1

@@ -70,6 +70,20 @@ def test_audit_writes_what_fairlearn_says(audited: Path) -> None:
     assert rows.loc["n_unknown", "value"] == 200 - len(table)
 
 
+def test_audit_prints_the_main_numbers_and_where_the_page_is(
+    audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from swift_debias.evaluation.audit import in_short
+
+    out = tmp_path / "found"
+    command = ["audit", str(audited / "scores.csv"), *AUDIT, "--patient", "id", "--out", str(out)]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert in_short(pd.read_csv(f"{out}.csv")) in printed
+    assert printed.startswith("Audit of scores.csv by sex, 95 % intervals over patients (id)\n")
+    assert printed.endswith(f"\npage:  {out}.html\ntable: {out}.csv\n")
+
+
 def test_audit_cuts_numbers_and_moves_the_threshold(tmp_path: Path) -> None:
     frame = make_table(tmp_path / "scores.csv")
     options = ["--label", "y", "--score", "p", "--group", "age", "--cuts", "40", "65"]
@@ -176,6 +190,7 @@ def test_a_row_that_cannot_be_read_is_named(
     ("arguments", "message"),
     [
         (["missing.csv", *AUDIT], "missing.csv: no such file"),
+        ([".", *AUDIT], ". is a folder: give the table's file"),
         (["scores.csv", *AUDIT[:-1], "sexe"], "no column 'sexe'; did you mean 'sex'?"),
         (["scores.csv", *AUDIT[:-1], "age"], "cut it first"),
         (["scores.csv", "--label", "age", *AUDIT[2:]], "labels must be 0 and 1"),
@@ -188,7 +203,7 @@ def test_mistakes_are_told_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(audited)
-    assert cli.main(["audit", *arguments]) == 2
+    assert cli.main(["audit", *arguments, "--force"]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1 and told.startswith("swift-debias: error:")
 
@@ -196,6 +211,17 @@ def test_mistakes_are_told_in_one_line(
 def test_every_file_is_a_command() -> None:
     files = {path.stem for path in Path(cli.__file__).parent.glob("[!_]*.py")}
     assert files == set(cli.COMMANDS)
+
+
+def test_help_lists_every_command_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "usage: swift-debias COMMAND ..."
+    for name in cli.COMMANDS:
+        text = str(importlib.import_module(f"{cli.__name__}.{name}").__doc__).splitlines()[0]
+        words = [name.replace("_", "-"), *text.split()]
+        assert [line.split() for line in lines].count(words) == 1, name
 
 
 @pytest.mark.parametrize("command", [name.replace("_", "-") for name in cli.COMMANDS])
@@ -292,6 +318,7 @@ def test_nothing_of_an_earlier_call_is_left_beside_a_new_model(
 
     rule = ["--method", "ThresholdOptimizer", "--set", "min_cell=2"]
     other = ["--method", "Baseline"]
+    own = [*own, "--force"]
     assert cli.main(["debias", *own, *rule]) == 0
     before = {path.name: path.read_bytes() for path in Path("fair").iterdir()}
     assert "rule.json" in before
@@ -330,6 +357,8 @@ def test_nothing_of_an_earlier_call_is_left_beside_a_new_model(
         (["--architecture", "mynetwork:net"], "cannot be loaded"),
         (["--architecture", "torch.nn:Flatten"], "does not fit"),
         (["--model", "t.csv"], "not a safetensors file"),
+        (["--model", "gone.pth"], "--model: no file or folder gone.pth"),
+        (["--table", "."], ". is a folder: give the table's file"),
     ],
 )
 def test_mistakes_of_debias(
@@ -357,6 +386,50 @@ def test_an_image_without_a_name_is_refused(
     told = capsys.readouterr().err
     assert "column 'file' must hold paths of images; row 3 holds nothing" in told
     assert told.count("\n") == 1 and not Path("fair").exists()
+
+
+@pytest.mark.parametrize(
+    ("lie", "given", "proposed"),
+    [
+        ("pictures", "pictures/deep", "pictures"),  # one up
+        ("pictures/deep", "pictures", "pictures/deep"),  # one down
+        ("pictures/very/deep", "pictures", "pictures/very/deep"),  # two down
+        ("pictures", "tables", "pictures"),  # beside it
+        ("pictures", "pictures/missing", "pictures"),  # of a folder that is not there
+        ("far/from/here", "pictures/deep", None),
+    ],
+)
+def test_a_wrong_root_is_told_with_the_right_one(
+    lie: str, given: str, proposed: str | None, own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of both commands that read images by a table."""
+    for folder in ("pictures/deep", "tables"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    files = pd.read_csv("t.csv")["file"].tolist()
+    for name in files:
+        (Path(lie) / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path(lie) / name).symlink_to(SAMPLE / "images" / name)
+    pd.DataFrame({"path": files, "score": 0.5}).to_csv("r.csv", index=False)
+    importing = ["import-classifier", "m.safetensors", "--architecture", "mynetwork:network"]
+    for command in (["debias", *own], [*importing, "--size", "24", "--reference", "r.csv"]):
+        assert cli.main([*command, "--root", given]) == 2
+        told = capsys.readouterr().err
+        assert f"0 of {len(files)} images are there" in told and told.count("\n") == 1
+        if proposed is None:
+            assert f"is {given} the folder that the paths begin in" in told
+        else:
+            assert f"it is there below {proposed}: give that folder as the root" in told
+
+
+def test_some_images_that_are_missing_are_counted(
+    own: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv("t.csv")
+    table.loc[2, "file"] = "gone.png"
+    table.to_csv("t.csv", index=False)
+    assert cli.main(["debias", *own]) == 2
+    told = capsys.readouterr().err
+    assert f"{len(table) - 1} of {len(table)} images are there: no file " in told
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -480,6 +553,43 @@ def test_no_command_writes_over_what_it_reads(
     assert set(Path().rglob("*")) == before
 
 
+FORCED = {arguments[0] for arguments, *_ in OVERWRITING} - {"compare", "export-logs"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "written"),
+    [
+        (AUDIT_OF_T, "o", "o.html"),
+        (DEBIAS, "o", "o/history.csv"),
+        (DEBIAS, "o", "o/rule.json"),
+        (IMPORT, "o", "o/backbone.yaml"),
+        (EXPORT, "o.pth", "o.pth"),
+        (FOLDER, "o", "o/model.safetensors"),
+        (FOLDER, "o", "o/pytorch_model.bin"),
+        (["bundle", "run"], "o.zip", "o.zip"),
+        (["which-method", "run"], "o", "o/which_method.md"),
+        (["which-method", "run"], "o", "o/which_method_sizes_2.png"),
+    ],
+)
+def test_what_is_there_is_written_over_by_force_alone(
+    arguments: list[str], out: str, written: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Before any work; with the option the command goes on, and meets the files that are none."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*READ, written):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"the user's {name}")
+    Path("run/settings.yaml").write_text("tasks: {}\n")
+    assert arguments[0] in FORCED
+    assert exit_code([*arguments, "--out", out]) == 2
+    told = capsys.readouterr().err
+    assert f"{written} is there already: " in told and "--force" in told and told.count("\n") == 1
+    assert Path(written).read_text() == f"the user's {written}"
+    assert exit_code([*arguments, "--out", out, "--force"]) == 2
+    assert "is there already" not in capsys.readouterr().err
+
+
 def test_every_command_that_writes_is_tried() -> None:
     modules = {name: importlib.import_module(f"{cli.__name__}.{name}") for name in cli.COMMANDS}
     asks = set()
@@ -491,6 +601,13 @@ def test_every_command_that_writes_is_tried() -> None:
     assert asks == {name for name, module in modules.items() if hasattr(module, "writes")}
     tried = {arguments[0].replace("-", "_") for arguments, *_ in OVERWRITING}
     assert asks == tried | {"schema"}  # which reads nothing; see below
+    (commands,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    takes_force = {
+        name
+        for name, command in commands.choices.items()
+        if "force" in {action.dest for action in command._actions}
+    }
+    assert takes_force == FORCED
 
 
 @pytest.mark.parametrize("name", ["README.md", "schema.json"])

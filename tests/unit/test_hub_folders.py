@@ -59,7 +59,8 @@ def folder(at: Path, name: str, arguments: dict[str, Any], **known: Any) -> Path
 
 
 def imported(at: Path, *more: str) -> int:
-    return cli.main(["import-classifier", str(at), "--out", str(at.parent / "mine"), *more])
+    out = ["--out", str(at.parent / "mine"), "--force"]
+    return cli.main(["import-classifier", str(at), *out, *more])
 
 
 def entry(at: Path) -> tuple[Backbone, Images]:

@@ -99,7 +99,8 @@ def test_deeper_files_are_refused_on_both_roads(
     """`baseline:` of a backbone, which prints nothing, and the command."""
     path, out = tmp_path / "own.safetensors", str(tmp_path / "mine")
     save_file(whole("small_resnet", {"width": 8, "blocks": 2}).state_dict(), path)
-    command = ["import-classifier", str(path), "--architecture", "small_resnet", "--size", "32"]
+    command = ["import-classifier", str(path), "--architecture", "small_resnet", "--force"]
+    command += ["--size", "32"]
     for blocks in (1, 2, 3):
         backbone = Backbone(architecture="small_resnet", options={"width": 8, "blocks": blocks})
         more = ["--options", "width=8", f"blocks={blocks}", "--out", out]
@@ -294,7 +295,7 @@ def own_cnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def imported(*more: str) -> int:
     command = ["import-classifier", "own.pth", "--architecture", "own_cnn:make", "--size", "16"]
-    return cli.main([*command, "--out", "mine", *more])
+    return cli.main([*command, "--out", "mine", "--force", *more])
 
 
 def averaged(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -339,7 +340,7 @@ def test_of_several_copies_one_has_to_be_chosen(
         found["extractor.features.0.weight"] += 1
         tensor_files.write(own_cnn / "fair.safetensors", found)
         command = ["export-classifier", "fair.safetensors", "--imported", "mine"]
-        assert cli.main([*command, "--checkpoint", "own.pth", "--out", "fair.pth"]) == 0
+        assert cli.main([*command, "--checkpoint", "own.pth", "--out", "fair.pth", "--force"]) == 0
         back = torch.load(own_cnn / "fair.pth", weights_only=True)
         back = back["run"] if depth else back
         for place_, before in zip(keys, states, strict=True):
@@ -406,7 +407,7 @@ def test_a_last_layer_without_a_bias_gets_one_with_a_word(
     tensor_files.write(own_cnn / "fair.safetensors", found)
     command = ["export-classifier", "fair.safetensors", "--imported", "mine"]
     capsys.readouterr()
-    assert cli.main([*command, "--checkpoint", "own.pth", "--out", "fair.pth"]) == 0
+    assert cli.main([*command, "--checkpoint", "own.pth", "--out", "fair.pth", "--force"]) == 0
     back, out = torch.load(own_cnn / "fair.pth", weights_only=True), capsys.readouterr().out
     assert set(back) - set(state) == ({"fc.bias"} if bias else set())
     said = "your last layer fc has no bias, and the debiased one needs it: fc.bias is new"

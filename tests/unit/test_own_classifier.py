@@ -7,6 +7,7 @@ the configuration, is in tests/workflow/test_networks_of_a_run.py.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,13 @@ import scipy.special
 import torch
 import yaml
 from own_ways import SIZE, WAYS, Way
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from swift_debias import cli
 from swift_debias.cli import export_classifier, import_classifier
 from swift_debias.config.schema import Backbone, Images
+from swift_debias.data.image_set import read_files
 from swift_debias.errors import UserError
 from swift_debias.learning import checkpoint_files, names, networks, tensor_files
 from swift_debias.learning.makers import import_torchvision
@@ -45,9 +48,8 @@ def made(name: str, folder: Path) -> Way:
 
 def imported(way: Way, *more: str) -> int:
     size = [] if way.checkpoint.is_dir() else ["--size", str(SIZE)]
-    return cli.main(
-        ["import-classifier", str(way.checkpoint), *way.arguments, *size, "--out", "mine", *more]
-    )
+    out = ["--out", "mine", "--force"]
+    return cli.main(["import-classifier", str(way.checkpoint), *way.arguments, *size, *out, *more])
 
 
 def entry(folder: Path) -> tuple[Backbone, Images]:
@@ -131,6 +133,22 @@ def test_an_export_of_what_was_imported_is_the_file_itself(tmp_path: Path) -> No
     assert cli.main([*command, "--checkpoint", "last.ckpt", "--out", "back.ckpt"]) == 2
 
 
+def test_weights_of_an_earlier_export_are_not_read_for_the_new_ones(tmp_path: Path) -> None:
+    """Into one folder: a reader takes the first of several names, and a rule for the model's."""
+    way = made("timm folder", tmp_path)
+    assert imported(way) == 0
+    out = tmp_path / "fair"
+    out.mkdir()
+    for name in ("model.safetensors", "pytorch_model.bin", "rule.json", "mine.txt"):
+        (out / name).write_text("of an earlier call")
+    command = ["export-classifier", "mine/classifier.safetensors", "--imported", "mine"]
+    command += ["--checkpoint", str(way.checkpoint), "--out", str(out), "--force"]
+    assert cli.main(command) == 0
+    expected = {p.name for p in way.checkpoint.iterdir()} | {"mine.txt"}
+    assert {path.name for path in out.iterdir()} == expected
+    assert checkpoint_files.read(out).tensors
+
+
 def test_a_pruned_channel_is_zero_in_the_owners_weights(tmp_path: Path) -> None:
     way = made("whole network", tmp_path)
     assert imported(way) == 0
@@ -163,6 +181,122 @@ def test_weights_of_another_network_are_not_exported(
         command = ["export-classifier", f"{name}.safetensors", "--imported", "mine"]
         assert cli.main([*command, "--checkpoint", "w.safetensors", "--out", "x"]) == 2
         assert "is of another network" in capsys.readouterr().err
+
+
+# --- the other commands ---
+
+
+def table_of(folder: Path) -> list[str]:
+    """Pictures of two groups and labels beside a classifier, and the commands' options of them."""
+    rng = np.random.default_rng(0)
+    names = [f"p{n}.png" for n in range(48)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (40, 52, 3), np.uint8)).save(folder / name)
+    frame = pd.DataFrame({"path": names, "y": np.arange(48) % 2, "g": list("aabb") * 12})
+    frame.to_csv(folder / "t.csv", index=False)
+    return ["--label", "y", "--group", "g", "--image", "path"]
+
+
+def scores_of(folder: Path, images: Images, backbone: Backbone) -> np.ndarray:
+    """P(class 1) of the pictures by the imported classifier, prepared as a run prepares them."""
+    classifier = networks.load(folder / "mine" / "classifier.safetensors", backbone, own=True)
+    pixels = read_files([folder / f"p{n}.png" for n in range(48)], images)
+    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (images.mean, images.std))
+    with torch.inference_mode():
+        return classifier((tensor - mean) / std).double().sigmoid().numpy()
+
+
+@pytest.mark.parametrize("name", ["extractor", "own normalization", "timm folder"])
+def test_the_imported_folder_is_a_classifier_of_the_other_commands(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the preparation that it says: squares that are stretched, another mean."""
+    from sklearn.metrics import roc_auc_score
+
+    way = made(name, tmp_path)
+    assert imported(way, "--fit", "stretch", "--interpolation", "bicubic") == 0
+    columns = table_of(tmp_path)
+    backbone, images = entry(tmp_path)
+    assert images.fit == "stretch"
+    scores = scores_of(tmp_path, images, backbone)
+    assert cli.main(["audit", "t.csv", *columns, "--model", "mine"]) == 0
+    rows = pd.read_csv("t.audit.csv").set_index("metric")["value"]
+    table = pd.read_csv("t.csv")
+    assert rows["auc"] == pytest.approx(roc_auc_score(table["y"], scores), abs=1e-6)
+    assert rows["brier"] == pytest.approx(((scores - table["y"]) ** 2).mean(), abs=1e-5)
+    command = ["debias", "--table", "t.csv", *columns, "--model", "mine", "--out", "fair"]
+    command += ["--set", "epochs=1", "min_cell=2", "lr_extractor=0.01"]
+    assert cli.main(command) == 0
+    export = ["export-classifier", "fair/model.safetensors", "--imported", "mine"]
+    checkpoint = ["--checkpoint", str(way.checkpoint)]
+    assert cli.main([*export, *checkpoint, "--out", f"back{way.checkpoint.suffix}"]) == 0
+    assert cli.main(["audit", "t.csv", *columns, "--model", "mine", "--architecture", "x"]) == 2
+    capsys.readouterr()
+    Path("mine/backbone.yaml").write_text("backbones: {}\n")
+    assert cli.main(["audit", "t.csv", *columns, "--model", "mine", "--force"]) == 2
+    assert "is not as import-classifier writes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["resnet18", "timm:resnet10t"])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_librarys_network_is_a_classifier_of_the_other_commands(
+    library: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name alone; the debiased weights fit the library's own network as they are."""
+    from sklearn.metrics import roc_auc_score
+
+    torchvision = import_torchvision()
+    if library.startswith("timm:"):
+        make = functools.partial(pytest.importorskip("timm").create_model, "resnet10t")
+    else:
+        make = torchvision.models.resnet18
+    monkeypatch.chdir(tmp_path)
+    network = make(num_classes=2).eval()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    save_file(state, "w.safetensors") if suffix == "safetensors" else torch.save(state, "w.pth")
+    columns = table_of(tmp_path)
+    given = ["--model", f"w.{suffix}", "--architecture", library, "--size", "32"]
+    assert cli.main(["audit", "t.csv", *columns, *given]) == 0
+    pixels = read_files([tmp_path / f"p{n}.png" for n in range(48)], Images(size=32))
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in own_ways.IMAGENET)
+    with torch.inference_mode():
+        tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        scores = network((tensor - mean) / std).softmax(1)[:, 1].numpy()
+    rows = pd.read_csv("t.audit.csv").set_index("metric")["value"]
+    assert rows["auc"] == pytest.approx(roc_auc_score(pd.read_csv("t.csv")["y"], scores), abs=0.01)
+    command = ["debias", "--table", "t.csv", *columns, *given, "--out", "fair"]
+    command += ["--set", "epochs=1", "min_cell=2", "lr_extractor=0.01"]
+    assert cli.main(command) == 0
+    fair = load_file("fair/model.safetensors")
+    network.load_state_dict(fair)
+    assert any(not torch.equal(fair[n], v) for n, v in state.items())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "--score or --model"),
+        (["--score", "y", "--model", "w.pth"], "--score or --model"),
+        (["--score", "y", "--size", "32"], "--size: is of a classifier (--model)"),
+        (["--model", "w.pth"], "--image: which column"),
+        (["--model", "w.pth", "--image", "path"], "--architecture: which network is w.pth of?"),
+        (
+            ["--model", "w.pth", "--image", "path", "--architecture", "resnet81"],
+            "no network 'resnet81'; did you mean 'resnet",
+        ),
+    ],
+)
+def test_what_an_audit_of_a_classifier_needs(
+    more: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"path": ["a"], "y": [1], "g": ["a"]}).to_csv("t.csv", index=False)
+    Path("w.pth").write_bytes(b"x")
+    assert cli.main(["audit", "t.csv", "--label", "y", "--group", "g", *more]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
 
 
 # --- the reference --------------------------------------------------------------------------------

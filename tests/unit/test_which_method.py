@@ -140,6 +140,15 @@ def made(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_pictures_of_an_earlier_call_are_removed(run: Path, tmp_path: Path) -> None:
+    """Of another run there may be more places; what is the user's own stays."""
+    for name in ("which_method_kinds_9.png", "which_method_sizes.csv", "which_method_mine.png"):
+        (tmp_path / name).write_text("of an earlier call")
+    assert cli.main(["which-method", str(run), "--out", str(tmp_path), "--force"]) == 0
+    left = {path.name for path in tmp_path.iterdir() if path.read_bytes() == b"of an earlier call"}
+    assert left == {"which_method_mine.png"}
+
+
 def test_the_evidence_is_what_the_run_measured(run: Path, made: Path) -> None:
     rows = pd.read_csv(made / "which_method.csv")
     assert rows["row"].tolist() == list(range(1, len(rows) + 1))

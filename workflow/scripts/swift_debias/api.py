@@ -39,8 +39,9 @@ from .config.schema import (
 )
 from .data.image_set import ImageSet
 from .data.values import canonical
-from .errors import UserError
+from .errors import UserError, of_library
 from .evaluation import audit as _audit
+from .evaluation.audit import Audit
 from .methods._choice import Choice
 from .methods._external import balance_large
 from .methods._groups import choose_groups
@@ -194,6 +195,7 @@ class Debiaser:
         changed = [f"{k}={v!r}" for k, v in self._settings.items() if v != fields[k].get_default()]
         return f"{type(self).__name__}({', '.join(changed)})"
 
+    @of_library()
     def fit(self, model: nn.Module, external: ImageSet) -> Self:
         """Debias a copy of a classifier; the one given is not touched.
 
@@ -265,6 +267,7 @@ class Debiaser:
             self.rule_ = outcome.rule
         return self
 
+    @of_library()
     def predict_proba(self, images: ImageSet) -> np.ndarray:
         """Probabilities of the classes by the debiased network, float64 (n, 2) or (n, C).
 
@@ -281,6 +284,7 @@ class Debiaser:
             )
         return _probabilities(model, images, self.device, known=True)
 
+    @of_library()
     def predict(self, images: ImageSet) -> np.ndarray:
         """The more probable class of each image, int64 (n,); or what a method's rule decides.
 
@@ -300,6 +304,7 @@ class Debiaser:
         return (probabilities[:, 1] >= 0.5).astype(np.int64)
 
 
+@of_library()
 def predict_proba(model: nn.Module, images: ImageSet, device: str = "auto") -> np.ndarray:
     """Probabilities of the classes by any classifier: (n, 2), or (n, C) of C > 2 outputs.
 
@@ -336,13 +341,14 @@ def _probabilities(
     return torch.stack([(-logits).sigmoid(), logits.sigmoid()], dim=1).cpu().numpy()
 
 
+@of_library()
 def audit(
     scores: np.ndarray,
     images: ImageSet,
     *,
     threshold: float = 0.5,
     decisions: np.ndarray | None = None,
-) -> pd.DataFrame:
+) -> Audit:
     """Discrimination, fairness and calibration of scores, with 95 % intervals.
 
     Args:
@@ -353,7 +359,8 @@ def audit(
         decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`.
 
     Returns:
-        A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`.
+        A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`. Printed, it
+        shows the main ones.
     """
     scores = np.asarray(scores)
     if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):
@@ -490,9 +497,8 @@ def _balanced(external: ImageSet, min_cell: int, seed: int) -> np.ndarray:
         return external.balanced
     labels, groups = external.labels.astype(np.int64), external.groups.astype(np.int64)
     rng = np.random.default_rng(seed)
-    return balance_large(
-        labels, groups, len(external.group_names), min_cell, rng, classes=len(external.classes)
-    )
+    names, classes = external.group_names, len(external.classes)
+    return balance_large(labels, groups, len(names), min_cell, rng, names, classes)
 
 
 def _refuse_foreign(name: str, method: Any, settings: Model, foreign: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import difflib
 import errno
 import os
@@ -52,6 +53,38 @@ def of_disk(error: BaseException | None) -> str:
         f"{file or 'a result'} cannot be written or read: {os.strerror(number)}; make room or mend "
         "the disk, and run again: what is finished is kept"
     )
+
+
+_LIBRARY: contextvars.ContextVar[bool] = contextvars.ContextVar("of_library", default=False)
+
+
+@contextlib.contextmanager
+def of_library() -> Iterator[None]:
+    """While the front door is asked, messages speak of its parameters and not of a configuration.
+
+    Also a decorator of the functions that are the front door.
+    """
+    token = _LIBRARY.set(True)
+    try:
+        yield
+    finally:
+        _LIBRARY.reset(token)
+
+
+def setting(key: str, value: str | None = None) -> str:
+    """A setting by the name that whoever is told has for it, with a value to give it.
+
+    `finetuning.min_cell` and `device: cpu` of a configuration are the parameters `min_cell=` and
+    `device='cpu'` of the front door.
+    """
+    if _LIBRARY.get():
+        return f"{key.rpartition('.')[2]}={'' if value is None else repr(value)}"
+    return key if value is None else f"{key}: {value}"
+
+
+def fewer_folds() -> str:
+    """'fewer folds, ' as a way out, where there are folds."""
+    return "" if _LIBRARY.get() else "fewer folds, "
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -1,9 +1,10 @@
-"""The command line: `swift-debias audit | debias | inspect | import-classifier | schema | ...`.
+"""The command line of the debiasing library and its workflow, `swift-debias COMMAND ...`.
 
 A command is a file: its docstring is the help, and it has `EXAMPLE`, `add_arguments` and `run`; one
 that writes files says which in `writes`, and which ones it reads in `reads`, so that it cannot
-write over them. What takes long to import is imported in `run`. A mistake of the user, and what the
-system refuses, is told in one line, with exit code 2.
+write over them. One that takes `--force` (`_outputs.add_force`) writes over no file without it.
+What takes long to import is imported in `run`. A mistake of the user, and what the system refuses,
+is told in one line, with exit code 2.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = options.command_module
     try:
         if hasattr(command, "writes"):
-            _outputs.check(command.writes(options), command.reads(options))
+            force = getattr(options, "force", True)  # what has no such option makes its own anew
+            _outputs.check(command.writes(options), command.reads(options), force=force)
         command.run(options)
     except (UserError, OSError) as error:
         said = _of_system(error) if isinstance(error, OSError) else error
@@ -56,10 +58,26 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
+class _ALine(argparse.HelpFormatter):
+    """Help in which each command has one line, whatever the width of the terminal."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=120)
+        self._action_max_length = 22  # argparse forgets that commands are indented twice
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("swift-debias", description=_first_line(__doc__))
+    parser = _Parser(
+        "swift-debias",
+        usage="%(prog)s COMMAND ...",
+        description="Audits and debiases classifiers of medical images.",
+        epilog="swift-debias COMMAND --help has the arguments and an example of each.",
+        formatter_class=_ALine,
+    )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="command")
+    commands = parser.add_subparsers(
+        title="commands", prog="swift-debias", required=True, metavar="COMMAND"
+    )
     for name in COMMANDS:
         command = importlib.import_module(f"{__name__}.{name}")
         text = _first_line(command.__doc__)

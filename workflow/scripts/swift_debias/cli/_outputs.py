@@ -33,11 +33,21 @@ def files_of(given: Path) -> list[Path]:
     return [file for file in given.iterdir() if file.is_file()] if given.is_dir() else [given]
 
 
-def check(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """The option of a command that writes over no file unless it is told to."""
+    parser.add_argument("--force", action="store_true", help="write over files that are there")
+
+
+def check(outputs: Iterable[Path], inputs: Iterable[Path], *, force: bool) -> None:
     """Refuse to write over what the same command reads, and where nothing can be written.
 
     Whether two paths are one file is asked of the system: there are links, and names that differ in
     the case of their letters alone.
+
+    Args:
+        outputs: what is going to be written, or was by an earlier call and is going to be removed.
+        inputs: what is going to be read.
+        force: other files that are there may be written over.
 
     Raises:
         UserError: names the file, or the folder.
@@ -57,3 +67,10 @@ def check(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
                 + (f" (as {file})" if hit != file else "")
                 + ": name another place to write to"
             )
+    files = [output for output in there if output.is_file()]  # of a folder the command says more
+    if files and not force:
+        more = f", and {len(files) - 1} more of its files" if len(files) > 1 else ""
+        raise UserError(
+            f"{files[0]} is there already{more}: name another place (--out), or write over what is "
+            "there with --force"
+        )

@@ -11,6 +11,8 @@ from ._numbers import finite
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..evaluation.audit import Audit
+
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     """Which columns hold what."""
@@ -43,9 +45,21 @@ def audit_files(out: Path) -> tuple[Path, Path]:
 
 
 def write_audit(
-    frame: pd.DataFrame, out: Path, options: argparse.Namespace, decided: str | None = None
+    frame: Audit,
+    out: Path,
+    options: argparse.Namespace,
+    decided: str | None = None,
+    when: str = "",
 ) -> None:
-    """The HTML and the CSV file of an audit; `decided`: how, where not by a threshold."""
+    """Print the main numbers of an audit, and write its page and its table.
+
+    Args:
+        frame: the audit.
+        out: path of the files without their endings.
+        options: of the command.
+        decided: how, where not by a threshold.
+        when: of what, of several audits: " before debiasing".
+    """
     from ..files import remove, write_text
     from ..report import audit_page, escaping
 
@@ -57,10 +71,10 @@ def write_audit(
         or f"score of at least {getattr(options, 'threshold', 0.5):g}",
         "Intervals": f"95 %, over {units}",
     }
-    heading = f"Audit of {options.table.name} by {options.group}"
+    heading = f"Audit of {options.table.name} by {options.group}{when}"
     html, csv = audit_files(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     remove((html, csv))
     write_text(html, audit_page.page(frame, heading, facts))
     write_text(csv, escaping.csv(frame, float_format=None))
-    print(f"{html}\n{csv}")
+    print(f"{heading}, 95 % intervals over {units}\n{frame}\npage:  {html}\ntable: {csv}")

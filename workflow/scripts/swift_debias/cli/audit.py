@@ -1,33 +1,43 @@
-"""Audit anybody's scores: metrics by group, fairness, intervals; no model is needed."""
+"""Audit anybody's scores, or a classifier: metrics by group, fairness, intervals."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import _outputs
+from ..errors import UserError
+from . import _classifier, _outputs
 from ._numbers import finite
 from ._tables import add_columns, audit_files, read_table, write_audit
 
-EXAMPLE = """example:
-  swift-debias audit scores.csv --label y --score p --group sex --patient patient_id
+if TYPE_CHECKING:
+    from ..evaluation.audit import Audit
 
-writes scores.audit.html and scores.audit.csv beside the table."""
+EXAMPLE = """examples:
+  swift-debias audit scores.csv --label y --score p --group sex --patient patient_id
+  swift-debias audit t.csv --label y --group sex --image path --model mine
+
+writes scores.audit.html and scores.audit.csv beside the table, and prints the main numbers. The
+second audits a classifier instead of scores: the folder that import-classifier wrote, or weights
+with --architecture."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("table", type=Path, help="a .csv or .parquet, one row an image")
-    parser.add_argument("--score", required=True, help="column of the probability of class 1")
+    parser.add_argument("--score", help="column of the probability of class 1")
+    _classifier.add_classifier(parser, required=False)
     parser.add_argument("--threshold", type=finite, default=0.5, help="default: %(default)s")
     parser.add_argument("--out", type=_outputs.path, help="path of the files without its ending")
+    _outputs.add_force(parser)
     add_columns(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
     """The files that it reads."""
-    return [options.table]
+    return [options.table, *_classifier.reads(options)]
 
 
 def writes(options: argparse.Namespace) -> Iterable[Path]:
@@ -36,18 +46,31 @@ def writes(options: argparse.Namespace) -> Iterable[Path]:
 
 
 def _out(options: argparse.Namespace) -> Path:
+    if options.table.is_dir():  # its name has no ending that another could take the place of
+        raise UserError(f"{options.table} is a folder: give the table's file, a .csv or .parquet")
     return _outputs.stem(options.out or options.table.with_suffix(".audit"))
 
 
 def run(options: argparse.Namespace) -> None:
     """Carry it out."""
+    if (options.score is None) == (options.model is None):
+        raise UserError("--score or --model: give the column of the scores, or a classifier")
+    given = [key for key in _classifier.OPTIONS if getattr(options, key) is not None]
+    if options.model is None and given:
+        raise UserError(f"--{given[0]}: is of a classifier (--model), and --score is given")
+    audited = _of_scores(options) if options.model is None else _of_classifier(options)
+    write_audit(audited, _out(options), options)
+
+
+def _of_scores(options: argparse.Namespace) -> Audit:
+    """The audit of a column of the table."""
     from ..data.columns import group_column, label_column, number_column, patient_column
     from ..evaluation.audit import audit
 
     columns = (options.label, options.score, options.group, options.patient)
     table = read_table(options.table, *columns)
     groups, names = group_column(table[options.group], cuts=options.cuts)
-    frame = audit(
+    return audit(
         label_column(table[options.label], options.positive),
         groups,
         number_column(table[options.score]),
@@ -55,4 +78,16 @@ def run(options: argparse.Namespace) -> None:
         patient_column(table[options.patient]) if options.patient else None,
         threshold=options.threshold,
     )
-    write_audit(frame, _out(options), options)
+
+
+def _of_classifier(options: argparse.Namespace) -> Audit:
+    """The audit of what a classifier says of the table's images."""
+    from .. import api
+
+    if options.image is None:
+        raise UserError("--image: which column holds the paths of the images?")
+    _classifier.check(options)
+    columns = (options.image, options.label, options.group, options.patient)
+    images = _classifier.read_images(options, read_table(options.table, *columns))
+    scores = api.predict_proba(_classifier.load(options).model, images)
+    return api.audit(scores, images, threshold=options.threshold)

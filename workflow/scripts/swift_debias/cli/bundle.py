@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("run", type=Path, help="results/<run>, finished")
     parser.add_argument("--out", type=_outputs.path, help="default: results/<run>.zip")
+    _outputs.add_force(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:

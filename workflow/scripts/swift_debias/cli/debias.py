@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, nearest
-from . import _outputs
-from ._numbers import finite, fraction, positive
+from . import _classifier, _outputs
+from ._numbers import fraction
 from ._pairs import read_pairs
 from ._tables import add_columns, audit_files, read_table, write_audit
 
@@ -23,7 +22,8 @@ EXAMPLE = """example:
 
 writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
 history.csv, cost.json, audits of the held-out images before and after, and rule.json where the
-method decides by a rule for each group."""
+method decides by a rule for each group. The folder that import-classifier wrote, as in --model
+mine, needs no --architecture."""
 WRITTEN = ("model.safetensors", "history.csv", "cost.json", "rule.json")
 AUDITS = ("audit_before", "audit")
 
@@ -32,24 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     add = parser.add_argument
     add("--table", type=Path, required=True, help="a .csv or .parquet of images")
-    add("--image", required=True, help="column of the image's path")
-    add("--root", type=Path, help="folder of the images; default: the table's")
-    add("--model", type=Path, required=True, help="its weights, safetensors")
-    add("--architecture", required=True, help="module:function that returns the network")
+    _classifier.add_classifier(parser, required=True)
     add("--method", default="SWiFT", help="default: %(default)s")
-    add("--size", type=int, default=224, help="pixels a side; %(default)s")
-    for name, kind in (("mean", finite), ("std", positive)):
-        add(f"--{name}", type=kind, nargs="+", help="default: ImageNet's")
     add("--external", type=fraction, default=0.6, help="share to debias on; %(default)s")
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings")
     add("--out", type=_outputs.path, default=Path("debiased"), help="default: %(default)s")
+    _outputs.add_force(parser)
     add_columns(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
     """The files that it reads."""
-    return [options.table, options.model]
+    return [options.table, *_classifier.reads(options)]
 
 
 def writes(options: argparse.Namespace) -> Iterable[Path]:
@@ -61,7 +56,6 @@ def writes(options: argparse.Namespace) -> Iterable[Path]:
 def run(options: argparse.Namespace) -> None:
     """Carry it out."""
     from .. import api
-    from ..config.schema import IMAGENET_MEAN, IMAGENET_STD
 
     if options.method not in api.CLASSES:
         raise UserError(f"no method {options.method!r}{nearest(options.method, api.CLASSES)}")
@@ -69,21 +63,10 @@ def run(options: argparse.Namespace) -> None:
     if "seed" in settings:
         raise UserError(f"--set seed: it has an option of its own: --seed {settings['seed']}")
     estimator = api.CLASSES[options.method](seed=options.seed, **settings)
+    _classifier.check(options)
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
-    images = api.ImageSet.from_frame(
-        table,
-        options.image,
-        options.label,
-        options.group,
-        options.patient,
-        options.size,
-        options.mean or IMAGENET_MEAN,
-        options.std or IMAGENET_STD,
-        options.table.parent if options.root is None else options.root,
-        positive=options.positive,
-        cuts=options.cuts,
-    )
+    images = _classifier.read_images(options, table)
     _fit_and_write(estimator, images, options)
 
 
@@ -91,21 +74,21 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     """Debias on one part of the images, audit on the other, write everything."""
     from .. import api
     from ..files import remove, write_json, write_text
-    from ..learning import networks, wrapped
     from ..report import escaping
 
-    sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
-    model = wrapped.load(options.architecture, options.model)
+    loaded = _classifier.load(options)
+    model = loaded.model
     external, test = images.split(options.external, options.seed)
     print(f"debias on {external}\naudit on {test}")
     options.out.mkdir(parents=True, exist_ok=True)  # what forbids it is known before hours of work
     estimator.fit(model, external)
     remove(writes(options))
-    networks.save(estimator.model_, options.out / "model.safetensors")
+    _classifier.save(estimator.model_, loaded, options, options.out / "model.safetensors")
     write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))
     write_json(options.out / "cost.json", estimator.cost_)
     before = api.predict_proba(model, test, estimator.device)
-    write_audit(api.audit(before, test), options.out / "audit_before", options)
+    first = api.audit(before, test)
+    write_audit(first, options.out / "audit_before", options, when=", before debiasing")
     rule = getattr(estimator, "rule_", None)
     after = api.audit(
         estimator.predict_proba(test), test, decisions=rule and estimator.predict(test)
@@ -114,4 +97,4 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
         names = {"names": list(estimator.group_names_)}  # of groups 0, 1, ...
         write_json(options.out / "rule.json", rule.to_json() | names)
     decided = "a rule for each group: rule.json" if rule else None
-    write_audit(after, options.out / "audit", options, decided)
+    write_audit(after, options.out / "audit", options, decided, f", after {options.method}")

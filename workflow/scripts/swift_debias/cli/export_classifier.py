@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=_outputs.path, required=True, help="file, or folder, to write"
     )
+    _outputs.add_force(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
@@ -33,10 +34,13 @@ def reads(options: argparse.Namespace) -> Iterable[Path]:
 
 
 def writes(options: argparse.Namespace) -> Iterable[Path]:
-    """The files that it writes."""
+    """The files that it writes, and those that would be taken for its own in their folder."""
     if not options.checkpoint.is_dir():
         return [options.out]
-    return [options.out / file.name for file in _outputs.files_of(options.checkpoint)]
+    from ..learning.checkpoint_files import CLEARED
+
+    names = [file.name for file in _outputs.files_of(options.checkpoint)]
+    return [options.out / name for name in dict.fromkeys([*names, *CLEARED])]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", type=Path, help="folder of its images; default: its own")
     add("--name", default="mine", help="of the backbone; %(default)s")
     add("--out", type=_outputs.path, default=Path("imported"), help="folder; %(default)s")
+    _outputs.add_force(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
@@ -108,8 +109,12 @@ def run(options: argparse.Namespace) -> None:
 def _reference(table: Path | None, root: Path | None) -> tuple[list[Path], np.ndarray | None]:
     """Images, and what the owner's own program says of them."""
     from ..data.columns import number_column, path_column
+    from ..data.roots import refuse_missing
 
     if table is None:
         return [], None
     rows = read_table(table, "path", "score")
-    return path_column(rows["path"], root or table.parent), number_column(rows["score"])
+    folder = root or table.parent
+    paths = path_column(rows["path"], folder)
+    refuse_missing(rows["path"].tolist(), folder)
+    return paths, number_column(rows["score"])

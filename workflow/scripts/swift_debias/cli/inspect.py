@@ -15,7 +15,8 @@ Check every line of what it prints: which value is the disease, for one, is a gu
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("table", type=Path, help="a .csv or .parquet of images")
-    parser.add_argument("--images", type=Path, help="folder of the images; default: the table's")
+    where = "folder of the images, from here or else from the table's; default: the table's"
+    parser.add_argument("--images", type=Path, help=where)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("run", type=Path, help="results/<run> of the benchmark, finished")
     parser.add_argument("--out", type=_outputs.path, help="folder; default: the run's")
+    _outputs.add_force(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
@@ -26,9 +27,12 @@ def reads(options: argparse.Namespace) -> Iterable[Path]:
 
 
 def writes(options: argparse.Namespace) -> Iterable[Path]:
-    """The files that it writes."""
-    # and pictures, whose endings nothing that it reads has
-    return [(options.out or options.run) / f"which_method.{end}" for end in ("md", "html", "csv")]
+    """The files that it writes, and pictures of an earlier call, which it removes."""
+    from ..report import which_method_page
+
+    out = options.out or options.run
+    texts = [out / f"which_method.{ending}" for ending in which_method_page.ENDINGS]
+    return [*texts, *which_method_page.earlier_pictures(out)]
 
 
 def run(options: argparse.Namespace) -> None:

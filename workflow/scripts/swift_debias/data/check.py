@@ -92,7 +92,7 @@ class DatasetCheck:
 
 @dataclasses.dataclass(frozen=True)
 class PoolCheck:
-    """A task's training pool: its sets together, by image id."""
+    """What a task learns from, its sets together, by image id; `what` says what they are."""
 
     task: str
     datasets: tuple[str, ...]
@@ -109,6 +109,7 @@ class PoolCheck:
     classes: tuple[str, ...] = ("class 0", "class 1")
     cells: dict[str, dict[str, tuple[int, ...]]] = dataclasses.field(default_factory=dict)
     in_words: dict[str, str] = dataclasses.field(default_factory=dict)
+    what: str = check_text.POOL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,6 +384,7 @@ def _check_pool(
             attribute: sentence(attribute.replace("_", " "), groups, config.tasks[task].class_names)
             for attribute, groups in cells.items()
         },
+        what=check_text.what_it_learns_from(config.tasks[task]),
     )
 
 
@@ -405,7 +407,7 @@ def _reasons(
             if usable and not any(_knows(data, panel.attribute) for data in usable):
                 reasons[f"{' + '.join(names)}: no image has a known {panel.attribute}"] = None
         if not reasons and (outlook := outlooks[panel.task]) is not None:
-            pool = f"training pool of {panel.task}"
+            pool = f"{check_text.what_it_learns_from(task)} of {panel.task}"
             reasons.update({f"{pool}: {text}": None for text in outlook.problems})
             for text in outlook.by_attribute.get(panel.attribute, ()):
                 reasons[f"{pool}, {panel.attribute}: {text}"] = None

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..config.schema import Task
     from .check import DatasetCheck, PoolCheck
 
 UNKNOWN = "unknown"
+POOL = "training pool"
 MOST_VALUES = 15  # of a column
 
 
@@ -65,10 +67,17 @@ def _values_text(entries: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join([*shown, *([f"{more} more in data_check.json"] if more else [])])
 
 
+def what_it_learns_from(task: Task) -> str:
+    """What a task's sets are: a pool to train on, a set of one's own to debias on, or both."""
+    if not task.external:
+        return POOL
+    return f"{POOL} and external set" if task.train else "external set"
+
+
 def pool_text(pool: PoolCheck) -> str:
-    """A training pool: its size, its leaks, its labels by group."""
+    """What a task learns from: its size, its leaks, its labels by group."""
     lines = [
-        f"training pool of {pool.task}: {' + '.join(pool.datasets)}",
+        f"{pool.what} of {pool.task}: {' + '.join(pool.datasets)}",
         f"  {pool.images:,} images, {pool.distinct_ids:,} distinct ids",
     ]
     if pool.expected_distinct_ids is not None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..config.schema import Finetuning
+from ..errors import fewer_folds, setting
 
 
 def fold_problems(
@@ -102,8 +103,8 @@ def few_images(short: Sequence[str], min_cell: int, folds: int = 1) -> str:
     if folds == 1:
         return (
             f"an external set needs at least {min_cell} images of each label in each group "
-            f"(finetuning.min_cell), but has {', '.join(short)}. "
-            "Use fewer folds, more data or other groups"
+            f"({setting('finetuning.min_cell')}), but has {', '.join(short)}. "
+            f"Use {fewer_folds()}more data or other groups"
         )
     return (
         f"each of {folds} folds needs at least {min_cell} images of each label in each group, "
@@ -152,5 +153,6 @@ def too_few_groups(usable: int, groups: int, finetuning: Finetuning) -> str:
     return (
         f"fewer than two of the {groups} groups have both classes and at least "
         f"{finetuning.min_group} external samples, {finetuning.min_cell} of each label: lower "
-        "finetuning.min_group and min_cell, use fewer folds, or merge groups of the attribute"
+        f"{setting('finetuning.min_group')} and {setting('finetuning.min_cell')}, use "
+        f"{fewer_folds()}more data, or merge groups of the attribute"
     )

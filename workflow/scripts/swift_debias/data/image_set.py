@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
+import yaml
 
-from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Images
+from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Attribute, Images
 from ..errors import UserError, nearest
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
@@ -31,6 +32,7 @@ from .columns import (
 )
 from .image_cache import CachedImages
 from .normalization import Normalization
+from .roots import refuse_missing
 
 NAMED = 5  # broken files that a message lists
 
@@ -169,12 +171,15 @@ class ImageSet:
         groups: Mapping[str, Sequence[Any]] | None = None,
         cuts: Sequence[float] | None = None,
         channels: int | None = None,
+        fit: str = "crop",
+        crop_share: float = 1.0,
+        interpolation: str = "bilinear",
         workers: int | None = None,
     ) -> ImageSet:
         """Images in files, named by a table.
 
         Each is made upright, cropped to its largest centred square and resized, as the workflow's
-        image cache does.
+        image cache does; otherwise where `fit`, `crop_share` and `interpolation` say so.
 
         Args:
             df: one row an image.
@@ -184,7 +189,8 @@ class ImageSet:
             patient: column of the patient, whose images are never split apart.
             size: pixels a side.
             mean, std: what the network was trained with, on [0, 1]; default: ImageNet's.
-            root: folder of the images.
+            root: folder of the images; where they are not below it, the nearest folder that has
+                them is named.
             positive: the value, or a list of values, of class 1; all others are class 0.
             classes: the values of three classes or more, in the order of the network's outputs;
                 rows of other values are refused.
@@ -192,6 +198,10 @@ class ImageSet:
                 Values in no group, and empty ones, are unknown.
             cuts: of a number such as age, instead of groups; a value on a cut is above it.
             channels: 1 reads grey images, 3 colours; default: as many as `mean` has numbers.
+            fit: crop: the centre; stretch: all of it, whatever its sides.
+            crop_share: of the shorter side that the crop keeps; 0.875 is Resize(256) and
+                CenterCrop(224).
+            interpolation: bilinear, bicubic, lanczos, box or nearest.
             workers: threads that decode; default: one a core.
         """
         for column in (image, label, attribute, *([patient] if patient else [])):
@@ -202,7 +212,16 @@ class ImageSet:
             group_column(df[attribute], groups, cuts),
         )
         paths = path_column(df[image], root)
-        options = _images(size, channels or (1 if len(mean) == 1 else 3), mean, std)
+        options = _images(
+            size=size,
+            channels=channels or (1 if len(mean) == 1 else 3),
+            mean=tuple(mean),
+            std=tuple(std),
+            fit=fit,
+            crop_share=crop_share,
+            interpolation=interpolation,
+        )
+        refuse_missing(df[image].tolist(), root)
         pixels = read_files(paths, options, workers)
         return cls(
             HeldImages(pixels),
@@ -301,21 +320,29 @@ class ImageSet:
         *,
         fold: int | None = None,
         dataset: str | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         group_names: Sequence[str] | None = None,
-        classes: Sequence[str] = ("0", "1"),
+        classes: Sequence[str] | None = None,
     ) -> ImageSet:
         """Images of a run of the workflow, from its cache: no file is decoded again.
+
+        What the run's own settings say of the groups, classes and pixels holds; they are written
+        when it ends.
 
         Args:
             run: its folder, `results/<run>`.
             task, attribute: as the run's config names them.
             fold: the external set of this fold, with the balanced part that the run drew.
             dataset: or a test set, as the run has scored it.
-            mean, std: the task's `images.mean` and `std`.
-            group_names: names of the groups; default: their numbers.
-            classes: names of the task's classes, where they are more than two.
+            mean, std: default: the task's `images.mean` and `std`; of a run that has not ended
+                ImageNet's.
+            group_names: names of the groups; default: the attribute's; of a run that has not ended
+                their numbers.
+            classes: names of the task's classes, where they are more than two; default: the task's.
+
+        Raises:
+            UserError: a file is not there, or its groups are more than have names.
         """
         if (fold is None) == (dataset is None):
             raise UserError("from_run: give fold= (an external set) or dataset= (a test set)")
@@ -340,18 +367,54 @@ class ImageSet:
             for n in frame["dataset"].unique()
         ]
         images = CachedImages(caches)
+        told = _told_by(run, task, attribute)
         found = max(2, int(frame["group"].max()) + 1)
+        called = tuple(told.group_names or map(str, range(found)))
+        called = called if group_names is None else tuple(group_names)
+        if len(called) < found:
+            raise UserError(f"from_run: {file} has {found} groups, and these are names: {called}")
         return cls(
             images,
             images.rows(frame["dataset"].tolist(), frame["image_id"].tolist()),
             frame["label"].to_numpy(np.int8),
             frame["group"].to_numpy(np.int16),
-            tuple(map(str, range(found))) if group_names is None else tuple(group_names),
+            called,
             frame["patient_id"].to_numpy(object),
-            Normalization.of(mean, std),
+            Normalization.of(told.mean if mean is None else mean, told.std if std is None else std),
             frame["balanced"].to_numpy(bool) if fold is not None else None,
-            tuple(classes),
+            told.classes if classes is None else tuple(classes),
         )
+
+
+class _Told(NamedTuple):
+    """What the settings of a run say of its images; without them what is usual."""
+
+    group_names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ("0", "1")
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+def _told_by(run: Path, task: str, attribute: str) -> _Told:
+    """What `settings.yaml` of a run's folder says of a task and an attribute.
+
+    Raises:
+        UserError: it cannot be read, or has no such task or attribute.
+    """
+    path = run / layout.path("settings")
+    if not path.is_file():
+        return _Told()
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        of, images = settings["tasks"][task], settings["tasks"][task]["images"]
+        names = Attribute(**settings["attributes"][attribute]).group_names
+        classes = tuple(of.get("classes") or _Told().classes)
+        return _Told(names, classes, tuple(images["mean"]), tuple(images["std"]))
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        raise UserError(
+            f"{path} does not say what groups {attribute!r} of {task!r} has ({why})"
+        ) from error
 
 
 def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> np.ndarray:
@@ -408,15 +471,14 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _images(size: int, channels: int, mean: Sequence[float], std: Sequence[float]) -> Images:
+def _images(**prepared: Any) -> Images:
+    """How images are prepared; a mistake in it is the user's."""
     from pydantic import ValidationError
 
     from ..config.base import explain
 
     try:
-        return Images.model_validate(
-            {"size": size, "channels": channels, "mean": tuple(mean), "std": tuple(std)}
-        )
+        return Images.model_validate(prepared)
     except ValidationError as error:
         raise UserError(explain(error)) from error
 

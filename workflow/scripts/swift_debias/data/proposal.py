@@ -60,11 +60,13 @@ def propose(table: Path, images: Path | None = None) -> str:
 
     Args:
         table: a CSV or Parquet file.
-        images: folder of the images; default: the table's.
+        images: folder of the images, from where the program runs or from the table's folder;
+            default: the table's.
 
     Raises:
         UserError: the table cannot be read, or nothing in it can be a path or a label.
     """
+    images = None if images is None else _images_folder(table, images)
     columns = header(table)
     text = read_table(table, tuple(columns)) if columns else read_table(table, ("",))
     root = _root(table, images)
@@ -128,17 +130,29 @@ def _columns_of(guess: Guess) -> Iterator[str]:
             yield from re.findall(r"\{([^{}]+)\}", value) or [value]
 
 
+def _images_folder(table: Path, images: Path) -> Path:
+    """The images' folder, as it was named from here, or else from the table's folder.
+
+    Raises:
+        UserError: it is in neither.
+    """
+    places = (images, table.parent / images)
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        beside = "" if images.is_absolute() else f", neither here nor in {table.resolve().parent}"
+        raise UserError(f"{images}: there is no such folder{beside}")
+    return found
+
+
 def _root(table: Path, images: Path | None) -> Path:
     """The folder that holds the table and the images.
 
     Raises:
-        UserError: the images' folder is not there, or the whole file system alone holds both.
+        UserError: the whole file system alone holds both.
     """
     above = table.resolve().parent
     if images is None:
         return above
-    if not images.is_dir():
-        raise UserError(f"{images}: there is no such folder")
     root = Path(os.path.commonpath([above, images.resolve()]))
     if root == root.parent:
         raise UserError(

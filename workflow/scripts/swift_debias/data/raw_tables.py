@@ -66,6 +66,8 @@ def read_table(
         ColumnError: a column is missing; names the nearest one.
         UserError: the file is missing, empty, not UTF-8, damaged, or its rows differ in length.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the table's file, a .csv or .parquet")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.suffix.lower() in PARQUET or _starts_with(path, b"PAR1"):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -57,8 +57,62 @@ CRITERIA = {
     "auc_min": "smallest AUC of a group",
     "auc_gap": "difference of the AUC",
 }
+# What is printed, and what it is called there.
+SHOWN = {"auc": "AUC", "spd": "SPD", "eodds": "EOdds", "auc_min": CRITERIA["auc_min"]}
+MOST_SHOWN = 8  # groups whose AUC is printed; of more the worst one's is
 Ends: TypeAlias = tuple[float, float, float]  # value, low, high
 NOTHING: Ends = (np.nan, np.nan, np.nan)
+
+
+class Audit(pd.DataFrame):
+    """The rows of an audit; printed, it shows the main ones. What is made of it is a plain frame.
+
+    Columns: metric, value, low, high, n, reason; see `audit`.
+    """
+
+    def __str__(self) -> str:
+        """The main numbers with their intervals, as lines of text."""
+        whole = {"n", *SHOWN} <= set(self.get("metric", ()))
+        return in_short(self) if whole else super().__str__()
+
+
+def in_short(frame: pd.DataFrame) -> str:
+    """The main numbers of an audit as lines of text.
+
+    Args:
+        frame: all rows of an audit, as `audit` returns them or their CSV file holds them.
+    """
+    rows = {str(row.metric): row for row in frame.itertuples(index=False)}
+    groups = [name[2:-1] for name in rows if name.startswith("n[")]
+    shown = dict(SHOWN)
+    if len(groups) <= MOST_SHOWN:
+        del shown["auc_min"]
+        for name in groups:
+            of_group = f"AUC of {' '.join(name.split())}"
+            shown[f"auc[{name}]"] = f"{of_group} ({_number(rows[f'n[{name}]']):,} images)"
+    lines = {label: rows[metric] for metric, label in shown.items()}
+    width = max(map(len, lines))
+    unknown = _number(rows["n_unknown"]) if "n_unknown" in rows else 0
+    positive = sum(_number(rows[f"n_positive[{name}]"]) for name in groups)
+    left_out = f"; {unknown:,} more of no known group are left out" * bool(unknown)
+    return "\n".join(
+        [
+            f"{_number(rows['n']):,} images, {positive:,} of class 1{left_out}",
+            *(f"{label:<{width}}  {_with_interval(row)}" for label, row in lines.items()),
+            f"{len(frame)} rows in all: {', '.join(COLUMNS)}",
+        ]
+    )
+
+
+def _number(row: Any) -> int:
+    return int(row.value)
+
+
+def _with_interval(row: Any) -> str:
+    """A value with its interval, and what there is to mind about it."""
+    value = "none " if pd.isna(row.value) else f"{row.value:.3f}"
+    interval = "" if pd.isna(row.low) else f"  [{row.low:.3f}, {row.high:.3f}]"
+    return f"{value}{interval}{'' if pd.isna(row.reason) else f'  ({row.reason})'}"
 
 
 def audit(
@@ -72,7 +126,7 @@ def audit(
     decisions: np.ndarray | None = None,
     level: float = intervals.LEVEL,
     min_group: int = 20,
-) -> pd.DataFrame:
+) -> Audit:
     """Audit scores.
 
     Args:
@@ -88,8 +142,9 @@ def audit(
             two groups.
 
     Returns:
-        metric, value (null where it cannot be computed), low, high, n (images that the value rests
-        on), reason (why there is no value, or what to mind about it).
+        A frame, which prints its main rows: metric, value (null where it cannot be computed), low,
+        high, n (images that the value rests on), reason (why there is no value, or what to mind
+        about it).
     """
     scores = np.asarray(scores, np.float64)
     if not len(scores) == len(labels) == len(groups):
@@ -125,7 +180,7 @@ def audit(
     frame = audited.table()
     unknown = [("n_unknown", float((~known).sum()), None, None, len(known), None)]
     rows = pd.DataFrame(unknown, columns=COLUMNS).astype(frame.dtypes.to_dict())
-    return pd.concat([frame.iloc[:1], rows, frame.iloc[1:]], ignore_index=True)
+    return Audit(pd.concat([frame.iloc[:1], rows, frame.iloc[1:]], ignore_index=True))
 
 
 class _Members:

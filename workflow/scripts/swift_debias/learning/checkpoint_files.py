@@ -21,11 +21,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import UserError, of_job
-from ..files import atomic_path
+from ..files import atomic_path, remove
 from . import tensor_files
 from .finite import refuse_not_finite
 
 FILES = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.bin")
+CLEARED = (*FILES, "rule.json")  # what would be read beside new weights, of an earlier call
 STATES = (
     "state_dict",
     "model_state_dict",
@@ -90,6 +91,8 @@ def read(path: Path, place: Sequence[str] | None = None) -> Checkpoint:
 def write(original: Checkpoint, tensors: Mapping[str, Tensor], out: Path) -> None:
     """Write other tensors in the form of a checkpoint that was read, all else as it is there.
 
+    Weights of an earlier call in the same folder, and a rule of decisions, are removed.
+
     Args:
         original: what was read.
         tensors: by the same names.
@@ -97,6 +100,7 @@ def write(original: Checkpoint, tensors: Mapping[str, Tensor], out: Path) -> Non
     """
     if original.config:
         out.mkdir(parents=True, exist_ok=True)
+        remove(out / name for name in CLEARED)
         for file in original.path.parent.glob("*.json"):
             shutil.copy(file, out / file.name)
         out = out / original.path.name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import yaml
 from pydantic import ValidationError
+from torch import Tensor
 
 from ..config.base import explain
 from ..config.schema import Backbone, Compute, Images
@@ -27,6 +28,8 @@ from . import (
     tensor_files,
 )
 from .checkpoint_files import Checkpoint
+from .names import some
+from .networks import Classifier
 
 
 def run(
@@ -59,16 +62,9 @@ def run(
         backbone, pixels = Backbone(**known), Images(**_grey(entry, images))
     except ValidationError as error:
         raise UserError(explain(error)) from error
-    if "dropout" not in known:  # as the network has it
-        with model_check.told("the network"):
-            own = makers.make(backbone).dropout
-        backbone = backbone.model_copy(update={"dropout": own})
-    with model_check.told("the network"):
-        state, note = checkpoint_import.import_classifier(
-            checkpoint, backbone, swap_classes=swap_classes
-        )
-        classifier = networks.build(backbone, 0, max(2, note["outputs"])).eval()
-    states.fill(classifier, state, checkpoint.path, "does not fit")
+    backbone, classifier, state, note = load(
+        checkpoint, backbone, own_dropout="dropout" not in known, swap_classes=swap_classes
+    )
     pictures = torch.zeros(2, len(pixels.mean), pixels.size, pixels.size)
     pictures = model_check.as_in_jobs(pictures)
     classifier = devices.place(classifier, pictures.device, Compute())
@@ -76,13 +72,7 @@ def run(
         model_check.last_layer(backbone, pictures, "the network")
         with torch.no_grad():
             classifier(pictures)
-    place = f", {checkpoint_files.shown(note['place'])}" if checkpoint.others else ""
-    yield (
-        f"{checkpoint.path}{place}: {len(note['names'])} tensors of the extractor; last layer "
-        f"{note['last_layer']} with {note['outputs']} output{'s' * (note['outputs'] > 1)}"
-    )
-    if note["unused"]:
-        yield f"not used: {', '.join(note['unused'][:5])}{' ...' * (len(note['unused']) > 5)}"
+    yield from described(checkpoint, note)
     if scores is not None and classifier.classes > 2:
         raise UserError(
             f"--reference: compares the score of class 1, and {checkpoint.path} tells "
@@ -103,6 +93,56 @@ def run(
     write_json(written[1], note)
     write_text(written[2], snippet(backbone, pixels, out, name, swap_classes))
     yield ", ".join(map(str, written))
+
+
+class Loaded(NamedTuple):
+    """A checkpoint's classifier.
+
+    backbone: its entry, with the dropout that it has. classifier: in eval mode. state: its state
+    dictionary. note: what the way back needs (`checkpoint_import`).
+    """
+
+    backbone: Backbone
+    classifier: Classifier
+    state: dict[str, Tensor]
+    note: dict[str, Any]
+
+
+def load(
+    checkpoint: Checkpoint, backbone: Backbone, *, own_dropout: bool, swap_classes: bool = False
+) -> Loaded:
+    """A checkpoint as a classifier on the CPU.
+
+    Args:
+        checkpoint: of the classifier.
+        backbone: its network.
+        own_dropout: the dropout is the network's own, and not the entry's.
+        swap_classes: its class 0 is class 1 here.
+
+    Raises:
+        UserError: it does not fit its network.
+    """
+    with model_check.told("the network"):
+        if own_dropout:
+            dropout = makers.make(backbone).dropout
+            backbone = backbone.model_copy(update={"dropout": dropout})
+        state, note = checkpoint_import.import_classifier(
+            checkpoint, backbone, swap_classes=swap_classes
+        )
+        classifier = networks.build(backbone, 0, max(2, note["outputs"])).eval()
+    states.fill(classifier, state, checkpoint.path, "does not fit")
+    return Loaded(backbone, classifier, state, note)
+
+
+def described(checkpoint: Checkpoint, note: Mapping[str, Any]) -> Iterator[str]:
+    """What was found in a checkpoint, and which of its tensors are not used."""
+    place = f", {checkpoint_files.shown(note['place'])}" if checkpoint.others else ""
+    yield (
+        f"{checkpoint.path}{place}: {len(note['names'])} tensors of the extractor; last layer "
+        f"{note['last_layer']} with {note['outputs']} output{'s' * (note['outputs'] > 1)}"
+    )
+    if note["unused"]:
+        yield f"not used: {some(note['unused'])}"
 
 
 def snippet(

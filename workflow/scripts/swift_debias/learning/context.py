@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Augmentation, Compute, EoddsKind, Finetuning, Optimizer, Selection
+from ..errors import setting
 from . import batches, batchnorm, objectives, precision
 from .checkpoints import Checkpoints, History
 from .networks import Classifier
@@ -106,7 +107,8 @@ class Context:
         """
         self.compute = precision.decide(self.compute, samples.device, samples.side)
         self.checkpoints.precision = self.compute.precision
-        self.info(f"trains in {self.compute.precision} on {samples.device} (compute.precision)")
+        key = setting("compute.precision")
+        self.info(f"trains in {self.compute.precision} on {samples.device} ({key})")
 
     def objective(self, samples: Drawable, prediction: float, bias: float) -> Combined:
         """`prediction` x Eq. 1 + `bias` x Eq. 2, with the class weights of these samples."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ..config.schema import Compute
-from ..errors import UserError
+from ..errors import UserError, setting
 from . import layouts
 from .networks import Classifier
 
@@ -56,7 +56,7 @@ def choose(name: str) -> str:
         return "cpu" if name == "cpu" else "cuda"
     given = next((key for key in GIVEN if os.environ.get(key, "").strip() not in NO_CARD), None)
     if name == "cuda":
-        reason = "device: cuda is set"
+        reason = f"{setting('device', 'cuda')} is set"
     elif given is not None:
         reason = f"this job was given a GPU ({given}={os.environ[given]})"
     else:
@@ -64,7 +64,7 @@ def choose(name: str) -> str:
     built = "is built for the CPU" if torch.version.cuda is None else "finds no working driver"
     raise UserError(
         f"{reason}, but torch {torch.__version__} sees none: it {built}. Install a torch that "
-        "fits the GPU, or set device: cpu"
+        f"fits the GPU, or set {setting('device', 'cpu')}"
     )
 
 

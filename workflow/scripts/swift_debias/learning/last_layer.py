@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, setting
 from .finite import refuse_scores
 from .names import one_logit
 
@@ -169,7 +169,9 @@ def find_last_layer(
         named = [call for call in linear if call[0] == head]
         if not named:
             names = [name for name, *_ in linear]
-            raise UserError(f"head: no linear layer {head!r} takes part{nearest(head, names)}")
+            raise UserError(
+                f"{setting('head')}: no linear layer {head!r} takes part{nearest(head, names)}"
+            )
         linear = named
     if not linear:
         raise UserError("the network has no linear layer (torch.nn.Linear) to end in")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..errors import UserError
+from ..errors import UserError, setting
 
 Place = tuple[nn.Module, str]  # a layer, and which of its weights
 
@@ -70,7 +70,8 @@ def refuse_tied(network: nn.Module, found: Iterable[Place]) -> None:
         if len(shared) > 1:
             raise UserError(
                 f"peft: {shared[0]} and {shared[1]} are one weight, of which low-rank updates "
-                "would make two: adapt: norm or bitfit, or give each a weight of its own"
+                f"would make two: take norm or bitfit ({setting('adapt')}), or give each a weight "
+                "of its own"
             )
 
 

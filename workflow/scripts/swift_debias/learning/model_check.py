@@ -21,6 +21,7 @@ from . import devices, layouts, networks, sources, weight_files
 from .architectures import library_of
 from .last_layer import find_last_layer, last_registered
 from .makers import own_function, own_network
+from .names import some
 from .networks import Classifier
 from .samples import Batch
 
@@ -62,8 +63,9 @@ def check(
     pictures = as_in_jobs(pictures)
     shown = f"a picture of {size} x {size} pixels and {channels} channels"
     with told(where):
+        unused: dict[Path, tuple[str, ...]] = {}
         for file in files:
-            classifier = networks.load(file, backbone, own=True, classes=classes)
+            classifier, unused[file] = networks.load_all(file, backbone, own=True, classes=classes)
         if not files:
             classifier = networks.build(backbone, 0, classes).eval()  # downloads published weights
         classifier = devices.place(classifier, pictures.device, Compute())
@@ -80,13 +82,13 @@ def check(
     labels, groups = torch.tensor([0.0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     lines = [
         f"{backbone.architecture}, {shown}",
-        *_weights(backbone),
-        *(f"whole classifier: {file}, SHA-256 {weight_files.digest(file)}" for file in files),
+        *_weights(backbone, classifier),
+        *(line for file in files for line in _whole(file, unused[file])),
         f"last layer: {last or ('of the file' if files else 'new')}, {features} features",
         f"{count:,} parameters; forward and backward pass: done",
     ]
     if idle:
-        lines.append(f"{len(idle)} tensors get no gradient and stay as they are: {_some(idle)}")
+        lines.append(f"{len(idle)} tensors get no gradient and stay as they are: {some(idle)}")
     return Checked(lines, classifier.eval(), Batch(pictures, labels, groups))
 
 
@@ -95,15 +97,21 @@ def as_in_jobs(pictures: Tensor) -> Tensor:
     return pictures.contiguous(memory_format=torch.channels_last)
 
 
-def _weights(backbone: Backbone) -> list[str]:
-    """Which file the network starts from."""
+def _whole(file: Path, unused: Sequence[str]) -> list[str]:
+    """Which file the whole classifier is of, and what of it is no part of the classifier."""
+    lines = [f"whole classifier: {file}, SHA-256 {weight_files.digest(file)}"]
+    return lines + [f"not used of it: {some(unused)}"] * bool(unused)
+
+
+def _weights(backbone: Backbone, classifier: Classifier) -> list[str]:
+    """Which file the network starts from, and what of a user's file it does not take."""
     if backbone.weights is None:
         return []
-    if backbone.weights in weight_files.PUBLISHED:
-        path = sources.file_of(backbone)
-    else:
-        path = Path(backbone.weights)
-    return [f"weights: {path.name}, SHA-256 {weight_files.digest(path)}"]
+    published = backbone.weights in weight_files.PUBLISHED
+    path = sources.file_of(backbone) if published else Path(backbone.weights)
+    unused = () if published else networks.left_of_weights(path, classifier)
+    lines = [f"weights: {path.name}, SHA-256 {weight_files.digest(path)}"]
+    return lines + [f"not used of it: {some(unused)}"] * bool(unused)
 
 
 def last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
@@ -138,10 +146,6 @@ def _idle(classifier: nn.Module, pictures: Tensor) -> list[str]:
     idle = [name for name, p in classifier.named_parameters() if p.grad is None]
     classifier.zero_grad(set_to_none=True)
     return idle
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 @contextlib.contextmanager

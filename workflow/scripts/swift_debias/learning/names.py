@@ -11,7 +11,7 @@ among the extractor's own is of a deeper network, whose scores the extractor wou
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from ..errors import UserError, nearest
 
 HEAD = "head.1"  # the last layer of a `Classifier`
 OPTIONAL = "num_batches_tracked"  # counters of BatchNorm, which old files lack
+SOME = 5  # names that a message lists
 WEIGHTS = ("weight", "bias")  # what no module has as a buffer
 # torchvision 0.2 and what was trained with it: norm.1 for norm1
 _OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
@@ -41,6 +42,11 @@ class Match(NamedTuple):
     head: str
     outputs: int
     unused: tuple[str, ...]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:SOME]) + (", ..." if len(names) > SOME else "")
 
 
 def is_classifier(state: Mapping[str, Tensor]) -> bool:

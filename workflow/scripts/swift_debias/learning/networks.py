@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,17 +92,23 @@ def build(backbone: Backbone, seed: int, classes: int = 2) -> Classifier:
 
 def _load_extractor(classifier: Classifier, path: Path) -> None:
     """Extractor weights from a safetensors file, with or without the prefix `extractor.`."""
-    state = {
-        name.removeprefix("extractor."): value for name, value in read_state(path, own=True).items()
-    }
+    state = {n.removeprefix("extractor."): v for n, v in read_state(path, own=True).items()}
+    left = _of_heads(state, classifier)
+    kept = {name: value for name, value in state.items() if name not in left}
+    fill(classifier.extractor, kept, path, "the weights do not fit the architecture")
+
+
+def _of_heads(state: Mapping[str, Tensor], classifier: Classifier) -> list[str]:
+    """The tensors of an extractor's file that are of the layers behind it."""
     wanted = classifier.extractor.state_dict()
     heads = ("head.", "heads.", "fc.", "classifier.")
-    fill(
-        classifier.extractor,
-        {n: value for n, value in state.items() if n in wanted or not n.startswith(heads)},
-        path,
-        "the weights do not fit the architecture",
-    )
+    return [name for name in state if name not in wanted and name.startswith(heads)]
+
+
+def left_of_weights(path: Path, classifier: Classifier) -> tuple[str, ...]:
+    """Which tensors of `weights:`, a user's file, the extractor does not take."""
+    state = {n.removeprefix("extractor."): v for n, v in read_state(path, own=True).items()}
+    return tuple(_of_heads(state, classifier))
 
 
 def _outputs(state: dict[str, Tensor]) -> int:
@@ -188,6 +194,23 @@ def load(
 ) -> Classifier:
     """A classifier as it was saved, pruning masks included, on the CPU and in eval mode.
 
+    Arguments and errors as of `load_all`.
+    """
+    return load_all(path, backbone, own=own, classes=classes).classifier
+
+
+class Loaded(NamedTuple):
+    """A file's classifier, and the file's tensors that are no part of it."""
+
+    classifier: Classifier
+    unused: tuple[str, ...]
+
+
+def load_all(
+    path: Path, backbone: Backbone, *, own: bool = False, classes: int | None = None
+) -> Loaded:
+    """As `load`, with what of the file is not used.
+
     Args:
         path: its file.
         backbone: its architecture.
@@ -202,9 +225,11 @@ def load(
     rows = _outputs(state)
     known = max(2, rows) if classes is None else classes
     classifier = build(backbone.model_copy(update={"weights": None}), seed=0, classes=known)
+    unused: tuple[str, ...] = ()
     if own and not _is_of(state, classifier):
         found = match_classifier(state, classifier, path, backbone.head)
         state = as_classifier(state, classifier.extractor.state_dict(), found, path, known)
+        unused = found.unused
     elif rows and rows != outputs_of(known):
         raise UserError(f"{path}: its head has {rows} outputs, but the task has {known} classes")
     for name, value in state.items():
@@ -212,7 +237,7 @@ def load(
         if last == UNIT_MASK and layer in dict(classifier.named_modules()):
             attach_unit_mask(classifier, layer, torch.ones_like(value, dtype=torch.float32))
     fill(classifier, state, path, f"not the weights of {backbone.architecture}")
-    return classifier.eval()
+    return Loaded(classifier.eval(), unused)
 
 
 __all__ = [
@@ -223,7 +248,9 @@ __all__ = [
     "build",
     "fill",
     "import_torchvision",
+    "left_of_weights",
     "load",
+    "load_all",
     "match_classifier",
     "read_state",
     "save",

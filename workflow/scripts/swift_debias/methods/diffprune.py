@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from ..config.base import Count, Fraction, Line, Share
-from ..errors import UserError, nearest, of_job
+from ..errors import UserError, nearest, of_job, setting
 from ._iterate import Proxy, Selection, SelectionSettings, directed_gap, evaluate
 
 if TYPE_CHECKING:
@@ -122,11 +122,13 @@ def find_layer(classifier: Classifier, name: str | None) -> str:
         for full in (name, f"extractor.{name}"):
             if full in modules:
                 return full
-        raise UserError(f"diffprune.layer: no module {name!r}{nearest(name, modules)}")
+        raise UserError(f"{setting('diffprune.layer')}: no module {name!r}{nearest(name, modules)}")
     for found, module in modules.items():
         if isinstance(module, nn.BatchNorm2d):
             return found
-    raise UserError("diffprune: the network has no BatchNorm2d; name the module as layer:")
+    raise UserError(
+        f"diffprune: the network has no BatchNorm2d; name a module ({setting('diffprune.layer')})"
+    )
 
 
 def unit_shape(classifier: Classifier, layer: str, samples: Samples, unit: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from ..config.base import Count, Integer, Positive, Share
-from ..errors import UserError
+from ..errors import UserError, setting
 from ._whole import Length, both_optimizer, length
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def debias(
         )
         raise UserError(
             f"peft: the extractor has no {kind} in blocks {list(settings.blocks)}; adapt something "
-            "else (adapt: lora, norm or bitfit), or other blocks"
+            f"else ({setting('adapt')}: lora, norm or bitfit), or other blocks"
         )
     context.info(f"peft: {sum(p.numel() for p in adapted)} numbers of the extractor are trained")
     masks = {

@@ -100,6 +100,12 @@ def verify(bundle: Path) -> list[str]:
     Raises:
         UserError: it is no bundle, or something differs; names each file and cell.
     """
+    if bundle.is_dir():
+        raise UserError(
+            f"{bundle} is a folder: give the .zip file that `swift-debias bundle` wrote of a run"
+        )
+    if not bundle.exists():
+        raise UserError(f"{bundle}: no such file; `swift-debias bundle` writes one of a run")
     with tempfile.TemporaryDirectory() as folder:
         # as a run's folder lies, so that paths have their keys
         home = Path(folder, "results", "run")

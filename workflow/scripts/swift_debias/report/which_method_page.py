@@ -5,6 +5,7 @@ Each of its lines names the rows of which_method.csv that it was made from.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from html import escape
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 
 from ..config.drawn_biases import NO_BIAS
 from ..evaluation import words
-from ..files import write_text
+from ..files import remove, write_text
 from . import escaping, html, render, which_method_figures
 from .which_method import BIAS, CASE, PLACE, RULE, Run, decide, evidence, places, several, stability
 from .which_method_figures import Picture
@@ -24,16 +25,27 @@ REGRET = (
     "the cases with a bias and a clean external set, without what is implausible. Below 0 it beats "
     "the oracle. Methods with fewer cases are not comparable."
 )
+ENDINGS = ("md", "html", "csv")
+
+
+def earlier_pictures(out: Path) -> list[Path]:
+    """The pictures that an earlier call wrote into a folder; there may be none of it."""
+    names = "|".join(which_method_figures.TITLES)
+    known = re.compile(rf"which_method_({names})(_\d+)?\.(pdf|png|csv)")
+    return [path for path in sorted(out.glob("which_method_*")) if known.fullmatch(path.name)]
 
 
 def write(run: Run, out: Path) -> list[Path]:
     """which_method.md, .html and .csv, and the pictures; their paths.
+
+    What an earlier call wrote into the folder is removed.
 
     Raises:
         UserError: the run has no oracle.
     """
     rows = evidence(run)
     out.mkdir(parents=True, exist_ok=True)
+    remove([*(out / f"which_method.{ending}" for ending in ENDINGS), *earlier_pictures(out)])
     pictures = which_method_figures.write(places(rows), run.titles, run.baseline, out)
     table = rows.assign(row=rows.index + 1)[["row", *rows.columns]]
     texts = {
@@ -41,9 +53,9 @@ def write(run: Run, out: Path) -> list[Path]:
         "html": render.page("Which method?", chapter(run, rows, pictures)),
         "csv": escaping.csv(table, float_format=None),
     }
-    written = [out / f"which_method.{ending}" for ending in texts]
-    for path, text in zip(written, texts.values(), strict=True):
-        write_text(path, text)
+    written = [out / f"which_method.{ending}" for ending in ENDINGS]
+    for path, ending in zip(written, ENDINGS, strict=True):
+        write_text(path, texts[ending])
     return [*written, *(path for picture in pictures for path in picture.paths)]
 
 

@@ -1,0 +1,209 @@
+"""A classifier, and the images that it is asked of, as `debias` and `audit` are given them.
+
+The classifier is the folder that `import-classifier` wrote, or a checkpoint with its architecture:
+a name of a library's network, or a function of one's own. What its folder says of how images are
+prepared holds where an option does not say otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import UserError
+from . import _outputs
+from ._numbers import finite, positive
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from ..api import ImageSet
+    from ..config.schema import Backbone
+
+IMPORTED = ("backbone.yaml", "classifier.safetensors", "import.json")
+OPTIONS = ("image", "root", "architecture", "size", "mean", "std")  # beside the model
+OF_TORCH = (".pth", ".pt", ".ckpt", ".bin")
+SIZE = 224
+ARCHITECTURE = "a library's network (resnet50, timm:NAME, xrv:NAME), or your own module:function"
+
+
+class Loaded(NamedTuple):
+    """A classifier in eval mode.
+
+    note: what the way back to the names of its file needs; None: it has its file's names.
+    """
+
+    model: nn.Module
+    note: Mapping[str, Any] | None = None
+
+
+def add_classifier(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Where the images and the classifier are."""
+    add = parser.add_argument
+    add("--image", required=required, help="column of the image's path")
+    add("--root", type=Path, help="folder of the images; default: the table's")
+    model = "the folder that import-classifier wrote, or its weights: .safetensors, .pth, .ckpt"
+    add("--model", type=Path, required=required, help=model)
+    add("--architecture", help=f"{ARCHITECTURE}; of such a folder it is known")
+    add("--size", type=int, help=f"pixels a side; default: the folder's, or {SIZE}")
+    for name, kind in (("mean", finite), ("std", positive)):
+        add(f"--{name}", type=kind, nargs="+", help="default: the folder's, or ImageNet's")
+
+
+def reads(options: argparse.Namespace) -> Iterable[Path]:
+    """The files of the classifier."""
+    if options.model is None:
+        return []
+    if _is_imported(options.model):
+        return [options.model / name for name in IMPORTED]
+    return _outputs.files_of(options.model)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse a classifier that cannot be loaded, as far as that is seen without torch.
+
+    Raises:
+        UserError: says what to give.
+    """
+    from ..config import coherence
+    from ..learning import architectures
+
+    if not options.model.exists():
+        raise UserError(f"--model: no file or folder {options.model}")
+    if _is_imported(options.model):
+        if options.architecture is not None:
+            raise UserError(f"--architecture: {options.model / IMPORTED[0]} says it; leave it out")
+        return
+    if options.architecture is None:
+        if (options.model / "config.json").is_file():  # of timm, which says it
+            return
+        raise UserError(
+            f"--architecture: which network is {options.model} of? {ARCHITECTURE}; or give as "
+            "--model the folder that import-classifier wrote"
+        )
+    known = architectures.available()
+    for problem in coherence.network_problems("--", options.architecture, {}, known):
+        raise UserError(problem)
+
+
+def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
+    """The images of a table, prepared as the classifier's were; `check` has passed.
+
+    Raises:
+        UserError: of the table or the images.
+    """
+    from .. import api
+
+    given = {key: getattr(options, key) for key in ("size", "mean", "std")}
+    given = {key: value for key, value in given.items() if value is not None}
+    prepared = {"size": SIZE} | _of_folder(options.model, given) | given
+    return api.ImageSet.from_frame(
+        table,
+        options.image,
+        options.label,
+        options.group,
+        options.patient,
+        root=options.table.parent if options.root is None else options.root,
+        positive=options.positive,
+        cuts=options.cuts,
+        **prepared,
+    )
+
+
+def load(options: argparse.Namespace) -> Loaded:
+    """The classifier.
+
+    Raises:
+        UserError: it cannot be loaded, or its weights do not fit its architecture.
+    """
+    from ..learning import architectures, checkpoint_files, hub_folders, networks, wrapped
+
+    sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
+    model, name = options.model, options.architecture
+    if _is_imported(model):
+        return Loaded(networks.load(model / IMPORTED[1], _backbone(_entry(model)), own=True))
+    own = name is not None and architectures.library_of(name)[0] == "own"
+    if own and not model.is_dir() and model.suffix not in OF_TORCH:  # any network, as it is
+        return Loaded(wrapped.load(name, model))
+    from ..learning import classifier_import
+
+    checkpoint = checkpoint_files.read(model)
+    entry = hub_folders.entry_of(checkpoint, {} if name is None else {"architecture": name})
+    found = classifier_import.load(checkpoint, _backbone(entry), own_dropout="dropout" not in entry)
+    for line in classifier_import.described(checkpoint, found.note):
+        print(line)
+    return Loaded(found.classifier, found.note)
+
+
+def save(model: nn.Module, loaded: Loaded, options: argparse.Namespace, out: Path) -> None:
+    """Write weights under the names that the classifier's file has.
+
+    Raises:
+        NotFiniteError: one of them is not finite; nothing is written.
+    """
+    from ..learning import checkpoint_files, checkpoint_import, networks, tensor_files
+
+    networks.save(model, out)
+    if loaded.note is not None:
+        original = checkpoint_files.read(options.model, loaded.note["place"])
+        tensors, _ = checkpoint_import.export_classifier(loaded.note, original, out)
+        tensor_files.write(out, tensors)
+
+
+def _is_imported(model: Path) -> bool:
+    return (model / IMPORTED[0]).is_file()
+
+
+def _of_folder(model: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How images are prepared, by the folder that a classifier lies in; {}: it says nothing."""
+    if _is_imported(model):
+        (task,) = _read(model)["tasks"].values()
+        return dict(task["images"])
+    if not model.is_dir():
+        return {}
+    from ..learning import checkpoint_files, hub_folders
+
+    return hub_folders.images_of(checkpoint_files.read(model), given)
+
+
+def _entry(model: Path) -> dict[str, Any]:
+    """The backbone of an imported classifier."""
+    (entry,) = _read(model)["backbones"].values()
+    return {key: value for key, value in entry.items() if key != "baseline"}
+
+
+def _read(model: Path) -> dict[str, Any]:
+    """`backbone.yaml` of a folder.
+
+    Raises:
+        UserError: it is not as import-classifier writes it.
+    """
+    from ..config import strict_yaml
+
+    path = model / IMPORTED[0]
+    found = strict_yaml.read(path)
+    try:
+        (_,), (task,) = found["backbones"].values(), found["tasks"].values()
+        dict(task["images"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(
+            f"{path} is not as import-classifier writes it, with one backbone and one task: import "
+            "the classifier again"
+        ) from None
+    return found
+
+
+def _backbone(entry: Mapping[str, Any]) -> Backbone:
+    from pydantic import ValidationError
+
+    from ..config.base import explain
+    from ..config.schema import Backbone
+
+    try:
+        return Backbone(**entry)
+    except ValidationError as error:
+        raise UserError(explain(error)) from error
