@@ -144,7 +144,7 @@ def test_pictures_of_an_earlier_call_are_removed(run: Path, tmp_path: Path) -> N
     """Of another run there may be more places; what is the user's own stays."""
     for name in ("which_method_kinds_9.png", "which_method_sizes.csv", "which_method_mine.png"):
         (tmp_path / name).write_text("of an earlier call")
-    assert cli.main(["which-method", str(run), "--out", str(tmp_path), "--force"]) == 0
+    assert cli.main(["which-method", str(run), "--out", str(tmp_path)]) == 0
     left = {path.name for path in tmp_path.iterdir() if path.read_bytes() == b"of an earlier call"}
     assert left == {"which_method_mine.png"}
 

@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("run", type=Path, help="results/<run> of the benchmark, finished")
     parser.add_argument("--out", type=_outputs.path, help="folder; default: the run's")
-    _outputs.add_force(parser)
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
