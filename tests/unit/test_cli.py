@@ -430,6 +430,15 @@ def test_some_images_that_are_missing_are_counted(
     assert cli.main(["debias", *own]) == 2
     told = capsys.readouterr().err
     assert f"{len(table) - 1} of {len(table)} images are there: no file " in told
+    # a folder that has one of those that are missing is not the one to give
+    table.loc[3, "file"] = "gone_too.png"
+    table.to_csv("t.csv", index=False)
+    Path("beside").mkdir()
+    Path("beside/gone.png").touch()
+    assert cli.main(["debias", *own]) == 2
+    told = capsys.readouterr().err
+    assert f"{len(table) - 2} of {len(table)} images are there: no file " in told
+    assert "it is there below" not in told
 
 
 # --- numbers --------------------------------------------------------------------------------------
