@@ -16,6 +16,8 @@ from browser import Browser, start_browser
 
 from swift_debias import cli
 from swift_debias.cli import _numbers, debias, verify
+from swift_debias.data import roots
+from swift_debias.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
 SAMPLE = PROJECT / "resources" / "samples" / "pad_ufes_20"
@@ -430,15 +432,21 @@ def test_some_images_that_are_missing_are_counted(
     assert cli.main(["debias", *own]) == 2
     told = capsys.readouterr().err
     assert f"{len(table) - 1} of {len(table)} images are there: no file " in told
-    # a folder that has one of those that are missing is not the one to give
-    table.loc[3, "file"] = "gone_too.png"
-    table.to_csv("t.csv", index=False)
-    Path("beside").mkdir()
-    Path("beside/gone.png").touch()
-    assert cli.main(["debias", *own]) == 2
-    told = capsys.readouterr().err
-    assert f"{len(table) - 2} of {len(table)} images are there: no file " in told
-    assert "it is there below" not in told
+
+
+def test_a_folder_with_one_of_the_missing_images_is_not_proposed(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for place, name in (("here", "a.png"), ("some", "b.png"), ("all", "b.png"), ("all", "c.png")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / name).touch()
+    names = ["a.png", "b.png", "c.png"]
+    with pytest.raises(UserError, match="1 of 3 .*there below .*all: give that") as told:
+        roots.refuse_missing(names, tmp_path / "here")
+    assert "some" not in str(told.value)
+    (tmp_path / "all" / "c.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 3 images are there: no file \S+$"):
+        roots.refuse_missing(names, tmp_path / "here")
+    roots.refuse_missing(["a.png", tmp_path / "some" / "b.png"], tmp_path / "here")
 
 
 # --- numbers --------------------------------------------------------------------------------------
