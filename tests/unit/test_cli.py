@@ -440,7 +440,7 @@ def test_a_folder_with_one_of_the_missing_images_is_not_proposed(tmp_path: Path)
         (tmp_path / place).mkdir(exist_ok=True)
         (tmp_path / place / name).touch()
     names = ["a.png", "b.png", "c.png"]
-    with pytest.raises(UserError, match="1 of 3 .*there below .*all: give that") as told:
+    with pytest.raises(UserError, match=r"1 of 3 .*there below .*all: give that") as told:
         roots.refuse_missing(names, tmp_path / "here")
     assert "some" not in str(told.value)
     (tmp_path / "all" / "c.png").unlink()
