@@ -280,6 +280,14 @@ def test_the_report_shows_the_same(made: Path) -> None:
             ),
             "methods: none has algorithm: baseline; add it and run again",
         ),
+        *(
+            (lambda run, text=text: (run / "settings.yaml").write_text(text), said)
+            for text, said in {
+                "run: a": "is not as a run writes it (KeyError: 'tasks'): run again",
+                "- a": "is not as a run writes it (AttributeError: 'list' object",
+                "a: [": "is not as a run writes it (ParserError: ",
+            }.items()
+        ),
         (
             lambda run: [path.unlink() for path in (run / "intervals").rglob("*.parquet")],
             "there are no intervals; let the run end first",

@@ -69,13 +69,20 @@ def read(run: Path) -> Run:
     path = run / layout.path("settings")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; give the folder of a finished run")
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    populations = (settings.get("synthetic") or {}).get("populations") or {}
-    biases = drawn_biases.of_tasks(populations, settings["tasks"])
-    if not biases:
-        raise UserError(f"{path}: synthetic.populations: nothing is drawn; give a benchmark's run")
-    methods = settings["methods"]
-    baselines = [name for name, of in methods.items() if of["algorithm"] == "baseline"]
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        populations = (settings.get("synthetic") or {}).get("populations") or {}
+        biases = drawn_biases.of_tasks(populations, settings["tasks"])
+        if not biases:
+            raise UserError(
+                f"{path}: synthetic.populations: nothing is drawn; give a benchmark's run"
+            )
+        methods = settings["methods"]
+        baselines = [name for name, of in methods.items() if of["algorithm"] == "baseline"]
+        of_run = (settings["run"], settings["folds"], settings["repeats"])
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        raise UserError(f"{path} is not as a run writes it ({why}): run again") from error
     if not baselines:
         raise UserError(f"{path}: methods: none has algorithm: baseline; add it and run again")
 
@@ -87,9 +94,7 @@ def read(run: Path) -> Run:
     if intervals.empty:
         raise UserError(f"{run}: there are no intervals; let the run end first")
     return Run(
-        settings["run"],
-        settings["folds"],
-        settings["repeats"],
+        *of_run,
         {name: of.get("title") or name for name, of in methods.items()},
         baselines[0],
         biases,
