@@ -200,6 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     options_of.add_argument("--sizes", nargs="+", type=int, default=[64], help="pixels a side")
     options_of.add_argument("--images", type=int, default=64)
     options_of.add_argument("--batch", type=int, default=32)
+    options_of.set_defaults(repeats=2)
     options_of.add_argument("--no-swift", dest="swift", action="store_false")
     options_of.add_argument("--document", action="store_true", help="write the page's table")
     options = options_of.parse_args(arguments)
