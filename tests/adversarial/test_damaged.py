@@ -216,6 +216,7 @@ KINDS: dict[str, Kind] = {
     "statistics": ({}, parquet("value"), files.read_parquet),
     "table_recipe": ({}, lambda p: files.write_json(p, {"params": {"folds": 2}}), files.read_json),
     "in_words": ({}, lambda p: files.write_json(p, {"sentences": ["One."]}), files.read_json),
+    "unfinished": ({}, lambda p: files.write_json(p, {"views": ["a"]}), files.read_json),
     "arrays": (
         {},
         lambda p: files.write_arrays(p, {"a": np.arange(99.0), "b": np.array(["x", "y"])}),

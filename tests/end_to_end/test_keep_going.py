@@ -47,13 +47,14 @@ def settings(data: Path, lr: float) -> dict[str, Any]:
 
 
 def run(project: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """As a user types it."""
+    """As a user types it, in the folder above: the second run has to find what he named."""
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--scheduler", "greedy"]
     command += ["--keep-going", "--rerun-triggers", "mtime", "params", "input"]
-    command += ["--configfile", "tiny.yaml", *more]
+    command += ["--snakefile", f"{project.name}/Snakefile", "--directory", project.name]
+    command += ["--configfile", f"{project.name}/tiny.yaml", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        command, cwd=project, capture_output=True, text=True, timeout=300, env=environment
+        command, cwd=project.parent, capture_output=True, text=True, timeout=300, env=environment
     )
 
 

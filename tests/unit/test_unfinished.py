@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -212,17 +216,20 @@ def test_only_a_run_that_went_on_has_such_a_report() -> None:
 
 
 class Started(list[list[str]]):
-    """Stands for subprocess.run."""
+    """Stands for subprocess.Popen."""
 
-    def __call__(self, command: list[str], env: dict[str, str], check: bool) -> None:
+    returncode = 0
+
+    def __call__(self, command: list[str], env: dict[str, str], cwd: Path) -> Started:
         self.append(command)
         self.env = env
+        return self
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     calls = Started()
-    monkeypatch.setattr(unfinished.subprocess, "run", calls)
+    monkeypatch.setattr(unfinished.subprocess, "Popen", calls)
     monkeypatch.setattr(sys, "argv", ["/bin/snakemake", "--cores", "2", "-k"])
     monkeypatch.delenv(unfinished.NOTE, raising=False)
     return calls
@@ -322,6 +329,64 @@ def test_a_group_of_jobs(tmp_path: Path, started: Started) -> None:
     note = json.loads((tmp_path / "unfinished.json").read_text())
     assert len(note["failed"]) == 2
     assert all("it may have been killed" in why for _, why, _ in note["failed"])
+
+
+def test_where_relative_paths_are_seen_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p" / "deep" / "run").mkdir(parents=True)
+    (tmp_path / "p" / "a.yaml").touch()
+    (tmp_path / "elsewhere").mkdir()
+    typed = ["--configfile=p/a.yaml", "--directory", "p/deep/run", "--cores", "2", "all"]
+    monkeypatch.delenv("PWD", raising=False)
+    monkeypatch.chdir(tmp_path / "p" / "deep" / "run")  # where --directory is
+    assert unfinished._where_typed(typed) == tmp_path
+    monkeypatch.chdir(tmp_path)
+    assert unfinished._where_typed(typed) == tmp_path
+    monkeypatch.chdir(tmp_path / "elsewhere")  # --directory was a whole path: the shell knows
+    monkeypatch.setenv("PWD", str(tmp_path))
+    assert unfinished._where_typed(["--configfile", "p/a.yaml", "--cores", "2"]) == tmp_path
+    assert unfinished._where_typed(["--cores", "2"]) == tmp_path / "elsewhere"
+
+
+def test_ctrl_c_ends_the_second_run_in_its_own_time(tmp_path: Path) -> None:
+    """The terminal tells both; the one that waits does not kill the other."""
+    second = (
+        "import signal, sys, time\n"
+        "def end(*_):\n    time.sleep(1); open('ended', 'w').close(); sys.exit(1)\n"
+        "signal.signal(signal.SIGINT, end); signal.signal(signal.SIGTERM, end)\n"
+        "open('ready', 'w').close(); time.sleep(60)"
+    )
+    first = (
+        "import subprocess, sys\nfrom swift_debias.run import unfinished\n"
+        f"unfinished._wait(subprocess.Popen([sys.executable, '-c', {second!r}]))\n"
+        "open('waited', 'w').close()"
+    )
+    for number, whole_group in ((signal.SIGINT, True), (signal.SIGTERM, False)):
+        folder = tmp_path / number.name
+        folder.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-c", first],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(Path(unfinished.__file__).parents[2])},
+            start_new_session=True,
+        )
+        while not (folder / "ready").exists():
+            time.sleep(0.05)
+            assert process.poll() is None
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        assert process.wait(20) == 0
+        assert (folder / "ended").exists()
+        assert (folder / "waited").exists()
+
+
+def test_statistics_keep_what_could_not_be_drawn() -> None:
+    left_out = LeftOut(methods=frozenset({(*SEX, "llft")}), views=frozenset({"both"}))
+    assert left_out.blocks("both", blocks("both")) == []
+    assert [(b["attribute"], b["methods"]) for b in left_out.kept(blocks("both"))] == [
+        ("sex", ("baseline", "swift")),
+        ("age", ("baseline", "swift")),
+    ]
 
 
 def test_the_command_line_of_the_second_run(monkeypatch: pytest.MonkeyPatch) -> None:

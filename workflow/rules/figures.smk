@@ -12,7 +12,7 @@ TITLES = {name: method.title or name for name, method in settings.methods.items(
 def blocks(name):
     """What an experiment shows, as plain values."""
     view = settings.experiments[name]
-    found = LEFT_OUT.blocks(name, plan.blocks(settings, view))
+    found = LEFT_OUT.kept(plan.blocks(settings, view))
     for block in found:
         block["metrics"] = tuple(
             metrics.at_threshold(metric, view.threshold) for metric in block["metrics"]

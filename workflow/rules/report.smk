@@ -14,18 +14,16 @@ ASSETS = [
     own(path.relative_to(PROJECT).as_posix())
     for path in sorted(SCRIPTS.glob("swift_debias/report/assets/*"))
 ]
-TABLES = [
-    name
-    for name, experiment in settings.experiments.items()
-    if experiment.kind == "table"
-    and LEFT_OUT.blocks(name, plan.blocks(settings, experiment))
-]
+# Views that have something to show, and the tables of them that can be drawn.
+VIEWS = [name for name in settings.experiments if blocks(name)]
+OF_TABLES = [name for name in VIEWS if settings.experiments[name].kind == "table"]
+TABLES = [name for name in OF_TABLES if name not in LEFT_OUT.views]
 
 
 # The cases that methods are ranked over: those of the figures of ranks; without one, of the tables.
 RANKED = [
-    name for name in FIGURES if settings.experiments[name].plot == "ranks"
-] or TABLES
+    name for name in VIEWS if settings.experiments[name].plot == "ranks"
+] or OF_TABLES
 
 
 def ranked_blocks():
@@ -229,7 +227,7 @@ rule compare:
     conda:
         "../../envs/report.yaml"
     params:
-        tables={name: blocks(name) for name in TABLES},
+        tables={name: blocks(name) for name in OF_TABLES},
         baseline=BASELINE,
         code=code_id("compare.py"),
     script:
@@ -334,7 +332,7 @@ rule verdict:
     conda:
         "../../envs/report.yaml"
     params:
-        tables={name: blocks(name) for name in TABLES},
+        tables={name: blocks(name) for name in OF_TABLES},
         methods={name: dump(method) for name, method in settings.methods.items()},
         epochs_percent={
             name: task.finetuning.epochs_percent
@@ -346,10 +344,16 @@ rule verdict:
         "../scripts/verdict.py"
 
 
-# Data sets that what is shown needs, and those of them whose skin tone is measured.
+# Data sets of the tasks that are shown; and those whose skin tone is measured and shown.
 SHOWN_SETS = plan.used_datasets(settings, {task for task, *_ in SETUPS})
 MEASURED = [
-    name for name in SHOWN_SETS if settings.datasets[name].measures("fitzpatrick")
+    name
+    for name in SHOWN_SETS
+    if settings.datasets[name].measures("fitzpatrick")
+    and any(
+        name in (*settings.tasks[task].pool, *settings.tasks[task].tests[attribute])
+        for task, _, attribute in SETUPS
+    )
 ]
 
 
@@ -359,7 +363,10 @@ def missing():
         name: plan.blocks(settings, experiment)
         for name, experiment in settings.experiments.items()
     }
-    return {"failed": LEFT_OUT.failed, "left_out": LEFT_OUT.told(views, TITLES)}
+    told = LEFT_OUT.told(views, TITLES)
+    if which_method_of_run(PLANNED) and not which_method_of_run():
+        told.append(["which_method", "", "not made"])
+    return {"failed": LEFT_OUT.failed, "left_out": told}
 
 
 def hidden_figures():
@@ -484,12 +491,12 @@ onstart:
 
 
 onsuccess:
-    summary = Path(rules.summary.output[0])
-    if summary.is_file():
-        print(summary.read_text())
+    asked = {file for each in workflow.dag.jobs for file in each.output}
+    if (summary := rules.summary.output[0]) in asked:
+        print(Path(summary).read_text())
         minutes, seconds = divmod(int(time.time() - STARTED), 60)
         print(f"This run took {minutes} min {seconds} s. Results: {RUN}/")
-    if not any(LEFT_OUT):
+    if rules.report.output[0] in asked and not any(LEFT_OUT):
         Path(folder("unfinished")).unlink(missing_ok=True)
 
 

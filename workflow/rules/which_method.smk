@@ -2,27 +2,30 @@
 
 from swift_debias.config import drawn_biases
 
-BIASES = drawn_biases.of_tasks(
-    {
-        name: dump(population)
-        for name, population in (
-            settings.synthetic.populations if settings.synthetic else {}
-        ).items()
-    },
-    {task: dump(settings.tasks[task]) for task, *_ in SETUPS},
-)
+
+def biases_of(setups):
+    """The biases that were drawn for the tasks of some setups."""
+    drawn = settings.synthetic.populations if settings.synthetic else {}
+    return drawn_biases.of_tasks(
+        {name: dump(population) for name, population in drawn.items()},
+        {task: dump(settings.tasks[task]) for task, *_ in setups},
+    )
 
 
-def which_method_of_run():
+BIASES = biases_of(SETUPS)
+
+
+def which_method_of_run(setups=SETUPS):
     """The folder of the answer; none where the run has no known bias or no oracle to compare with.
 
     The oracle is the Baseline of a pool without a bias, debiased with a clean external set.
     """
-    kinds = {bias.kind for bias in BIASES.values()}
+    biases = biases_of(setups)
+    kinds = {bias.kind for bias in biases.values()}
     oracle = any(
-        BASELINE in names and BIASES[task].kind == drawn_biases.NO_BIAS
-        for (task, *_), names in SETUPS.items()
-        if task in BIASES and not BIASES[task].external_biased
+        BASELINE in names and biases[task].kind == drawn_biases.NO_BIAS
+        for (task, *_), names in setups.items()
+        if task in biases and not biases[task].external_biased
     )
     return [folder("which_method")] if oracle and len(kinds) > 1 else []
 

@@ -14,14 +14,16 @@ A method is shown where all its folds are there.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from .. import files
 from ..config.plan import Setup
 from . import job, layout
 
@@ -66,9 +68,16 @@ class LeftOut(NamedTuple):
         return {setup: methods for setup, methods in kept.items() if methods}
 
     def blocks(self, name: str, blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The blocks of a table or figure (plan.blocks) without what is left out."""
+        """The blocks (plan.blocks) that a table or figure shows; none if it is not made."""
+        return [] if name in self.views else self.kept(blocks)
+
+    def kept(self, blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Blocks without the methods and setups that are left out.
+
+        Statistics take those of all tables: that one could not be drawn takes no number away.
+        """
         found = []
-        for block in () if name in self.views else blocks:
+        for block in blocks:
             setup = (block["task"], block["backbone"], block["attribute"])
             methods = self.shown({setup: block["methods"]}).get(setup)
             if methods:
@@ -103,7 +112,7 @@ def read() -> LeftOut:
     place = os.environ.get(NOTE)
     if not place:
         return LeftOut()
-    note = json.loads(Path(place).read_text(encoding="utf-8"))
+    note = files.read_json(place)
     return LeftOut(
         frozenset(map(tuple, note["methods"])),
         frozenset(map(tuple, note["setups"])),
@@ -220,16 +229,39 @@ def make_report(
     if not waiting or not left_out.shown(planned) or left_out[:3] == before[:3]:
         return
     note = run / layout.path("unfinished")
-    text = json.dumps({name: sorted(own) for name, own in left_out._asdict().items()}, indent=1)
-    note.write_text(f"{text}\n", encoding="utf-8")
+    files.write_json(note, {name: sorted(own) for name, own in left_out._asdict().items()})
     say("\nSome jobs failed. A report of what there is follows; it says what it goes without.\n")
     sys.stdout.flush()
     scripts = str(Path(__file__).resolve().parents[2])
-    subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "swift_debias.run.unfinished", *pages, "--", *sys.argv[1:]],
         env={**os.environ, NOTE: str(note.resolve()), "PYTHONPATH": _first(scripts)},
-        check=False,
+        cwd=_where_typed(sys.argv[1:]),
     )
+    _wait(process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Until it ends. Ctrl-C reaches it from the terminal, and it ends its jobs in its own time."""
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        while process.returncode is None:
+            with contextlib.suppress(KeyboardInterrupt):
+                process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _where_typed(words: Sequence[str]) -> Path:
+    """The folder that a command's relative paths are seen from: Snakemake has left it.
+
+    `--directory` is where it is now, and nobody says from where it came. So of this folder, the
+    shell's, and those above, the one is taken in which most of the words are files.
+    """
+    here = Path.cwd()
+    places = [here, Path(os.environ.get("PWD", here)), *here.parents]
+    paths = [word.rpartition("=")[2] for word in words]
+    return max(places, key=lambda place: sum((place / path).exists() for path in paths if path))
 
 
 def _first(folder: str) -> str:
