@@ -440,9 +440,14 @@ def test_a_folder_with_one_of_the_missing_images_is_not_proposed(tmp_path: Path)
         (tmp_path / place).mkdir(exist_ok=True)
         (tmp_path / place / name).touch()
     names = ["a.png", "b.png", "c.png"]
-    with pytest.raises(UserError, match=r"1 of 3 .*there below .*all: give that") as told:
+    with pytest.raises(
+        UserError, match=r"1 of 3 .*there below .*all, where others are not"
+    ) as told:
         roots.refuse_missing(names, tmp_path / "here")
     assert "some" not in str(told.value)
+    (tmp_path / "all" / "a.png").touch()
+    with pytest.raises(UserError, match=r"1 of 3 .*there below .*all: give that"):
+        roots.refuse_missing(names, tmp_path / "here")
     (tmp_path / "all" / "c.png").unlink()
     with pytest.raises(UserError, match=r"1 of 3 images are there: no file \S+$"):
         roots.refuse_missing(names, tmp_path / "here")

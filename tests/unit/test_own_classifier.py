@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import own_ways
@@ -22,6 +24,7 @@ import yaml
 from own_ways import SIZE, WAYS, Way
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from swift_debias import cli
 from swift_debias.cli import export_classifier, import_classifier
@@ -271,6 +274,70 @@ def test_a_librarys_network_is_a_classifier_of_the_other_commands(
     fair = load_file("fair/model.safetensors")
     network.load_state_dict(fair)
     assert any(not torch.equal(fair[n], v) for n, v in state.items())
+
+
+def own_network(tmp_path: Path, outputs: int, bias: bool = True) -> nn.Module:
+    """A network of a module beside, `beside:network`, with seeded weights."""
+    (tmp_path / "beside.py").write_text(
+        "from torch import nn\ndef network():\n    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), "
+        "nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), "
+        f"nn.Linear(4, {outputs}, bias={bias}))\n"
+    )
+    torch.manual_seed(outputs)
+    space: dict[str, Any] = {}
+    exec((tmp_path / "beside.py").read_text(), space)
+    return space["network"]()
+
+
+def test_which_of_two_copies_is_said_to_audit_and_debias_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("beside", None)
+    first, second = (own_network(tmp_path, 1).state_dict() for _ in range(2))
+    second = {name: 2 * value for name, value in second.items()}
+    torch.save({"model": first, "model_ema": second}, "two.pth")
+    given = [*table_of(tmp_path), "--architecture", "beside:network", "--size", "16"]
+    assert cli.main(["audit", "t.csv", *given, "--model", "two.pth"]) == 2
+    assert "choose one, such as --place model" in capsys.readouterr().err
+    values = {}
+    for place, state in (("model", first), ("model_ema", second)):
+        torch.save(state, "one.pth")
+        for name, more in (("two.pth", ["--place", place]), ("one.pth", [])):
+            assert cli.main(["audit", "t.csv", *given, "--model", name, *more, "--force"]) == 0
+            values[place, name] = pd.read_csv("t.audit.csv")["value"].to_numpy()
+        np.testing.assert_array_equal(values[place, "two.pth"], values[place, "one.pth"])
+    assert not np.array_equal(
+        values["model", "two.pth"], values["model_ema", "two.pth"], equal_nan=True
+    )
+
+
+def test_debias_says_that_a_last_layer_without_bias_has_one_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("beside", None)
+    torch.save(own_network(tmp_path, 1, bias=False).state_dict(), "w.pth")
+    given = [*table_of(tmp_path), "--architecture", "beside:network", "--size", "16"]
+    command = ["debias", "--table", "t.csv", *given, "--model", "w.pth", "--out", "fair"]
+    assert cli.main([*command, "--set", "epochs=1", "min_cell=2"]) == 0
+    told = capsys.readouterr().out
+    assert "WARNING: your last layer 4 has no bias" in told and "4.bias is new" in told
+    assert "4.bias" in load_file("fair/model.safetensors")
+
+
+def test_more_than_two_classes_are_refused_by_audit_and_debias(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("beside", None)
+    torch.save(own_network(tmp_path, 3).state_dict(), "w.pth")
+    given = [*table_of(tmp_path), "--architecture", "beside:network", "--size", "16"]
+    given += ["--model", "w.pth"]
+    for command in (["audit", "t.csv"], ["debias", "--set", "min_cell=2", "--table", "t.csv"]):
+        assert cli.main([*command, *given]) == 2
+        told = capsys.readouterr().err
+        assert "w.pth tells 3 classes apart, and this command two" in told
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..config.schema import Backbone
 
 IMPORTED = ("backbone.yaml", "classifier.safetensors", "import.json")
-OPTIONS = ("image", "root", "architecture", "size", "mean", "std")  # beside the model
+OPTIONS = ("image", "root", "architecture", "place", "size", "mean", "std")  # beside the model
 OF_TORCH = (".pth", ".pt", ".ckpt", ".bin")
 SIZE = 224
 ARCHITECTURE = "a library's network (resnet50, timm:NAME, xrv:NAME), or your own module:function"
@@ -48,6 +48,7 @@ def add_classifier(parser: argparse.ArgumentParser, *, required: bool) -> None:
     add("--root", type=Path, help="folder of the images; default: the table's")
     model = "the folder that import-classifier wrote, or its weights: .safetensors, .pth, .ckpt"
     add("--model", type=Path, required=required, help=model)
+    add("--place", nargs="*", metavar="KEY", help="where in the file it is, of several: model_ema")
     add("--architecture", help=f"{ARCHITECTURE}; of such a folder it is known")
     add("--size", type=int, help=f"pixels a side; default: the folder's, or {SIZE}")
     for name, kind in (("mean", finite), ("std", positive)):
@@ -75,8 +76,9 @@ def check(options: argparse.Namespace) -> None:
     if not options.model.exists():
         raise UserError(f"--model: no file or folder {options.model}")
     if _is_imported(options.model):
-        if options.architecture is not None:
-            raise UserError(f"--architecture: {options.model / IMPORTED[0]} says it; leave it out")
+        for name in ("architecture", "place"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name}: {options.model / IMPORTED[0]} says it; leave it out")
         return
     if options.architecture is None:
         if (options.model / "config.json").is_file():  # of timm, which says it
@@ -118,8 +120,19 @@ def load(options: argparse.Namespace) -> Loaded:
     """The classifier.
 
     Raises:
-        UserError: it cannot be loaded, or its weights do not fit its architecture.
+        UserError: it cannot be loaded, its weights do not fit its architecture, or it tells more
+            than two classes apart.
     """
+    loaded = _load(options)
+    if (classes := getattr(loaded.model, "classes", 2)) > 2:
+        raise UserError(
+            f"{options.model} tells {classes} classes apart, and this command two: use the library "
+            "(ImageSet with classes=) or the workflow"
+        )
+    return loaded
+
+
+def _load(options: argparse.Namespace) -> Loaded:
     from ..learning import architectures, checkpoint_files, hub_folders, networks, wrapped
 
     sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
@@ -127,11 +140,12 @@ def load(options: argparse.Namespace) -> Loaded:
     if _is_imported(model):
         return Loaded(networks.load(model / IMPORTED[1], _backbone(_entry(model)), own=True))
     own = name is not None and architectures.library_of(name)[0] == "own"
-    if own and not model.is_dir() and model.suffix not in OF_TORCH:  # any network, as it is
+    as_it_is = own and options.place is None and not model.is_dir()
+    if as_it_is and model.suffix not in OF_TORCH:  # any network
         return Loaded(wrapped.load(name, model))
     from ..learning import classifier_import
 
-    checkpoint = checkpoint_files.read(model)
+    checkpoint = checkpoint_files.read(model, options.place)
     entry = hub_folders.entry_of(checkpoint, {} if name is None else {"architecture": name})
     found = classifier_import.load(checkpoint, _backbone(entry), own_dropout="dropout" not in entry)
     for line in classifier_import.described(checkpoint, found.note):
@@ -150,8 +164,10 @@ def save(model: nn.Module, loaded: Loaded, options: argparse.Namespace, out: Pat
     networks.save(model, out)
     if loaded.note is not None:
         original = checkpoint_files.read(options.model, loaded.note["place"])
-        tensors, _ = checkpoint_import.export_classifier(loaded.note, original, out)
+        tensors, changed = checkpoint_import.export_classifier(loaded.note, original, out)
         tensor_files.write(out, tensors)
+        for line in checkpoint_import.new_tensors(loaded.note, original, changed, out):
+            print(line)
 
 
 def _is_imported(model: Path) -> bool:

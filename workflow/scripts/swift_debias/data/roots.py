@@ -32,8 +32,13 @@ def refuse_missing(cells: Sequence[str | os.PathLike[str]], root: str | Path) ->
     said = f"{number:,} of {len(cells):,} images are there: no file {root / missing[0]}"
     tried = missing[:TRIED]
     better = next((folder for folder in _near(root) if _holds(folder, tried)), None)
-    if better is not None:
+    if better is not None and _holds(better, cells):
         raise UserError(f"{said}; it is there below {better}: give that folder as the root")
+    if better is not None:
+        raise UserError(
+            f"{said}; it is there below {better}, where others are not: put all images into one "
+            "folder, or say in the table in which folder each lies"
+        )
     question = "" if number else f"; is {root} the folder that the paths begin in (root)?"
     raise UserError(f"{said}{question}")
 

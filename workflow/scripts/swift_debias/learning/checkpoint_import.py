@@ -7,7 +7,7 @@ back under the user's own names, in the user's own format. What was not trained 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,18 @@ def _trained(note: Mapping[str, Any], weights: Path) -> dict[str, Tensor]:
     return state
 
 
+def new_tensors(
+    note: Mapping[str, Any], original: Checkpoint, changed: Iterable[str], out: Path
+) -> Iterator[str]:
+    """What to tell of tensors that the file before has not: the network must be made for them."""
+    for name in changed:
+        if name not in original.tensors:
+            yield (
+                f"WARNING: your last layer {note['last_layer']} has no bias, and the debiased one "
+                f"needs it: {name} is new; make that layer with bias=True before you load {out}"
+            )
+
+
 def write_exported(
     note: Mapping[str, Any], checkpoint: Path, weights: Path, out: Path
 ) -> Iterator[str]:
@@ -191,9 +203,4 @@ def write_exported(
     tensors, changed = export_classifier(note, original, weights)
     checkpoint_files.write(original, tensors, out)
     yield f"{out}\n{len(changed)} tensors have changed"
-    for name in changed:
-        if name not in original.tensors:
-            yield (
-                f"WARNING: your last layer {note['last_layer']} has no bias, and the debiased one "
-                f"needs it: {name} is new; make that layer with bias=True before you load {out}"
-            )
+    yield from new_tensors(note, original, changed, out)
