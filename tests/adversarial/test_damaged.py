@@ -132,6 +132,7 @@ def write_fact(path: Path) -> None:
 
 KINDS: dict[str, Kind] = {
     "baseline_scores": ({}, write_frame, files.read_parquet),
+    "costs": ({}, write_frame, files.read_parquet),
     "plausibility": ({}, write_frame, files.read_parquet),
     "setup_plausibility": ({}, write_frame, files.read_parquet),
     "first_model": (

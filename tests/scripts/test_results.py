@@ -31,6 +31,7 @@ from scipy import stats
 
 from swift_debias.evaluation import plausibility
 from swift_debias.report import tables
+from swift_debias.report.costs import COSTS, read_costs
 
 PLACE = "predictions/skin/net/tone"
 NO_MARKS = pd.DataFrame(columns=plausibility.COLUMNS)
@@ -447,11 +448,11 @@ def test_ranks_and_words(run: Callable[..., str], tmp_path: Path) -> None:
 
 def test_cost_table(run: Callable[..., str], tmp_path: Path) -> None:
     costs = write_costs(tmp_path)
-    outputs = [f"tables/cost.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
+    tables = [f"tables/cost.{suffix}" for suffix in ("csv", "md", "tex", "html", "txt")]
     said = run(
         "cost_table.py",
         input=list(costs.values()),
-        output=outputs,
+        output={"costs": "costs.parquet", "table": tables},
         params={"titles": TITLES, "synthetic": True},
     )
     found = pd.read_csv(tmp_path / "tables/cost.csv")
@@ -467,6 +468,17 @@ def test_cost_table(run: Callable[..., str], tmp_path: Path) -> None:
     assert text.index("Baseline (training)") < text.index("LLFT") < text.index("SWiFT")
     assert "Synthetic data" in text
     assert (tmp_path / "tables/cost.txt").read_text().strip() in said
+    rows = pd.read_parquet(tmp_path / "costs.parquet")
+    for path, file in costs.items():  # each fold's number, where it was written down
+        *_, method, fold = Path(path).parent.parts
+        own = (rows["method"] == method if "debiased" in path else rows["attribute"] == "") & (
+            rows["fold"] == int(fold.removeprefix("fold"))
+        )
+        shown = rows[own].set_index("metric")["value"]
+        for name, value in json.loads(Path(file).read_text()).items():
+            if name in COSTS:
+                assert shown[name] == value, (path, name)
+    assert set(rows.loc[rows["attribute"] == "", "method"]) == {"pretraining"}
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -481,7 +493,6 @@ def test_summary(run: Callable[..., str], tmp_path: Path, failed: bool) -> None:
         "summary.py",
         input={
             "tables": ["table2.txt", "table1.txt"],
-            "costs": list(write_costs(tmp_path).values()),
             "in_words": write_json(tmp_path / "in_words.json", {"sentences": ["One.", "Two."]}),
         },
         output=["results/mine/summary.txt"],
@@ -539,6 +550,7 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
         summaries.append(write_parquet(tmp_path / name, frame))
 
     measured = ends_of([*itertools.product(METHODS, SETS, ["auc", "spd"])])
+    costs = read_costs(write_costs(tmp_path).values())
     measured["difference_low"] = 0.5  # AUC is better than the Baseline everywhere, SPD worse
 
     def reach(synthetic: bool) -> tuple[str, pd.DataFrame, pd.DataFrame]:
@@ -552,7 +564,7 @@ def test_verdict(run: Callable[..., str], tmp_path: Path) -> None:
                 "intervals": [write_parquet(tmp_path / "intervals.parquet", measured)],
                 "published": tmp_path / "published.csv",
                 "claims": tmp_path / "claims.yaml",
-                "costs": list(write_costs(tmp_path).values()),
+                "costs": [write_parquet(tmp_path / "costs.parquet", costs)],
                 "summaries": summaries,
                 "in_words": write_json(tmp_path / "in_words.json", {"sentences": ["It fell."]}),
             },

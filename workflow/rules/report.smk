@@ -93,8 +93,8 @@ def searched_variants(name):
     }
 
 
-def debias_costs(wildcards):
-    """What every training and debiasing job cost."""
+def trained_costs(wildcards):
+    """What every debiasing job cost, without the methods that train nothing."""
     return [
         folder(
             "cost",
@@ -106,16 +106,8 @@ def debias_costs(wildcards):
         )
         for (task, backbone, attribute), names in SETUPS.items()
         for method in names
+        if method not in UNTOUCHED
         for fold in FOLDS
-    ]
-
-
-def trained_costs(wildcards):
-    """The same without the methods that train nothing."""
-    return [
-        path
-        for path in debias_costs(wildcards)
-        if layout.keys("cost", path)["method"] not in UNTOUCHED
     ]
 
 
@@ -195,7 +187,8 @@ rule cost_table:
         trained_costs,
         pretraining_costs,
     output:
-        [
+        costs=folder("costs"),
+        table=[
             folder("table", table="cost", format=format)
             for format in ("csv", "md", "tex", "html", "txt")
         ],
@@ -313,7 +306,7 @@ rule verdict:
         plausibility=rules.merge_metrics.output.plausibility,
         published=PUBLISHED,
         claims=CLAIMS,
-        costs=debias_costs,
+        costs=rules.cost_table.output.costs,
         summaries=mask_summaries,
     output:
         cells=folder("verdict_cells"),
@@ -461,7 +454,6 @@ rule summary:
         tables=[
             folder("table", table=name, format="txt") for name in (*TABLES, "ranks")
         ],
-        costs=debias_costs,
     output:
         folder("summary"),
     log:

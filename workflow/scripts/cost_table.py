@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from swift_debias.files import write_parquet
 from swift_debias.report import render
 from swift_debias.report.costs import cost_table, read_costs, trained_in
 from swift_debias.run.job import logged
@@ -10,6 +11,8 @@ with logged(snakemake):
     params = snakemake.params
     files = [Path(file) for file in snakemake.input]
     remarks = trained_in(files)
-    table = cost_table(read_costs(files), params.titles, params.synthetic, remarks)
-    render.write(table, Path(snakemake.output[0]).parent)
+    costs = read_costs(files)
+    table = cost_table(costs, params.titles, params.synthetic, remarks)
+    write_parquet(costs, snakemake.output.costs)
+    render.write(table, Path(snakemake.output.table[0]).parent)
     print(render.terminal(table))

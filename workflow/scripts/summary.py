@@ -4,12 +4,11 @@ from pathlib import Path
 
 from swift_debias.files import read_json, read_text, write_text
 from swift_debias.report import render
-from swift_debias.report.costs import read_costs, stage_times
+from swift_debias.report.costs import stage_times
 from swift_debias.run.job import logged
 
 with logged(snakemake):
     texts = [read_text(path) for path in snakemake.input.tables]
-    costs = read_costs(map(Path, snakemake.input.costs))
     stages = stage_times(Path(snakemake.params.run) / "benchmarks")
     gone = [
         *(f"- failed: {done}: {why}" for done, why, _ in snakemake.params.missing["failed"]),

@@ -7,7 +7,7 @@ import pandas as pd
 from swift_debias.config.schema import Method
 from swift_debias.evaluation import cells
 from swift_debias.files import read_json, read_parquet
-from swift_debias.report import claims, costs, published, verdict
+from swift_debias.report import claims, published, verdict
 from swift_debias.run import results
 from swift_debias.run.job import logged
 
@@ -19,7 +19,7 @@ with logged(snakemake):
         verdict.mask_rows(part, *map(str, key[:3]), fold=int(key[3]))
         for key, part in summaries.groupby(keys)
     ]
-    measured = [read_parquet(str(given.metrics)), costs.read_costs(map(Path, given.costs))]
+    measured = [read_parquet(str(given.metrics)), read_parquet(str(given.costs))]
     found = verdict.reach_verdict(
         pd.concat([*measured, *masks], ignore_index=True),
         published.read_published(Path(given.published)),

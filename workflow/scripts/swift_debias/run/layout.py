@@ -151,6 +151,11 @@ FILES: dict[str, File] = {
     "metrics": File("metrics.parquet", "All metrics: one tidy table."),
     "intervals": File(f"intervals/{SETUP}.parquet", "Intervals and noise floors of all methods."),
     "statistics": File("statistics.parquet", "Methods against the Baseline and the best other."),
+    "costs": File(
+        "costs.parquet",
+        "What every training and debiasing cost: a row a fold and quantity. The Baseline's training "
+        "has the method `pretraining`.",
+    ),
     "setup_plausibility": File(
         f"plausibility/{SETUP}.parquet", "What to mind about every method on every test set."
     ),
