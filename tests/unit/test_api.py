@@ -24,7 +24,7 @@ import swift_debias as sd
 from swift_debias.api import CLASSES
 from swift_debias.data.image_set import HeldImages
 from swift_debias.data.normalization import Normalization
-from swift_debias.errors import NotFiniteError, UserError, of_library, setting
+from swift_debias.errors import NotFiniteError, UserError, of_command, of_library, setting
 from swift_debias.learning import networks, samples, wrapped
 from swift_debias.learning.wrapped import Wrapped, folded, unfolded
 
@@ -337,13 +337,18 @@ def test_every_setting_that_a_message_names_is_a_parameter_and_a_key() -> None:
     folder = Path(inspect.getfile(UserError)).parent
     texts = [path.read_text() for path in folder.rglob("*.py") if path.name != "errors.py"]
     named = {key for text in texts for key in re.findall(r"\bsetting\(['\"]([\w.]+)['\"]", text)}
-    assert {"finetuning.min_cell", "device"} <= named
+    assert {"finetuning.min_cell", "device", "head"} <= named
     parameters = {name for made in CLASSES.values() for name in made.Settings.model_fields}
     assert {key.rpartition(".")[2] for key in named} <= parameters
     for key in named:
         assert setting(key) == key and setting(key, "x") == f"{key}: x"
+        last = key.rpartition(".")[2]
         with of_library():
-            assert setting(key) == f"{key.rpartition('.')[2]}="
+            assert setting(key) == f"{last}="
+        with of_command({"set": [], "head": None}), of_library():  # a command asks the front door
+            assert setting(key, "x") == ("--head x" if last == "head" else f"--set {last}=x")
+        with of_command({"table": None}):
+            assert setting(key) == key
 
 
 def test_images_that_are_not_square() -> None:

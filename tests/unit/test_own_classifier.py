@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -230,10 +231,18 @@ def test_the_imported_folder_is_a_classifier_of_the_other_commands(
     assert rows["brier"] == pytest.approx(((scores - table["y"]) ** 2).mean(), abs=1e-5)
     command = ["debias", "--table", "t.csv", *columns, "--model", "mine", "--out", "fair"]
     command += ["--set", "epochs=1", "min_cell=2", "lr_extractor=0.01"]
+    capsys.readouterr()
     assert cli.main(command) == 0
-    export = ["export-classifier", "fair/model.safetensors", "--imported", "mine"]
-    checkpoint = ["--checkpoint", str(way.checkpoint)]
-    assert cli.main([*export, *checkpoint, "--out", f"back{way.checkpoint.suffix}"]) == 0
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "export-classifier" in line]
+    words = shlex.split(told)[1:]
+    at = words.index("--checkpoint") + 1
+    [file] = [way.checkpoint, *way.checkpoint.rglob(words[at])][-1:]  # from where it lies
+    assert file.name == words[at]
+    assert cli.main([*words[:at], str(file), *words[at + 1 :]]) == 0
+    back = checkpoint_files.read(Path(f"fair/fair{file.suffix}")).tensors
+    assert {name: value.shape for name, value in back.items()} == {
+        name: value.shape for name, value in checkpoint_files.read(file).tensors.items()
+    }
     assert cli.main(["audit", "t.csv", *columns, "--model", "mine", "--architecture", "x"]) == 2
     capsys.readouterr()
     Path("mine/backbone.yaml").write_text("backbones: {}\n")

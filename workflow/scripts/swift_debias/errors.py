@@ -8,7 +8,7 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 
 class UserError(Exception):
@@ -55,36 +55,68 @@ def of_disk(error: BaseException | None) -> str:
     )
 
 
-_LIBRARY: contextvars.ContextVar[bool] = contextvars.ContextVar("of_library", default=False)
+Spelling = Callable[[str, str | None], str]
+
+
+def _as_key(key: str, value: str | None) -> str:
+    """`finetuning.min_cell` and `device: cpu`, as a configuration has them."""
+    return key if value is None else f"{key}: {value}"
+
+
+def _as_parameter(key: str, value: str | None) -> str:
+    """`min_cell=` and `device='cpu'`, as the front door has them."""
+    return f"{key.rpartition('.')[2]}={'' if value is None else repr(value)}"
+
+
+_SPELLING: contextvars.ContextVar[Spelling] = contextvars.ContextVar("_SPELLING", default=_as_key)
 
 
 @contextlib.contextmanager
 def of_library() -> Iterator[None]:
     """While the front door is asked, messages speak of its parameters and not of a configuration.
 
-    Also a decorator of the functions that are the front door.
+    A command that asks it stays with its own options. Also a decorator of the functions that are
+    the front door.
     """
-    token = _LIBRARY.set(True)
+    asked = _SPELLING.get()
+    token = _SPELLING.set(_as_parameter if asked is _as_key else asked)
     try:
         yield
     finally:
-        _LIBRARY.reset(token)
+        _SPELLING.reset(token)
+
+
+@contextlib.contextmanager
+def of_command(options: Collection[str]) -> Iterator[None]:
+    """While a command runs, messages speak of its options: `--head`, or else `--set min_cell=`.
+
+    Args:
+        options: names of the command's options, as Python spells them.
+    """
+
+    def as_option(key: str, value: str | None) -> str:
+        name = key.rpartition(".")[2]
+        if name in options:
+            return f"--{name.replace('_', '-')}" + ("" if value is None else f" {value}")
+        if "set" in options:
+            return f"--set {name}={'' if value is None else value}"
+        return _as_key(key, value)
+
+    token = _SPELLING.set(as_option)
+    try:
+        yield
+    finally:
+        _SPELLING.reset(token)
 
 
 def setting(key: str, value: str | None = None) -> str:
-    """A setting by the name that whoever is told has for it, with a value to give it.
-
-    `finetuning.min_cell` and `device: cpu` of a configuration are the parameters `min_cell=` and
-    `device='cpu'` of the front door.
-    """
-    if _LIBRARY.get():
-        return f"{key.rpartition('.')[2]}={'' if value is None else repr(value)}"
-    return key if value is None else f"{key}: {value}"
+    """A setting by the name that whoever is told has for it, with a value to give it."""
+    return _SPELLING.get()(key, value)
 
 
 def fewer_folds() -> str:
     """'fewer folds, ' as a way out, where there are folds."""
-    return "" if _LIBRARY.get() else "fewer folds, "
+    return "fewer folds, " if _SPELLING.get() is _as_key else ""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

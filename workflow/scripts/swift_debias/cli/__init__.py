@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import UserError, of_disk
+from ..errors import UserError, of_command, of_disk
 from . import _outputs
 
 COMMANDS = (  # in the order of the help
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(command, "writes"):
             force = getattr(options, "force", True)  # what has no such option makes its own anew
             _outputs.check(command.writes(options), command.reads(options), force=force)
-        command.run(options)
+        with of_command(vars(options)):
+            command.run(options)
     except (UserError, OSError) as error:
         said = _of_system(error) if isinstance(error, OSError) else error
         print(f"swift-debias: error: {said}", file=sys.stderr)

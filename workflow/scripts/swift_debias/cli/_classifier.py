@@ -162,12 +162,27 @@ def save(model: nn.Module, loaded: Loaded, options: argparse.Namespace, out: Pat
     from ..learning import checkpoint_files, checkpoint_import, networks, tensor_files
 
     networks.save(model, out)
+    if _is_imported(options.model):
+        print(_way_back(options.model, out))
     if loaded.note is not None:
         original = checkpoint_files.read(options.model, loaded.note["place"])
         tensors, changed = checkpoint_import.export_classifier(loaded.note, original, out)
         tensor_files.write(out, tensors)
         for line in checkpoint_import.new_tensors(loaded.note, original, changed, out):
             print(line)
+
+
+def _way_back(imported: Path, weights: Path) -> str:
+    """What to type for the names and the format of the file that was imported."""
+    from ..files import read_json
+
+    name = read_json(imported / IMPORTED[2])["checkpoint"]
+    fair = weights.with_name(f"fair{Path(name).suffix}")
+    return (
+        f"for the names and the format of {name}, with the path of it:\n"
+        f"  swift-debias export-classifier {weights} --imported {imported} --checkpoint {name} "
+        f"--out {fair}"
+    )
 
 
 def _is_imported(model: Path) -> bool:

@@ -23,7 +23,7 @@ EXAMPLE = """example:
 writes into the folder fair: model.safetensors (names of the weights as in m.safetensors),
 history.csv, cost.json, audits of the held-out images before and after, and rule.json where the
 method decides by a rule for each group. The folder that import-classifier wrote, as in --model
-mine, needs no --architecture."""
+mine, needs no --architecture; export-classifier gives the weights back under your own names."""
 WRITTEN = ("model.safetensors", "history.csv", "cost.json", "rule.json")
 AUDITS = ("audit_before", "audit")
 

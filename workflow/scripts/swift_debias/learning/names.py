@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, setting
 
 HEAD = "head.1"  # the last layer of a `Classifier`
 OPTIONAL = "num_batches_tracked"  # counters of BatchNorm, which old files lack
@@ -288,10 +288,12 @@ def _last_layer(
         ending = [n for n in layers if n.endswith(f".{named}")]
         chosen = [named] if named in layers else ending
         if not chosen:
-            raise UserError(f"{what}: head: no last layer {named!r}{nearest(named, layers)}")
+            none = f"no last layer {named!r}{nearest(named, layers)}"
+            raise UserError(f"{what}: {setting('head')}: {none}")
         layers = chosen
     if len(layers) > 1:
-        raise UnclearError(f"{what}: several layers could be the last, {layers}: name one (head)")
+        several = f"several layers could be the last, {layers}"
+        raise UnclearError(f"{what}: {several}: name one ({setting('head')})")
     if not layers:
         raise UserError(
             f"{what}: no layer beside the extractor takes its {features} features; there is "

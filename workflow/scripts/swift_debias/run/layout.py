@@ -153,7 +153,7 @@ FILES: dict[str, File] = {
     "statistics": File("statistics.parquet", "Methods against the Baseline and the best other."),
     "costs": File(
         "costs.parquet",
-        "What every training and debiasing cost: a row a fold and quantity. The Baseline's training "
+        "What every training and debiasing cost: a row a fold and quantity. A Baseline's training "
         "has the method `pretraining`.",
     ),
     "setup_plausibility": File(
