@@ -52,39 +52,40 @@ def test_without_a_list_of_flags_there_are_no_units(monkeypatch: pytest.MonkeyPa
     assert decide(Compute(), CPU, 224).precision == "fp32"
 
 
-class Layers(nn.Module):
-    """A convolution of each kind; remembers the precision of what each returned."""
+class Convolutions(TorchDispatchMode):
+    """In which precision convolutions are computed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.plain = nn.Conv2d(8, 8, 3)
-        self.grouped = nn.Conv2d(8, 8, 3, groups=2)
-        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
-        self.seen: dict[str, torch.dtype] = {}
+        self.seen: list[torch.dtype] = []
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for name, layer in self.named_children():
-            x = layer(x)
-            self.seen[name] = x.dtype
-        return x
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.convolution.default:
+            self.seen.append(args[0].dtype)
+        return function(*args, **(kwargs or {}))
 
 
-def test_depthwise_convolutions_stay_fp32_while_gradients_are_recorded() -> None:
-    half, full = torch.bfloat16, torch.float32
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("groups", "expected"), [(1, torch.bfloat16), (2, torch.bfloat16), (8, torch.float32)]
+)
+def test_depthwise_convolutions_are_fp32_while_gradients_are_recorded(
+    groups: int, expected: torch.dtype, given: torch.dtype
+) -> None:
+    """And what comes out is bf16, of each convolution."""
     torch.manual_seed(0)
-    layers, images = Layers(), torch.randn(2, 8, 12, 12)
-    with autocast(CPU, BF16):
-        out = layers(images)
-    assert layers.seen == {"plain": half, "grouped": half, "depthwise": full}
-    expected = layers.depthwise.double()(layers.grouped(layers.plain(images)).double())
-    torch.testing.assert_close(out.double(), expected, rtol=0.05, atol=0.02)
-    layers.float()
-    with autocast(CPU, BF16), torch.no_grad():
-        layers(images)
-    assert set(layers.seen.values()) == {half}
-    with autocast(CPU, Compute(precision="fp32")):
-        layers(images)
-    assert set(layers.seen.values()) == {full}
+    layer, images = nn.Conv2d(8, 8, 3, groups=groups), torch.randn(2, 8, 12, 12).to(given)
+    with Convolutions() as convolutions, autocast(CPU, BF16):
+        out = layer(images)
+        with torch.no_grad():
+            alone = layer(images)
+    assert convolutions.seen == [expected, torch.bfloat16]
+    assert out.dtype == alone.dtype == torch.bfloat16
+    with Convolutions() as convolutions, autocast(CPU, Compute(precision="fp32")):
+        layer(images.float())
+    assert convolutions.seen == [torch.float32]
+    right = layer.double()(images.double())
+    torch.testing.assert_close(out.double(), right, rtol=0.02, atol=0.02)
 
 
 def large(n: int, side: int) -> Samples:
