@@ -176,6 +176,15 @@ def test_a_method_of_a_file_is_ranked_beside_others(
     assert cli.main(words) == 0
     assert {line.split(": ")[1] for line in capsys.readouterr().err.splitlines()} == {"shrunk"}
 
+    # what is wrong in it is told before the others run
+    methods.OUTSIDE.clear()
+    broken = textwrap.dedent(METHOD).replace("return classifier", "return None")
+    method.write_text(broken)
+    assert cli.main([*words, "--out", str(tmp_path / "anew")]) == 2
+    *doing, told = capsys.readouterr().err.splitlines()
+    assert told.endswith("shrunk: debias must return the classifier, not NoneType")
+    assert not any("llft" in line for line in doing)
+
 
 def test_the_run_says_which_method_to_take(run: Path, tmp_path: Path) -> None:
     results = run / "results/benchmark"

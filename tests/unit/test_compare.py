@@ -5,6 +5,10 @@ How it is ranked beside others is in tests/end_to_end/test_benchmark.py.
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -15,11 +19,13 @@ import pytest
 from tests.docs.blocks import blocks
 
 from swift_debias import cli, methods
+from swift_debias.compare import run
 from swift_debias.compare.run import SCRIPTS
 from swift_debias.errors import UserError
-from swift_debias.methods._outside import grid, load_outside
+from swift_debias.methods._outside import _imported, grid, load_outside
 from swift_debias.run import code_id
 
+PROJECT = Path(__file__).resolve().parents[2]
 METHOD = '''
     """Shrink the last layer."""
 
@@ -54,6 +60,7 @@ def _forgotten() -> Iterator[None]:
     sys.modules.pop("swift_debias.methods.shrunk", None)
     methods.OUTSIDE.clear()
     methods.load.cache_clear()
+    methods.modules.cache_clear()
 
 
 @pytest.fixture
@@ -78,6 +85,13 @@ REFUSED: dict[str, tuple[str, str]] = {
         METHOD.replace(" = ()", " = ('no.such',)"),
         "IMPORTANCES: there is no 'no.such'",
     ),
+    "a taken name": (METHOD.replace("factor", "epochs"), "every method has a setting 'epochs'"),
+    "a variant's key": (METHOD.replace("factor", "lr_factor"), "has a setting 'lr_factor' already"),
+    "a misspelt importance": (
+        METHOD.replace(" = ()", " = ('minibatch.full.predictoin',)"),
+        "did you mean 'minibatch.full.prediction'?",
+    ),
+    "no name of a class": (METHOD.replace('"Shrunk"', '"My method"'), "is no name of a class"),
     "an error in it": (METHOD + "\n    1 / 0\n", "shrunk.py:27: ZeroDivisionError: division by"),
     "no Python": (METHOD + "\n    def\n", "SyntaxError"),
     "an import": ("import no_such_thing\n", "shrunk.py:1: ModuleNotFoundError: No module named"),
@@ -98,6 +112,48 @@ def test_a_file_without_a_method_is_told_in_one_line(
     assert methods.OUTSIDE == {}
 
 
+@pytest.mark.parametrize("name", [n for n in REFUSED if not n.startswith(("an ", "no Python"))])
+def test_the_same_file_in_the_projects_folder_is_refused_too(
+    name: str, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a run is planned, before anything is computed."""
+    text, said = REFUSED[name]
+    _imported(write(text), "swift_debias.methods.shrunk")
+    monkeypatch.setattr(methods, "available", lambda: ["shrunk", "swift"])
+    with pytest.raises(UserError, match=re.escape(said)) as told:
+        methods.settings_models()
+    assert str(told.value).startswith("methods/shrunk.py")
+
+
+def test_a_twin_of_a_class_does_not_take_its_place_in_the_library(tmp_path: Path) -> None:
+    library = Path(methods.__file__).parents[1]
+    ignored = shutil.ignore_patterns("__pycache__")
+    copied = shutil.copytree(library, tmp_path / "swift_debias", ignore=ignored)
+    shutil.copy(copied / "methods/swift.py", copied / "methods/twin.py")
+    done = subprocess.run(
+        [sys.executable, "-c", "import swift_debias; swift_debias.SWiFT"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode
+    assert "methods/swift.py and methods/twin.py: both have CLASS" in done.stderr.splitlines()[-1]
+
+
+def test_there_must_be_a_method_to_compare_with(write: Callable[..., Path], tmp_path: Path) -> None:
+    settings = run.read_settings(PROJECT / "config/benchmark.yaml")
+    [name] = [name for name, view in settings.experiments.items() if view.kind == "table"][:1]
+    view = settings.experiments[name]
+    panels = [panel.model_copy(update={"methods": ["baseline"]}) for panel in view.panels]
+    alone = {name: view.model_copy(update={"panels": panels, "methods": ["baseline"]})}
+    settings = settings.model_copy(update={"experiments": alone})
+    with pytest.raises(
+        UserError, match=f"experiment {name}: no panel has a method beside baseline"
+    ):
+        run.compare(settings, name, load_outside(write()), tmp_path / "out", print)
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_of_files(write: Callable[..., Path], tmp_path: Path) -> None:
     for path, said in (
         (tmp_path / "absent.py", "there is no such Python file"),
@@ -116,6 +172,8 @@ def test_names_of_files(write: Callable[..., Path], tmp_path: Path) -> None:
         ('{"faktor": [0.1]}', "Settings has no key 'faktor'"),
         ('{"factor": 0.1}', "SEARCH must be a dictionary"),
         ("[1]", "SEARCH must be a dictionary"),
+        ('{"factor": [0.1, 5]}', "SEARCH: factor: Input should be less than or equal to 1"),
+        ('{"lr_factor": [-1]}', "SEARCH: lr_factor"),
     ],
 )
 def test_grids(write: Callable[..., Path], search: str, said: str) -> None:

@@ -20,11 +20,11 @@ import inspect
 import io
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from . import methods
@@ -43,6 +43,7 @@ from .errors import UserError, of_library
 from .evaluation import audit as _audit
 from .evaluation.audit import Audit
 from .methods._choice import Choice
+from .methods._common import COMMON, SHARED
 from .methods._external import balance_large
 from .methods._groups import choose_groups
 from .methods.base import Training, debias
@@ -57,46 +58,6 @@ if TYPE_CHECKING:
     from .learning.samples import Samples
 
 
-class _Own(Model):
-    """Settings that only the front door has, or that are simpler here than in a config."""
-
-    epochs: int = Field(10, ge=1, description="Epochs of each fine-tuning step.")
-    optimizer: Literal["sgd", "adam"] = Field(
-        "sgd", description="Optimizer of torch.optim, as the network was pre-trained."
-    )
-    seed: int = Field(0, ge=0, description="All random draws are derived from it.")
-    external_seed: int | None = Field(
-        None,
-        ge=0,
-        description="Seed of the draws that make and order the external set; None: `seed`. A run "
-        "of the workflow has two (swift_debias.seeds).",
-    )
-    head: str | None = Field(
-        None, description="Name of the last layer; only where it cannot be found."
-    )
-    verbose: bool = Field(False, description="Report progress on the standard error.")
-
-
-_SHARED: tuple[tuple[type[BaseModel], tuple[str, ...]], ...] = (
-    (Pretraining, ("batch_size",)),
-    (Finetuning, ("lr_extractor", "lr_head")),
-    (Optimizer, ("momentum", "weight_decay")),
-    (Finetuning, ("eodds", "class_weights", "batchnorm", "batches", "min_cell", "min_group")),
-    (Augmentation, ("flips", "transpose")),
-    (Compute, ("device", "precision")),
-    (Method, ("external_fraction",)),
-)
-
-
-def _common() -> type[Model]:
-    """The settings that all methods share; those of the config keep its defaults and bounds."""
-    fields: dict[str, Any] = {}
-    for model, names in _SHARED:
-        fields |= {n: (model.model_fields[n].annotation, model.model_fields[n]) for n in names}
-    return create_model("Common", __base__=_Own, **fields)
-
-
-COMMON = _common()
 FROZEN = "What it trains it trains even where the caller froze it (`requires_grad=False`)."
 SOME = ("masks_", "importance_", "rule_")  # results that some methods have
 
@@ -434,7 +395,7 @@ def _training(settings: Any) -> Training:
     values: Mapping[str, Any] = settings.model_dump()
 
     def of(model: type[BaseModel]) -> dict[str, Any]:
-        return {n: values[n] for m, names in _SHARED if m is model for n in names}
+        return {n: values[n] for m, names in SHARED if m is model for n in names}
 
     optimizer = Optimizer(name=settings.optimizer, lr=settings.lr_extractor, **of(Optimizer))
     return Training(
@@ -517,10 +478,6 @@ def _described(name: str, field: FieldInfo) -> str:
 def _make_class(algorithm: str) -> type[Debiaser]:
     """The class of a method's file."""
     method = methods.load(algorithm)
-    twice = set(COMMON.model_fields) & set(method.Settings.model_fields)
-    assert not twice, (
-        f"methods/{algorithm}.py: settings {sorted(twice)} have a shared setting's name"
-    )
     settings = create_model(f"{method.CLASS}Settings", __base__=(method.Settings, COMMON))
     # the shared settings first, those of the method's file last
     names = [*COMMON.model_fields, *method.Settings.model_fields]
@@ -549,7 +506,7 @@ def _make_class(algorithm: str) -> type[Debiaser]:
     )
 
 
-CLASSES = {made.__name__: made for made in map(_make_class, methods.available())}
+CLASSES = {made.__name__: made for made in map(_make_class, methods.modules())}
 globals().update(CLASSES)
 
 __all__ = ["CLASSES", "Debiaser", "ImageSet", "audit", "predict_proba", *sorted(CLASSES)]

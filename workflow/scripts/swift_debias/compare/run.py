@@ -75,7 +75,7 @@ def read_settings(path: Path) -> Settings:
     return load(
         strict_yaml.read(path),
         Path(),
-        algorithms={name: methods.load(name).Settings for name in methods.available()},
+        algorithms=methods.settings_models(),
         adapters=options_models(),
     )
 
@@ -96,6 +96,11 @@ def compare(
     variants = dict(settings.methods)
     if outside is not None:
         variants[outside] = _outside_variant(settings, outside)
+        if all(map(_is_oracle, blocks)):
+            raise UserError(
+                f"experiment {experiment}: no panel has a method beside baseline, with which "
+                f"{outside} could be compared: name some under methods"
+            )
         blocks = [
             block if _is_oracle(block) else block._replace(methods=[*block.methods, outside])
             for block in blocks
@@ -104,8 +109,11 @@ def compare(
     for block in blocks:
         case = case_of(settings, block.task, block.attribute)
         bench = _Bench(settings, variants, case, block.backbone, out, say)
+        # the outside method first: what is wrong in it is told before hours of the others
+        in_turn = sorted(block.methods, key=lambda name: name != outside)
+        made = {method: bench.predictions(method) for method in in_turn}
         for method in block.methods:
-            predictions, seconds = bench.predictions(method)
+            predictions, seconds = made[method]
             frames.append(predictions.assign(task=block.task, method=method))
             spent.append({"task": block.task, "method": method, "seconds": seconds})
     return _judged(settings, blocks, pd.concat(frames), pd.DataFrame(spent))

@@ -32,13 +32,12 @@ from ..learning import losses, objectives
 from ..learning.inference import inference
 from ..learning.objectives import ClassWeights
 from .layers import Batches, iterate_batches, squared_gradients
+from .names import OBJECTIVES, OF_ESTIMATOR
 from .per_class import PerClass
 from .store import Importance
 
 if TYPE_CHECKING:
     from ..learning.samples import Batch
-
-OBJECTIVES = ("prediction", "bias", "group0", "group1")
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def estimate(
         per_sample.coefficients if per_sample else None,
         minibatch.coefficients if minibatch else None,
     )
-    names = (per_sample.names if per_sample else [], OBJECTIVES[:2] if minibatch else [])
+    names = (per_sample.names if per_sample else [], OF_ESTIMATOR["minibatch"] if minibatch else [])
     first, second = (
         {name: {p: value[k] for p, value in values.items()} for k, name in enumerate(objectives)}
         for objectives, values in zip(names, found, strict=True)

@@ -20,11 +20,10 @@ from ..config.schema import EoddsKind
 from ..errors import UserError
 from ..learning import objectives
 from ..learning.objectives import ClassWeights
+from .names import OBJECTIVES
 
 if TYPE_CHECKING:
     from ..learning.samples import Batch
-
-OBJECTIVES = ("prediction", "bias", "group0", "group1")
 
 
 class PerClass:

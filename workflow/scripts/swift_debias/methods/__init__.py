@@ -34,6 +34,7 @@ from typing import Any
 from ..config.base import Model
 from ..config.schema import Method
 from ..errors import UserError, nearest
+from . import _checked
 
 OUTSIDE: dict[str, ModuleType] = {}
 """Methods whose files lie elsewhere, by name; `_outside.py` fills it."""
@@ -49,23 +50,38 @@ def load(algorithm: str) -> ModuleType:
     """The module of an algorithm.
 
     Raises:
-        UserError: there is no such file; names the nearest.
+        UserError: there is no such file, which names the nearest, or it holds no method.
     """
     if algorithm in OUTSIDE:
         return OUTSIDE[algorithm]
     if algorithm not in available():
         raise UserError(f"no algorithm {algorithm!r}{nearest(algorithm, available())}")
-    return importlib.import_module(f"{__name__}.{algorithm}")
+    module = importlib.import_module(f"{__name__}.{algorithm}")
+    if problem := _checked.problem(module):
+        raise UserError(f"methods/{algorithm}.py: {problem} (docs/extend.md shows a whole file)")
+    return module
+
+
+@functools.cache
+def modules() -> dict[str, ModuleType]:
+    """The module of every algorithm of this folder.
+
+    Raises:
+        UserError: one of them holds no method, or two have one class.
+    """
+    found = {name: load(name) for name in available()}
+    _checked.refuse_twins(found)
+    return found
 
 
 def settings_models() -> dict[str, type[Model]]:
     """The settings model of every algorithm; imports nothing heavy."""
-    return {name: load(name).Settings for name in available()}
+    return {name: module.Settings for name, module in modules().items()}
 
 
 def importances() -> tuple[str, ...]:
     """All importances that some method may read: what rule `importance` measures."""
-    return tuple(sorted({name for method in available() for name in load(method).IMPORTANCES}))
+    return tuple(sorted({name for each in modules().values() for name in each.IMPORTANCES}))
 
 
 def read_importances(algorithm: str, settings: Model) -> tuple[str, ...]:

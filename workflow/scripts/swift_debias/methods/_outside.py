@@ -8,17 +8,20 @@ thing more, `SEARCH`: the grid over its own settings with which it is compared.
 from __future__ import annotations
 
 import importlib.util
-import inspect
+import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..config.base import Model
+from pydantic import ValidationError
+
+from ..config.base import explain
 from ..config.names import check_name
+from ..config.schema import Method
 from ..errors import UserError
-from . import OUTSIDE, available, importances, load
+from . import OUTSIDE, _checked, available, load, with_settings
 
 
 def load_outside(path: Path) -> str:
@@ -37,7 +40,7 @@ def load_outside(path: Path) -> str:
     if name in available():
         raise UserError(f"{path}: {name!r} is a method of the project; give the file another name")
     module = _imported(path, f"{__package__}.{name}")
-    if problem := _problem(module):
+    if problem := _checked.problem(module):
         raise UserError(f"{path}: {problem} (docs/bring_your_method.md shows a whole file)")
     OUTSIDE[name] = module
     load.cache_clear()
@@ -52,7 +55,8 @@ def grid(algorithm: str, trials: int) -> dict[str, tuple[Any, ...]] | None:
         trials: how many points every method of the comparison has.
 
     Raises:
-        UserError: it has more points than that, or keys that are no settings of the method.
+        UserError: it has more points than that, keys that are no settings of the method, or a value
+            that its setting cannot have.
     """
     module = OUTSIDE[algorithm]
     search = getattr(module, "SEARCH", None)
@@ -67,13 +71,17 @@ def grid(algorithm: str, trials: int) -> dict[str, tuple[Any, ...]] | None:
     fields = {*module.Settings.model_fields, "lr_factor", "epochs_percent", "batchnorm"}
     if unknown := [key for key in search if key not in fields]:
         raise UserError(f"{module.__file__}: SEARCH: Settings has no key {unknown[0]!r}")
-    points = 1
-    for values in search.values():
-        points *= len(values)
-    if points > trials:
+    points = [dict(zip(search, p, strict=True)) for p in itertools.product(*search.values())]
+    if len(points) > trials:
         raise UserError(
-            f"{module.__file__}: SEARCH has {points} points; every method here has {trials} trials"
+            f"{module.__file__}: SEARCH has {len(points)} points; every method here has {trials} "
+            "trials"
         )
+    for point in points:
+        try:
+            module.Settings(**with_settings(Method(algorithm=algorithm), point).settings)
+        except ValidationError as error:
+            raise UserError(f"{module.__file__}: SEARCH: {explain(error)}") from error
     return {key: tuple(values) for key, values in search.items()}
 
 
@@ -103,27 +111,3 @@ def _line_in(error: BaseException, path: Path) -> str:
             lines.append(frame.tb_lineno)
         frame = frame.tb_next
     return f":{lines[-1]}" if lines else ""
-
-
-def _problem(module: ModuleType) -> str:
-    """What a module lacks to be a method; '' for nothing."""
-    run = getattr(module, "debias", None)
-    if not callable(run):
-        return "there is no method in it: no function debias(classifier, external, settings, ctx)"
-    if len(inspect.signature(run).parameters) != 4:
-        return "debias must take four arguments: classifier, external, settings, context"
-    if not isinstance(getattr(module, "CLASS", None), str):
-        return 'CLASS is missing, the name of its class, such as CLASS = "MyMethod"'
-    settings = getattr(module, "Settings", None)
-    if not (isinstance(settings, type) and issubclass(settings, Model)):
-        return "Settings is missing, a class derived from swift_debias.config.base.Model"
-    try:
-        settings()
-    except Exception:
-        return "every key of Settings needs a default"
-    read = getattr(module, "IMPORTANCES", None)
-    if not isinstance(read, tuple):
-        return "IMPORTANCES is missing; IMPORTANCES: tuple[str, ...] = () where it reads none"
-    if unknown := [one for one in read if one not in importances()]:
-        return f"IMPORTANCES: there is no {unknown[0]!r}; there are {', '.join(importances())}"
-    return ""

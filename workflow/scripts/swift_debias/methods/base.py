@@ -147,7 +147,7 @@ def debias(
         name: of the job (method, task, fold), on the progress bar and in messages.
 
     Raises:
-        UserError: the external set cannot be used by this method.
+        UserError: the external set cannot be used by this method, or it returns no classifier.
         NotFiniteError: it diverged, or its network's scores are not finite.
     """
     from ..importance.shared import shared_importance
@@ -213,6 +213,7 @@ def debias(
         context.history.extend(first.history)
     with of_job(name or variant.algorithm):
         debiased = method.debias(classifier, external, settings, context)
+        _refuse_no_network(debiased, variant.algorithm)
         refuse_not_finite(debiased.state_dict(), variant.algorithm)
     spent = cost.measure(debiased, samples.seen[0], context.compute.precision)
     return Outcome(
@@ -223,6 +224,15 @@ def debias(
         importance.found,
         context.rule and context.rule.of_groups(chosen().pair if groups > 2 else None),
     )
+
+
+def _refuse_no_network(returned: object, algorithm: str) -> None:
+    """Refuse what a method's `debias` returned where it is not the classifier."""
+    from torch import nn
+
+    if not isinstance(returned, nn.Module):
+        kind = type(returned).__name__
+        raise UserError(f"{algorithm}: debias must return the classifier, not {kind}")
 
 
 class _Importance:
