@@ -16,7 +16,8 @@ rounds to it. From a round's stages follow the ratios at three epochs and at the
 pixels with a group that shows, then debiased, in fp32 and in bf16 of the same seeds, and in fp32
 from weights that were moved by a part in a million, which says how far rounding alone leads.
 
-`--document` writes the section of docs/performance.md from resources/precision.json.
+`--document` writes the section of docs/performance.md from resources/precision/, where copies of
+such files lie, one a machine.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from swift_debias.learning.augment import normalize
 from swift_debias.learning.networks import build, import_torchvision
 from swift_debias.learning.precision import ENOUGH_PIXELS, decide
 
-PAGE, COMMITTED = ROOT / "docs/performance.md", ROOT / "resources/precision.json"
+PAGE = ROOT / "docs/performance.md"
+COMMITTED = ROOT / "resources/precision"  # a file a machine
 BEGIN, END = "<!-- precision: begin -->", "<!-- precision: end -->"
 NETWORKS = ("resnet50", "densenet121", "efficientnet_b3")
 SIDES = ("plain fp32", "plain bf16", "ours fp32", "ours auto")
@@ -239,27 +241,33 @@ def paired(found: list[dict[str, dict[str, float]]]) -> str:
     )
 
 
-def page(text: str, report: dict[str, Any]) -> str:
-    """The page with its section anew."""
+def section(report: dict[str, Any]) -> str:
+    """What one machine measured."""
     machine, results = report["machine"], report["results"]
-    rows = results["networks"]
+    rows, peak = results["networks"], results["gflops"]
     first = next(iter(rows.values()))
     run = " or ".join(
         sorted({str(one["epochs"]) for row in rows.values() for one in row["rounds"]})
     )
     said = (
-        f"{machine['processor']}, one thread of a busy machine, torch {machine['torch']}; "
-        f"{first['size']} px, {first['images']} images of ISIC's sizes in batches of "
-        f"{first['batch']}, {run} epochs run, the others projected from the stages. "
+        f"**{machine['processor']}**, whose matrix products are {peak['bf16'] / peak['fp32']:.1f} "
+        f"times as fast in bf16 as in fp32; one thread of a busy machine, torch "
+        f"{machine['torch']}; {first['size']} px, {first['images']} images of ISIC's sizes in "
+        f"batches of {first['batch']}, {run} epochs run, the others projected from the stages. "
         f"`auto` took {first['auto']}. Processor time, medians of ratios within a "
         "round (lowest to highest)."
     )
     parts = [textwrap.fill(said, 120), table(rows)]
     if results.get("accuracy"):
         parts.append(textwrap.fill(paired(results["accuracy"]), 120))
+    return "\n\n".join(parts)
+
+
+def page(text: str, reports: list[dict[str, Any]]) -> str:
+    """The page with its section anew."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    middle = "\n\n".join(parts)
+    middle = "\n\n".join(map(section, reports))
     return f"{before}{BEGIN}\n\n{middle}\n\n{END}{after}"
 
 
@@ -274,7 +282,8 @@ def main(arguments: list[str] | None = None) -> None:
     options_of.set_defaults(device="cpu")
     options = options_of.parse_args(arguments)
     if options.document:
-        PAGE.write_text(page(PAGE.read_text(), json.loads(COMMITTED.read_text())))
+        files = sorted(COMMITTED.glob("*.json"), reverse=True)
+        PAGE.write_text(page(PAGE.read_text(), [json.loads(file.read_text()) for file in files]))
         return
     device, clock = prepare(options)
     path = RESULTS / "precision.json"
