@@ -161,8 +161,8 @@ def section(kept: Found) -> str:
     said = (
         f"`make bench` took {minutes:.0f} minutes on {machine['cores']} cores of "
         f"{machine['processor']} (torch {machine['torch']}, commit {commits}), one thread each. "
-        f"Rounds: {rounds['swift']} of SWiFT, {rounds['importance']} elsewhere, interleaved. Medians "
-        "of ratios within a round, in brackets the lowest and highest."
+        f"Rounds: {rounds['swift']} of SWiFT, {rounds['importance']} elsewhere, interleaved. "
+        "Medians of ratios within a round, in brackets the lowest and highest."
     )
     parts = [textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)]
     parts += [make(reports[name]["results"]) for name, make in SECTIONS.items() if name in reports]
