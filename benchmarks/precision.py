@@ -40,7 +40,7 @@ from benchmarks.importance import calibrate
 from benchmarks.training_step import flops, peak_flops
 from sklearn.metrics import roc_auc_score
 
-from swift_debias import ImageSet, SWiFT
+from swift_debias import FullFT, ImageSet
 from swift_debias.config.schema import Backbone, Compute
 from swift_debias.learning.augment import normalize
 from swift_debias.learning.networks import build, import_torchvision
@@ -52,7 +52,7 @@ BEGIN, END = "<!-- precision: begin -->", "<!-- precision: end -->"
 NETWORKS = ("resnet50", "densenet121", "efficientnet_b3")
 SIDES = ("plain fp32", "plain bf16", "ours fp32", "ours auto")
 EPOCHS = {"3 epochs": 3, "20 epochs": 20, "10 epochs": 10}
-SEEDS = 3
+SEEDS = 6
 
 
 def side(case: ends.Case, name: str) -> dict[str, float]:
@@ -123,7 +123,7 @@ def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     labels = rng.integers(0, 2, n)
     groups = np.where(rng.random(n) < 0.75, labels, 1 - labels)
     noise = rng.normal(110, 50, (n, 16, 16, 3))
-    noise += 5 * labels[:, None, None, None]
+    noise += 2 * labels[:, None, None, None]
     noise[..., 0] += 8 * groups[:, None, None]
     repeat = ENOUGH_PIXELS // 16
     images = noise.clip(0, 255).astype(np.uint8).repeat(repeat, 1).repeat(repeat, 2)
@@ -131,7 +131,7 @@ def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def accuracy(seed: int) -> dict[str, dict[str, float]]:
-    """AUC and EOdds on a test set after SWiFT: fp32, bf16, and fp32 from weights moved a little."""
+    """AUC and EOdds on a test set after FullFT: fp32, bf16, and fp32 from weights moved a little."""
     network = build(Backbone(architecture="small_resnet"), seed=seed)
     images, labels, _ = pictures(256, 3 * seed)
     seen = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sub(0.45).div(0.225)
@@ -155,7 +155,8 @@ def accuracy(seed: int) -> dict[str, dict[str, float]]:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.mul_(1 + 1e-6 * moved)
-        method = SWiFT(epochs=3, lr_extractor=1e-3, lr_head=1e-2, precision=precision)
+        # of all methods it moves the weights the most: SWiFT's mask holds most of them
+        method = FullFT(epochs=8, lr_extractor=0.02, lr_head=0.1, precision=precision)
         scores = method.fit(network.eval(), external).predict_proba(test_set)
         network.load_state_dict(start)
         scores = np.asarray(scores).reshape(len(truth), -1)[:, -1]
@@ -235,8 +236,8 @@ def paired(found: list[dict[str, dict[str, float]]]) -> str:
         said.append(f"{name}: bf16 {moved['bf16']}; weights moved by 1e-6 {moved['1e-6']}")
     start = statistics.mean(one["fp32"]["auc"] for one in found)
     return (
-        f"What it does to the result, over {len(found)} seeds (a small network, made-up images of "
-        f"{ENOUGH_PIXELS} pixels, AUC {start:.3f} in fp32): bf16 minus fp32, beside what a change "
+        f"What it does to the result, over {len(found)} seeds (FullFT, 8 epochs, of a small network, "
+        f"made-up images of {ENOUGH_PIXELS} pixels, AUC {start:.3f} in fp32): bf16 minus fp32, beside what a change "
         f"of the start's weights by a part in a million does. {'. '.join(said)}."
     )
 
