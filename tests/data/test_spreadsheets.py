@@ -347,6 +347,22 @@ def test_nih_like(tmp_path: Path) -> None:
     assert plain(frame["lesion_id"]) == ["s1", "s1", "s2", "s3", None, "s4"]
 
 
+@pytest.mark.parametrize(
+    "folder",
+    ["", "C:\\scans\\pics\\", "C:/scans/", "\\\\server\\share\\", "/mnt/", "../", "..\\x\\", "./"],
+)
+def test_by_name_the_folder_of_a_path_is_whatever_it_is(folder: str, tmp_path: Path) -> None:
+    """Nothing outside of the image folder is found, for the name alone is looked for."""
+    names = ["1.png", "2.PNG", "outside.png", ".."]
+    table = pd.DataFrame({"file": [folder + name for name in names], "y": [1, 0, 1, 0]})
+    root = put(tmp_path / "d", {"t.csv": table}, ["a/1.png", "b/2.png"])
+    put(tmp_path, {}, ["outside.png"])
+    label = {"column": "y", "positive": ["1"], "negative": ["0"]}
+    result = read(root, table="t.csv", path="file", lookup="name", label=label)
+    assert plain(result.frame["path"]) == ["a/1.png", "b/2.png"]
+    assert removed(result) == {"no image file": 2}
+
+
 # --- single keys ----------------------------------------------------------------------------------
 
 

@@ -2,8 +2,8 @@
 
 Inclusion rule: the rows that `only` keeps, whose label is one of the values named, and whose path
 is a plain path below the data set's root where an image lies. Paths that are absolute or climb out
-with '..' are left out and counted; a path whose file has another image extension or letter case is
-found all the same, and noted.
+with '..' are left out and counted, unless `lookup: name` reads no more of them than the name. A
+path whose file has another image extension or letter case is found all the same, and noted.
 
 The order: `joins` add columns, `only` leaves rows out, the label decides each row, `several_rows`
 makes one row of those of an image, and attributes are read.
@@ -269,8 +269,8 @@ class Options(Dataset):
     lookup: Literal["path", "name"] = Field(
         "path",
         description="path: the image lies there. name: a file of this name is looked for anywhere "
-        "below `image_folder`; where several have it, or rows of several paths name one, they are "
-        "left out.",
+        "below `image_folder`, whatever folder the path names (`C:\\scans\\1.png`); where several "
+        "have it, or rows of several paths name one, they are left out.",
     )
     image_folder: Line = Field(".", description="Folder of the images, relative to root.")
     image_suffix: Text = Field("", description="Appended to the path, e.g. '.jpg'.")
