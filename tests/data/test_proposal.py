@@ -237,3 +237,33 @@ def test_tables_of_which_nothing_can_be_made(
     assert cli.main(["inspect", str(root / "t.csv")]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("character", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")]
+)
+@pytest.mark.parametrize(("score", "point"), [("score", "."), ("score", ","), ("score, in %", ".")])
+def test_a_table_of_another_separator_is_called_so(
+    character: str, name: str, score: str, point: str, tmp_path: Path
+) -> None:
+    """And not a table of one column, or one whose rows differ in length."""
+    rows = [["file", "diagnosis", score], ["a.png", "flu", "0.5"], ["b.png", "well", "1.5"]]
+    lines = [character.join(row) for row in rows]
+    text = "\n".join([lines[0], *(line.replace(".5", point + "5") for line in lines[1:])])
+    root = put(tmp_path / "d", {}, ["a.png", "b.png"])
+    (root / "t.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"t\.csv: is separated by {name}; save it with commas"):
+        proposal.propose(root / "t.csv")
+
+
+def test_bars_in_the_name_of_a_column_are_no_separator(tmp_path: Path) -> None:
+    text = "file,finding (a|b|c|d)\na.png,a|b\nb.png,c\n"
+    root = put(tmp_path / "d", {}, ["a.png", "b.png"])
+    (root / "t.csv").write_text(text, encoding="utf-8")
+    assert '"separator": "|"' in proposal.propose(root / "t.csv")
+    (root / "t.csv").write_text(text + "c.png,a|b,c\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 4: 3 fields, but the header has 2"):
+        proposal.propose(root / "t.csv")
+    (root / "t.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"t\.tsv: is separated by commas; name it \.csv"):
+        proposal.propose(root / "t.tsv")
