@@ -359,7 +359,8 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
     if name == "sex":
         values = rows.sexes(name)
     elif name == "age":
-        values = rows.ages(name)
+        made = attribute.kind in ("birth", "band")
+        values = rows.ages(name, unit="years" if made else attribute.unit)
     elif name == "fitzpatrick":
         values = rows.skin_types(name)
     elif attribute.kind != "category":
@@ -371,7 +372,7 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
 def _years(rows: Rows, attribute: AttributeColumn, cells: pd.Series) -> pd.Series:
     """Ages from dates of birth or bands."""
     if attribute.at is None:
-        return ages.from_band(cells)
+        return ages.from_band(cells, attribute.unit)
     return ages.from_birth(cells, rows.frame[raw(attribute.at)])
 
 
