@@ -1,9 +1,9 @@
 """A first `datasets:` entry for somebody's table, guessed from its columns; to be edited.
 
 What is guessed is said in comments. Their counts of rows and values are what the adapter makes of
-the guesses: its own log is read. Guesses are of names (`PatientID`, `sex`) and of
-cells: which of them name image files that are there, hold ages, lists or few values. The classes
-are a guess above all: nobody but the reader knows which value is the disease.
+the guesses: its own log is read. Guesses are of names (`PatientID`, `sex`) and of cells: which of
+them name image files that are there, hold ages, lists or few values. The classes are a guess above
+all: nobody but the reader knows which value is the disease.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _became(counts: Sequence[dict[str, Any]]) -> str:
     lost = [one for one in counts if one["became"] is None]
     total = f"unknown {sum(one['count'] for one in lost):,}"
     words = [one for one in lost if one["value"] is not None]
-    return f"{_listed(known)}; {total}" + f" ({_listed(words)})" * bool(words)
+    return (f"{_listed(known)}; " * bool(known)) + total + f" ({_listed(words)})" * bool(words)
 
 
 def _listed(counts: Sequence[dict[str, Any]]) -> str:
@@ -255,12 +255,9 @@ def _paths(cells: pd.DataFrame, folder: raw_files.Folder, images: Path | None) -
         return _unseen(cells, present)
     several = [c for c in shares if shares[c] >= 0.9] if shares[best] >= 0.9 else [best]
     several = [c for n, c in enumerate(several) if _is_new(cells, c, several[:n])]
-    why = "names images that are there"
+    why = "names of images that are there"
     if len(several) > 1:
-        return [
-            Guess("path", several, why.replace("names", "name")),
-            *_where(cells[several[0]], by_name),
-        ]
+        return [Guess("path", several, why), *_where(cells[several[0]], by_name)]
     path, where = best, _where(cells[best], by_name)
     if any(guess.key == "lookup" for guess in where):
         for column in cells:
@@ -372,9 +369,9 @@ def _kind_of_age(cells: pd.DataFrame, column: str) -> dict[str, str] | None:
 
 
 def _words_of_sex(known: pd.Series) -> dict[str, Any]:
-    """`values` for words that are not the adapter's own: of other languages, of age and sex.
+    """`values` where some words are not the adapter's own, such as those of other languages.
 
-    With H (hombre, homme) M is a woman in Spanish; in French it does not go with H.
+    Beside H (hombre) the letter M is a woman (mujer); beside F it is a man.
     """
     of = {canonical(cell): cell for cell in known.unique()}
     spanish = of.keys() == {"h", "m"}
