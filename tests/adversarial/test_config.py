@@ -106,6 +106,25 @@ def test_every_key_with_every_kind_of_value(part: int) -> None:
     assert min(verdicts["works"], verdicts["refused"]) > 20
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        *(("table1", "[table1]"), ("a,b-2", "[a, b-2]"), (3, "[3]"), ({"a": 1}, "[{...}]")),
+        *(("a b\n", r"['a b\n']"), (True, "[True]")),
+        ("x" * 99, f"['{'x' * 37}...{'x' * 38}']"),
+    ],
+)
+def test_a_word_where_a_list_is_meant_is_shown_as_a_list(given: Any, shown: str) -> None:
+    """For every key: Python's tuples are nowhere spoken of."""
+    told = 0
+    for leaf in LEAVES.values():
+        found = read(put(CONFIG, leaf.path, given))
+        if isinstance(found, str):
+            assert "tuple" not in found, found
+            told += f"{leaf.path[-1]}: a list, as in {leaf.path[-1]}: {shown}" in found
+    assert told > 10
+
+
 def judge(leaf: Leaf, value: Any) -> str:
     """Load the configuration with this value; fails where neither verdict holds."""
     found = read(put(CONFIG, leaf.path, value))

@@ -92,6 +92,14 @@ ERRORS: dict[str, tuple[Spoil, str]] = {
     "column twice": (put(GOOD.replace("sex", "label")), r"two columns are named 'label'"),
     "semicolons": (put(GOOD.replace(",", ";")), "is separated by semicolons; save it with commas"),
     "tabs": (put(GOOD.replace(",", "\t")), "is separated by tabs"),
+    "semicolons, and a comma in a name": (
+        put(GOOD.replace(",", ";").replace("sex", "sex, at birth")),
+        "is separated by semicolons; save it with commas",
+    ),
+    "semicolons, and decimal commas": (
+        put(GOOD.replace(",", ";").replace(";f", ";0,5").replace(";m", ";1,5")),
+        "is separated by semicolons; save it with commas",
+    ),
     "UTF-16": (put(GOOD.encode("utf-16")), "line 1: not UTF-8 text"),
     "Latin-1": (put((GOOD + "é.jpg,1,f\n").encode("latin-1")), "line 5: not UTF-8.*CSV UTF-8"),
     "web page": (put("<!DOCTYPE html>\n<html>log in</html>\n"), "is a web page"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +240,164 @@ def test_tables_of_which_nothing_can_be_made(
     assert cli.main(["inspect", str(root / "t.csv")]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("character", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")]
+)
+@pytest.mark.parametrize(("score", "point"), [("score", "."), ("score", ","), ("score, in %", ".")])
+def test_a_table_of_another_separator_is_called_so(
+    character: str, name: str, score: str, point: str, tmp_path: Path
+) -> None:
+    """And not a table of one column, or one whose rows differ in length."""
+    rows = [["file", "diagnosis", score], ["a.png", "flu", "0.5"], ["b.png", "well", "1.5"]]
+    lines = [character.join(row) for row in rows]
+    text = "\n".join([lines[0], *(line.replace(".5", point + "5") for line in lines[1:])])
+    root = put(tmp_path / "d", {}, ["a.png", "b.png"])
+    (root / "t.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"t\.csv: is separated by {name}; save it with commas"):
+        proposal.propose(root / "t.csv")
+
+
+def test_bars_in_the_name_of_a_column_are_no_separator(tmp_path: Path) -> None:
+    text = "file,finding (a|b|c|d)\na.png,a|b\nb.png,c\n"
+    root = put(tmp_path / "d", {}, ["a.png", "b.png"])
+    (root / "t.csv").write_text(text, encoding="utf-8")
+    assert '"separator": "|"' in proposal.propose(root / "t.csv")
+    (root / "t.csv").write_text(text + "c.png,a|b,c\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 4: 3 fields, but the header has 2"):
+        proposal.propose(root / "t.csv")
+    (root / "t.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"t\.tsv: is separated by commas; name it \.csv"):
+        proposal.propose(root / "t.tsv")
+
+
+# How a truth is written: the file's number, the sex, the age in years, the class.
+PATHS = {
+    "name": "{:03}.png",
+    "folder": "pics/{:03}.png",
+    "backslash": "pics\\{:03}.png",
+    "Windows": "C:\\scans\\pics\\{:03}.png",
+    "share": "\\\\server\\share\\{:03}.PNG",
+    "absolute": "/mnt/data/{:03}.png",
+    "above": "../old/{:03}.jpg",
+}
+SEX_WORDS = {
+    "letters": ("sex", "F", "M"),
+    "German": ("Geschlecht", "weiblich", "männlich"),
+    "German letters": ("Geschlecht", "w", "m"),
+    "French": ("Sexe", "Femme", "Homme"),
+    "French letters": ("Sexe", "F", "M"),
+    "Spanish": ("Sexo", "Mujer", "Hombre"),
+    "Spanish letters": ("Sexo", "M", "H"),
+    "English": ("Gender", "Woman", "man"),
+    "numbers": ("gender", "1", "2"),
+}
+AGES = {
+    "age": (1, ""), "Age (years)": (1, ""), "age_months": (12, ""), "Age (months)": (12, ""),
+    "AgeMonths": (12, ""), "age_mo": (12, ""), "age in weeks": (365.25 / 7, ""),
+    "AGE [DAYS]": (365.25, ""), "Patient Age": (12, "M"), "AgeInDays_at_scan": (365.25, ""),
+    "Age of months": (12, ""), "age at scan": (12, "?"),
+}  # fmt: skip
+CLASS_WORDS = [("yes", "no", "unclear"), ("1", "0", "-1"), ("flu", "normal", "possible flu"),
+               ("flu", "healthy", "flu?"), ("1", "0", "indeterminate")]  # fmt: skip
+
+
+def styles() -> list[tuple[str, str, str, int]]:
+    """Every style of each column, with some of the other columns'."""
+    names = zip(range(36), itertools.cycle(PATHS), itertools.cycle(SEX_WORDS),
+                itertools.cycle(AGES), itertools.cycle(range(5)), strict=False)  # fmt: skip
+    return [(path, sex, age, number) for _, path, sex, age, number in names]
+
+
+@pytest.mark.parametrize(("path", "sex", "age", "number"), styles())
+def test_what_the_comments_count_is_what_the_adapter_keeps(
+    path: str, sex: str, age: str, number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against a truth that is drawn, with empty cells, repeated rows and images that are not there.
+
+    What cannot be read from the table alone, months that are called an age, is counted as unknown.
+    """
+    rng = random.Random(f"{path} {sex} {age} {number}")
+    column, *words = SEX_WORDS[sex]
+    times, mark = AGES[age]
+    said = CLASS_WORDS[number]
+    rows, kept, sexes, years = [], 0, {"female": 0, "male": 0, None: 0}, {True: 0, False: 0}
+    classes = {0: 0, 1: 0, 2: 0}
+    for n in range(80):
+        who, old = rng.choice(["female", "male", None]), rng.choice([None, rng.randint(1, 90)])
+        label, there = n % 2 if n < 60 else 2, n % 9 != 0
+        given = "" if old is None else f"{round(old * times)}{mark.strip('?')}"
+        word = "" if who is None else words[who == "male"]
+        once = (PATHS[path].format(n), said[1 - label if label < 2 else 2], word, given)
+        rows += [once] * rng.choice([1, 1, 2])
+        classes[label] += 1
+        if there:
+            put(tmp_path / "d", {}, [f"images/pics/{n:03}.png"])
+        if there and label < 2:
+            kept += 1
+            sexes[None if sex == "numbers" else who] += 1
+            years[bool(given) and not (mark == "?" and int(given) > 120)] += 1
+    table = pd.DataFrame(rows, columns=["file", "diagnosis", column, age])
+    root = put(tmp_path / "d", {"t.csv": table}, [])
+    options, result, text = proposed(root / "t.csv", capsys)
+    comments = dict(re.findall(r"^ +(\w+): .* # (.*)$", text, re.MULTILINE))
+    assert f"# As it stands {kept} of {len(table)} rows are kept; " in text
+    assert len(result.frame) == kept
+    unknown = f"unknown {classes[2]} ({said[2]} {classes[2]})"
+    assert sorted(comments["label"].split("; ")[0].split(", ")) == sorted(
+        f"{word} {classes[label]}" for label, word in ((1, said[0]), (0, said[1]))
+    )
+    assert comments["label"].endswith(f"; {unknown}")
+    assert options.label.uncertain == (said[2],)
+    for name in ("female", "male"):
+        assert (result.frame["sex"] == name).sum() == sexes[name]
+        assert f"{words[name == 'male']} {sexes[name]}" in comments["sex"] or not sexes[name]
+    assert f"unknown {sexes[None]}" in comments["sex"]
+    assert result.frame["age"].notna().sum() == years[True]
+    assert f"; unknown {years[False]}" in comments["age"]
+    assert f": {years[True]}; " in comments["age"] or mark == "?"
+    assert result.frame["age"].max() <= 91 or mark == "?"
+
+
+def test_an_entry_that_is_refused_says_so(tmp_path: Path) -> None:
+    """Two rows of an image contradict each other in more than their label."""
+    table = pd.DataFrame({"file": ["a.png", "a.png", "b.png"], "dx": ["flu", "flu", "normal"]})
+    root = put(tmp_path / "d", {"t.csv": table.assign(sex=["f", "m", "f"])}, ["a.png", "b.png"])
+    text = proposal.propose(root / "t.csv")
+    assert "# As it stands it is refused: " in text and "contradict each other" in text
+    assert yaml.safe_load(text)["datasets"]["t"]["attributes"] == {"sex": {"column": "sex"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "negative", "uncertain"),
+    [
+        (["normal", "unclear"], ["unclear"], ["normal"], ()),
+        (["normal", "benign", "benign"], ["normal"], ["benign"], ()),
+        (["flu", "cold", "flu", "possibly cold"], ["flu"], None, ["possibly cold"]),
+        (["impossible", "normal"], ["impossible"], ["normal"], ()),
+        (["a|flu", "normal", "equivocal|a"], ["a"], ["normal"], ["equivocal"]),
+    ],
+)
+def test_uncertain_words_are_of_no_class(
+    values: list[str], positive: list[str], negative: list[str] | None, uncertain: Any,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """Unless there would be no two classes left."""
+    files = [f"{n}.png" for n in range(len(values))]
+    root = put(tmp_path / "d", {"t.csv": pd.DataFrame({"f": files, "label": values})}, files)
+    options, _, _ = proposed(root / "t.csv", capsys)
+    assert options.label.positive == tuple(positive)
+    assert options.label.negative == (None if negative is None else tuple(negative))
+    assert options.label.uncertain == tuple(uncertain)
+
+
+def test_some_absolute_paths_among_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["pics/0.png", "pics/1.png", "C:\\a\\2.png", "C:\\a\\3.png", "C:\\a\\4.png"]
+    table = pd.DataFrame({"f": files, "label": list("10101")})
+    root = put(tmp_path / "d", {"t.csv": table}, [f"pics/{n}.png" for n in range(5)])
+    options, result, text = proposed(root / "t.csv", capsys)
+    assert options.lookup == "name" and len(result.frame) == 5
+    assert "As it stands 5 of 5 rows are kept\n" in text

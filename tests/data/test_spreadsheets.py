@@ -347,6 +347,22 @@ def test_nih_like(tmp_path: Path) -> None:
     assert plain(frame["lesion_id"]) == ["s1", "s1", "s2", "s3", None, "s4"]
 
 
+@pytest.mark.parametrize(
+    "folder",
+    ["", "C:\\scans\\pics\\", "C:/scans/", "\\\\server\\share\\", "/mnt/", "../", "..\\x\\", "./"],
+)
+def test_by_name_the_folder_of_a_path_is_whatever_it_is(folder: str, tmp_path: Path) -> None:
+    """Nothing outside of the image folder is found, for the name alone is looked for."""
+    names = ["1.png", "2.PNG", "outside.png", ".."]
+    table = pd.DataFrame({"file": [folder + name for name in names], "y": [1, 0, 1, 0]})
+    root = put(tmp_path / "d", {"t.csv": table}, ["a/1.png", "b/2.png"])
+    put(tmp_path, {}, ["outside.png"])
+    label = {"column": "y", "positive": ["1"], "negative": ["0"]}
+    result = read(root, table="t.csv", path="file", lookup="name", label=label)
+    assert plain(result.frame["path"]) == ["a/1.png", "b/2.png"]
+    assert removed(result) == {"no image file": 2}
+
+
 # --- single keys ----------------------------------------------------------------------------------
 
 
@@ -641,6 +657,45 @@ def test_an_edit_of_a_joined_table_is_seen(tmp_path: Path) -> None:
 def test_ages_from_dates(born: str | None, seen: str, age: float | None) -> None:
     (found,) = ages.from_birth(pd.Series([born], dtype="str"), pd.Series([seen], dtype="str"))
     assert (None if np.isnan(found) else found) == age
+
+
+@pytest.mark.key("attribute_column.unit")
+@pytest.mark.parametrize(
+    ("unit", "days"), [("years", 365.25), ("months", 30.4375), ("weeks", 7), ("days", 1)]
+)
+def test_ages_of_another_unit(unit: str, days: float, tmp_path: Path) -> None:
+    """A unit in the cell itself goes first; the impossible is judged in years."""
+    cells = ["1", "24", "058Y", "011M", "10-19", "under 4 weeks", "1461"]
+    table = pd.DataFrame({"file": [f"{i}.png" for i in range(7)], "y": [0, 1, 0, 1, 0, 1, 0]})
+    root = put(tmp_path / "d", {"t.csv": table.assign(a=cells)}, table["file"])
+    label = {"column": "y", "positive": ["1"], "negative": ["0"]}
+    age = {"column": "a", "unit": unit}
+    options = {"table": "t.csv", "path": "file", "label": label}
+    years = plain(read(root, **options, attributes={"age": age}).frame["age"])
+    last = 1461 * days / 365.25
+    whole = [days / 365.25, 24 * days / 365.25, 58, 11 / 12, None, None]
+    assert years == [*map(nearly, whole), None if last > 120 else nearly(last)]
+    banded = plain(read(root, **options, attributes={"age": age | {"kind": "band"}}).frame["age"])
+    assert banded[0] == nearly(days / 365.25)
+    assert banded[4:6] == [nearly(15 * days / 365.25), nearly(14 / 365.25)]
+
+
+def nearly(value: float | None) -> Any:
+    return value if value is None else pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ({"age": {"kind": "birth", "at": "b", "unit": "months"}}, "dates make years"),
+        ({"height": {"kind": "number", "unit": "months"}}, "attributes.height.unit: is of ages"),
+    ],
+)
+def test_a_unit_is_of_ages(attribute: dict[str, Any], said: str, tmp_path: Path) -> None:
+    label = {"column": "y", "positive": ["1"], "negative": ["0"]}
+    given = {name: {"column": "a", **one} for name, one in attribute.items()}
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, table="t.csv", path="file", label=label, attributes=given)
 
 
 @pytest.mark.parametrize(

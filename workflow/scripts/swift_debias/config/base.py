@@ -230,6 +230,15 @@ def place(*parts: Any) -> str:
     return ".".join(word if re.fullmatch(r"[\w+-]{1,64}", word) else shown(word) for word in words)
 
 
+def _as_list(given: Any) -> str:
+    """What was given for a list, as one: `a,b` as [a, b]."""
+    if isinstance(given, Mapping):
+        return "[{...}]"
+    words = str(given).split(",")
+    plain_words = all(re.fullmatch(r"\s*[\w+.-]{1,64}\s*", word) for word in words)
+    return f"[{', '.join(map(str.strip, words)) if plain_words else shown(given)}]"
+
+
 def explain(error: ValidationError, prefix: str = "") -> str:
     """A line a problem: path of the key, what is wrong, what was given."""
     lines = []
@@ -238,6 +247,10 @@ def explain(error: ValidationError, prefix: str = "") -> str:
         path = prefix + place(*(p for p in problem["loc"] if p != "[key]"))
         message = problem["msg"].removeprefix("Value error, ")
         given = problem["input"]
+        if problem["type"] in ("tuple_type", "list_type"):
+            names = [p for p in problem["loc"] if isinstance(p, str)]
+            key = "".join(f"{place(name)}: " for name in names[-1:])
+            message = f"a list, as in {key}{_as_list(given)}"
         said = f" (given: {shown(given)})" if isinstance(given, str | int | float | bool) else ""
         separator = ": " if path.rstrip(".") else ""
         lines.append(f"{path.rstrip('.')}{separator}{message}{said}")

@@ -36,14 +36,14 @@ def from_birth(born: pd.Series, seen: pd.Series) -> pd.Series:
     return pd.Series([_years(one, other) for one, other in pairs], born.index, "float64")
 
 
-def from_band(cells: pd.Series) -> pd.Series:
+def from_band(cells: pd.Series, unit: str = "years") -> pd.Series:
     """The middle of a band of ages in whole years, float64: 30 to 39 is 35; 80+ is 80, <18 is 9.
 
     Both ends are inside, so the middle is that of 30 years and the end of the 39th. An end of
     `[30, 40)` at a round bracket is outside. Months, weeks and days are made years; null where a
-    band has two units, or is none.
+    band has two units, or is none. A band without a unit is of `unit`.
     """
-    return cells.map(_middle, "ignore").astype("float64")
+    return cells.map(lambda cell: _middle(cell, unit), "ignore").astype("float64")
 
 
 def _years(born: object, seen: object) -> float:
@@ -69,8 +69,8 @@ def _date(cell: str) -> tuple[int, ...] | None:
     return (day.year, day.month, day.day)
 
 
-def _middle(cell: str) -> float:
-    units = {unit.strip()[0].upper() for unit in _UNIT.findall(cell)} or {"Y"}
+def _middle(cell: str, unit: str) -> float:
+    units = {found.strip()[0].upper() for found in _UNIT.findall(cell) or [unit]}
     if len(units) > 1:
         return np.nan
     interval = _INTERVAL.search(cell)

@@ -1,8 +1,9 @@
 """A first `datasets:` entry for somebody's table, guessed from its columns; to be edited.
 
-What is guessed is said in comments, with counts. Guesses are of names (`PatientID`, `sex`) and of
-cells: which of them name image files that are there, hold ages, lists or few values. The classes
-are a guess above all: nobody but the reader knows which value is the disease.
+What is guessed is said in comments. Their counts of rows and values are what the adapter makes of
+the guesses: its own log is read. Guesses are of names (`PatientID`, `sex`) and of cells: which of
+them name image files that are there, hold ages, lists or few values. The classes are a guess above
+all: nobody but the reader knows which value is the disease.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pandas as pd
 import yaml
 
 from ..errors import UserError
-from . import ages, raw_files
+from . import adapters, ages, raw_files
 from .findings import literal as written_list
 from .hints import loosened
 from .listing import is_image
@@ -38,13 +39,45 @@ _LABEL = re.compile(
     r"label|finding|diagnos|^dx$|target|class|malignan|melanoma|pneumothorax|disease|condition",
     re.IGNORECASE,
 )
-_SEX = re.compile(r"sex(?![a-z])|gender", re.IGNORECASE)
-_AGE = re.compile(r"(?<![a-z])age(?![a-z])|Age$|^years$|birth", re.IGNORECASE)
+_SEX = re.compile(r"sex(?![a-z])|gender|geschlecht|geslacht|(?<![a-z])sex[eo]|sesso", re.IGNORECASE)
+_AGE = re.compile(
+    r"(?<![a-z])age(?![a-z])|(?<![a-z])age(?:in)?(?:year|month|week|day)s?(?![a-z])|Age$|^years$"
+    r"|birth",
+    re.IGNORECASE,
+)
+# As the last word of an age's column, or behind `age` or `age in`.
+_UNITS = {
+    unit: re.compile(
+        rf"(?:age|in|[^a-z])[^a-z]*(?:{words})[^a-z0-9]*$"
+        rf"|(?<![a-z])age[^a-z]*(?:in[^a-z]*)?(?:{words})(?![a-z])",
+        re.IGNORECASE,
+    )
+    for unit, words in (
+        ("months", "months?|mos?|mths?"),
+        ("weeks", "weeks?|wks?"),
+        ("days", "days?"),
+    )
+}
 _DATE = re.compile(r"(study|exam|acquisition|visit).?date|^date$", re.IGNORECASE)
 _SKIN = re.compile(r"fit[sz]patrick|^fst$|skin.?(type|tone)", re.IGNORECASE)
 _NEGATIVE = re.compile(
     r"no.?finding|normal|benign|negative|healthy|none|no|false|nevus|nv", re.IGNORECASE
 )
+_UNCERTAIN = re.compile(
+    r"\b(unclear|uncertain|unsure|not sure|unknown|indeterminate|undetermined|inconclusive"
+    r"|equivocal|ambiguous|questionable|doubtful|possible|possibly|maybe|perhaps|unklar|unsicher"
+    r"|fraglich|incertain|incierto|dudoso)\b|\?$",
+    re.IGNORECASE,
+)
+# Only words of one meaning; the letters m and f are the adapter's own.
+_SEXES = {
+    "female": "f female females w woman women girl weiblich frau mädchen femme fille féminin "
+    "feminin femenino femenina mujer feminino feminina mulher femmina donna vrouw vrouwelijk "
+    "kvinna kvinde kvinne",
+    "male": "m male males man men boy männlich mann junge herr homme garçon masculin masculino "
+    "masculina hombre varón varon homem maschio uomo mannelijk",
+}
+_SEX_OF = {word: sex for sex, words in _SEXES.items() for word in words.split()}
 
 
 class Guess(NamedTuple):
@@ -83,21 +116,64 @@ def propose(table: Path, images: Path | None = None) -> str:
     guesses += _named(cells, used)
     used |= {column for guess in guesses for column in _columns_of(guess)}
     attributes = dict(_attributes(cells, used))
-    taken = used | {one["column"] for one, _ in attributes.values()}
+    taken = used | {entry["column"] for entry in attributes.values()}
     guesses.append(_label(cells, taken, guesses))
     other = _other_groups(cells, taken | {guesses[-1].value["column"]})
+    kept, values = _as_read({guess.key: guess.value for guess in guesses}, attributes)
     name = re.sub(r"[^A-Za-z0-9_]+", "_", table.stem.split(".")[0]).strip("_") or "mine"
     head = [
         f"# {_on_one_line(table.name)}: {len(text):,} rows of {len(columns)} columns; "
         f"{len(folder.images):,} image files.",
         "# Guessed from names and cells: check every line, the classes above all.",
+        f"# {_on_one_line(kept)}",
         "datasets:",
         f"  {_key(name)}:",
     ]
-    lines = [_line(guess, "    ") for guess in guesses]
+    lines = [_line(guess, "    ") for guess in guesses[:-1]]
+    findings = guesses[-1].why and f"findings: {guesses[-1].why}"
+    label = "; ".join(filter(None, (values.get("label"), findings)))
+    lines.append(_line(guesses[-1]._replace(why=label), "    "))
     lines += ["    attributes:"] if attributes else ["    # attributes: none was recognized"]
-    lines += [_line(Guess(n, value, why), "      ") for n, (value, why) in attributes.items()]
+    for attribute, entry in attributes.items():
+        why = values.get(attribute) or _counts(cells[entry["column"]])
+        lines.append(_line(Guess(attribute, entry, why), "      "))
     return "\n".join([*head, *lines, *other]) + "\n"
+
+
+def _as_read(entry: dict[str, Any], attributes: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """What the adapter makes of the entry: which rows it keeps, and what each value becomes.
+
+    Attributes have no values where no row is kept; nothing has where the entry is refused.
+    """
+    try:
+        options = adapters.make_options(entry | {"attributes": attributes})
+        log = adapters.read(options, Path()).log
+    except UserError as error:
+        return f"As it stands it is refused: {error}", {}
+    lost = [f"{rule['removed']:,}: {rule['rule']}" for rule in log["rules"] if rule["removed"]]
+    kept = f"As it stands {log['rows_kept']:,} of {log['rows_read']:,} rows are kept"
+    named = {name: _became(counts) for name, counts in log["values"].items() if counts}
+    return "; ".join([kept, *lost]), named
+
+
+def _became(counts: Sequence[dict[str, Any]]) -> str:
+    """What became of a column's values, as the log has it; the unknown behind the known."""
+    known = [one for one in counts if one["became"] is not None]
+    lost = [one for one in counts if one["became"] is None]
+    total = f"unknown {sum(one['count'] for one in lost):,}"
+    words = [one for one in lost if one["value"] is not None]
+    return (f"{_listed(known)}; " * bool(known)) + total + f" ({_listed(words)})" * bool(words)
+
+
+def _listed(counts: Sequence[dict[str, Any]]) -> str:
+    """The first values of a log, their counts, and how many more there are."""
+    shown = [
+        f"{one['became']}: {one['count']:,}"
+        if one["value"] == "numbers"
+        else f"{one['value']} {one['count']:,}"
+        for one in counts[:SHOWN]
+    ]
+    return ", ".join([*shown, *[f"{len(counts) - SHOWN} more"] * (len(counts) > SHOWN)])
 
 
 def _line(guess: Guess, indent: str) -> str:
@@ -179,8 +255,7 @@ def _paths(cells: pd.DataFrame, folder: raw_files.Folder, images: Path | None) -
         return _unseen(cells, present)
     several = [c for c in shares if shares[c] >= 0.9] if shares[best] >= 0.9 else [best]
     several = [c for n, c in enumerate(several) if _is_new(cells, c, several[:n])]
-    found = sum(_matched(cells[c], by_name).sum() for c in several)
-    why = f"{found:,} cells name an image that is there"
+    why = "names of images that are there"
     if len(several) > 1:
         return [Guess("path", several, why), *_where(cells[several[0]], by_name)]
     path, where = best, _where(cells[best], by_name)
@@ -223,10 +298,15 @@ def _where(cells: pd.Series, by_name: dict[str, list[str]]) -> list[Guess]:
                 folders["."] += 1
             elif loosened(path).endswith("/" + whole):
                 folders["/".join(path.split("/")[: -whole.count("/") - 1])] += 1
-    if len(folders) == 1:
+    named = int(_matched(pd.Series(cells.dropna().unique(), dtype="str"), by_name).sum())
+    if len(folders) == 1 and folders.total() >= ENOUGH * named:
         (folder,) = folders
         return [Guess("image_folder", folder)] if folder != "." else []
-    why = "they lie in several folders" if folders else "they lie elsewhere than the paths say"
+    why = (
+        "they lie in several folders"
+        if len(folders) > 1
+        else "they lie elsewhere than the paths say"
+    )
     return [Guess("lookup", "name", why)]
 
 
@@ -235,7 +315,7 @@ def _unseen(cells: pd.DataFrame, present: Sequence[str]) -> list[Guess]:
     for column in cells:
         known = cells[column].dropna()
         if len(known) and known.map(is_image).mean() > ENOUGH:
-            why = f"looks like paths; none of {len(present):,} images here is named (--images?)"
+            why = f"looks like paths; none of the {len(present):,} images here is named (--images?)"
             return [Guess("path", str(column), why)]
     raise UserError(
         f"no column names images: none of {', '.join(map(repr, cells))} holds names of files, or "
@@ -259,22 +339,20 @@ def _named(cells: pd.DataFrame, used: set[str]) -> Iterator[Guess]:
                 break
 
 
-def _attributes(
-    cells: pd.DataFrame, used: set[str]
-) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
+def _attributes(cells: pd.DataFrame, used: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Sex, age and skin type, by name and cells."""
     for name, pattern in (("sex", _SEX), ("age", _AGE), ("fitzpatrick", _SKIN)):
         for column in map(str, cells):
             if column in used or not pattern.search(column) or not cells[column].notna().any():
                 continue
-            entry = {"column": column}
+            further: dict[str, Any] | None = {}
             if name == "age":
-                kind = _kind_of_age(cells, column)
-                if kind is None:
-                    continue
-                entry |= kind
-            yield name, (entry, _counts(cells[column]))
-            break
+                further = _kind_of_age(cells, column)
+            elif name == "sex":
+                further = _words_of_sex(cells[column].dropna())
+            if further is not None:
+                yield name, {"column": column, **further}
+                break
 
 
 def _kind_of_age(cells: pd.DataFrame, column: str) -> dict[str, str] | None:
@@ -283,9 +361,26 @@ def _kind_of_age(cells: pd.DataFrame, column: str) -> dict[str, str] | None:
     if "birth" in column.casefold():
         dates = [c for c in map(str, cells) if _DATE.search(c)]
         return {"kind": "birth", "at": dates[0]} if dates else None
+    found = next((unit for unit, name in _UNITS.items() if name.search(column)), None)
+    unit = {} if found is None else {"unit": found}
     if parse_ages(known).notna().mean() > ENOUGH:
-        return {}
-    return {"kind": "band"} if ages.from_band(known).notna().mean() > ENOUGH else None
+        return unit
+    return {"kind": "band", **unit} if ages.from_band(known).notna().mean() > ENOUGH else None
+
+
+def _words_of_sex(known: pd.Series) -> dict[str, Any]:
+    """`values` where some words are not the adapter's own, such as those of other languages.
+
+    Beside H (hombre) the letter M is a woman (mujer); beside F it is a man.
+    """
+    of = {canonical(cell): cell for cell in known.unique()}
+    spanish = of.keys() == {"h", "m"}
+    meaning = {"h": "male", "m": "female"} if spanish else _SEX_OF
+    found: dict[str, list[str]] = {}
+    for word in sorted(of.keys() & meaning.keys(), key=str):
+        found.setdefault(meaning[str(word)], []).append(of[word])
+    own = {"f", "female", "m", "male"}
+    return {"values": found} if spanish or (of.keys() & meaning.keys()) - own else {}
 
 
 def _label(cells: pd.DataFrame, taken: set[str], guesses: Sequence[Guess]) -> Guess:
@@ -304,8 +399,8 @@ def _label(cells: pd.DataFrame, taken: set[str], guesses: Sequence[Guess]) -> Gu
     _, column, form, values = min(found, key=lambda one: one[0])
     entry = {"column": column, **_classes(values, bool(form)), **form}
     rows = _several_rows(cells, column, guesses)
-    named = ", ".join(f"{value} {count:,}" for value, count in values.most_common(SHOWN))
-    return Guess("label", entry | rows, named)
+    named = [f"{value} {count:,}" for value, count in values.most_common(SHOWN)]
+    return Guess("label", entry | rows, ", ".join(named if form else ()))
 
 
 def _findings(known: pd.Series) -> tuple[dict[str, Any], Counter[str]]:
@@ -326,16 +421,23 @@ def _findings(known: pd.Series) -> tuple[dict[str, Any], Counter[str]]:
 def _classes(values: Counter[str], several: bool) -> dict[str, Any]:
     """Class 1 and class 0: a guess."""
     numbers = {canonical(value): value for value in values}
+    ordered = [value for value, _ in values.most_common()]
+    unsure = [value for value in ordered if _UNCERTAIN.search(value)]
     if {0.0, 1.0} <= numbers.keys():
-        unsure = [value for key, value in numbers.items() if key == -1.0]
+        unsure += [value for key, value in numbers.items() if key == -1.0]
         found: dict[str, Any] = {"positive": [numbers[1.0]], "negative": [numbers[0.0]]}
         return found | ({"uncertain": unsure} if unsure else {})
-    ordered = [value for value, _ in values.most_common()]
-    healthy = [value for value in ordered if _NEGATIVE.fullmatch(value)]
-    sick = [value for value in ordered if value not in healthy]
+    sure = [value for value in ordered if value not in unsure]
+    if len(sure) < 2:  # without the others there are no two classes
+        sure, unsure = ordered, []
+    uncertain = {"uncertain": unsure} if unsure else {}
+    healthy = [value for value in sure if _NEGATIVE.fullmatch(value)]
+    sick = [value for value in sure if value not in healthy]
+    if not sick:
+        healthy, sick = healthy[:-1], healthy[-1:]
     if not healthy:
-        return {"positive": ordered[:1], "rest_is_negative": True}
-    return {"positive": sick[:1] if several else sick, "negative": healthy}
+        return {"positive": sure[:1], "rest_is_negative": True, **uncertain}
+    return {"positive": sick[:1] if several else sick, "negative": healthy, **uncertain}
 
 
 def _several_rows(cells: pd.DataFrame, label: str, guesses: Sequence[Guess]) -> dict[str, str]:
@@ -368,8 +470,8 @@ def _counts(cells: pd.Series) -> str:
     counts = cells.value_counts()
     numbers = cells.dropna().map(number)
     if len(counts) > SHOWN and numbers.notna().all():
-        return f"{numbers.min():g} to {numbers.max():g}, {int(cells.isna().sum()):,} unknown"
+        return f"{numbers.min():g} to {numbers.max():g}, {int(cells.isna().sum()):,} empty"
     shown = [f"{value} {count:,}" for value, count in counts.head(SHOWN).items()]
     more = [f"{len(counts) - SHOWN} more"] * (len(counts) > SHOWN)
-    unknown = [f"unknown {int(cells.isna().sum()):,}"] * bool(cells.isna().any())
-    return " ".join(", ".join([*shown, *more, *unknown]).split())
+    empty = [f"empty {int(cells.isna().sum()):,}"] * bool(cells.isna().any())
+    return " ".join(", ".join([*shown, *more, *empty]).split())

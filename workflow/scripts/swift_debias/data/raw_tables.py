@@ -29,6 +29,14 @@ _OTHER_FORMS = {
     b"(\xb5/\xfd": "packed with zstd",
 }
 
+# What may stand between columns -> what is said where it stands there instead of ours.
+_SEPARATORS = {
+    ",": "is separated by commas; name it .csv",
+    ";": "is separated by semicolons; save it with commas",
+    "\t": "is separated by tabs; save it with commas",
+    "|": "is separated by bars; save it with commas",
+}
+
 
 class ColumnError(UserError):
     """A table lacks columns that its reader needs."""
@@ -84,7 +92,7 @@ def header(path: Path) -> list[str]:
     """Names of a table's columns; [] where it cannot be read, of which `read_table` says why.
 
     Raises:
-        UserError: it is a workbook, an archive or a database.
+        UserError: it is a workbook, an archive or a database, or has another separator.
     """
     if path.suffix.lower() in PARQUET or _starts_with(path, b"PAR1"):
         try:
@@ -95,7 +103,7 @@ def header(path: Path) -> list[str]:
     try:
         with _open_text(path) as stream:
             reader = csv.reader(stream, delimiter=_separator(path), strict=True)
-            return [plain(name) for name in next((row for row in reader if row), [])]
+            return [plain(name) for name in _names(path, reader)]
     except (UnicodeDecodeError, csv.Error, EOFError, OSError, zlib.error):
         return []
 
@@ -127,11 +135,11 @@ def _read_csv(path: Path, required: Sequence[Column], optional: Sequence[Column]
     try:
         with _open_text(path) as stream:
             reader = csv.reader(stream, delimiter=_separator(path), strict=True)
-            names = next((row for row in reader if row), None)
-            if names is None:
+            names = _names(path, reader)
+            if not names:
                 raise UserError(f"{path}: is empty")
             picked = _pick(path, names, required, optional)
-            rows = list(_rows(path, reader, len(names), list(picked.values())))
+            rows = list(_rows(path, reader, names, list(picked.values())))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}, line {_bad_line(path)}: not UTF-8 text ({error.reason}); "
@@ -151,10 +159,41 @@ def _read_csv(path: Path, required: Sequence[Column], optional: Sequence[Column]
     return _with_optional(frame, required, optional)
 
 
+def _names(path: Path, reader: Any) -> list[str]:
+    """The header: the first row that is not empty; [] where there is none.
+
+    Raises:
+        UserError: it is one name that holds another separator.
+    """
+    names: list[str] = next((row for row in reader if row), [])
+    if len(names) == 1 and (other := _other_separator(path, names)):
+        raise UserError(f"{path}: {other}")
+    return names
+
+
+def _other_separator(path: Path, names: Sequence[str], row: Sequence[str] | None = None) -> str:
+    """What is said where another character separates the columns, in the header and in a row; ''.
+
+    There are more of it than of ours, and a row has as many as the header.
+    """
+    ours = _separator(path)
+    first, other = ours.join(names), ours.join(names if row is None else row)
+    for character, said in _SEPARATORS.items():
+        count = first.count(character)
+        if character != ours and count >= len(names) and other.count(character) == count:
+            return "" if _is_web_page(names) else said
+    return ""
+
+
+def _is_web_page(names: Sequence[str]) -> bool:
+    return names[0].lstrip().startswith("<")
+
+
 def _rows(
-    path: Path, reader: Any, width: int, positions: Sequence[int]
+    path: Path, reader: Any, names: Sequence[str], positions: Sequence[int]
 ) -> Iterator[tuple[str, ...]]:
     """The wanted cells of each row. Empty cells behind the last column are fine (NIH 2017)."""
+    width = len(names)
     # A tuple even for one column, where itemgetter alone returns the bare cell.
     pick = operator.itemgetter(*positions, positions[0])
     for row in reader:
@@ -162,6 +201,8 @@ def _rows(
             if not row:
                 continue
             if len(row) < width or any(row[width:]):
+                if other := _other_separator(path, names, row):
+                    raise UserError(f"{path}: {other}")
                 raise UserError(
                     f"{path}, line {reader.line_num}: {len(row)} fields, but the header has {width}"
                 )
@@ -221,11 +262,11 @@ def _pick(
 
 
 def _explain_missing(missing: Sequence[str], header: Sequence[str]) -> str:
-    if header[0].lstrip().startswith("<"):
+    if _is_web_page(header):
         return "is a web page, not a table: the download failed"
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+    for separator, said in _SEPARATORS.items():
         if set(missing) & {part.strip(' "') for cell in header for part in cell.split(separator)}:
-            return f"is separated by {name}; save it with commas"
+            return said
     lowered = {name.lower(): name for name in header}
     return "; ".join(
         f"no column {name!r}"

@@ -187,11 +187,17 @@ class Rows:
         for reason in (_UNCERTAIN, both, neither):
             self.drop(self.frame["reason"] == reason, reason)
 
-    def ages(self, column: str, *, zero_is_unknown: bool = False) -> pd.Series:
-        """Ages in years, float64; the unreadable and those outside 0 to 120 are null and noted."""
+    def ages(self, column: str, *, zero_is_unknown: bool = False, unit: str = "years") -> pd.Series:
+        """Ages in years, float64; the unreadable and those outside 0 to 120 are null and noted.
+
+        Args:
+            column: its cells.
+            zero_is_unknown: 0 stands for what is not known.
+            unit: of numbers without one: years, months, weeks or days.
+        """
         text = self.frame[column]
         self._sources["age"] = column
-        years = parse_ages(text)
+        years = parse_ages(text, unit)
         impossible = years.notna() & ~years.between(0, MAX_AGE)
         self.note(
             self._given(column) & years.isna(), "age is not given as a number; recorded as unknown"
@@ -370,10 +376,10 @@ def _is_written(column: Any) -> bool:
     return str(column).startswith(written(""))
 
 
-def parse_ages(text: pd.Series) -> pd.Series:
-    """Years from '58', '58.0', or NIH's '058Y', '011M', '003D'; null where none of these."""
+def parse_ages(text: pd.Series, unit: str = "years") -> pd.Series:
+    """Years from '58', '58.0' of a unit, or NIH's '058Y', '011M', '003D'; null where none is."""
     parts = text.str.strip().str.upper().str.extract(r"^(-?[0-9]+(?:\.[0-9]+)?)([YMWD]?)$")
-    days = parts[1].replace("", "Y").map(DAYS).astype("float64")
+    days = parts[1].replace("", unit[0].upper()).map(DAYS).astype("float64")
     return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / DAYS["Y"]
 
 

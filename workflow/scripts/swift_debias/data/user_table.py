@@ -272,14 +272,17 @@ def _path(frame: pd.DataFrame, path: str) -> pd.Series:
 
 
 def _find_images(rows: Rows, options: Options, folder: raw_files.Folder) -> None:
-    """Look up the images; an unsafe path is marked and not looked up."""
+    """Look up the images; an unsafe path is marked and not looked up.
+
+    By name alone no path is unsafe: its folders are not read.
+    """
     if _is_unsafe(options.image_folder):
         raise UserError(f"image_folder: {options.image_folder!r} must lie below the root")
     given = rows.frame[IMAGE]
-    unsafe = given.map(_is_unsafe, "ignore").eq(True)
-    rows.frame["unsafe"] = unsafe
-    if options.lookup == "name":
-        _find_names(rows, options, folder, given.mask(unsafe))
+    by_name = options.lookup == "name"
+    rows.frame["unsafe"] = unsafe = given.map(_is_unsafe, "ignore").eq(True) & (not by_name)
+    if by_name:
+        _find_names(rows, options, folder, given)
         return
     wanted = given.mask(unsafe).map(
         lambda path: posixpath.normpath(f"{options.image_folder}/{path}{options.image_suffix}"),
@@ -356,7 +359,8 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
     if name == "sex":
         values = rows.sexes(name)
     elif name == "age":
-        values = rows.ages(name)
+        made = attribute.kind in ("birth", "band")
+        values = rows.ages(name, unit="years" if made else attribute.unit)
     elif name == "fitzpatrick":
         values = rows.skin_types(name)
     elif attribute.kind != "category":
@@ -368,7 +372,7 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
 def _years(rows: Rows, attribute: AttributeColumn, cells: pd.Series) -> pd.Series:
     """Ages from dates of birth or bands."""
     if attribute.at is None:
-        return ages.from_band(cells)
+        return ages.from_band(cells, attribute.unit)
     return ages.from_birth(cells, rows.frame[raw(attribute.at)])
 
 

@@ -2,8 +2,8 @@
 
 Inclusion rule: the rows that `only` keeps, whose label is one of the values named, and whose path
 is a plain path below the data set's root where an image lies. Paths that are absolute or climb out
-with '..' are left out and counted; a path whose file has another image extension or letter case is
-found all the same, and noted.
+with '..' are left out and counted, unless `lookup: name` reads no more of them than the name. A
+path whose file has another image extension or letter case is found all the same, and noted.
 
 The order: `joins` add columns, `only` leaves rows out, the label decides each row, `several_rows`
 makes one row of those of an image, and attributes are read.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ...config.base import File, Flag, Fraction, Line, Model, Text
+from ...config.base import File, Flag, Fraction, Line, Model, Text, place
 from ...config.schema import Dataset, annotated
 from ..templates import columns_in
 from ..values import canonical
@@ -175,6 +175,11 @@ class AttributeColumn(Model):
         description="Column of the date at which the age is wanted, for `kind: birth`. Dates are "
         "YYYY, YYYYMMDD or YYYY-MM-DD; where one is a year alone, years are subtracted.",
     )
+    unit: Literal["years", "months", "weeks", "days"] = Field(
+        "years",
+        description="Of ages that have none in their cells: of numbers under the name `age`, and "
+        "of `kind: band`. They become years.",
+    )
     values: dict[Text, Texts] = Field(
         {}, description="New value -> the values of the column that become it; others: unknown."
     )
@@ -194,6 +199,8 @@ class AttributeColumn(Model):
                 raise ValueError(f"{value!r} stands in both known and unknown")
         if (self.kind == "birth") != (self.at is not None):
             raise ValueError("kind: birth and at: (the column of the date) go together")
+        if self.kind == "birth" and self.unit != "years":
+            raise ValueError("unit: goes with numbers and bands; dates make years")
         owner: dict[str | float | None, str] = {}
         for name, values in self.values.items():
             for value in values:
@@ -269,8 +276,8 @@ class Options(Dataset):
     lookup: Literal["path", "name"] = Field(
         "path",
         description="path: the image lies there. name: a file of this name is looked for anywhere "
-        "below `image_folder`; where several have it, or rows of several paths name one, they are "
-        "left out.",
+        "below `image_folder`, whatever folder the path names (`C:\\scans\\1.png`); where several "
+        "have it, or rows of several paths name one, they are left out.",
     )
     image_folder: Line = Field(".", description="Folder of the images, relative to root.")
     image_suffix: Text = Field("", description="Appended to the path, e.g. '.jpg'.")
@@ -300,6 +307,16 @@ class Options(Dataset):
                 if self.path is None
                 else "path: is a column of a table; without one every DICOM file is a row"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _units_are_of_ages(self) -> Options:
+        for name, one in self.attributes.items():
+            if one.unit != "years" and name != "age" and one.kind != "band":
+                raise ValueError(
+                    f"attributes.{place(name)}.unit: is of ages: call the attribute age, or give "
+                    "it kind: band"
+                )
         return self
 
     @property
