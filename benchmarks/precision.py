@@ -131,7 +131,7 @@ def pictures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def accuracy(seed: int) -> dict[str, dict[str, float]]:
-    """AUC and EOdds on a test set after FullFT: fp32, bf16, and fp32 from weights moved a little."""
+    """AUC and EOdds of a test set after FullFT: fp32, bf16, fp32 from weights moved a little."""
     network = build(Backbone(architecture="small_resnet"), seed=seed)
     images, labels, _ = pictures(256, 3 * seed)
     seen = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sub(0.45).div(0.225)
@@ -236,8 +236,9 @@ def paired(found: list[dict[str, dict[str, float]]]) -> str:
         said.append(f"{name}: bf16 {moved['bf16']}; weights moved by 1e-6 {moved['1e-6']}")
     start = statistics.mean(one["fp32"]["auc"] for one in found)
     return (
-        f"What it does to the result, over {len(found)} seeds (FullFT, 8 epochs, of a small network, "
-        f"made-up images of {ENOUGH_PIXELS} pixels, AUC {start:.3f} in fp32): bf16 minus fp32, beside what a change "
+        f"What it does to the result, over {len(found)} seeds (FullFT, 8 epochs, of a small "
+        f"network, made-up images of {ENOUGH_PIXELS} pixels, AUC {start:.3f} in fp32): bf16 minus "
+        "fp32, beside what a change "
         f"of the start's weights by a part in a million does. {'. '.join(said)}."
     )
 
