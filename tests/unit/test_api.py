@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import nn
 
 import swift_debias as sd
 from swift_debias.api import CLASSES
+from swift_debias.config.schema import Images
 from swift_debias.data.image_set import HeldImages
 from swift_debias.data.normalization import Normalization
 from swift_debias.errors import NotFiniteError, UserError, of_command, of_library, setting
@@ -632,6 +634,39 @@ def test_images_are_normalized_as_those_of_fit() -> None:
     fitted.fit(plain(), pixels(mean=other[0], std=other[1])).predict(
         pixels(mean=other[0], std=other[1])
     )
+
+
+RANGES = [(0, 1), (-1, 1), (-1024, 1024), (0, 255), (-123.7, 131.3), (-2.1, 2.6), (-0.5, 0.5)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_numbers_of_pixels_from_0_to_255_are_no_mean_and_std(
+    low: float, high: float, channels: int
+) -> None:
+    """What maps [0, 1] on the range of a network is taken, the same times 255 is not."""
+    mean, std = (-low / (high - low),) * channels, (1 / (high - low),) * channels
+    assert Normalization.of(mean, std) == (mean, std)
+    assert Images(mean=mean, std=std, channels=channels).mean == mean
+    large_mean, large_std = (tuple(255 * value for value in values) for values in (mean, std))
+    wrong = [(large_mean, std), (large_mean, large_std)] if large_mean[0] > 1 else []
+    wrong += [(mean, large_std)] if large_std[0] > 1 else []
+    for given in wrong:
+        with pytest.raises(UserError, match=r"^(mean|std) \(.*on \[0, 1\]: divide by 255"):
+            Normalization.of(*given)
+        with pytest.raises(ValueError, match=r"(mean|std) \(.*on \[0, 1\]: divide by 255"):
+            Images(mean=given[0], std=given[1], channels=channels)
+
+
+@pytest.mark.parametrize("wrong", [0.5, None, "ab", (None,) * 3, (np.nan,) * 3, (-0.5,) * 3])
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_mean_and_std_are_a_number_a_channel(name: str, wrong: Any, frame: pd.DataFrame) -> None:
+    columns = ("file", "malignant", "gender")
+    makers: list[Callable[..., Any]] = [pixels, partial(sd.ImageSet.from_frame, frame, *columns)]
+    for make in makers:
+        with pytest.raises(UserError, match=rf"^{name}[ :]") as told:
+            make(**{"mean": (0.5,) * 3, "std": (0.5,) * 3, name: wrong})
+        assert "\n" not in str(told.value)
 
 
 def test_what_is_kept_is_not_of_the_callers_type() -> None:

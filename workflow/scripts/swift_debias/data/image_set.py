@@ -207,6 +207,7 @@ class ImageSet:
         for column in (image, label, attribute, *([patient] if patient else [])):
             if column not in df:
                 raise UserError(f"no column {column!r}{nearest(column, df.columns)}")
+        normalization = Normalization.of(mean, std)
         (labels, called), (index, names) = (
             class_column(df[label], positive, classes),
             group_column(df[attribute], groups, cuts),
@@ -214,9 +215,8 @@ class ImageSet:
         paths = path_column(df[image], root)
         options = _images(
             size=size,
-            channels=channels or (1 if len(mean) == 1 else 3),
-            mean=tuple(mean),
-            std=tuple(std),
+            channels=channels or (1 if len(normalization.mean) == 1 else 3),
+            **normalization._asdict(),
             fit=fit,
             crop_share=crop_share,
             interpolation=interpolation,
@@ -230,7 +230,7 @@ class ImageSet:
             index,
             names,
             df[patient].to_numpy(object) if patient else None,
-            Normalization.of(mean, std),
+            normalization,
             classes=called,
         )
 
