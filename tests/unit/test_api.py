@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tests.written import write_cache
 from torch import nn
 
@@ -843,6 +844,73 @@ def test_a_patient_is_one_person_however_written(make: Callable[[list[Any]], sd.
     assert not persons[0] & persons[1] and len(persons[0] | persons[1]) == 20
     unknown = [int((part.rows >= 160).sum()) for part in (first, second)]
     assert min(unknown) > 10
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of forty files, 00.png to 39.png, no two alike."""
+    folder = tmp_path_factory.mktemp("forty")
+    (folder / "x").mkdir()
+    for n in range(40):
+        Image.new("L", (8, 8), 5 * n).save(folder / f"{n:02}.png")
+    return folder
+
+
+def of_table(folder: Path, files: np.ndarray, **columns: Any) -> sd.ImageSet:
+    """The images of these numbers of files, each spelt in several ways."""
+    forms = ("{:02}.png", "./{:02}.png", f"{folder}/{{:02}}.png", "x/../{:02}.png")
+    spelt = [forms[i % 4].format(n) for i, n in enumerate(files)]
+    table = pd.DataFrame({"f": spelt, "y": files % 2, "g": files // 2 % 2} | columns)
+    more: dict[str, Any] = {"size": 8, "mean": (0.5,), "std": (0.5,), "root": folder}
+    return sd.ImageSet.from_frame(table, "f", "y", "g", "who" if "who" in table else None, **more)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("persons", [0, 100])
+def test_a_file_is_never_on_both_sides(seed: int, persons: int, forty: Path) -> None:
+    """Nor are two people who share one; each row has its own file's pixels."""
+    rng = np.random.default_rng(seed)
+    files = rng.permutation(np.concatenate([np.arange(40), rng.integers(0, 40, 10)]))
+    who = rng.integers(0, persons, 50) if persons else np.arange(50)
+    images = of_table(forty, files, **({"who": who} if persons else {}))
+    shown = images.source.gather(images.rows)[:, 0, 0, 0]
+    assert shown.tolist() == (5 * files).tolist() and len(images) == 50
+    first, second = (
+        {int(n) for n in part.source.gather(part.rows)[:, 0, 0, 0] // 5}
+        for part in images.split(0.5, seed)
+    )
+    assert not first & second and first | second == set(range(40))
+    sides = [set(who[np.isin(files, list(side))].tolist()) for side in (first, second)]
+    assert not sides[0] & sides[1]
+    together = (files[:, None] == files) | (who[:, None] == who)
+    for _ in range(6):  # who shares with one who shares ...
+        together = together @ together
+    units = images.units
+    assert units is not None and np.array_equal(units[:, None] == units, together)
+
+
+def test_copies_of_an_image_make_no_interval_narrower(forty: Path) -> None:
+    once, twice = (of_table(forty, np.repeat(np.arange(40), n)) for n in (1, 2))
+    scores = np.random.default_rng(0).random(40)
+    one, other = sd.audit(scores, once), sd.audit(np.repeat(scores, 2), twice)
+    shown = ~one["metric"].str.match(r"n(_|\[|$)")
+    columns = ["value", "low", "high"]
+    assert np.allclose(one.loc[shown, columns], other.loc[shown, columns], equal_nan=True)
+
+
+@pytest.mark.parametrize(("column", "what"), [("y", "label ('y')"), ("g", "group ('g')")])
+def test_a_file_of_two_labels_or_groups_is_refused(column: str, what: str, forty: Path) -> None:
+    files = np.tile(np.arange(40), 2)
+    values = (files % 2).astype(object)
+    values[43] = 0  # of file 3, in the fourth row too
+    said = (
+        rf"^1 image files have rows whose {re.escape(what)} differs, the first is {forty}/x/../03"
+    )
+    with pytest.raises(UserError, match=rf"{said}.png \(rows 4, 44\); keep one row of each file$"):
+        of_table(forty, files, **{column: values})
+    if column == "g":  # what is not known contradicts nothing
+        values[43] = None
+        assert of_table(forty, files, g=values).groups[[3, 43]].tolist() == [1, -1]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])

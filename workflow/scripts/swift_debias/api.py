@@ -245,7 +245,7 @@ class Debiaser:
                 ),
                 seed=settings.seed,
                 set_seed=set_seed,
-                patients=external.patients,
+                patients=external.units,
                 log=sys.stderr if settings.verbose else io.StringIO(),
                 name=type(self).__name__,
             )
@@ -378,7 +378,7 @@ def audit(
         images.groups,
         scores[:, 1] if scores.ndim == 2 else scores,
         images.group_names,
-        images.patients,
+        images.units,
         threshold=threshold,
         decisions=decisions,
     )

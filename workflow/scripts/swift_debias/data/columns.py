@@ -20,6 +20,7 @@ from .rows import clean_column
 from .values import canonical, is_missing, plain
 
 MOST_GROUPS = 20  # a column with more values is no grouping
+MOST_ROWS = 10  # of a file, that a message names
 
 
 def class_column(
@@ -150,6 +151,49 @@ def path_column(values: pd.Series, root: str | Path) -> list[Path]:
                 f"column {values.name!r} must hold paths of images; row {row} holds {_shown(cell)}"
             )
     return [Path(root) / cell for cell in values]
+
+
+def of_files(
+    paths: Sequence[Path], said: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, list[Path]]:
+    """The files that a table names, each once; and which of them each row is of, int64 (n,).
+
+    Args:
+        paths: of each row.
+        said: what -> what the rows say of their files, int (n,); -1: nothing.
+
+    Raises:
+        UserError: rows of one file say different things; names the file and its rows.
+    """
+    rows = pd.factorize(np.array([str(path.resolve()) for path in paths], object))[0]
+    for what, values in said.items():
+        known = pd.Series(values)[values >= 0].groupby(rows[values >= 0])
+        differ = known.min() < known.max()
+        if differ.any():
+            where = np.flatnonzero(rows == differ.idxmax())
+            lines = ", ".join(str(row + 1) for row in where[:MOST_ROWS])
+            raise UserError(
+                f"{int(differ.sum())} image files have rows whose {what} differs, the first is "
+                f"{paths[where[0]]} (rows {lines}); keep one row of each file"
+            )
+    first = np.unique(rows, return_index=True)[1]
+    return rows.astype(np.int64), [paths[row] for row in first]
+
+
+def joined(units: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Units, of which those that have one of the others in common are one: its least number.
+
+    Args:
+        units, others: int (n,), not negative.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    behind = int(units.max()) + 1
+    n = behind + int(others.max()) + 1
+    links = coo_array((np.ones(len(units), bool), (units, behind + others)), shape=(n, n))
+    component = connected_components(links, directed=False)[1][units]
+    return pd.Series(units).groupby(component).transform("min").to_numpy()
 
 
 def _attribute(**fields: Any) -> Attribute:

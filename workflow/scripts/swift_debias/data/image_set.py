@@ -27,6 +27,8 @@ from .columns import (
     drawn_share,
     group_column,
     group_values,
+    joined,
+    of_files,
     path_column,
     patient_column,
 )
@@ -70,7 +72,7 @@ class ImageSet:
             None: unknown, a person of its own.
         normalization: how pixels are normalized; None: they are taken as they are.
         balanced: bool (n,): the balanced part, where a run has drawn it; None: `fit` draws it.
-        source, rows: where the pixels are.
+        source, rows: where the pixels are; equal rows are one image.
         classes: names of the classes 0, 1, ...
     """
 
@@ -137,8 +139,17 @@ class ImageSet:
             balanced=None if self.balanced is None else self.balanced[index],
         )
 
+    @property
+    def units(self) -> np.ndarray | None:
+        """What is never torn apart, (n,), as `patients`: who has an image twice is one with it."""
+        if len(np.unique(self.rows)) == len(self.rows):
+            return self.patients
+        return joined(patient_codes(self.patients, len(self)), self.rows)
+
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """Cut the set in two, a patient's images never apart, drawn within label and group.
+
+        Rows of one file are one image and stay together, whatever patient they name.
 
         Args:
             fraction: share of the images in the first part, as nearly as whole patients allow.
@@ -146,7 +157,7 @@ class ImageSet:
         """
         if not 0 < fraction < 1:
             raise UserError(f"split: a fraction between 0 and 1 is needed, not {fraction}")
-        units = patient_codes(self.patients, len(self))
+        units = patient_codes(self.units, len(self))
         first = drawn_share(units, self.labels, self.groups, fraction, seed)
         if first.all() or not first.any():
             raise UserError("split: too few patients or images to cut in two")
@@ -203,6 +214,9 @@ class ImageSet:
                 CenterCrop(224).
             interpolation: bilinear, bicubic, lanczos, box or nearest.
             workers: threads that decode; default: one a core.
+
+        Raises:
+            UserError: of the table, a file that cannot be read, or rows of one file that differ.
         """
         for column in (image, label, attribute, *([patient] if patient else [])):
             if column not in df:
@@ -222,10 +236,13 @@ class ImageSet:
             interpolation=interpolation,
         )
         refuse_missing(df[image].tolist(), root)
-        pixels = read_files(paths, options, workers)
+        rows, files = of_files(
+            paths, {f"label ({label!r})": labels, f"group ({attribute!r})": index}
+        )
+        pixels = read_files(files, options, workers)
         return cls(
             HeldImages(pixels),
-            np.arange(len(df)),
+            rows,
             labels,
             index,
             names,
