@@ -16,7 +16,7 @@ from browser import Browser, start_browser
 
 from swift_debias import cli
 from swift_debias.cli import _numbers, debias, verify
-from swift_debias.data import roots
+from swift_debias.data import columns, roots
 from swift_debias.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -97,6 +97,40 @@ def test_audit_cuts_numbers_and_moves_the_threshold(tmp_path: Path) -> None:
     rate = (middle["p"] >= 0.7).mean()
     assert rows.loc["selection_rate[40 to 65]", "value"] == pytest.approx(rate)
     assert {"n[below 40]", "n[from 65]"} <= set(rows.index)
+
+
+@pytest.mark.parametrize("name", ["age", "Patient Age", "PatientAge", "lesions"])
+@pytest.mark.parametrize(("code", "is_age"), [(-1, False), (999, False), (121, False), (0, True)])
+def test_what_is_nobodys_age_is_unknown_and_counted(
+    name: str, code: int, is_age: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the workflow; of a column of other numbers all are numbers."""
+    frame = make_table(tmp_path / "t.csv").rename(columns={"age": name})
+    frame.loc[:29, name] = code
+    frame[name] = [f"{n:03}Y" if name == "age" and n > 50 else str(n) for n in frame[name]]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    numbers = frame[name].str.removesuffix("Y").astype(int)
+    known = numbers.where((numbers >= 0) & (numbers <= 120) | (name == "lesions")).dropna()
+    options = ["--label", "y", "--score", "p", "--group", name, "--cuts", "40"]
+    assert cli.main(["audit", str(tmp_path / "t.csv"), *options]) == 0
+    found = pd.read_csv(tmp_path / "t.audit.csv").set_index("metric")["value"]
+    assert found["n[below 40]"] == (known < 40).sum() and found["n[from 40]"] == (known >= 40).sum()
+    told = f"30 rows of column {name!r} hold no age of 0 to 120 years: of no known group\n"
+    assert (told in capsys.readouterr().out) == (not is_age and name != "lesions")
+
+
+def test_minus_one_is_no_group_unless_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = make_table(tmp_path / "t.csv")
+    groups = np.arange(200) % 3 - 1
+    frame.assign(sex=groups).to_csv(tmp_path / "t.csv", index=False)
+    found = audit_of(tmp_path / "t.csv")["value"]
+    assert "n[-1]" not in found and found["n_unknown"] == 67
+    said = "67 rows of column 'sex' hold -1: of no known group\n"
+    assert capsys.readouterr().out.startswith(said)
+    named, names = columns.group_column(pd.Series(groups), {"a": [-1, 1], "b": [0]})
+    assert names == ("a", "b") and (named >= 0).all()
 
 
 def exit_code(arguments: list[str]) -> int | str | None:

@@ -39,6 +39,14 @@ def read_table(path: Path, *columns: str | None) -> pd.DataFrame:
     return raw_tables.read_table(path, tuple(dict.fromkeys(filter(None, columns))))
 
 
+def tell(table: pd.DataFrame, options: argparse.Namespace) -> None:
+    """Print what is to be known of how its columns were read, a line each."""
+    from ..data import columns
+
+    for line in columns.group_notes(table[options.group], options.cuts):
+        print(line)
+
+
 def audit_files(out: Path) -> tuple[Path, Path]:
     """The HTML and the CSV file of an audit."""
     return out.with_name(out.name + ".html"), out.with_name(out.name + ".csv")

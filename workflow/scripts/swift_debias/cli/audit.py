@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from . import _classifier, _outputs
 from ._numbers import finite
-from ._tables import add_columns, audit_files, read_table, write_audit
+from ._tables import add_columns, audit_files, read_table, tell, write_audit
 
 if TYPE_CHECKING:
     from ..evaluation.audit import Audit
@@ -70,8 +70,10 @@ def _of_scores(options: argparse.Namespace) -> Audit:
     columns = (options.label, options.score, options.group, options.patient)
     table = read_table(options.table, *columns)
     groups, names = group_column(table[options.group], cuts=options.cuts)
+    labels = label_column(table[options.label], options.positive)
+    tell(table, options)
     return audit(
-        label_column(table[options.label], options.positive),
+        labels,
         groups,
         number_column(table[options.score]),
         names,
@@ -88,6 +90,8 @@ def _of_classifier(options: argparse.Namespace) -> Audit:
         raise UserError("--image: which column holds the paths of the images?")
     _classifier.check(options)
     columns = (options.image, options.label, options.group, options.patient)
-    images = _classifier.read_images(options, read_table(options.table, *columns))
+    table = read_table(options.table, *columns)
+    images = _classifier.read_images(options, table)
+    tell(table, options)
     scores = api.predict_proba(_classifier.load(options).model, images)
     return api.audit(scores, images, threshold=options.threshold)

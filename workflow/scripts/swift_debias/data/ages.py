@@ -12,6 +12,7 @@ import pandas as pd
 from .rows import DAYS
 from .values import plain
 
+NAMED = re.compile(r"(?<![a-z])age(?![a-z])|Age$|^years$|birth", re.IGNORECASE)  # a column of ages
 _DATE = re.compile(r"(\d{4})(?:-?(\d{2})-?(\d{2}))?(?:[ T].*)?")
 _OPEN = re.compile(r"\+|>|≥|above|over|older|more", re.IGNORECASE)
 _BELOW = re.compile(r"<|≤|under|below|younger|less", re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from pydantic import ValidationError
 from ..config.base import explain
 from ..config.schema import Attribute
 from ..errors import UserError
+from .ages import NAMED
 from .groups import group_index
-from .rows import clean_column
+from .manifest import MAX_AGE
+from .rows import are_no_ages, clean_column, parse_ages
 from .values import canonical, is_missing, plain
 
 MOST_GROUPS = 20  # a column with more values is no grouping
@@ -86,15 +88,19 @@ def group_column(
     Args:
         values: a column.
         groups: name -> its values; default: a group for each value but those that say
-            'not known' (`values.MISSING`).
+            'not known' (`values.MISSING`, `mean_unknown`).
         cuts: of numbers, instead of groups; a value on a cut is above it.
     """
     column = str(values.name or "group")
+    if groups is None:
+        values = values.mask(mean_unknown(values, cuts))
     if cuts is not None:
         if not cuts or list(cuts) != sorted(set(cuts)):
             raise UserError(f"cuts must be numbers that increase, not {list(cuts)}")
         between = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(cuts)]
         names = (f"below {cuts[0]:g}", *between, f"from {cuts[-1]:g}")
+        years = _years(values)
+        values = years.where(years.notna(), values) if _are_ages(values) else values
         return group_index(values, _attribute(column=column, cuts=tuple(cuts), names=names)), names
     if groups is None:
         shown: dict[Any, str] = {}
@@ -112,6 +118,35 @@ def group_column(
         )
     entries = {name: tuple(of_group) for name, of_group in groups.items()}
     return group_index(values, _attribute(column=column, groups=entries)), tuple(entries)
+
+
+def mean_unknown(values: pd.Series, cuts: Sequence[float] | None = None) -> pd.Series:
+    """Cells whose number stands for 'not known', bool: -1 as a group, and what is nobody's age.
+
+    Args:
+        values: a column; its name says whether it holds ages.
+        cuts: it is cut there, and not each value a group.
+    """
+    if cuts is None:
+        return values.map(canonical).eq(-1.0)
+    return are_no_ages(_years(values)) & _are_ages(values)
+
+
+def group_notes(values: pd.Series, cuts: Sequence[float] | None = None) -> Iterator[str]:
+    """How many rows are of no group although they hold a number, in a line; nothing where none."""
+    if number := int(mean_unknown(values, cuts).sum()):
+        why = "hold -1" if cuts is None else f"hold no age of 0 to {MAX_AGE:g} years"
+        yield f"{number} rows of column {values.name!r} {why}: of no known group"
+
+
+def _are_ages(values: pd.Series) -> bool:
+    """Whether a column's name says that it holds ages."""
+    return NAMED.search(str(values.name)) is not None
+
+
+def _years(values: pd.Series) -> pd.Series:
+    """Ages as the workflow reads them, 058Y too, float64; null where a cell holds none."""
+    return parse_ages(values.map(plain).astype("str"))
 
 
 def patient_column(values: pd.Series | np.ndarray | Sequence[Any]) -> np.ndarray:
@@ -247,7 +282,7 @@ def group_values(
         names: of all groups.
     """
     column = pd.Series(values).astype(object)
-    column = column.mask(column.map(canonical).eq(-1.0))
+    column = column.mask(mean_unknown(column))
     if names is None:
         return group_column(column)
     present = {canonical(value) for value in column.dropna().unique()}

@@ -206,8 +206,9 @@ class ImageSet:
             classes: the values of three classes or more, in the order of the network's outputs;
                 rows of other values are refused.
             groups: name -> values of the attribute; default: a group for each value, sorted.
-                Values in no group, and empty ones, are unknown.
-            cuts: of a number such as age, instead of groups; a value on a cut is above it.
+                Values in no group, empty ones, and -1 where it is not named, are unknown.
+            cuts: of a number such as age, instead of groups; a value on a cut is above it. In a
+                column named age what is not within 0 to 120 years is unknown.
             channels: 1 reads grey images, 3 colours; default: as many as `mean` has numbers.
             fit: crop: the centre; stretch: all of it, whatever its sides.
             crop_share: of the shorter side that the crop keeps; 0.875 is Resize(256) and

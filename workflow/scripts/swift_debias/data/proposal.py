@@ -39,7 +39,6 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _SEX = re.compile(r"sex(?![a-z])|gender", re.IGNORECASE)
-_AGE = re.compile(r"(?<![a-z])age(?![a-z])|Age$|^years$|birth", re.IGNORECASE)
 _DATE = re.compile(r"(study|exam|acquisition|visit).?date|^date$", re.IGNORECASE)
 _SKIN = re.compile(r"fit[sz]patrick|^fst$|skin.?(type|tone)", re.IGNORECASE)
 _NEGATIVE = re.compile(
@@ -263,7 +262,7 @@ def _attributes(
     cells: pd.DataFrame, used: set[str]
 ) -> Iterator[tuple[str, tuple[dict[str, Any], str]]]:
     """Sex, age and skin type, by name and cells."""
-    for name, pattern in (("sex", _SEX), ("age", _AGE), ("fitzpatrick", _SKIN)):
+    for name, pattern in (("sex", _SEX), ("age", ages.NAMED), ("fitzpatrick", _SKIN)):
         for column in map(str, cells):
             if column in used or not pattern.search(column) or not cells[column].notna().any():
                 continue
