@@ -342,6 +342,7 @@ def test_every_setting_that_a_message_names_is_a_parameter_and_a_key() -> None:
     named = {key for text in texts for key in re.findall(r"\bsetting\(['\"]([\w.]+)['\"]", text)}
     assert {"finetuning.min_cell", "device", "head"} <= named
     parameters = {name for made in CLASSES.values() for name in made.Settings.model_fields}
+    parameters |= set(inspect.signature(sd.ImageSet.from_frame).parameters)
     assert {key.rpartition(".")[2] for key in named} <= parameters
     for key in named:
         assert setting(key) == key and setting(key, "x") == f"{key}: x"
@@ -911,6 +912,42 @@ def test_a_file_of_two_labels_or_groups_is_refused(column: str, what: str, forty
     if column == "g":  # what is not known contradicts nothing
         values[43] = None
         assert of_table(forty, files, g=values).groups[[3, 43]].tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_sixteen_bit_files_are_read_alike_by_their_bits(bits: int, tmp_path: Path) -> None:
+    """Whichever others are read with them; what was read otherwise is not mixed."""
+    rng = np.random.default_rng(bits)
+    white = 2**bits - 1
+    levels = rng.integers(0, white // 4, (40, 8, 8))
+    levels[20:] *= 4  # dark ones first, whose levels need two bits fewer
+    for n, picture in enumerate(levels):
+        Image.fromarray(picture.astype(np.uint16)).save(tmp_path / f"{n:02}.png")
+    expected = (levels * 255 / white).round().astype(np.uint8)
+    dark, bright = np.arange(20), np.arange(20, 40)
+
+    def read(files: np.ndarray, bits: int | None) -> sd.ImageSet:
+        spelt = [f"{n:02}.png" for n in files]
+        table = pd.DataFrame({"f": spelt, "y": files % 2, "g": files // 2 % 2})
+        half: dict[str, Any] = {"mean": (0.5,), "std": (0.5,), "root": tmp_path}
+        return sd.ImageSet.from_frame(table, "f", "y", "g", size=8, bits=bits, **half)
+
+    for files in (dark, bright, np.arange(40)):
+        images = read(files, bits)
+        assert images.bits == images.subset(np.arange(4)).bits == bits
+        assert np.array_equal(images.source.gather(images.rows)[..., 0], expected[files])
+    found = [read(files, None) for files in (dark, bright)]
+    assert [images.bits for images in found] == [bits - 2, bits]
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    fitted = sd.Baseline(min_cell=1).fit(network, found[1])
+    fitted.predict(read(dark, bits))
+    said = f"read as of {bits - 2} bits, and those of fit as of {bits}: .* the same bits=$"
+    with pytest.raises(UserError, match=said):
+        fitted.predict(found[0])
+    fitted.predict(dataclasses.replace(found[0], bits=None))  # of usual pictures nothing is said
+    for wrong in (8, 17):
+        with pytest.raises(UserError, match=r"^bits: "):
+            read(dark, wrong)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])

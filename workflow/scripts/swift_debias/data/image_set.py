@@ -74,6 +74,8 @@ class ImageSet:
         balanced: bool (n,): the balanced part, where a run has drawn it; None: `fit` draws it.
         source, rows: where the pixels are; equal rows are one image.
         classes: names of the classes 0, 1, ...
+        bits: with which 16-bit grey files were read, alike (`Images.bits`); None: there are none,
+            or it is not known.
     """
 
     source: Source
@@ -85,6 +87,7 @@ class ImageSet:
     normalization: Normalization | None = None
     balanced: np.ndarray | None = None
     classes: tuple[str, ...] = ("0", "1")
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         if not len(self.rows):
@@ -185,6 +188,7 @@ class ImageSet:
         fit: str = "crop",
         crop_share: float = 1.0,
         interpolation: str = "bilinear",
+        bits: int | None = None,
         workers: int | None = None,
     ) -> ImageSet:
         """Images in files, named by a table.
@@ -214,6 +218,8 @@ class ImageSet:
             crop_share: of the shorter side that the crop keeps; 0.875 is Resize(256) and
                 CenterCrop(224).
             interpolation: bilinear, bicubic, lanczos, box or nearest.
+            bits: of the levels of 16-bit grey files, 9 to 16; default: as many as the brightest of
+                these files needs. Give it where other sets are to be read alike.
             workers: threads that decode; default: one a core.
 
         Raises:
@@ -235,14 +241,15 @@ class ImageSet:
             fit=fit,
             crop_share=crop_share,
             interpolation=interpolation,
+            bits=bits,
         )
         refuse_missing(df[image].tolist(), root)
         rows, files = of_files(
             paths, {f"label ({label!r})": labels, f"group ({attribute!r})": index}
         )
-        pixels = read_files(files, options, workers)
+        read = read_files(files, options, workers)
         return cls(
-            HeldImages(pixels),
+            HeldImages(read.pixels),
             rows,
             labels,
             index,
@@ -250,6 +257,7 @@ class ImageSet:
             df[patient].to_numpy(object) if patient else None,
             normalization,
             classes=called,
+            bits=read.bits,
         )
 
     @classmethod
@@ -401,6 +409,7 @@ class ImageSet:
             Normalization.of(told.mean if mean is None else mean, told.std if std is None else std),
             frame["balanced"].to_numpy(bool) if fold is not None else None,
             told.classes if classes is None else tuple(classes),
+            told.bits,
         )
 
 
@@ -411,6 +420,7 @@ class _Told(NamedTuple):
     classes: tuple[str, ...] = ("0", "1")
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    bits: int | None = None
 
 
 def _told_by(run: Path, task: str, attribute: str) -> _Told:
@@ -427,7 +437,8 @@ def _told_by(run: Path, task: str, attribute: str) -> _Told:
         of, images = settings["tasks"][task], settings["tasks"][task]["images"]
         names = Attribute(**settings["attributes"][attribute]).group_names
         classes = tuple(of.get("classes") or _Told().classes)
-        return _Told(names, classes, tuple(images["mean"]), tuple(images["std"]))
+        mean, std = tuple(images["mean"]), tuple(images["std"])
+        return _Told(names, classes, mean, std, images.get("bits"))
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
         raise UserError(
@@ -435,8 +446,15 @@ def _told_by(run: Path, task: str, attribute: str) -> _Told:
         ) from error
 
 
-def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> np.ndarray:
-    """Decode image files, uint8 (N, size, size, channels), as the workflow's image cache does.
+class Read(NamedTuple):
+    """What was read: uint8 (N, size, size, channels); and the bits of 16-bit grey files, if any."""
+
+    pixels: np.ndarray
+    bits: int | None
+
+
+def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> Read:
+    """Decode image files, as the workflow's image cache does.
 
     Raises:
         UserError: files that cannot be read; names the first.
@@ -467,7 +485,7 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         listed = "; ".join(broken[:NAMED])
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
-    return pixels
+    return Read(pixels, max(needed.values(), default=None))
 
 
 def _one_each(what: str, values: Sequence[Any] | np.ndarray) -> Sequence[Any] | np.ndarray:
