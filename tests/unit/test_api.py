@@ -1071,8 +1071,15 @@ def test_mistakes_in_a_table_are_told(frame: pd.DataFrame, tmp_path: Path) -> No
         read(frame, "file", "malignant", "gendre")
     with pytest.raises(UserError, match="0 of 200 images are there"):
         read(frame, "file", "malignant", "gender", root=tmp_path)
-    with pytest.raises(UserError, match="labels must be 0 and 1"):
+    with pytest.raises(UserError, match="'diagnostic': labels must be 0 and 1, or positive= must"):
         read(frame, "file", "diagnostic", "gender")
+    with pytest.raises(UserError, match=r"'patient_id': .* too many groups; cut numbers by cuts="):
+        read(frame, "file", "malignant", "patient_id")
+    for cell, more in ((None, {}), ("", {"positive": "BCC"}), ("N/A", {"classes": list("abc")})):
+        spoilt = frame.assign(diagnostic=frame["diagnostic"].astype(object))
+        spoilt.loc[[4, 9], "diagnostic"] = cell
+        with pytest.raises(UserError, match=r"'diagnostic', row 5: no label \(.*, nor in 1 more;"):
+            read(spoilt, "file", "diagnostic", "gender", **more)
     for cell, shown in ((None, "nothing"), ("", "nothing"), (7, "'7'"), (np.nan, "nothing")):
         spoilt = frame.assign(file=frame["file"].astype(object))
         spoilt.loc[4, "file"] = cell

@@ -208,7 +208,10 @@ def test_empty_fields_behind_the_last_column_shift_nothing(
         ("1,0.5,f", "line 202: 3 fields, but the header has 5"),
         ("1,high,f,30,7", "column 'p' must hold numbers; row 201 holds 'high'"),
         ("1,,f,30,7", "column 'p' must hold numbers; row 201 holds nothing"),
-        ("1,inf,f,30,7", "column 'p' must hold numbers; row 201 holds 'inf'"),
+        ("1,inf,f,30,7", "t.csv: column 'p' must hold numbers; row 201 holds 'inf'"),
+        (",0.5,f,30,7", "t.csv: column 'y', row 201: no label (nothing); fill it or leave the row"),
+        ("nan,0.5,f,30,7", "column 'y', row 201: no label ('nan'); fill it or leave the row out"),
+        ("2,0.5,f,30,7", "t.csv: column 'y': labels must be 0 and 1, or --positive must say"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(
@@ -228,8 +231,13 @@ def test_a_row_that_cannot_be_read_is_named(
         (["missing.csv", *AUDIT], "missing.csv: no such file"),
         ([".", *AUDIT], ". is a folder: give the table's file"),
         (["scores.csv", *AUDIT[:-1], "sexe"], "no column 'sexe'; did you mean 'sex'?"),
-        (["scores.csv", *AUDIT[:-1], "age"], "cut it first"),
-        (["scores.csv", "--label", "age", *AUDIT[2:]], "labels must be 0 and 1"),
+        (["scores.csv", *AUDIT[:-1], "age"], "scores.csv: column 'age': 67 values ('"),
+        (["scores.csv", *AUDIT[:-1], "age"], "cut numbers by --cuts, or"),
+        (
+            ["scores.csv", "--label", "age", *AUDIT[2:]],
+            "scores.csv: column 'age': labels must be 0",
+        ),
+        (["scores.csv", "--label", "age", *AUDIT[2:]], "or --positive must say which"),
         (["scores.csv", *AUDIT[:3], "sex", *AUDIT[4:]], "must hold numbers"),
         (["scores.csv", *AUDIT[:3], "age", *AUDIT[4:]], "must be probabilities"),
     ],

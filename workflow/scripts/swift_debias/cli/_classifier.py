@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import UserError
 from . import _outputs
 from ._numbers import finite, positive
+from ._tables import read_groups, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +116,11 @@ def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
         UserError: of the table or the images.
     """
     from .. import api
+    from ..data.columns import path_column
 
+    read_groups(options.table, table, options)
+    with within(options.table):
+        path_column(table[options.image], options.table.parent)
     given = {key: getattr(options, key) for key in ("size", "mean", "std", "bits")}
     given = {key: value for key, value in given.items() if value is not None}
     prepared = {"size": SIZE} | _of_folder(options.model, given) | given

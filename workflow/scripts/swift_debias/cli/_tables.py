@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from ._numbers import finite
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from ..evaluation.audit import Audit
@@ -39,12 +43,32 @@ def read_table(path: Path, *columns: str | None) -> pd.DataFrame:
     return raw_tables.read_table(path, tuple(dict.fromkeys(filter(None, columns))))
 
 
-def tell(table: pd.DataFrame, options: argparse.Namespace) -> None:
-    """Print what is to be known of how its columns were read, a line each."""
+@contextlib.contextmanager
+def within(table: Path) -> Iterator[None]:
+    """Put a table's path before what is said of its columns."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{table}: {error}") from error
+
+
+def read_groups(
+    path: Path, table: pd.DataFrame, options: argparse.Namespace
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Labels, groups and the groups' names of a table; prints how they were read.
+
+    Raises:
+        UserError: of a column; names the table.
+    """
     from ..data import columns
 
-    for line in columns.group_notes(table[options.group], options.cuts):
+    label, group = table[options.label], table[options.group]
+    with within(path):
+        labels = columns.label_column(label, options.positive)
+        index, names = columns.group_column(group, cuts=options.cuts)
+    for line in columns.group_notes(group, options.cuts):
         print(line)
+    return labels, index, names
 
 
 def audit_files(out: Path) -> tuple[Path, Path]:

@@ -11,7 +11,7 @@ from ..errors import UserError, nearest
 from . import _classifier, _outputs
 from ._numbers import fraction
 from ._pairs import read_pairs
-from ._tables import add_columns, audit_files, read_table, tell, write_audit
+from ._tables import add_columns, audit_files, read_table, write_audit
 
 if TYPE_CHECKING:
     from ..api import Debiaser, ImageSet
@@ -67,7 +67,6 @@ def run(options: argparse.Namespace) -> None:
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
     images = _classifier.read_images(options, table)
-    tell(table, options)
     _fit_and_write(estimator, images, options)
 
 

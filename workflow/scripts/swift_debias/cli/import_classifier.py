@@ -12,7 +12,7 @@ from ..errors import UserError
 from . import _outputs
 from ._numbers import finite, positive
 from ._pairs import read_pairs
-from ._tables import read_table
+from ._tables import read_table, within
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +116,7 @@ def _reference(table: Path | None, root: Path | None) -> tuple[list[Path], np.nd
         return [], None
     rows = read_table(table, "path", "score")
     folder = root or table.parent
-    paths = path_column(rows["path"], folder)
-    refuse_missing(rows["path"].tolist(), folder)
-    return paths, number_column(rows["score"])
+    with within(table):
+        paths, scores = path_column(rows["path"], folder), number_column(rows["score"])
+        refuse_missing(rows["path"].tolist(), folder)
+    return paths, scores

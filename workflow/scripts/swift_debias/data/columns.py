@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from ..config.base import explain
 from ..config.schema import Attribute
-from ..errors import UserError
+from ..errors import UserError, setting
 from .ages import NAMED
 from .groups import group_index
 from .manifest import MAX_AGE
@@ -41,6 +41,7 @@ def class_column(
     if classes is None:
         return label_column(values, positive), ("0", "1")
     names = tuple(map(str, classes))
+    _refuse_unlabelled(values, classes)
     if positive is not None or len(set(names)) < max(3, len(names)):
         raise UserError(
             f"classes: are three or more different values, and positive= is for two; here: {names}"
@@ -59,23 +60,40 @@ def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
     """0 and 1, int8; `positive` names the value or values of class 1."""
     if positive is not None:
         wanted = positive if isinstance(positive, list | tuple | set) else [positive]
+        _refuse_unlabelled(values, wanted)
         known = {canonical(value) for value in wanted}
         labels = values.map(lambda value: canonical(value) in known)
-        missing = values.map(is_missing) & ~labels
-        if missing.any():
-            raise UserError(
-                f"{int(missing.sum())} labels are empty or say 'not known' "
-                f"({_some(values[missing])}); take those rows out"
-            )
         if not labels.any():
-            raise UserError(f"no label is {positive!r}; there are {_some(values)}")
+            raise UserError(
+                f"{_column(values)}: no label is {positive!r}; there are {_some(values)}"
+            )
         return labels.to_numpy(np.int8)
+    _refuse_unlabelled(values)
     numbers = values.map(canonical)
     if not numbers.isin([0.0, 1.0]).all():
         raise UserError(
-            f"labels must be 0 and 1, or positive= must be given; there are {_some(values)}"
+            f"{_column(values)}: labels must be 0 and 1, or {setting('positive')} must say which "
+            f"are class 1; there are {_some(values)}"
         )
     return numbers.to_numpy(float).astype(np.int8)
+
+
+def _refuse_unlabelled(values: pd.Series, claimed: Iterable[Any] = ()) -> None:
+    """Refuse labels that are empty or say 'not known', but for words that are claimed for values.
+
+    Raises:
+        UserError: names the first's row.
+    """
+    words = {canonical(value) for value in claimed}
+    missing = np.flatnonzero(
+        [is_missing(value) and canonical(value) not in words for value in values]
+    )
+    if len(missing):
+        more = f", nor in {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{_column(values)}, row {missing[0] + 1}: no label ({_shown(values.iloc[missing[0]])})"
+            f"{more}; fill it or leave the row out"
+        )
 
 
 def group_column(
@@ -110,11 +128,13 @@ def group_column(
         ordered = sorted(shown, key=lambda key: (isinstance(key, str), key))
         groups = {shown[key]: [key] for key in ordered}
     if len(groups) < 2:
-        raise UserError(f"the sensitive attribute has fewer than two groups: {_some(values)}")
+        raise UserError(
+            f"{_column(values)}: a sensitive attribute needs two groups; there are {_some(values)}"
+        )
     if len(groups) > MOST_GROUPS:
         raise UserError(
-            f"the sensitive attribute has {len(groups)} values ({_some(values)}); name its groups "
-            "with groups={...}, or cut it first"
+            f"{_column(values)}: {len(groups)} values ({_some(values)}) are too many groups; cut "
+            f"numbers by {setting('cuts')}, or give a column of fewer values"
         )
     entries = {name: tuple(of_group) for name, of_group in groups.items()}
     return group_index(values, _attribute(column=column, groups=entries)), tuple(entries)
@@ -293,6 +313,11 @@ def group_values(
             f"groups must be of {tuple(names)}, or their numbers; here are {_some(column)}"
         )
     return group_column(column, {name: [number] for number, name in enumerate(names)})
+
+
+def _column(values: pd.Series) -> str:
+    """A column, for a message."""
+    return "the values" if values.name is None else f"column {values.name!r}"
 
 
 def _shown(cell: Any) -> str:

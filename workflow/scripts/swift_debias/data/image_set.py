@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Attribute, Images
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, of_library
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
@@ -168,6 +168,7 @@ class ImageSet:
         return whole.subset(first), whole.subset(~first)
 
     @classmethod
+    @of_library()
     def from_frame(
         cls,
         df: pd.DataFrame,
@@ -261,6 +262,7 @@ class ImageSet:
         )
 
     @classmethod
+    @of_library()
     def from_dataset(
         cls,
         dataset: Any,
@@ -291,6 +293,7 @@ class ImageSet:
         )
 
     @classmethod
+    @of_library()
     def from_arrays(
         cls,
         images: np.ndarray,
@@ -338,6 +341,7 @@ class ImageSet:
         )
 
     @classmethod
+    @of_library()
     def from_run(
         cls,
         run: str | Path,
