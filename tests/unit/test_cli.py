@@ -119,6 +119,41 @@ def test_what_is_nobodys_age_is_unknown_and_counted(
     assert (told in capsys.readouterr().out) == (not is_age and name != "lesions")
 
 
+def test_which_values_are_class_0_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = make_table(tmp_path / "t.csv")
+    words = np.array(["nevus", "mel", "indeterminate", " BCC"])[np.arange(200) % 7 % 4]
+    frame.assign(y=words).to_csv(tmp_path / "t.csv", index=False)
+    audit_of(tmp_path / "t.csv", "--positive", "mel", "bcc")
+    n = pd.Series(words).value_counts()
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"class 1 is column 'y': 'mel' ({n['mel']}), 'BCC' ({n[' BCC']})",
+        f"class 0 is column 'y': 'nevus' ({n['nevus']}), 'indeterminate' ({n['indeterminate']})",
+    ]
+    many = pd.Series([f"v{i}" for i in range(30)] + ["mel"], name="y")
+    said = list(columns.label_notes(many, "mel"))
+    assert said[1].endswith("10 other values (10)") and said[1].count("(1)") == 20
+    with pytest.raises(SystemExit):
+        cli.main(["audit", "--help"])
+    assert "every other value is class 0" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("positive", [["1"], ["1", "-1"], ["0"]])
+def test_minus_one_beside_0_and_1_is_an_uncertain_label(
+    positive: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a configuration that is proposed for such a table leaves it out."""
+    frame = make_table(tmp_path / "t.csv")
+    frame.loc[[3, 8], "y"] = -1
+    frame.assign(y=frame["y"].astype(float)).to_csv(tmp_path / "t.csv", index=False)
+    table = str(tmp_path / "t.csv")
+    code = cli.main(["audit", table, *AUDIT, "--positive", *positive])
+    assert code == (0 if "-1" in positive else 2)
+    said = "t.csv: column 'y', row 4: -1 beside 0 and 1 is an uncertain label (2 rows); leave them"
+    assert (said in capsys.readouterr().err) == ("-1" not in positive)
+
+
 def test_minus_one_is_no_group_unless_it_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     """Which columns hold what."""
+    positive = "values of class 1, where not 0 and 1; every other value is class 0"
     parser.add_argument("--label", required=True, help="column of the label, 0 and 1")
-    parser.add_argument("--positive", nargs="+", help="values of class 1, where not 0 and 1")
+    parser.add_argument("--positive", nargs="+", help=positive)
     parser.add_argument("--group", required=True, help="column of the sensitive attribute")
     parser.add_argument("--cuts", type=finite, nargs="+", help="cut a number, e.g. age, here")
     parser.add_argument("--patient", help="column of the patient")
@@ -66,8 +67,12 @@ def read_groups(
     with within(path):
         labels = columns.label_column(label, options.positive)
         index, names = columns.group_column(group, cuts=options.cuts)
-    for line in columns.group_notes(group, options.cuts):
-        print(line)
+    for notes in (
+        columns.label_notes(label, options.positive),
+        columns.group_notes(group, options.cuts),
+    ):
+        for line in notes:
+            print(line)
     return labels, index, names
 
 

@@ -22,6 +22,7 @@ from .rows import are_no_ages, clean_column, parse_ages
 from .values import canonical, is_missing, plain
 
 MOST_GROUPS = 20  # a column with more values is no grouping
+UNCERTAIN = -1.0  # as CheXpert's labeler says it, where 0 and 1 are certain
 MOST_ROWS = 10  # of a file, that a message names
 
 
@@ -57,12 +58,25 @@ def class_column(
 
 
 def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
-    """0 and 1, int8; `positive` names the value or values of class 1."""
+    """0 and 1, int8; `positive` names the value or values of class 1.
+
+    All other values are class 0, but for -1 beside 0 and 1, which says that a label is uncertain.
+
+    Raises:
+        UserError: a label is missing or uncertain, or none is of class 1.
+    """
     if positive is not None:
         wanted = positive if isinstance(positive, list | tuple | set) else [positive]
         _refuse_unlabelled(values, wanted)
         known = {canonical(value) for value in wanted}
         labels = values.map(lambda value: canonical(value) in known)
+        found = values.map(canonical)
+        unsure = np.flatnonzero((found == UNCERTAIN) & ~labels)
+        if len(unsure) and found.isin([0.0, 1.0]).any():
+            raise UserError(
+                f"{_column(values)}, row {unsure[0] + 1}: -1 beside 0 and 1 is an uncertain label "
+                f"({len(unsure)} rows); leave them out, or name it: {setting('positive')}"
+            )
         if not labels.any():
             raise UserError(
                 f"{_column(values)}: no label is {positive!r}; there are {_some(values)}"
@@ -76,6 +90,20 @@ def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
             f"are class 1; there are {_some(values)}"
         )
     return numbers.to_numpy(float).astype(np.int8)
+
+
+def label_notes(values: pd.Series, positive: Any = None) -> Iterator[str]:
+    """Which values became which class, and how many rows have each; nothing of 0 and 1."""
+    if positive is None:
+        return
+    labels = label_column(values, positive)
+    shown = values.map(plain)
+    for c in (1, 0):
+        counts = shown[labels == c].value_counts()
+        some = [f"{value!r} ({number})" for value, number in counts[:MOST_GROUPS].items()]
+        rest = counts[MOST_GROUPS:]
+        some += [f"{len(rest)} other values ({rest.sum()})"] if len(rest) else []
+        yield f"class {c} is column {values.name!r}: {', '.join(some) or 'no row'}"
 
 
 def _refuse_unlabelled(values: pd.Series, claimed: Iterable[Any] = ()) -> None:
