@@ -500,6 +500,20 @@ def test_a_wrong_root_is_told_with_the_right_one(
             assert f"it is there below {proposed}: give that folder as the root" in told
 
 
+def test_backslashes_of_a_path_are_slashes_unless_a_file_has_them(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    there = ["deep/er/a.png", "deep/b.png", r"deep\c.png", "deep/c.png", "d.png"]
+    for name in there:
+        (tmp_path / name).touch()
+    spelt = [r"deep\er\a.png", r".\deep\b.png", r"deep\c.png", "deep/c.png", "d.png"]
+    spelt += [str(tmp_path) + r"\deep\b.png"]
+    roots.refuse_missing(spelt, tmp_path)
+    found = columns.path_column(pd.Series(spelt), tmp_path)
+    assert found == [tmp_path / name for name in [*there, "deep/b.png"]]
+    with pytest.raises(UserError, match=rf"below {tmp_path}/deep: give that folder as the root"):
+        roots.refuse_missing([r"er\a.png"], tmp_path)
+
+
 def test_some_images_that_are_missing_are_counted(
     own: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

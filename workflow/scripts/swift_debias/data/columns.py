@@ -18,6 +18,7 @@ from ..errors import UserError, setting
 from .ages import NAMED
 from .groups import group_index
 from .manifest import MAX_AGE
+from .roots import with_slashes
 from .rows import are_no_ages, clean_column, parse_ages
 from .values import canonical, is_missing, plain
 
@@ -223,7 +224,7 @@ def number_column(values: pd.Series) -> np.ndarray:
 
 
 def path_column(values: pd.Series, root: str | Path) -> list[Path]:
-    """The files that a column names, below `root` or absolute.
+    """The files that a column names, below `root` or absolute; backslashes are slashes.
 
     Raises:
         UserError: a cell is empty or no text; names its row.
@@ -233,7 +234,7 @@ def path_column(values: pd.Series, root: str | Path) -> list[Path]:
             raise UserError(
                 f"column {values.name!r} must hold paths of images; row {row} holds {_shown(cell)}"
             )
-    return [Path(root) / cell for cell in values]
+    return [Path(root) / with_slashes(cell, root) for cell in values]
 
 
 def of_files(
