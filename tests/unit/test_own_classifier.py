@@ -609,6 +609,21 @@ def test_a_confident_classifier_that_is_fed_otherwise_is_refused(
     assert "the logits of the scores are not the reference's" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_scores_of_percent_are_told(
+    decimals: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = made("whole network", tmp_path)
+    table = own_ways.reference(own_ways.pictures(tmp_path), way)
+    (100 * table["score"]).round(decimals).to_frame().assign(path=table["path"]).to_csv("r.csv")
+    assert imported(way, "--reference", "r.csv") == 2
+    told = capsys.readouterr().err
+    assert "They agree as percent: divide them by 100" in told and told.count("\n") == 1
+    assert imported(way, "--reference", "r.csv", "--mean", "0.9", "0.1", "0.5") == 2
+    told = capsys.readouterr().err
+    assert "may be percent (then divide them by 100 first); look" in told
+
+
 # --- wrong input ----------------------------------------------------------------------------------
 
 

@@ -211,10 +211,22 @@ def check(
     )
 
 
+def _as_percent(reference: Reference) -> Reference | None:
+    """What it says if its scores are percent; None: they cannot be."""
+    scores = reference.scores
+    percent = reference.logits and scores.min() >= 0 and scores.max() <= 100
+    return Reference.of(scores / 100) if percent else None
+
+
 def _cause(
     classifier: Classifier, paths: Sequence[Path], reference: Reference, images: Images
 ) -> str:
     """What makes the scores agree, in words."""
+    said = "None of the usual causes makes them agree"
+    if (shares := _as_percent(reference)) is not None:
+        if compare(logits_of(classifier, paths, Way("", images)), shares, paths).agree:
+            return "They agree as percent: divide them by 100"
+        said += "; they were taken as logits, and may be percent (then divide them by 100 first)"
     some = np.unique(np.linspace(0, len(paths) - 1, TRIED).astype(int))
     if not np.ptp(reference.scores[some]) > 0:
         some = np.arange(len(paths))
@@ -225,8 +237,8 @@ def _cause(
             if compare(ours if swap == way.swap else -ours, theirs, few).agree:
                 return _advice(way, images, swap)
     return (
-        "None of the usual causes makes them agree; look first at the normalization (mean, std), "
-        "the resizing (size, fit, crop_share, interpolation), the order of the channels, and which "
+        f"{said}; look first at the normalization (mean, std), the "
+        "resizing (size, fit, crop_share, interpolation), the order of the channels, and which "
         "class a score is of"
     )
 
