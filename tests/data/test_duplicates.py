@@ -682,7 +682,7 @@ def test_reading_the_list(tmp_path: Path) -> None:
     file.write_text("image_name_1,image_name_2\nA,B,\nC,D,\n")
     assert read_listed(tmp_path) == [("A", "B"), ("C", "D")]
     file.write_text("one;two\nA;B\n")
-    with pytest.raises(UserError, match="image_name_1"):
+    with pytest.raises(UserError, match="is separated by semicolons"):
         read_listed(tmp_path)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tests.written import write_cache
 from torch import nn
 
 import swift_debias as sd
 from swift_debias.api import CLASSES
+from swift_debias.config.schema import Images
 from swift_debias.data.image_set import HeldImages
 from swift_debias.data.normalization import Normalization
 from swift_debias.errors import NotFiniteError, UserError, of_command, of_library, setting
@@ -339,6 +342,7 @@ def test_every_setting_that_a_message_names_is_a_parameter_and_a_key() -> None:
     named = {key for text in texts for key in re.findall(r"\bsetting\(['\"]([\w.]+)['\"]", text)}
     assert {"finetuning.min_cell", "device", "head"} <= named
     parameters = {name for made in CLASSES.values() for name in made.Settings.model_fields}
+    parameters |= set(inspect.signature(sd.ImageSet.from_frame).parameters)
     assert {key.rpartition(".")[2] for key in named} <= parameters
     for key in named:
         assert setting(key) == key and setting(key, "x") == f"{key}: x"
@@ -634,6 +638,39 @@ def test_images_are_normalized_as_those_of_fit() -> None:
     )
 
 
+RANGES = [(0, 1), (-1, 1), (-1024, 1024), (0, 255), (-123.7, 131.3), (-2.1, 2.6), (-0.5, 0.5)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_numbers_of_pixels_from_0_to_255_are_no_mean_and_std(
+    low: float, high: float, channels: int
+) -> None:
+    """What maps [0, 1] on the range of a network is taken, the same times 255 is not."""
+    mean, std = (-low / (high - low),) * channels, (1 / (high - low),) * channels
+    assert Normalization.of(mean, std) == (mean, std)
+    assert Images(mean=mean, std=std, channels=channels).mean == mean
+    large_mean, large_std = (tuple(255 * value for value in values) for values in (mean, std))
+    wrong = [(large_mean, std), (large_mean, large_std)] if large_mean[0] > 1 else []
+    wrong += [(mean, large_std)] if large_std[0] > 1 else []
+    for given in wrong:
+        with pytest.raises(UserError, match=r"^(mean|std) \(.*on \[0, 1\]: divide by 255"):
+            Normalization.of(*given)
+        with pytest.raises(ValueError, match=r"(mean|std) \(.*on \[0, 1\]: divide by 255"):
+            Images(mean=given[0], std=given[1], channels=channels)
+
+
+@pytest.mark.parametrize("wrong", [0.5, None, "ab", (None,) * 3, (np.nan,) * 3, (-0.5,) * 3])
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_mean_and_std_are_a_number_a_channel(name: str, wrong: Any, frame: pd.DataFrame) -> None:
+    columns = ("file", "malignant", "gender")
+    makers: list[Callable[..., Any]] = [pixels, partial(sd.ImageSet.from_frame, frame, *columns)]
+    for make in makers:
+        with pytest.raises(UserError, match=rf"^{name}[ :]") as told:
+            make(**{"mean": (0.5,) * 3, "std": (0.5,) * 3, name: wrong})
+        assert "\n" not in str(told.value)
+
+
 def test_what_is_kept_is_not_of_the_callers_type() -> None:
     """The default type of torch is the caller's, and may be another when they are used again."""
     from swift_debias.learning import augment
@@ -810,6 +847,109 @@ def test_a_patient_is_one_person_however_written(make: Callable[[list[Any]], sd.
     assert min(unknown) > 10
 
 
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of forty files, 00.png to 39.png, no two alike."""
+    folder = tmp_path_factory.mktemp("forty")
+    (folder / "x").mkdir()
+    for n in range(40):
+        Image.new("L", (8, 8), 5 * n).save(folder / f"{n:02}.png")
+    return folder
+
+
+def of_table(folder: Path, files: np.ndarray, **columns: Any) -> sd.ImageSet:
+    """The images of these numbers of files, each spelt in several ways."""
+    forms = ("{:02}.png", "./{:02}.png", f"{folder}/{{:02}}.png", "x/../{:02}.png")
+    spelt = [forms[i % 4].format(n) for i, n in enumerate(files)]
+    table = pd.DataFrame({"f": spelt, "y": files % 2, "g": files // 2 % 2} | columns)
+    more: dict[str, Any] = {"size": 8, "mean": (0.5,), "std": (0.5,), "root": folder}
+    return sd.ImageSet.from_frame(table, "f", "y", "g", "who" if "who" in table else None, **more)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("persons", [0, 100])
+def test_a_file_is_never_on_both_sides(seed: int, persons: int, forty: Path) -> None:
+    """Nor are two people who share one; each row has its own file's pixels."""
+    rng = np.random.default_rng(seed)
+    files = rng.permutation(np.concatenate([np.arange(40), rng.integers(0, 40, 10)]))
+    who = rng.integers(0, persons, 50) if persons else np.arange(50)
+    images = of_table(forty, files, **({"who": who} if persons else {}))
+    shown = images.source.gather(images.rows)[:, 0, 0, 0]
+    assert shown.tolist() == (5 * files).tolist() and len(images) == 50
+    first, second = (
+        {int(n) for n in part.source.gather(part.rows)[:, 0, 0, 0] // 5}
+        for part in images.split(0.5, seed)
+    )
+    assert not first & second and first | second == set(range(40))
+    sides = [set(who[np.isin(files, list(side))].tolist()) for side in (first, second)]
+    assert not sides[0] & sides[1]
+    together = (files[:, None] == files) | (who[:, None] == who)
+    for _ in range(6):  # who shares with one who shares ...
+        together = together @ together
+    units = images.units
+    assert units is not None and np.array_equal(units[:, None] == units, together)
+
+
+def test_copies_of_an_image_make_no_interval_narrower(forty: Path) -> None:
+    once, twice = (of_table(forty, np.repeat(np.arange(40), n)) for n in (1, 2))
+    scores = np.random.default_rng(0).random(40)
+    one, other = sd.audit(scores, once), sd.audit(np.repeat(scores, 2), twice)
+    shown = ~one["metric"].str.match(r"n(_|\[|$)")
+    columns = ["value", "low", "high"]
+    assert np.allclose(one.loc[shown, columns], other.loc[shown, columns], equal_nan=True)
+
+
+@pytest.mark.parametrize(("column", "what"), [("y", "label ('y')"), ("g", "group ('g')")])
+def test_a_file_of_two_labels_or_groups_is_refused(column: str, what: str, forty: Path) -> None:
+    files = np.tile(np.arange(40), 2)
+    values = (files % 2).astype(object)
+    values[43] = 0  # of file 3, in the fourth row too
+    said = (
+        rf"^1 image files have rows whose {re.escape(what)} differs, the first is {forty}/x/../03"
+    )
+    with pytest.raises(UserError, match=rf"{said}.png \(rows 4, 44\); keep one row of each file$"):
+        of_table(forty, files, **{column: values})
+    if column == "g":  # what is not known contradicts nothing
+        values[43] = None
+        assert of_table(forty, files, g=values).groups[[3, 43]].tolist() == [1, -1]
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_sixteen_bit_files_are_read_alike_by_their_bits(bits: int, tmp_path: Path) -> None:
+    """Whichever others are read with them; what was read otherwise is not mixed."""
+    rng = np.random.default_rng(bits)
+    white = 2**bits - 1
+    levels = rng.integers(0, white // 4, (40, 8, 8))
+    levels[20:] *= 4  # dark ones first, whose levels need two bits fewer
+    for n, picture in enumerate(levels):
+        Image.fromarray(picture.astype(np.uint16)).save(tmp_path / f"{n:02}.png")
+    expected = (levels * 255 / white).round().astype(np.uint8)
+    dark, bright = np.arange(20), np.arange(20, 40)
+
+    def read(files: np.ndarray, bits: int | None) -> sd.ImageSet:
+        spelt = [f"{n:02}.png" for n in files]
+        table = pd.DataFrame({"f": spelt, "y": files % 2, "g": files // 2 % 2})
+        half: dict[str, Any] = {"mean": (0.5,), "std": (0.5,), "root": tmp_path}
+        return sd.ImageSet.from_frame(table, "f", "y", "g", size=8, bits=bits, **half)
+
+    for files in (dark, bright, np.arange(40)):
+        images = read(files, bits)
+        assert images.bits == images.subset(np.arange(4)).bits == bits
+        assert np.array_equal(images.source.gather(images.rows)[..., 0], expected[files])
+    found = [read(files, None) for files in (dark, bright)]
+    assert [images.bits for images in found] == [bits - 2, bits]
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    fitted = sd.Baseline(min_cell=1).fit(network, found[1])
+    fitted.predict(read(dark, bits))
+    said = f"read as of {bits - 2} bits, and those of fit as of {bits}: .* the same bits=$"
+    with pytest.raises(UserError, match=said):
+        fitted.predict(found[0])
+    fitted.predict(dataclasses.replace(found[0], bits=None))  # of usual pictures nothing is said
+    for wrong in (8, 17):
+        with pytest.raises(UserError, match=r"^bits: "):
+            read(dark, wrong)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize("groups", [2, 3])
 def test_every_cell_of_label_and_group_is_split_by_itself(classes: int, groups: int) -> None:
@@ -931,8 +1071,15 @@ def test_mistakes_in_a_table_are_told(frame: pd.DataFrame, tmp_path: Path) -> No
         read(frame, "file", "malignant", "gendre")
     with pytest.raises(UserError, match="0 of 200 images are there"):
         read(frame, "file", "malignant", "gender", root=tmp_path)
-    with pytest.raises(UserError, match="labels must be 0 and 1"):
+    with pytest.raises(UserError, match="'diagnostic': labels must be 0 and 1, or positive= must"):
         read(frame, "file", "diagnostic", "gender")
+    with pytest.raises(UserError, match=r"'patient_id': .* too many groups; cut numbers by cuts="):
+        read(frame, "file", "malignant", "patient_id")
+    for cell, more in ((None, {}), ("", {"positive": "BCC"}), ("N/A", {"classes": list("abc")})):
+        spoilt = frame.assign(diagnostic=frame["diagnostic"].astype(object))
+        spoilt.loc[[4, 9], "diagnostic"] = cell
+        with pytest.raises(UserError, match=r"'diagnostic', row 5: no label \(.*, nor in 1 more;"):
+            read(spoilt, "file", "diagnostic", "gender", **more)
     for cell, shown in ((None, "nothing"), ("", "nothing"), (7, "'7'"), (np.nan, "nothing")):
         spoilt = frame.assign(file=frame["file"].astype(object))
         spoilt.loc[4, "file"] = cell

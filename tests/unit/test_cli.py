@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from browser import Browser, start_browser
 
 from swift_debias import cli
 from swift_debias.cli import _numbers, debias, verify
-from swift_debias.data import roots
+from swift_debias.data import columns, roots
 from swift_debias.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -99,6 +99,101 @@ def test_audit_cuts_numbers_and_moves_the_threshold(tmp_path: Path) -> None:
     assert {"n[below 40]", "n[from 65]"} <= set(rows.index)
 
 
+@pytest.mark.parametrize("name", ["age", "Patient Age", "PatientAge", "lesions"])
+@pytest.mark.parametrize(("code", "is_age"), [(-1, False), (999, False), (121, False), (0, True)])
+def test_what_is_nobodys_age_is_unknown_and_counted(
+    name: str, code: int, is_age: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the workflow; of a column of other numbers all are numbers."""
+    frame = make_table(tmp_path / "t.csv").rename(columns={"age": name})
+    frame.loc[:29, name] = code
+    frame[name] = [f"{n:03}Y" if name == "age" and n > 50 else str(n) for n in frame[name]]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    numbers = frame[name].str.removesuffix("Y").astype(int)
+    known = numbers.where((numbers >= 0) & (numbers <= 120) | (name == "lesions")).dropna()
+    options = ["--label", "y", "--score", "p", "--group", name, "--cuts", "40"]
+    assert cli.main(["audit", str(tmp_path / "t.csv"), *options]) == 0
+    found = pd.read_csv(tmp_path / "t.audit.csv").set_index("metric")["value"]
+    assert found["n[below 40]"] == (known < 40).sum() and found["n[from 40]"] == (known >= 40).sum()
+    told = f"30 rows of column {name!r} hold no age of 0 to 120 years: of no known group\n"
+    assert (told in capsys.readouterr().out) == (not is_age and name != "lesions")
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "known"),
+    [
+        ("age_months", 240, lambda n: (n >= 0) & (n <= 1440)),
+        ("Age (days)", 400, lambda n: n >= 0),
+        ("PatientAge", 60, lambda n: (n >= 0) & (n <= 120)),
+        ("stage", 240, lambda n: n > -9),
+        ("dosage", 240, lambda n: n > -9),
+        ("year_of_birth", 400, lambda n: n > -9),
+    ],
+)
+def test_the_name_of_a_column_says_whether_it_holds_ages_and_of_which_unit(
+    name: str, cut: int, known: Callable[[pd.Series], pd.Series], tmp_path: Path
+) -> None:
+    """A column of months is cut in months; of what is no age every number counts."""
+    frame = make_table(tmp_path / "t.csv")
+    frame[name] = np.random.default_rng(1).choice([-1, 30, 100, 300, 999, 1440, 1441], len(frame))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    options = ["--label", "y", "--score", "p", "--group", name, "--cuts", str(cut)]
+    assert cli.main(["audit", str(tmp_path / "t.csv"), *options]) == 0
+    found = pd.read_csv(tmp_path / "t.audit.csv").set_index("metric")["value"]
+    numbers = frame.loc[known(frame[name]), name]
+    assert found[f"n[below {cut}]"] == (numbers < cut).sum()
+    assert found[f"n[from {cut}]"] == (numbers >= cut).sum()
+
+
+def test_which_values_are_class_0_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = make_table(tmp_path / "t.csv")
+    words = np.array(["nevus", "mel", "indeterminate", " BCC"])[np.arange(200) % 7 % 4]
+    frame.assign(y=words).to_csv(tmp_path / "t.csv", index=False)
+    audit_of(tmp_path / "t.csv", "--positive", "mel", "bcc")
+    n = pd.Series(words).value_counts()
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        f"class 1 is column 'y': 'mel' ({n['mel']}), 'BCC' ({n[' BCC']})",
+        f"class 0 is column 'y': 'nevus' ({n['nevus']}), 'indeterminate' ({n['indeterminate']})",
+    ]
+    many = pd.Series([f"v{i}" for i in range(30)] + ["mel"], name="y")
+    said = list(columns.label_notes(many, "mel"))
+    assert said[1].endswith("10 other values (10)") and said[1].count("(1)") == 20
+    with pytest.raises(SystemExit):
+        cli.main(["audit", "--help"])
+    assert "every other value is class 0" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("positive", [["1"], ["1", "-1"], ["0"]])
+def test_minus_one_beside_0_and_1_is_an_uncertain_label(
+    positive: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a configuration that is proposed for such a table leaves it out."""
+    frame = make_table(tmp_path / "t.csv")
+    frame.loc[[3, 8], "y"] = -1
+    frame.assign(y=frame["y"].astype(float)).to_csv(tmp_path / "t.csv", index=False)
+    table = str(tmp_path / "t.csv")
+    code = cli.main(["audit", table, *AUDIT, "--positive", *positive])
+    assert code == (0 if "-1" in positive else 2)
+    said = "t.csv: column 'y', row 4: -1 beside 0 and 1 is an uncertain label (2 rows); leave them"
+    assert (said in capsys.readouterr().err) == ("-1" not in positive)
+
+
+def test_minus_one_is_no_group_unless_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = make_table(tmp_path / "t.csv")
+    groups = np.arange(200) % 3 - 1
+    frame.assign(sex=groups).to_csv(tmp_path / "t.csv", index=False)
+    found = audit_of(tmp_path / "t.csv")["value"]
+    assert "n[-1]" not in found and found["n_unknown"] == 67
+    said = "67 rows of column 'sex' hold -1: of no known group\n"
+    assert capsys.readouterr().out.startswith(said)
+    named, names = columns.group_column(pd.Series(groups), {"a": [-1, 1], "b": [0]})
+    assert names == ("a", "b") and (named >= 0).all()
+
+
 def exit_code(arguments: list[str]) -> int | str | None:
     """Of a command, whether its arguments or its work are refused."""
     try:
@@ -174,7 +269,10 @@ def test_empty_fields_behind_the_last_column_shift_nothing(
         ("1,0.5,f", "line 202: 3 fields, but the header has 5"),
         ("1,high,f,30,7", "column 'p' must hold numbers; row 201 holds 'high'"),
         ("1,,f,30,7", "column 'p' must hold numbers; row 201 holds nothing"),
-        ("1,inf,f,30,7", "column 'p' must hold numbers; row 201 holds 'inf'"),
+        ("1,inf,f,30,7", "t.csv: column 'p' must hold numbers; row 201 holds 'inf'"),
+        (",0.5,f,30,7", "t.csv: column 'y', row 201: no label (nothing); fill it or leave the row"),
+        ("nan,0.5,f,30,7", "column 'y', row 201: no label ('nan'); fill it or leave the row out"),
+        ("2,0.5,f,30,7", "t.csv: column 'y': labels must be 0 and 1, or --positive must say"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(
@@ -194,8 +292,13 @@ def test_a_row_that_cannot_be_read_is_named(
         (["missing.csv", *AUDIT], "missing.csv: no such file"),
         ([".", *AUDIT], ". is a folder: give the table's file"),
         (["scores.csv", *AUDIT[:-1], "sexe"], "no column 'sexe'; did you mean 'sex'?"),
-        (["scores.csv", *AUDIT[:-1], "age"], "cut it first"),
-        (["scores.csv", "--label", "age", *AUDIT[2:]], "labels must be 0 and 1"),
+        (["scores.csv", *AUDIT[:-1], "age"], "scores.csv: column 'age': 67 values ('"),
+        (["scores.csv", *AUDIT[:-1], "age"], "cut numbers by --cuts, or"),
+        (
+            ["scores.csv", "--label", "age", *AUDIT[2:]],
+            "scores.csv: column 'age': labels must be 0",
+        ),
+        (["scores.csv", "--label", "age", *AUDIT[2:]], "or --positive must say which"),
         (["scores.csv", *AUDIT[:3], "sex", *AUDIT[4:]], "must hold numbers"),
         (["scores.csv", *AUDIT[:3], "age", *AUDIT[4:]], "must be probabilities"),
     ],
@@ -421,6 +524,20 @@ def test_a_wrong_root_is_told_with_the_right_one(
             assert f"is {given} the folder that the paths begin in" in told
         else:
             assert f"it is there below {proposed}: give that folder as the root" in told
+
+
+def test_backslashes_of_a_path_are_slashes_unless_a_file_has_them(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    there = ["deep/er/a.png", "deep/b.png", r"deep\c.png", "deep/c.png", "d.png"]
+    for name in there:
+        (tmp_path / name).touch()
+    spelt = [r"deep\er\a.png", r".\deep\b.png", r"deep\c.png", "deep/c.png", "d.png"]
+    spelt += [str(tmp_path) + r"\deep\b.png"]
+    roots.refuse_missing(spelt, tmp_path)
+    found = columns.path_column(pd.Series(spelt), tmp_path)
+    assert found == [tmp_path / name for name in [*there, "deep/b.png"]]
+    with pytest.raises(UserError, match=rf"below {tmp_path}/deep: give that folder as the root"):
+        roots.refuse_missing([r"er\a.png"], tmp_path)
 
 
 def test_some_images_that_are_missing_are_counted(

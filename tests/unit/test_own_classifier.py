@@ -204,7 +204,7 @@ def table_of(folder: Path) -> list[str]:
 def scores_of(folder: Path, images: Images, backbone: Backbone) -> np.ndarray:
     """P(class 1) of the pictures by the imported classifier, prepared as a run prepares them."""
     classifier = networks.load(folder / "mine" / "classifier.safetensors", backbone, own=True)
-    pixels = read_files([folder / f"p{n}.png" for n in range(48)], images)
+    pixels = read_files([folder / f"p{n}.png" for n in range(48)], images).pixels
     tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (images.mean, images.std))
     with torch.inference_mode():
@@ -250,6 +250,40 @@ def test_the_imported_folder_is_a_classifier_of_the_other_commands(
     assert "is not as import-classifier writes it" in capsys.readouterr().err
 
 
+def test_the_bits_of_sixteen_bit_images_go_with_the_classifier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dark ones need fewer bits than those that the classifier was trained on."""
+    way = made("own normalization", tmp_path)
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"p{n}.png" for n in range(48)]
+    grey = [(rng.random((40, 52)) * rng.integers(10, 60)).astype(np.uint8) for _ in paths]
+    for path, picture in zip(paths, grey, strict=True):
+        Image.fromarray(picture).save(path)
+    scores = own_ways.reference(paths, way)
+    scores[:16].to_csv("reference.csv", index=False)
+    for path, picture in zip(paths, grey, strict=True):
+        Image.fromarray((picture * (4095 / 255)).round().astype(np.uint16)).save(path)
+    reference = ["--reference", "reference.csv"]
+    assert imported(way, *reference) == 2
+    assert imported(way, *reference, "--bits", "12") == 0, capsys.readouterr().err
+    assert "16-bit images are read as of 12 bits (--bits)" in capsys.readouterr().out
+    assert entry(tmp_path)[1].bits == 12
+    frame = pd.DataFrame({"path": scores["path"], "y": np.arange(48) % 2, "g": list("aabb") * 12})
+    frame.to_csv("t.csv", index=False)
+    command = ["audit", "t.csv", "--label", "y", "--group", "g", "--image", "path", "--force"]
+    brier = {}
+    for bits in ([], ["--bits", "16"]):
+        assert cli.main([*command, "--model", "mine", *bits]) == 0
+        rows = pd.read_csv("t.audit.csv").set_index("metric")["value"]
+        told = f"16-bit images are read as of {[*bits, '12'][1 if bits else 0]} bits (--bits)\n"
+        assert told in capsys.readouterr().out
+        brier[bool(bits)] = rows["brier"]
+    truth = ((scores["score"] - frame["y"]) ** 2).mean()
+    assert brier[False] == pytest.approx(truth, abs=1e-5) and brier[True] != brier[False]
+    assert cli.main([*command, "--model", "mine", "--bits", "9"]) == 2  # levels are above
+
+
 @pytest.mark.parametrize("library", ["resnet18", "timm:resnet10t"])
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_a_librarys_network_is_a_classifier_of_the_other_commands(
@@ -270,7 +304,7 @@ def test_a_librarys_network_is_a_classifier_of_the_other_commands(
     columns = table_of(tmp_path)
     given = ["--model", f"w.{suffix}", "--architecture", library, "--size", "32"]
     assert cli.main(["audit", "t.csv", *columns, *given]) == 0
-    pixels = read_files([tmp_path / f"p{n}.png" for n in range(48)], Images(size=32))
+    pixels = read_files([tmp_path / f"p{n}.png" for n in range(48)], Images(size=32)).pixels
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in own_ways.IMAGENET)
     with torch.inference_mode():
         tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
@@ -573,6 +607,21 @@ def test_a_confident_classifier_that_is_fed_otherwise_is_refused(
     shifted = ["--mean", "0.49", "0.49", "0.49"]
     assert imported(way, "--reference", "reference.csv", *shifted) == 2
     assert "the logits of the scores are not the reference's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_scores_of_percent_are_told(
+    decimals: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    way = made("whole network", tmp_path)
+    table = own_ways.reference(own_ways.pictures(tmp_path), way)
+    (100 * table["score"]).round(decimals).to_frame().assign(path=table["path"]).to_csv("r.csv")
+    assert imported(way, "--reference", "r.csv") == 2
+    told = capsys.readouterr().err
+    assert "They agree as percent: divide them by 100" in told and told.count("\n") == 1
+    assert imported(way, "--reference", "r.csv", "--mean", "0.9", "0.1", "0.5") == 2
+    told = capsys.readouterr().err
+    assert "may be percent (then divide them by 100 first); look" in told
 
 
 # --- wrong input ----------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from .config.schema import (
 )
 from .data.image_set import ImageSet
 from .data.values import canonical
-from .errors import UserError, of_library
+from .errors import UserError, of_library, setting
 from .evaluation import audit as _audit
 from .evaluation.audit import Audit
 from .methods._choice import Choice
@@ -206,7 +206,7 @@ class Debiaser:
                 ),
                 seed=settings.seed,
                 set_seed=set_seed,
-                patients=external.patients,
+                patients=external.units,
                 log=sys.stderr if settings.verbose else io.StringIO(),
                 name=type(self).__name__,
             )
@@ -214,7 +214,7 @@ class Debiaser:
         self.history_ = pd.DataFrame(outcome.history)
         self.cost_ = outcome.cost
         self.group_names_ = external.group_names
-        self._normalization = external.normalization
+        self._normalization, self._bits = external.normalization, external.bits
         for name in SOME:
             self.__dict__.pop(name, None)  # of an earlier fit
         if outcome.masks:
@@ -233,7 +233,7 @@ class Debiaser:
         """Probabilities of the classes by the debiased network, float64 (n, 2) or (n, C).
 
         Raises:
-            UserError: the images are normalized otherwise than those of `fit`.
+            UserError: the images are normalized or scaled otherwise than those of `fit`.
         """
         model = self.model_
         _refuse_other(f"{type(self).__name__}.predict_proba", model, images)
@@ -242,6 +242,12 @@ class Debiaser:
             raise UserError(
                 f"{type(self).__name__}: the images have {_normalized(images.normalization)}, and "
                 f"those of fit {_normalized(fitted)}: make the set as that one was made"
+            )
+        bits = self.__dict__.get("_bits")
+        if None not in (bits, images.bits) and bits != images.bits:
+            raise UserError(
+                f"{type(self).__name__}: 16-bit images are read as of {images.bits} bits, and "
+                f"those of fit as of {bits}: make both sets with the same {setting('images.bits')}"
             )
         return _probabilities(model, images, self.device, known=True)
 
@@ -339,7 +345,7 @@ def audit(
         images.groups,
         scores[:, 1] if scores.ndim == 2 else scores,
         images.group_names,
-        images.patients,
+        images.units,
         threshold=threshold,
         decisions=decisions,
     )

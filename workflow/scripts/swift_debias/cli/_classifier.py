@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import UserError
 from . import _outputs
 from ._numbers import finite, positive
+from ._tables import read_groups, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +26,19 @@ if TYPE_CHECKING:
     from ..config.schema import Backbone
 
 IMPORTED = ("backbone.yaml", "classifier.safetensors", "import.json")
-OPTIONS = ("image", "root", "architecture", "place", "size", "mean", "std")  # beside the model
+OPTIONS = (
+    "image",
+    "root",
+    "architecture",
+    "place",
+    "size",
+    "mean",
+    "std",
+    "bits",
+)  # beside the model
 OF_TORCH = (".pth", ".pt", ".ckpt", ".bin")
 SIZE = 224
+EIGHT = 8  # bits of usual images
 ARCHITECTURE = "a library's network (resnet50, timm:NAME, xrv:NAME), or your own module:function"
 
 
@@ -53,6 +64,12 @@ def add_classifier(parser: argparse.ArgumentParser, *, required: bool) -> None:
     add("--size", type=int, help=f"pixels a side; default: the folder's, or {SIZE}")
     for name, kind in (("mean", finite), ("std", positive)):
         add(f"--{name}", type=kind, nargs="+", help="default: the folder's, or ImageNet's")
+    needed = "as many as the table's need"
+    add(
+        "--bits",
+        type=int,
+        help=f"of 16-bit grey images, 9 to 16; default: the folder's, or {needed}",
+    )
 
 
 def reads(options: argparse.Namespace) -> Iterable[Path]:
@@ -99,11 +116,15 @@ def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
         UserError: of the table or the images.
     """
     from .. import api
+    from ..data.columns import path_column
 
-    given = {key: getattr(options, key) for key in ("size", "mean", "std")}
+    read_groups(options.table, table, options)
+    with within(options.table):
+        path_column(table[options.image], options.table.parent)
+    given = {key: getattr(options, key) for key in ("size", "mean", "std", "bits")}
     given = {key: value for key, value in given.items() if value is not None}
     prepared = {"size": SIZE} | _of_folder(options.model, given) | given
-    return api.ImageSet.from_frame(
+    images = api.ImageSet.from_frame(
         table,
         options.image,
         options.label,
@@ -114,6 +135,9 @@ def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
         cuts=options.cuts,
         **prepared,
     )
+    if (images.bits or 0) > EIGHT:
+        print(f"16-bit images are read as of {images.bits} bits (--bits)")
+    return images
 
 
 def load(options: argparse.Namespace) -> Loaded:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from ._numbers import finite
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from ..evaluation.audit import Audit
@@ -16,8 +20,9 @@ if TYPE_CHECKING:
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     """Which columns hold what."""
+    positive = "values of class 1, where not 0 and 1; every other value is class 0"
     parser.add_argument("--label", required=True, help="column of the label, 0 and 1")
-    parser.add_argument("--positive", nargs="+", help="values of class 1, where not 0 and 1")
+    parser.add_argument("--positive", nargs="+", help=positive)
     parser.add_argument("--group", required=True, help="column of the sensitive attribute")
     parser.add_argument("--cuts", type=finite, nargs="+", help="cut a number, e.g. age, here")
     parser.add_argument("--patient", help="column of the patient")
@@ -37,6 +42,38 @@ def read_table(path: Path, *columns: str | None) -> pd.DataFrame:
     if path.suffix.lower() in raw_tables.PARQUET:
         check(path, own=True)
     return raw_tables.read_table(path, tuple(dict.fromkeys(filter(None, columns))))
+
+
+@contextlib.contextmanager
+def within(table: Path) -> Iterator[None]:
+    """Put a table's path before what is said of its columns."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{table}: {error}") from error
+
+
+def read_groups(
+    path: Path, table: pd.DataFrame, options: argparse.Namespace
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Labels, groups and the groups' names of a table; prints how they were read.
+
+    Raises:
+        UserError: of a column; names the table.
+    """
+    from ..data import columns
+
+    label, group = table[options.label], table[options.group]
+    with within(path):
+        labels = columns.label_column(label, options.positive)
+        index, names = columns.group_column(group, cuts=options.cuts)
+    for notes in (
+        columns.label_notes(label, options.positive),
+        columns.group_notes(group, options.cuts),
+    ):
+        for line in notes:
+            print(line)
+    return labels, index, names
 
 
 def audit_files(out: Path) -> tuple[Path, Path]:

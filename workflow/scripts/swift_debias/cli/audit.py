@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from . import _classifier, _outputs
 from ._numbers import finite
-from ._tables import add_columns, audit_files, read_table, write_audit
+from ._tables import add_columns, audit_files, read_groups, read_table, within, write_audit
 
 if TYPE_CHECKING:
     from ..evaluation.audit import Audit
@@ -64,16 +64,18 @@ def run(options: argparse.Namespace) -> None:
 
 def _of_scores(options: argparse.Namespace) -> Audit:
     """The audit of a column of the table."""
-    from ..data.columns import group_column, label_column, number_column, patient_column
+    from ..data.columns import number_column, patient_column
     from ..evaluation.audit import audit
 
     columns = (options.label, options.score, options.group, options.patient)
     table = read_table(options.table, *columns)
-    groups, names = group_column(table[options.group], cuts=options.cuts)
+    labels, groups, names = read_groups(options.table, table, options)
+    with within(options.table):
+        scores = number_column(table[options.score])
     return audit(
-        label_column(table[options.label], options.positive),
+        labels,
         groups,
-        number_column(table[options.score]),
+        scores,
         names,
         patient_column(table[options.patient]) if options.patient else None,
         threshold=options.threshold,
@@ -88,6 +90,7 @@ def _of_classifier(options: argparse.Namespace) -> Audit:
         raise UserError("--image: which column holds the paths of the images?")
     _classifier.check(options)
     columns = (options.image, options.label, options.group, options.patient)
-    images = _classifier.read_images(options, read_table(options.table, *columns))
+    table = read_table(options.table, *columns)
+    images = _classifier.read_images(options, table)
     scores = api.predict_proba(_classifier.load(options).model, images)
     return api.audit(scores, images, threshold=options.threshold)

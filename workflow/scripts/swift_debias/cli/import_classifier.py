@@ -12,13 +12,13 @@ from ..errors import UserError
 from . import _outputs
 from ._numbers import finite, positive
 from ._pairs import read_pairs
-from ._tables import read_table
+from ._tables import read_table, within
 
 if TYPE_CHECKING:
     import numpy as np
 
 BACKBONE = ("architecture", "head", "channels", "dropout")  # arguments that are keys of these
-IMAGES = ("size", "mean", "std", "interpolation", "fit", "crop_share")
+IMAGES = ("size", "mean", "std", "interpolation", "fit", "crop_share", "bits")
 EXAMPLE = """example:
   swift-debias import-classifier trained.pth --architecture resnet50 --size 224 \\
       --reference reference.csv --root images --out mine
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--interpolation", help="bilinear, bicubic, lanczos, box or nearest")
     add("--fit", help="crop or stretch")
     add("--crop-share", type=finite, help="0.875 for Resize(256), CenterCrop(224)")
+    add("--bits", type=int, help="of 16-bit grey images, 9 to 16; default: as the reference's need")
     add("--reference", type=Path, help="a .csv: path, score")
     add("--root", type=Path, help="folder of its images; default: its own")
     add("--name", default="mine", help="of the backbone; %(default)s")
@@ -115,6 +116,7 @@ def _reference(table: Path | None, root: Path | None) -> tuple[list[Path], np.nd
         return [], None
     rows = read_table(table, "path", "score")
     folder = root or table.parent
-    paths = path_column(rows["path"], folder)
-    refuse_missing(rows["path"].tolist(), folder)
-    return paths, number_column(rows["score"])
+    with within(table):
+        paths, scores = path_column(rows["path"], folder), number_column(rows["score"])
+        refuse_missing(rows["path"].tolist(), folder)
+    return paths, scores

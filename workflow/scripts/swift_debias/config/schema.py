@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
@@ -271,6 +271,25 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def normalization_problem(mean: Sequence[float], std: Sequence[float]) -> str | None:
+    """What forbids a mean and std of channels, in words; None: nothing does.
+
+    A mean below 0 or above 1, or a std above 1, is that of pixels from 0 to 255: what lies on
+    [0, 1] has none such, and networks that take another range (torchxrayvision's [-1024, 1024],
+    pixels from 0 to 255 themselves) have a small std instead.
+    """
+    if len(mean) != len(std):
+        return f"mean has {len(mean)} numbers, std has {len(std)}"
+    for name, values, right in (
+        ("mean", mean, all(0 <= value <= 1 for value in mean)),
+        ("std", std, all(0 < value <= 1 for value in std)),
+    ):
+        if not right:
+            said = ", ".join(f"{value:g}" for value in values)
+            return f"{name} ({said}) must be on [0, 1]: divide by 255 that of pixels from 0 to 255"
+    return None
+
+
 class Images(Model):
     """The images: each is decoded once, to uint8, and normalized when it is drawn."""
 
@@ -328,8 +347,8 @@ class Images(Model):
 
     @model_validator(mode="after")
     def _a_number_a_channel(self) -> Images:
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean has {len(self.mean)} numbers, std has {len(self.std)}")
+        if problem := normalization_problem(self.mean, self.std):
+            raise ValueError(problem)
         if self.fit == "stretch" and self.crop_share != 1:
             raise ValueError("crop_share: would be ignored with fit: stretch; leave it out")
         if len(self.mean) not in (self.channels, 3):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,17 @@ from pydantic import ValidationError
 
 from ..config.base import explain
 from ..config.schema import Attribute
-from ..errors import UserError
+from ..errors import UserError, setting
+from .ages import NAMED, unit_named
 from .groups import group_index
-from .rows import clean_column
+from .manifest import MAX_AGE
+from .roots import with_slashes
+from .rows import are_no_ages, clean_column, parse_ages
 from .values import canonical, is_missing, plain
 
 MOST_GROUPS = 20  # a column with more values is no grouping
+UNCERTAIN = -1.0  # as CheXpert's labeler says it, where 0 and 1 are certain
+MOST_ROWS = 10  # of a file, that a message names
 
 
 def class_column(
@@ -38,6 +43,7 @@ def class_column(
     if classes is None:
         return label_column(values, positive), ("0", "1")
     names = tuple(map(str, classes))
+    _refuse_unlabelled(values, classes)
     if positive is not None or len(set(names)) < max(3, len(names)):
         raise UserError(
             f"classes: are three or more different values, and positive= is for two; here: {names}"
@@ -53,26 +59,70 @@ def class_column(
 
 
 def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
-    """0 and 1, int8; `positive` names the value or values of class 1."""
+    """0 and 1, int8; `positive` names the value or values of class 1.
+
+    All other values are class 0, but for -1 beside 0 and 1, which says that a label is uncertain.
+
+    Raises:
+        UserError: a label is missing or uncertain, or none is of class 1.
+    """
     if positive is not None:
         wanted = positive if isinstance(positive, list | tuple | set) else [positive]
+        _refuse_unlabelled(values, wanted)
         known = {canonical(value) for value in wanted}
         labels = values.map(lambda value: canonical(value) in known)
-        missing = values.map(is_missing) & ~labels
-        if missing.any():
+        found = values.map(canonical)
+        unsure = np.flatnonzero((found == UNCERTAIN) & ~labels)
+        if len(unsure) and found.isin([0.0, 1.0]).any():
             raise UserError(
-                f"{int(missing.sum())} labels are empty or say 'not known' "
-                f"({_some(values[missing])}); take those rows out"
+                f"{_column(values)}, row {unsure[0] + 1}: -1 beside 0 and 1 is an uncertain label "
+                f"({len(unsure)} rows); leave them out, or name it: {setting('positive')}"
             )
         if not labels.any():
-            raise UserError(f"no label is {positive!r}; there are {_some(values)}")
+            raise UserError(
+                f"{_column(values)}: no label is {positive!r}; there are {_some(values)}"
+            )
         return labels.to_numpy(np.int8)
+    _refuse_unlabelled(values)
     numbers = values.map(canonical)
     if not numbers.isin([0.0, 1.0]).all():
         raise UserError(
-            f"labels must be 0 and 1, or positive= must be given; there are {_some(values)}"
+            f"{_column(values)}: labels must be 0 and 1, or {setting('positive')} must say which "
+            f"are class 1; there are {_some(values)}"
         )
     return numbers.to_numpy(float).astype(np.int8)
+
+
+def label_notes(values: pd.Series, positive: Any = None) -> Iterator[str]:
+    """Which values became which class, and how many rows have each; nothing of 0 and 1."""
+    if positive is None:
+        return
+    labels = label_column(values, positive)
+    shown = values.map(plain)
+    for c in (1, 0):
+        counts = shown[labels == c].value_counts()
+        some = [f"{value!r} ({number})" for value, number in counts[:MOST_GROUPS].items()]
+        rest = counts[MOST_GROUPS:]
+        some += [f"{len(rest)} other values ({rest.sum()})"] if len(rest) else []
+        yield f"class {c} is column {values.name!r}: {', '.join(some) or 'no row'}"
+
+
+def _refuse_unlabelled(values: pd.Series, claimed: Iterable[Any] = ()) -> None:
+    """Refuse labels that are empty or say 'not known', but for words that are claimed for values.
+
+    Raises:
+        UserError: names the first's row.
+    """
+    words = {canonical(value) for value in claimed}
+    missing = np.flatnonzero(
+        [is_missing(value) and canonical(value) not in words for value in values]
+    )
+    if len(missing):
+        more = f", nor in {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{_column(values)}, row {missing[0] + 1}: no label ({_shown(values.iloc[missing[0]])})"
+            f"{more}; fill it or leave the row out"
+        )
 
 
 def group_column(
@@ -85,15 +135,20 @@ def group_column(
     Args:
         values: a column.
         groups: name -> its values; default: a group for each value but those that say
-            'not known' (`values.MISSING`).
+            'not known' (`values.MISSING`, `mean_unknown`).
         cuts: of numbers, instead of groups; a value on a cut is above it.
     """
     column = str(values.name or "group")
+    if groups is None:
+        values = values.mask(mean_unknown(values, cuts))
     if cuts is not None:
         if not cuts or list(cuts) != sorted(set(cuts)):
             raise UserError(f"cuts must be numbers that increase, not {list(cuts)}")
         between = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(cuts)]
         names = (f"below {cuts[0]:g}", *between, f"from {cuts[-1]:g}")
+        if _are_ages(values) and unit_named(column) == "years":
+            years = _years(values)
+            values = years.where(years.notna(), values)
         return group_index(values, _attribute(column=column, cuts=tuple(cuts), names=names)), names
     if groups is None:
         shown: dict[Any, str] = {}
@@ -103,14 +158,48 @@ def group_column(
         ordered = sorted(shown, key=lambda key: (isinstance(key, str), key))
         groups = {shown[key]: [key] for key in ordered}
     if len(groups) < 2:
-        raise UserError(f"the sensitive attribute has fewer than two groups: {_some(values)}")
+        raise UserError(
+            f"{_column(values)}: a sensitive attribute needs two groups; there are {_some(values)}"
+        )
     if len(groups) > MOST_GROUPS:
         raise UserError(
-            f"the sensitive attribute has {len(groups)} values ({_some(values)}); name its groups "
-            "with groups={...}, or cut it first"
+            f"{_column(values)}: {len(groups)} values ({_some(values)}) are too many groups; cut "
+            f"numbers by {setting('cuts')}, or give a column of fewer values"
         )
     entries = {name: tuple(of_group) for name, of_group in groups.items()}
     return group_index(values, _attribute(column=column, groups=entries)), tuple(entries)
+
+
+def mean_unknown(values: pd.Series, cuts: Sequence[float] | None = None) -> pd.Series:
+    """Cells whose number stands for 'not known', bool: -1 as a group, and what is nobody's age.
+
+    Args:
+        values: a column; its name says whether it holds ages.
+        cuts: it is cut there, and not each value a group.
+    """
+    if cuts is None:
+        return values.map(canonical).eq(-1.0)
+    return are_no_ages(_years(values)) & _are_ages(values)
+
+
+def group_notes(values: pd.Series, cuts: Sequence[float] | None = None) -> Iterator[str]:
+    """How many rows are of no group although they hold a number, in a line; nothing where none."""
+    if number := int(mean_unknown(values, cuts).sum()):
+        why = "hold -1" if cuts is None else f"hold no age of 0 to {MAX_AGE:g} years"
+        yield f"{number} rows of column {values.name!r} {why}: of no known group"
+
+
+def _are_ages(values: pd.Series) -> bool:
+    """Whether a column's name says that it holds ages."""
+    return NAMED.search(str(values.name)) is not None
+
+
+def _years(values: pd.Series) -> pd.Series:
+    """Ages as the workflow reads them, 058Y too, float64; null where a cell holds none.
+
+    A number without a unit is of the unit that the column's name says.
+    """
+    return parse_ages(values.map(plain).astype("str"), unit_named(str(values.name)))
 
 
 def patient_column(values: pd.Series | np.ndarray | Sequence[Any]) -> np.ndarray:
@@ -139,7 +228,7 @@ def number_column(values: pd.Series) -> np.ndarray:
 
 
 def path_column(values: pd.Series, root: str | Path) -> list[Path]:
-    """The files that a column names, below `root` or absolute.
+    """The files that a column names, below `root` or absolute; backslashes are slashes.
 
     Raises:
         UserError: a cell is empty or no text; names its row.
@@ -149,7 +238,50 @@ def path_column(values: pd.Series, root: str | Path) -> list[Path]:
             raise UserError(
                 f"column {values.name!r} must hold paths of images; row {row} holds {_shown(cell)}"
             )
-    return [Path(root) / cell for cell in values]
+    return [Path(root) / with_slashes(cell, root) for cell in values]
+
+
+def of_files(
+    paths: Sequence[Path], said: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, list[Path]]:
+    """The files that a table names, each once; and which of them each row is of, int64 (n,).
+
+    Args:
+        paths: of each row.
+        said: what -> what the rows say of their files, int (n,); -1: nothing.
+
+    Raises:
+        UserError: rows of one file say different things; names the file and its rows.
+    """
+    rows = pd.factorize(np.array([str(path.resolve()) for path in paths], object))[0]
+    for what, values in said.items():
+        known = pd.Series(values)[values >= 0].groupby(rows[values >= 0])
+        differ = known.min() < known.max()
+        if differ.any():
+            where = np.flatnonzero(rows == differ.idxmax())
+            lines = ", ".join(str(row + 1) for row in where[:MOST_ROWS])
+            raise UserError(
+                f"{int(differ.sum())} image files have rows whose {what} differs, the first is "
+                f"{paths[where[0]]} (rows {lines}); keep one row of each file"
+            )
+    first = np.unique(rows, return_index=True)[1]
+    return rows.astype(np.int64), [paths[row] for row in first]
+
+
+def joined(units: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Units, of which those that have one of the others in common are one: its least number.
+
+    Args:
+        units, others: int (n,), not negative.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    behind = int(units.max()) + 1
+    n = behind + int(others.max()) + 1
+    links = coo_array((np.ones(len(units), bool), (units, behind + others)), shape=(n, n))
+    component = connected_components(links, directed=False)[1][units]
+    return pd.Series(units).groupby(component).transform("min").to_numpy()
 
 
 def _attribute(**fields: Any) -> Attribute:
@@ -203,7 +335,7 @@ def group_values(
         names: of all groups.
     """
     column = pd.Series(values).astype(object)
-    column = column.mask(column.map(canonical).eq(-1.0))
+    column = column.mask(mean_unknown(column))
     if names is None:
         return group_column(column)
     present = {canonical(value) for value in column.dropna().unique()}
@@ -214,6 +346,11 @@ def group_values(
             f"groups must be of {tuple(names)}, or their numbers; here are {_some(column)}"
         )
     return group_column(column, {name: [number] for number, name in enumerate(names)})
+
+
+def _column(values: pd.Series) -> str:
+    """A column, for a message."""
+    return "the values" if values.name is None else f"column {values.name!r}"
 
 
 def _shown(cell: Any) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Attribute, Images
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, of_library
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
@@ -27,6 +27,8 @@ from .columns import (
     drawn_share,
     group_column,
     group_values,
+    joined,
+    of_files,
     path_column,
     patient_column,
 )
@@ -70,8 +72,10 @@ class ImageSet:
             None: unknown, a person of its own.
         normalization: how pixels are normalized; None: they are taken as they are.
         balanced: bool (n,): the balanced part, where a run has drawn it; None: `fit` draws it.
-        source, rows: where the pixels are.
+        source, rows: where the pixels are; equal rows are one image.
         classes: names of the classes 0, 1, ...
+        bits: with which 16-bit grey files were read, alike (`Images.bits`); None: there are none,
+            or it is not known.
     """
 
     source: Source
@@ -83,6 +87,7 @@ class ImageSet:
     normalization: Normalization | None = None
     balanced: np.ndarray | None = None
     classes: tuple[str, ...] = ("0", "1")
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         if not len(self.rows):
@@ -137,8 +142,17 @@ class ImageSet:
             balanced=None if self.balanced is None else self.balanced[index],
         )
 
+    @property
+    def units(self) -> np.ndarray | None:
+        """What is never torn apart, (n,), as `patients`: who has an image twice is one with it."""
+        if len(np.unique(self.rows)) == len(self.rows):
+            return self.patients
+        return joined(patient_codes(self.patients, len(self)), self.rows)
+
     def split(self, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
         """Cut the set in two, a patient's images never apart, drawn within label and group.
+
+        Rows of one file are one image and stay together, whatever patient they name.
 
         Args:
             fraction: share of the images in the first part, as nearly as whole patients allow.
@@ -146,7 +160,7 @@ class ImageSet:
         """
         if not 0 < fraction < 1:
             raise UserError(f"split: a fraction between 0 and 1 is needed, not {fraction}")
-        units = patient_codes(self.patients, len(self))
+        units = patient_codes(self.units, len(self))
         first = drawn_share(units, self.labels, self.groups, fraction, seed)
         if first.all() or not first.any():
             raise UserError("split: too few patients or images to cut in two")
@@ -154,6 +168,7 @@ class ImageSet:
         return whole.subset(first), whole.subset(~first)
 
     @classmethod
+    @of_library()
     def from_frame(
         cls,
         df: pd.DataFrame,
@@ -174,6 +189,7 @@ class ImageSet:
         fit: str = "crop",
         crop_share: float = 1.0,
         interpolation: str = "bilinear",
+        bits: int | None = None,
         workers: int | None = None,
     ) -> ImageSet:
         """Images in files, named by a table.
@@ -195,18 +211,25 @@ class ImageSet:
             classes: the values of three classes or more, in the order of the network's outputs;
                 rows of other values are refused.
             groups: name -> values of the attribute; default: a group for each value, sorted.
-                Values in no group, and empty ones, are unknown.
-            cuts: of a number such as age, instead of groups; a value on a cut is above it.
+                Values in no group, empty ones, and -1 where it is not named, are unknown.
+            cuts: of a number such as age, instead of groups; a value on a cut is above it. In a
+                column named age what is not within 0 to 120 years is unknown.
             channels: 1 reads grey images, 3 colours; default: as many as `mean` has numbers.
             fit: crop: the centre; stretch: all of it, whatever its sides.
             crop_share: of the shorter side that the crop keeps; 0.875 is Resize(256) and
                 CenterCrop(224).
             interpolation: bilinear, bicubic, lanczos, box or nearest.
+            bits: of the levels of 16-bit grey files, 9 to 16; default: as many as the brightest of
+                these files needs. Give it where other sets are to be read alike.
             workers: threads that decode; default: one a core.
+
+        Raises:
+            UserError: of the table, a file that cannot be read, or rows of one file that differ.
         """
         for column in (image, label, attribute, *([patient] if patient else [])):
             if column not in df:
                 raise UserError(f"no column {column!r}{nearest(column, df.columns)}")
+        normalization = Normalization.of(mean, std)
         (labels, called), (index, names) = (
             class_column(df[label], positive, classes),
             group_column(df[attribute], groups, cuts),
@@ -214,27 +237,32 @@ class ImageSet:
         paths = path_column(df[image], root)
         options = _images(
             size=size,
-            channels=channels or (1 if len(mean) == 1 else 3),
-            mean=tuple(mean),
-            std=tuple(std),
+            channels=channels or (1 if len(normalization.mean) == 1 else 3),
+            **normalization._asdict(),
             fit=fit,
             crop_share=crop_share,
             interpolation=interpolation,
+            bits=bits,
         )
         refuse_missing(df[image].tolist(), root)
-        pixels = read_files(paths, options, workers)
+        rows, files = of_files(
+            paths, {f"label ({label!r})": labels, f"group ({attribute!r})": index}
+        )
+        read = read_files(files, options, workers)
         return cls(
-            HeldImages(pixels),
-            np.arange(len(df)),
+            HeldImages(read.pixels),
+            rows,
             labels,
             index,
             names,
             df[patient].to_numpy(object) if patient else None,
-            Normalization.of(mean, std),
+            normalization,
             classes=called,
+            bits=read.bits,
         )
 
     @classmethod
+    @of_library()
     def from_dataset(
         cls,
         dataset: Any,
@@ -265,6 +293,7 @@ class ImageSet:
         )
 
     @classmethod
+    @of_library()
     def from_arrays(
         cls,
         images: np.ndarray,
@@ -312,6 +341,7 @@ class ImageSet:
         )
 
     @classmethod
+    @of_library()
     def from_run(
         cls,
         run: str | Path,
@@ -383,6 +413,7 @@ class ImageSet:
             Normalization.of(told.mean if mean is None else mean, told.std if std is None else std),
             frame["balanced"].to_numpy(bool) if fold is not None else None,
             told.classes if classes is None else tuple(classes),
+            told.bits,
         )
 
 
@@ -393,6 +424,7 @@ class _Told(NamedTuple):
     classes: tuple[str, ...] = ("0", "1")
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    bits: int | None = None
 
 
 def _told_by(run: Path, task: str, attribute: str) -> _Told:
@@ -409,7 +441,8 @@ def _told_by(run: Path, task: str, attribute: str) -> _Told:
         of, images = settings["tasks"][task], settings["tasks"][task]["images"]
         names = Attribute(**settings["attributes"][attribute]).group_names
         classes = tuple(of.get("classes") or _Told().classes)
-        return _Told(names, classes, tuple(images["mean"]), tuple(images["std"]))
+        mean, std = tuple(images["mean"]), tuple(images["std"])
+        return _Told(names, classes, mean, std, images.get("bits"))
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
         raise UserError(
@@ -417,8 +450,15 @@ def _told_by(run: Path, task: str, attribute: str) -> _Told:
         ) from error
 
 
-def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> np.ndarray:
-    """Decode image files, uint8 (N, size, size, channels), as the workflow's image cache does.
+class Read(NamedTuple):
+    """What was read: uint8 (N, size, size, channels); and the bits of 16-bit grey files, if any."""
+
+    pixels: np.ndarray
+    bits: int | None
+
+
+def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> Read:
+    """Decode image files, as the workflow's image cache does.
 
     Raises:
         UserError: files that cannot be read; names the first.
@@ -449,7 +489,7 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         listed = "; ".join(broken[:NAMED])
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
-    return pixels
+    return Read(pixels, max(needed.values(), default=None))
 
 
 def _one_each(what: str, values: Sequence[Any] | np.ndarray) -> Sequence[Any] | np.ndarray:

@@ -40,24 +40,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _SEX = re.compile(r"sex(?![a-z])|gender|geschlecht|geslacht|(?<![a-z])sex[eo]|sesso", re.IGNORECASE)
-_AGE = re.compile(
-    r"(?<![a-z])age(?![a-z])|(?<![a-z])age(?:in)?(?:year|month|week|day)s?(?![a-z])|Age$|^years$"
-    r"|birth",
-    re.IGNORECASE,
-)
-# As the last word of an age's column, or behind `age` or `age in`.
-_UNITS = {
-    unit: re.compile(
-        rf"(?:age|in|[^a-z])[^a-z]*(?:{words})[^a-z0-9]*$"
-        rf"|(?<![a-z])age[^a-z]*(?:in[^a-z]*)?(?:{words})(?![a-z])",
-        re.IGNORECASE,
-    )
-    for unit, words in (
-        ("months", "months?|mos?|mths?"),
-        ("weeks", "weeks?|wks?"),
-        ("days", "days?"),
-    )
-}
+_AGE = re.compile(rf"{ages.NAMED.pattern}|(?i:birth)")
 _DATE = re.compile(r"(study|exam|acquisition|visit).?date|^date$", re.IGNORECASE)
 _SKIN = re.compile(r"fit[sz]patrick|^fst$|skin.?(type|tone)", re.IGNORECASE)
 _NEGATIVE = re.compile(
@@ -361,8 +344,7 @@ def _kind_of_age(cells: pd.DataFrame, column: str) -> dict[str, str] | None:
     if "birth" in column.casefold():
         dates = [c for c in map(str, cells) if _DATE.search(c)]
         return {"kind": "birth", "at": dates[0]} if dates else None
-    found = next((unit for unit, name in _UNITS.items() if name.search(column)), None)
-    unit = {} if found is None else {"unit": found}
+    unit = {} if (found := ages.unit_named(column)) == "years" else {"unit": found}
     if parse_ages(known).notna().mean() > ENOUGH:
         return unit
     return {"kind": "band", **unit} if ages.from_band(known).notna().mean() > ENOUGH else None

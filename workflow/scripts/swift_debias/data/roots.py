@@ -25,6 +25,7 @@ def refuse_missing(cells: Sequence[str | os.PathLike[str]], root: str | Path) ->
             which the missing ones lie, where a quick look finds it.
     """
     root = Path(root)
+    cells = [with_slashes(cell, root) for cell in cells]
     missing = [cell for cell in cells if not _is_file(root / cell)]
     if not missing:
         return
@@ -41,6 +42,12 @@ def refuse_missing(cells: Sequence[str | os.PathLike[str]], root: str | Path) ->
         )
     question = "" if number else f"; is {root} the folder that the paths begin in (root)?"
     raise UserError(f"{said}{question}")
+
+
+def with_slashes(cell: str | os.PathLike[str], root: str | Path) -> str:
+    """A path with slashes for backslashes, where no file below `root` has it as it is."""
+    text = os.fspath(cell)
+    return text if "\\" not in text or _is_file(Path(root) / text) else text.replace("\\", "/")
 
 
 def _holds(folder: Path, cells: Sequence[str | os.PathLike[str]]) -> bool:

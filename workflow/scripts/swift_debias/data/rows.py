@@ -198,7 +198,7 @@ class Rows:
         text = self.frame[column]
         self._sources["age"] = column
         years = parse_ages(text, unit)
-        impossible = years.notna() & ~years.between(0, MAX_AGE)
+        impossible = are_no_ages(years)
         self.note(
             self._given(column) & years.isna(), "age is not given as a number; recorded as unknown"
         )
@@ -381,6 +381,11 @@ def parse_ages(text: pd.Series, unit: str = "years") -> pd.Series:
     parts = text.str.strip().str.upper().str.extract(r"^(-?[0-9]+(?:\.[0-9]+)?)([YMWD]?)$")
     days = parts[1].replace("", unit[0].upper()).map(DAYS).astype("float64")
     return pd.to_numeric(parts[0], errors="coerce").astype("float64") * days / DAYS["Y"]
+
+
+def are_no_ages(years: pd.Series) -> pd.Series:
+    """Numbers that nobody's age is, such as -1 and 999 for an unknown one; bool, null is none."""
+    return years.notna() & ~years.between(0, MAX_AGE)
 
 
 def _skin_type(cell: str) -> str:

@@ -82,9 +82,12 @@ def run(
         yield "WARNING: without --reference nothing shows that images are prepared as in training"
     else:
         with model_check.told("--reference"):
+            pixels = reference_check.with_bits(paths, pixels)
             reference = reference_check.Reference.of(scores)
             found = reference_check.check(classifier, paths, reference, pixels)
         yield f"{found.number} scores agree with the reference's, to {found.worst:.2g} at the most"
+        if pixels.bits is not None:
+            yield f"its 16-bit images are read as of {pixels.bits} bits (--bits)"
         yield from (f"WARNING: --reference: {weak}" for weak in reference.weakness())
     out.mkdir(parents=True, exist_ok=True)
     written = [out / file for file in ("classifier.safetensors", "import.json", "backbone.yaml")]

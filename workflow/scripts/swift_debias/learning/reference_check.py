@@ -26,6 +26,7 @@ from .networks import Classifier
 from .samples import make_samples
 
 TOLERANCE = 0.02  # of the span of the reference's scores
+EIGHT = 8  # bits of usual pictures
 FEW = 8  # images that prove little
 SURE, NEARLY_ALL = 0.02, 0.9  # probabilities below 0.02 or above 0.98 say little of their logits
 TRIED = 16  # images on which causes are looked for
@@ -137,7 +138,7 @@ def _logit(probabilities: np.ndarray) -> np.ndarray:
 
 def logits_of(classifier: Classifier, paths: Sequence[Path], way: Way) -> np.ndarray:
     """Logits of class 1 by the workflow's own road, float64 (n,)."""
-    pixels = read_files(paths, way.images)
+    pixels = read_files(paths, way.images).pixels
     if way.bgr:
         pixels = pixels[..., ::-1].copy()
     n, none = len(paths), np.zeros(len(paths))
@@ -147,6 +148,12 @@ def logits_of(classifier: Classifier, paths: Sequence[Path], way: Way) -> np.nda
     )
     logits: np.ndarray = predict(classifier, samples, 16).double().cpu().numpy()
     return -logits if way.swap else logits
+
+
+def with_bits(paths: Sequence[Path], images: Images) -> Images:
+    """The settings with the bits that all 16-bit images need, so that some are read as all are."""
+    bits = read_files(paths, images).bits
+    return images if bits is None or bits <= EIGHT else images.model_copy(update={"bits": bits})
 
 
 def compare(ours: np.ndarray, reference: Reference, paths: Sequence[Path]) -> Difference:
@@ -204,10 +211,22 @@ def check(
     )
 
 
+def _as_percent(reference: Reference) -> Reference | None:
+    """What it says if its scores are percent; None: they cannot be."""
+    scores = reference.scores
+    percent = reference.logits and scores.min() >= 0 and scores.max() <= 100
+    return Reference.of(scores / 100) if percent else None
+
+
 def _cause(
     classifier: Classifier, paths: Sequence[Path], reference: Reference, images: Images
 ) -> str:
     """What makes the scores agree, in words."""
+    said = "None of the usual causes makes them agree"
+    if (shares := _as_percent(reference)) is not None:
+        if compare(logits_of(classifier, paths, Way("", images)), shares, paths).agree:
+            return "They agree as percent: divide them by 100"
+        said += "; they were taken as logits, and may be percent (then divide them by 100 first)"
     some = np.unique(np.linspace(0, len(paths) - 1, TRIED).astype(int))
     if not np.ptp(reference.scores[some]) > 0:
         some = np.arange(len(paths))
@@ -218,8 +237,8 @@ def _cause(
             if compare(ours if swap == way.swap else -ours, theirs, few).agree:
                 return _advice(way, images, swap)
     return (
-        "None of the usual causes makes them agree; look first at the normalization (mean, std), "
-        "the resizing (size, fit, crop_share, interpolation), the order of the channels, and which "
+        f"{said}; look first at the normalization (mean, std), the "
+        "resizing (size, fit, crop_share, interpolation), the order of the channels, and which "
         "class a score is of"
     )
 
