@@ -150,9 +150,10 @@ def loads(names: tuple[str, ...], registry: str) -> bool:
     """
     module = ".".join([LIBRARY.name, *Path(registry).parent.parts])
     beside = [name.startswith(f"{module}.") for name in (*names, "")]
+    own = [name.rpartition(".")[0] == module for name in names]  # not of a module beside it
     return any(
-        not after if name == module else inside and local(name) is None
-        for name, inside, after in zip(names, beside, beside[1:], strict=False)
+        not after if name == module else of_it and local(name) is None
+        for name, of_it, after in zip(names, own, beside[1:], strict=True)
     )
 
 

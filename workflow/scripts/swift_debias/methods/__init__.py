@@ -34,7 +34,7 @@ from typing import Any
 from ..config.base import Model
 from ..config.schema import Method
 from ..errors import UserError, nearest
-from . import _checked
+from ._checked import problem, refuse_twins
 
 OUTSIDE: dict[str, ModuleType] = {}
 """Methods whose files lie elsewhere, by name; `_outside.py` fills it."""
@@ -57,8 +57,8 @@ def load(algorithm: str) -> ModuleType:
     if algorithm not in available():
         raise UserError(f"no algorithm {algorithm!r}{nearest(algorithm, available())}")
     module = importlib.import_module(f"{__name__}.{algorithm}")
-    if problem := _checked.problem(module):
-        raise UserError(f"methods/{algorithm}.py: {problem} (docs/extend.md shows a whole file)")
+    if lack := problem(module):
+        raise UserError(f"methods/{algorithm}.py: {lack} (docs/extend.md shows a whole file)")
     return module
 
 
@@ -70,7 +70,7 @@ def modules() -> dict[str, ModuleType]:
         UserError: one of them holds no method, or two have one class.
     """
     found = {name: load(name) for name in available()}
-    _checked.refuse_twins(found)
+    refuse_twins(found)
     return found
 
 
