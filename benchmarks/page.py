@@ -146,7 +146,8 @@ def keep() -> dict[str, Any]:
         if (RESULTS / f"{name}.json").is_file()
     }
     kept = {"done": done, "reports": reports}
-    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    text = json.dumps(kept, indent=1).replace(f"{ROOT}/", "")  # no path of this machine
+    KEPT.write_text(text + "\n")
     shutil.copy(RESULTS / FIGURE, ROOT / "resources" / FIGURE)
     return kept
 
