@@ -26,19 +26,11 @@ if TYPE_CHECKING:
     from ..config.schema import Backbone
 
 IMPORTED = ("backbone.yaml", "classifier.safetensors", "import.json")
-OPTIONS = (
-    "image",
-    "root",
-    "architecture",
-    "place",
-    "size",
-    "mean",
-    "std",
-    "bits",
-)  # beside the model
+OPTIONS = (  # beside the model
+    "image", "root", "architecture", "place", "size", "mean", "std", "bits",
+)  # fmt: skip
 OF_TORCH = (".pth", ".pt", ".ckpt", ".bin")
 SIZE = 224
-EIGHT = 8  # bits of usual images
 ARCHITECTURE = "a library's network (resnet50, timm:NAME, xrv:NAME), or your own module:function"
 
 
@@ -116,26 +108,25 @@ def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
         UserError: of the table or the images.
     """
     from .. import api
-    from ..data.columns import path_column
+    from ..data.decode import USUAL_BITS
 
-    read_groups(options.table, table, options)
-    with within(options.table):
-        path_column(table[options.image], options.table.parent)
+    read_groups(options.table, table, options)  # prints how they are read
     given = {key: getattr(options, key) for key in ("size", "mean", "std", "bits")}
     given = {key: value for key, value in given.items() if value is not None}
     prepared = {"size": SIZE} | _of_folder(options.model, given) | given
-    images = api.ImageSet.from_frame(
-        table,
-        options.image,
-        options.label,
-        options.group,
-        options.patient,
-        root=options.table.parent if options.root is None else options.root,
-        positive=options.positive,
-        cuts=options.cuts,
-        **prepared,
-    )
-    if (images.bits or 0) > EIGHT:
+    with within(options.table):
+        images = api.ImageSet.from_frame(
+            table,
+            options.image,
+            options.label,
+            options.group,
+            options.patient,
+            root=options.table.parent if options.root is None else options.root,
+            positive=options.positive,
+            cuts=options.cuts,
+            **prepared,
+        )
+    if (images.bits or 0) > USUAL_BITS:
         print(f"16-bit images are read as of {images.bits} bits (--bits)")
     return images
 

@@ -40,6 +40,7 @@ _SWAPPED = frozenset((5, 6, 7, 8))
 _SIXTEEN_BIT = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
 
 
+USUAL_BITS = 8  # of a picture's levels
 _EIGHT_BIT = frozenset(("1", "L", "P", "RGB", "CMYK", "YCbCr"))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Images
+from ..data.decode import USUAL_BITS
 from ..data.image_set import HeldImages, read_files
 from ..data.normalization import Normalization
 from ..errors import UserError
@@ -26,7 +27,6 @@ from .networks import Classifier
 from .samples import make_samples
 
 TOLERANCE = 0.02  # of the span of the reference's scores
-EIGHT = 8  # bits of usual pictures
 FEW = 8  # images that prove little
 SURE, NEARLY_ALL = 0.02, 0.9  # probabilities below 0.02 or above 0.98 say little of their logits
 TRIED = 16  # images on which causes are looked for
@@ -153,7 +153,9 @@ def logits_of(classifier: Classifier, paths: Sequence[Path], way: Way) -> np.nda
 def with_bits(paths: Sequence[Path], images: Images) -> Images:
     """The settings with the bits that all 16-bit images need, so that some are read as all are."""
     bits = read_files(paths, images).bits
-    return images if bits is None or bits <= EIGHT else images.model_copy(update={"bits": bits})
+    return (
+        images if bits is None or bits <= USUAL_BITS else images.model_copy(update={"bits": bits})
+    )
 
 
 def compare(ours: np.ndarray, reference: Reference, paths: Sequence[Path]) -> Difference:
