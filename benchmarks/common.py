@@ -102,16 +102,11 @@ def write(name: str, options: argparse.Namespace, results: Any) -> Path:
     """Print the results and write them to results/<name>.json."""
     import torch
 
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     report = {
         "benchmark": name,
         "settings": vars(options),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "torch": torch.__version__,
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "load_average": round(os.getloadavg()[0], 1),
-        },
+        "machine": machine() | {"torch": torch.__version__, "gpu": gpu},
         "results": results,
     }
     text = json.dumps(report, indent=1, default=str)
@@ -120,6 +115,16 @@ def write(name: str, options: argparse.Namespace, results: Any) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(text + "\n")
     return path
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on, and how busy it is by now."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
 
 
 def _processor() -> str:

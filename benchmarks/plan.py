@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import pstats
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from benchmarks.common import machine
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -158,11 +158,7 @@ def main() -> None:
     report = {
         "benchmark": "plan",
         "settings": vars(options),
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average": round(os.getloadavg()[0], 1),
-        },
+        "machine": machine() | {"snakemake": version("snakemake")},
         "results": results,
     }
     text = json.dumps(report, indent=1)

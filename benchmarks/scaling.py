@@ -134,6 +134,7 @@ def fit_exponents(
             "seconds": dict(zip(AMOUNTS, (round(m, 4) for m in medians), strict=True)),
             "exponent": round(float(exponent), 3),
             "eight_times_over_once": round(medians[-1] / medians[0], 2),
+            "within_a_round": ratio(times[str(AMOUNTS[-1])], times[str(AMOUNTS[0])]),
         }
     return out
 
