@@ -3,7 +3,6 @@ and does SWiFT run?
 
     python -m benchmarks.networks
     python -m benchmarks.networks --size 224 --networks vit_b_16 timm:deit_small_patch16_224
-    python -m benchmarks.networks --document
 
 Networks are torchvision's, and timm's where timm is installed, with one output and untrained
 weights. Importances are counted in forward-backward passes over the same images (see
@@ -12,22 +11,21 @@ two by plain automatic differentiation; medians of ratios within a round. `slow`
 parameter tensors that the functions of `importance/` do not serve. SWiFT is the library's class,
 one epoch a step.
 
-Results of several sizes are kept beside one another in results/networks.json. `--document` writes
-the table of docs/performance.md from resources/networks.json, a copy of such a file.
+Results of several sizes are kept beside one another in results/networks.json. The tables of
+docs/performance.md are made of resources/networks.json, a copy of such a file (page.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.common import RESULTS, ROOT, Clock, parser, prepare, ratio, rounds, write
+from benchmarks.common import RESULTS, Clock, parser, prepare, ratio, rounds, write
 from benchmarks.importance import calibrate, floor, make_batches, minibatch_autograd
 from torch import Tensor, nn
 
@@ -36,8 +34,6 @@ from swift_debias.importance.layers import slow_parameters, squared_gradients
 from swift_debias.learning.networks import import_torchvision
 from swift_debias.learning.samples import Batch
 
-PAGE, COMMITTED = ROOT / "docs/performance.md", ROOT / "resources/networks.json"
-BEGIN, END = "<!-- networks: begin -->", "<!-- networks: end -->"
 NETWORKS = (
     "resnet18",
     "resnet50",
@@ -140,60 +136,6 @@ def measure(
     return row | passes(whole, data, options.repeats, clock)
 
 
-def table(report: dict[str, Any]) -> str:
-    """The page's table, of a file of results."""
-    results = report["results"]
-    sizes = sorted({size for rows in results.values() for size in rows}, key=int)
-    head = ["network", "slow parameters", "SWiFT ran"]
-    head += [f"{size} px: mini-batch / per sample / both (autograd)" for size in sizes]
-    lines = [head, ["---", "---:", "---", *["---:"] * len(sizes)]]
-    for name, rows in results.items():
-        first = next(iter(rows.values()))
-        if first["built"] != "yes":
-            lines.append([name, first["built"], "no", *[""] * len(sizes)])
-            continue
-        slow = max(len(row["slow"]) for row in rows.values())
-        ran = next((row["swift"] for row in rows.values() if "swift" in row), "not tried")
-        costs = []
-        for size in sizes:
-            row = rows.get(size)
-            if row is None or row["built"] != "yes":
-                costs.append("")
-                continue
-            values = [f"{row[way]['median']:.2f}" for way in WAYS]
-            costs.append(f"{' / '.join(values[:3])} ({values[3]})")
-        lines.append([name, f"{slow} of {first['parameters']}", ran, *costs])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _all(rows: list[dict[str, Any]], key: str) -> str:
-    """The values of several rows, smallest first."""
-    return " or ".join(map(str, sorted({row[key] for row in rows})))
-
-
-def page(text: str, report: dict[str, Any]) -> str:
-    """The page with its table anew."""
-    machine = report["machine"]
-    sizes: dict[int, list[dict[str, Any]]] = {}
-    for rows in report["results"].values():
-        for size, row in rows.items():
-            sizes.setdefault(int(size), []).extend([row] if row["built"] == "yes" else [])
-    how = "; ".join(
-        f"{size} px: {_all(rows, 'images')} images in batches of {_all(rows, 'batch')}, "
-        f"rounds: {_all(rows, 'rounds')}"
-        for size, rows in sorted(sizes.items())
-        if rows
-    )
-    said = (
-        f"{machine['processor']}, one thread of a busy machine, torch {machine['torch']}. {how}. "
-        "Medians of ratios within a round."
-    )
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    said = textwrap.fill(said, 120)
-    return f"{before}{BEGIN}\n\n{said}\n\n{table(report)}\n\n{END}{after}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     options_of = parser(__doc__)
     options_of.add_argument("--networks", nargs="+", default=list(NETWORKS))
@@ -202,11 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     options_of.add_argument("--batch", type=int, default=32)
     options_of.set_defaults(repeats=2)
     options_of.add_argument("--no-swift", dest="swift", action="store_false")
-    options_of.add_argument("--document", action="store_true", help="write the page's table")
     options = options_of.parse_args(arguments)
-    if options.document:
-        PAGE.write_text(page(PAGE.read_text(), json.loads(COMMITTED.read_text())))
-        return
     device, clock = prepare(options)
     if options.quick:
         options.sizes, options.images, options.batch, options.repeats = [64], 8, 4, 1

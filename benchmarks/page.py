@@ -1,185 +1,127 @@
-"""What `make bench` measured, as a section of docs/performance.md.
+"""docs/performance.md: every table of it is made here, of JSON in resources/.
 
-    python -m benchmarks.page --keep     # copies results/ into resources/ and writes the section
-    python -m benchmarks.page            # writes it again from what is kept
+    python -m benchmarks.page            # writes the page's marked sections anew, as `make docs`
+    python -m benchmarks.page --keep     # copies what `make bench` measured into resources/ before
 
-Kept are the JSON of the benchmarks, how long each took, and the figure.
+A section stands between `<!-- name: begin -->` and `<!-- name: end -->`. Its numbers come from
+
+- benchmarks.json: what `make bench` measured last, how long each benchmark took, of which commit
+- networks.json, precision/: copies of the results of networks.py and precision.py
+- measured_elsewhere.json: numbers whose own JSON was not kept, of other machines or earlier code
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
-import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from benchmarks import tables
 from benchmarks.common import RESULTS, ROOT
+from benchmarks.markdown import Found, captioned, filled, source, table
 
-PAGE, KEPT = ROOT / "docs/performance.md", ROOT / "resources/benchmarks.json"
+PAGE, KEPT = ROOT / "docs/performance.md", ROOT / "resources"
 FIGURE = "benchmarks.png"
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-ENDS = ("lowest", "highest")
-Found = Mapping[str, Any]
-
-
-def spread(found: Found) -> str:
-    """Median (lowest to highest)."""
-    return f"{found['median']:.2f} ({found['lowest']:.2f}-{found['highest']:.2f})"
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Markdown; numbers stand on the right."""
-    names = list(head)
-    lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def swift(results: Found) -> str:
-    """SWiFT end to end, times as fast as the plain implementation."""
-    head = ["times as fast as the plain implementation", "at 3 epochs, measured"]
-    head += ["with making the cache", "at 20 epochs", "at 10 epochs", "bound"]
-    rows = []
-    for name, of in results.items():
-        ahead = of["projected"]
-        paper = [ahead["skin, 20 epochs"], ahead["CXR, 10 epochs"], ahead["bound"]]
-        both = [of["ratio"], of["ratio_with_cache_building"]]
-        rows.append([f"{name}, {of['images']} images", *map(spread, both), *paper])
-    return table(head, rows)
-
-
-def importance(results: Found) -> str:
-    """Importances, in forward-backward passes."""
-    ways = {
-        "per_sample": "per sample, all diagonals",
-        "minibatch": "mini-batch, two diagonals (SWiFT)",
-        "both": "both at once",
-        "minibatch_autograd": "mini-batch, plain automatic differentiation",
-        "loop": "loop over single samples",
-        "vmap": "torch.func.vmap",
-    }
-    rows = [
-        [said]
-        + [
-            spread({"median": of["ratio_to_floor"][way]} | {k: of[k][way] for k in ENDS})
-            for of in results.values()
-        ]
-        for way, said in ways.items()
-    ]
-    return table(["importance at 64 px, forward-backward passes", *results], rows)
-
-
-def training_step(results: Found) -> str:
-    """A training step on the cache."""
-    head = ["a training step at 64 px", "images a second"]
-    head += ["of a resident random batch's speed", "of a matrix product's speed"]
-    return table(
-        head,
-        [
-            [
-                name,
-                of["images_per_second"],
-                spread(of["share_of_floor"]["resident"]),
-                f"{of['share_of_peak']:.0%}",
-            ]
-            for name, of in results.items()
-        ],
-    )
-
-
-def scaling(results: Found) -> str:
-    """Eight times as many images, methods, folds."""
-    of_all = {**results["images"], **results["jobs"]}
-    rows = [[name, of["eight_times_over_once"], of["exponent"]] for name, of in of_all.items()]
-    return table(
-        ["eight times as many images, methods or folds", "times as long", "exponent"], rows
-    )
-
-
-def plan(results: Found) -> str:
-    """Planning, and what Snakemake takes for a workflow that does nothing."""
-    keys = list(next(iter(results.values())))
-    rows = [[key, *(of[key] for of in results.values())] for key in keys if key != "jobs"]
-    return table(["jobs planned", *(of["jobs"] for of in results.values())], rows)
-
-
-def startup(results: Found) -> str:
-    """A job without its work."""
-    rows = sorted(results.items(), key=lambda row: -row[1]["cpu_seconds"])
-    shown = [[name, f"{of['cpu_seconds']:.1f}"] for name, of in rows[:6]]
-    rest = sorted(of["cpu_seconds"] for _, of in rows[6:])
-    shown.append([f"the other {len(rest)}, median", f"{rest[len(rest) // 2]:.1f}"])
-    return table(["imports of a script, in a process of its own", "processor seconds"], shown)
-
-
-def memory(results: Found) -> str:
-    """Peak memory of a job by the batch."""
-    networks = {name: of for name, of in results.items() if isinstance(of, Mapping)}
-    jobs = list(next(iter(networks.values())))
-    rows = []
-    for name, of in networks.items():
-        each = [of[job] for job in jobs]
-        rows.append(
-            [name, *(f"{e['base_mib']} + {e['mib_per_image_of_a_batch_at_64_px']}" for e in each)]
-        )
-    return table(["peak memory, MiB + MiB an image of a batch at 64 px", *jobs], rows)
-
-
-SECTIONS: dict[str, Callable[[Found], str]] = {
-    "swift": swift,
-    "importance": importance,
-    "training_step": training_step,
-    "scaling": scaling,
-    "startup": startup,
-    "memory": memory,
-    "plan": plan,
+OF_BENCH: dict[str, Callable[[Found], str]] = {
+    "swift": tables.swift,
+    "importance": tables.importance,
+    "training_step": tables.training_step,
+    "scaling": tables.scaling,
+    "startup": tables.startup,
+    "memory": tables.memory,
+    "plan": tables.plan,
 }
+MARKED = re.compile(r"(<!-- ([\w ]+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
 
-def keep() -> dict[str, Any]:
-    """What lies in results/, and its figure in resources/."""
-    done = json.loads((RESULTS / "done.json").read_text())
-    reports = {
-        name: json.loads((RESULTS / f"{name}.json").read_text())
-        for name in SECTIONS
-        if (RESULTS / f"{name}.json").is_file()
-    }
-    kept = {"done": done, "reports": reports}
-    text = json.dumps(kept, indent=1).replace(f"{ROOT}/", "")  # no path of this machine
-    KEPT.write_text(text + "\n")
-    shutil.copy(RESULTS / FIGURE, ROOT / "resources" / FIGURE)
-    return kept
-
-
-def section(kept: Found) -> str:
-    """The text between the markers."""
+def bench(kept: Found) -> str:
+    """What it comes to, and how it was measured."""
     reports, done = kept["reports"], kept["done"]
-    machine = reports["swift"]["machine"]
     minutes = sum(one["seconds"] for one in done.values()) / 60
-    commits = ", ".join(sorted({one["commit"].rstrip("+") for one in done.values()}))
-    rounds = {n: reports[n]["settings"]["repeats"] for n in ("swift", "importance")}
-    said = (
+    commits = sorted({one["commit"] for one in done.values()})
+    made = " and ".join(f"{c.rstrip('+')}{' with changes' * c.endswith('+')}" for c in commits)
+    machine = reports["swift"]["machine"]
+
+    def ends(name: str, *keys: str) -> str:
+        found: list[Any] = list(reports[name]["results"].values())
+        for key in keys:
+            found = [of[key] for of in found]
+        return f"{min(found):.2f} to {max(found):.2f}"
+
+    projected = ends("swift", "projected", tables.SKIN)
+    passes = ends("importance", "ratio_to_floor", "minibatch")
+    share = ends("training_step", "share_of_floor", "resident", "median")
+    jobs = list(reports["plan"]["results"].values())[-1]
+    said = [
+        f"SWiFT end to end, at 20 epochs: {projected} times as fast as a plain implementation.",
+        f"Its importances: {passes} forward-backward passes over the images.",
+        f"A training step: {share} of the speed of a random batch that is there already.",
+        f"Planning {jobs['jobs']:,} jobs: {jobs['cpu seconds']} processor seconds.",
+    ]
+    how = (
         f"`make bench` took {minutes:.0f} minutes on {machine['cores']} cores of "
-        f"{machine['processor']} (torch {machine['torch']}, commit {commits}), one thread each. "
-        f"Rounds: {rounds['swift']} of SWiFT, {rounds['importance']} elsewhere, interleaved. "
-        "Medians of ratios within a round, in brackets the lowest and highest."
+        f"{machine['processor']} (torch {machine['torch']}, commit {made})."
     )
-    parts = [textwrap.fill(said, 120, break_long_words=False, break_on_hyphens=False)]
-    parts += [make(reports[name]["results"]) for name, make in SECTIONS.items() if name in reports]
-    return "\n\n".join(parts)
+    return captioned(how, "\n".join(filled(one, bullet=True) for one in said))
+
+
+def elsewhere(entry: Found) -> str:
+    """Numbers whose own JSON was not kept."""
+    written = entry["written"]
+    said = f"{entry['what']}. {source(entry)} Written down {written['date']} ({written['commit']})."
+    notes = [filled(note, bullet=True) for note in entry.get("notes", ())]
+    parts = [table(entry["head"], entry["rows"])] if "head" in entry else []
+    return captioned(said, *parts, *(["\n".join(notes)] if notes else []))
+
+
+def read(folder: Path = KEPT) -> dict[str, Any]:
+    """The kept JSON, by its file's name."""
+    names = ("benchmarks", "networks", "measured_elsewhere")
+    kept = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+    files = sorted((folder / "precision").glob("*.json"), reverse=True)
+    return kept | {"precision": [json.loads(file.read_text()) for file in files]}
+
+
+def sections(kept: Found) -> dict[str, str]:
+    """Name of a section -> its text."""
+    reports = kept["benchmarks"]["reports"]
+    out = {"bench": bench(kept["benchmarks"]), "cache": tables.cache(reports["scaling"])}
+    out |= {name: make(reports[name]) for name, make in OF_BENCH.items()}
+    out["networks"] = tables.networks(kept["networks"])
+    out["precision"] = "\n\n".join(map(tables.precision, kept["precision"]))
+    return out | {name: elsewhere(of) for name, of in kept["measured_elsewhere"].items()}
+
+
+def written(page: str, kept: Found) -> str:
+    """The page with its sections anew."""
+    made = sections(kept)
+    names = [match[2] for match in MARKED.finditer(page)]
+    if sorted(names) != sorted(made):
+        raise ValueError(f"each once on the page: {sorted(made)}; there are: {sorted(names)}")
+    return MARKED.sub(lambda match: f"{match[1]}\n{made[match[2]]}\n\n{match[3]}", page)
+
+
+def keep() -> None:
+    """Copy what lies in results/, and its figure, into resources/."""
+    done = json.loads((RESULTS / "done.json").read_text())
+    reports = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in OF_BENCH}
+    text = json.dumps({"done": done, "reports": reports}, indent=1)
+    (KEPT / "benchmarks.json").write_text(text.replace(f"{ROOT}/", "") + "\n")  # no path of here
+    shutil.copy(RESULTS / FIGURE, KEPT / FIGURE)
 
 
 def main(arguments: list[str] | None = None) -> None:
     options_of = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options_of.add_argument("--keep", action="store_true", help="of results/, not what is kept")
-    options = options_of.parse_args(arguments)
-    kept = keep() if options.keep else json.loads(KEPT.read_text())
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{section(kept)}\n\n{END}{after}")
+    options_of.add_argument("--keep", action="store_true", help="what lies in results/ first")
+    if options_of.parse_args(arguments).keep:
+        keep()
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,21 +3,20 @@
     python -m benchmarks.precision
     python -m benchmarks.precision --networks resnet50 --repeats 2
     python -m benchmarks.precision --accuracy
-    python -m benchmarks.precision --document
 
 The sides are swift.py's: `ours` in the precision that `compute.precision: auto` takes ("auto"), and
 with bf16 switched off ("fp32"); `plain` in fp32, and under torch's autocast ("bf16"). All four run
 in every round, each in a process of its own, so that nothing that one sets up reaches another. The
 processor time of every stage of every round is kept in results/precision.json, and later runs add
 rounds to it. From a round's stages follow the ratios at three epochs and at the paper's 20 and 10
-(`swift.projected`; the stages' times grow with the epochs, step 2's features with the views seen).
+(`tables.precision`; the stages' times grow with the epochs, step 2's features with the views seen).
 
 `--accuracy` is the paired check: a small network is trained on made-up images of `ENOUGH_PIXELS`
 pixels with a group that shows, then debiased, in fp32 and in bf16 of the same seeds, and in fp32
 from weights that were moved by a part in a million, which says how far rounding alone leads.
 
-`--document` writes the section of docs/performance.md from resources/precision/, where copies of
-such files lie, one a machine.
+The section of docs/performance.md is made of resources/precision/, where copies of such files lie,
+one a machine (page.py).
 """
 
 from __future__ import annotations
@@ -25,9 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import statistics
 import tempfile
-import textwrap
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import swift as ends
-from benchmarks.common import RESULTS, ROOT, expected_views, parser, prepare, write
+from benchmarks.common import RESULTS, parser, prepare, write
 from benchmarks.importance import calibrate
 from benchmarks.training_step import flops, peak_flops
 from sklearn.metrics import roc_auc_score
@@ -46,12 +43,8 @@ from swift_debias.learning.augment import normalize
 from swift_debias.learning.networks import build, import_torchvision
 from swift_debias.learning.precision import ENOUGH_PIXELS, decide
 
-PAGE = ROOT / "docs/performance.md"
-COMMITTED = ROOT / "resources/precision"  # a file a machine
-BEGIN, END = "<!-- precision: begin -->", "<!-- precision: end -->"
 NETWORKS = ("resnet50", "densenet121", "efficientnet_b3")
 SIDES = ("plain fp32", "plain bf16", "ours fp32", "ours auto")
-EPOCHS = {"3 epochs": 3, "20 epochs": 20, "10 epochs": 10}
 SEEDS = 6
 
 
@@ -73,16 +66,6 @@ def one_round(case: ends.Case) -> dict[str, dict[str, float]]:
         with ProcessPoolExecutor(1, apart, import_torchvision) as process:
             found[name] = process.submit(side, case, name).result()
     return found
-
-
-def seconds_at(times: dict[str, float], whose: str, made: int, epochs: int) -> float:
-    """Seconds at a number of epochs, of the stages' times at the `made` epochs that were run."""
-    longer = epochs / made
-    if whose == "plain":
-        return times["importance"] + longer * (times["step1"] + times["step2"])
-    views = expected_views(epochs) / expected_views(made)
-    fixed = times["reading"] + times["importance"]
-    return fixed + longer * times["step1"] + views * times["step2"]
 
 
 def measure(network: str, options: argparse.Namespace, rounds: list[Any]) -> dict[str, Any]:
@@ -177,102 +160,6 @@ def eodds(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> float:
     return float(sum(gaps) / 2)
 
 
-# --- the page ------------------------------------------------------------------------------------
-
-
-def spread(values: list[float]) -> str:
-    """Median (lowest to highest)."""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
-
-
-def table(results: dict[str, Any]) -> str:
-    """A row a network."""
-    lines = [
-        [
-            "network",
-            "rounds",
-            *(f"plain fp32 / ours, {name}" for name in EPOCHS),
-            "plain bf16 / ours, 3 epochs",
-            "bf16 off: plain fp32 / ours, 3, 20 epochs",
-        ],
-        ["---", *["---:"] * 6],
-    ]
-    for network, row in results.items():
-        each = row["rounds"]
-
-        def ratios(above: str, below: str, epochs: int, each: Any = each) -> str:
-            return spread(
-                [
-                    seconds_at(one["sides"][above], "plain", one["epochs"], epochs)
-                    / seconds_at(one["sides"][below], "ours", one["epochs"], epochs)
-                    for one in each
-                ]
-            )
-
-        lines.append(
-            [
-                network,
-                str(len(each)),
-                *(ratios("plain fp32", "ours auto", epochs) for epochs in EPOCHS.values()),
-                ratios("plain bf16", "ours auto", 3),
-                ", ".join(ratios("plain fp32", "ours fp32", epochs) for epochs in (3, 20)),
-            ]
-        )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def paired(found: list[dict[str, dict[str, float]]]) -> str:
-    """A sentence about the check of accuracy."""
-    said = []
-    for metric, name in (("auc", "AUC"), ("eodds", "EOdds")):
-        moved = {}
-        for side_name in ("bf16", "1e-6"):
-            differences = [one[side_name][metric] - one["fp32"][metric] for one in found]
-            mean = statistics.mean(differences)
-            largest = max(map(abs, differences))
-            moved[side_name] = f"{mean:+.4f} in the mean, at most {largest:.4f}"
-        said.append(f"{name}: bf16 {moved['bf16']}; weights moved by 1e-6 {moved['1e-6']}")
-    start = statistics.mean(one["fp32"]["auc"] for one in found)
-    return (
-        f"What it does to the result, over {len(found)} seeds (FullFT, 8 epochs, of a small "
-        f"network, made-up images of {ENOUGH_PIXELS} pixels, AUC {start:.3f} in fp32): bf16 minus "
-        "fp32, beside what a change "
-        f"of the start's weights by a part in a million does. {'. '.join(said)}."
-    )
-
-
-def section(report: dict[str, Any]) -> str:
-    """What one machine measured."""
-    machine, results = report["machine"], report["results"]
-    rows, peak = results["networks"], results["gflops"]
-    first = next(iter(rows.values()))
-    run = " or ".join(
-        sorted({str(one["epochs"]) for row in rows.values() for one in row["rounds"]})
-    )
-    said = (
-        f"**{machine['processor']}**, whose matrix products are {peak['bf16'] / peak['fp32']:.1f} "
-        f"times as fast in bf16 as in fp32; one thread of a busy machine, torch "
-        f"{machine['torch']}; {first['size']} px, {first['images']} images of ISIC's sizes in "
-        f"batches of {first['batch']}, {run} epochs run, the others projected from the stages. "
-        f"`auto` took {first['auto']}. Processor time, medians of ratios within a "
-        "round (lowest to highest)."
-    )
-    parts = [textwrap.fill(said, 120), table(rows)]
-    if results.get("accuracy"):
-        parts.append(textwrap.fill(paired(results["accuracy"]), 120))
-    return "\n\n".join(parts)
-
-
-def page(text: str, reports: list[dict[str, Any]]) -> str:
-    """The page with its section anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    middle = "\n\n".join(map(section, reports))
-    return f"{before}{BEGIN}\n\n{middle}\n\n{END}{after}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     options_of = parser(__doc__)
     options_of.add_argument("--networks", nargs="+", default=list(NETWORKS))
@@ -280,13 +167,8 @@ def main(arguments: list[str] | None = None) -> None:
     options_of.add_argument("--images", type=int, default=16)
     options_of.add_argument("--epochs", type=int, default=2, help="that are run")
     options_of.add_argument("--accuracy", action="store_true", help="the paired check alone")
-    options_of.add_argument("--document", action="store_true", help="write the page's section")
     options_of.set_defaults(device="cpu")
     options = options_of.parse_args(arguments)
-    if options.document:
-        files = sorted(COMMITTED.glob("*.json"), reverse=True)
-        PAGE.write_text(page(PAGE.read_text(), [json.loads(file.read_text()) for file in files]))
-        return
     device, clock = prepare(options)
     path = RESULTS / "precision.json"
     results: dict[str, Any] = {"networks": {}}
