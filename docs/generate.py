@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code. `make docs` runs it."""
+"""Write the pages that are made from the code, or from JSON. `make docs` runs it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
+sys.path[:0] = [str(PROJECT / "workflow" / "scripts"), str(PROJECT)]
+
+from benchmarks import page  # noqa: E402
 
 from swift_debias import methods  # noqa: E402
 from swift_debias.config import document  # noqa: E402
@@ -22,6 +24,7 @@ def pages() -> dict[str, str]:
         "config/README.md": document.document(options, settings),
         "config/schema.json": json.dumps(document.json_schema(options, settings), indent=1) + "\n",
         "results/README.md": layout.document(),
+        "docs/performance.md": page.written(page.PAGE.read_text(encoding="utf-8"), page.read()),
     }
 
 
