@@ -169,7 +169,7 @@ def test_mixed_precisions_are_said(tmp_path: Path) -> None:
     chest, skin = trained_in(files)
     assert skin == "Precision of the trainings of skin: bf16 (2 jobs)."
     assert "bf16 (1 jobs), fp32 (1 jobs)" in chest and "compute.precision" in chest
-    assert precision.ENOUGH_PIXELS == 128  # as config/README.md and docs/performance.md say
+    assert precision.ENOUGH_PIXELS == 128  # as config/README.md and docs/verified.md say
 
 
 # --- importances in half of the space -------------------------------------------------------------
