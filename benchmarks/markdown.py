@@ -44,8 +44,9 @@ def spread(found: Found) -> str:
 
 def source(known: Found) -> str:
     """Machine, versions, rounds and spread; what is not known is called so."""
-    said = [f"{name.capitalize()}: {known.get(name) or 'not recorded'}." for name in ASKED]
-    return " ".join(said)
+    said = [f"{name.capitalize()}: {known[name]}." for name in ASKED if known.get(name)]
+    unknown = [name for name in ASKED if not known.get(name)]
+    return " ".join([*said, f"Not recorded: {', '.join(unknown)}."] if unknown else said)
 
 
 def measured(report: Found, rounds: object = None, spread: str | None = None) -> str:
