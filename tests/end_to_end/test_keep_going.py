@@ -71,6 +71,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.ci
 def test_a_report_of_what_there_is(project: Path) -> None:
     whole = {name: (project / "workflow/scripts" / name).read_text() for name in BROKEN}
     for name, line in BROKEN.items():
