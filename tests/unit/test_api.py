@@ -570,8 +570,8 @@ def drawn(images: sd.ImageSet) -> torch.Tensor:
     return (stored - mean) / std
 
 
-def test_a_sigmoid_at_the_end_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match="look like probabilities"):
+def test_a_sigmoid_at_the_end_is_refused_and_nothing_else_is_said() -> None:
+    with pytest.raises(UserError, match="look like probabilities"):
         sd.predict_proba(seeded(lambda: After(torch.sigmoid)), pixels())
     with warnings.catch_warnings():
         warnings.simplefilter("error")

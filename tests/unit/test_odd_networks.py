@@ -275,3 +275,219 @@ def test_what_a_user_froze_is_trained_all_the_same(name: str) -> None:
     for key, value in found.state_dict().items():
         assert torch.equal(value, expected.state_dict()[key])
     assert not torch.equal(found[0].weight, network[0].weight)
+
+
+# --- what the methods work on says what the network says ------------------------------------------
+
+
+class Net(nn.Module):
+    """Something before the body, a last layer, something after it."""
+
+    def __init__(
+        self,
+        last: nn.Module | None = None,
+        before: Callable[[Tensor], Tensor] = lambda x: x,
+        after: Callable[[Tensor], Tensor] = lambda z: z,
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.fc = nn.Linear(8, 2) if last is None else last
+        self.before, self.after = before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.fc(self.body(self.before(x))))
+
+
+def in_place(x: Tensor) -> Tensor:
+    x -= 0.5
+    x /= 0.25
+    return x
+
+
+# two need layers that this network has not
+@pytest.mark.filterwarnings("error:.*other scores each time")
+@pytest.mark.parametrize("name", sorted(set(CLASSES) - {"PEFT", "DiffPrune"}))
+def test_a_network_may_change_its_images_in_place(name: str) -> None:
+    """Its twin makes new ones: same scores before and after, same weights."""
+    given = images()
+    twins = [Net(before=before) for before in (in_place, lambda x: (x - 0.5) / 0.25)]
+    scores = [sd.predict_proba(twin, given) for twin in twins]
+    np.testing.assert_array_equal(*scores)
+    fitted = [CLASSES[name](**SHARED).fit(twin, given) for twin in twins]
+    one, other = (f.model_.state_dict() for f in fitted)
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+    np.testing.assert_array_equal(*(f.predict_proba(given) for f in fitted))
+
+
+class Cosine(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        unit = nn.functional.normalize
+        return 16 * nn.functional.linear(unit(x), unit(self.weight))
+
+
+class Lora(nn.Linear):
+    """Its update is nothing yet, so that it gives what a plain layer gives."""
+
+    def __init__(self, size: int, outputs: int) -> None:
+        super().__init__(size, outputs)
+        self.lora_A = nn.Parameter(torch.randn(2, size))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x @ self.lora_A.T @ self.lora_B.T
+
+
+class Same(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+def hooked(pre: bool, factor: float) -> nn.Module:
+    layer = nn.Linear(8, 2)
+    if pre:
+        layer.register_forward_pre_hook(lambda _, given: (given[0] * factor,))
+    else:
+        layer.register_forward_hook(lambda _, __, output: output * factor)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (lambda: Cosine(8, 2), "'fc' (Cosine) gives something else than its weight"),
+        (lambda: hooked(True, 5), "'fc' (Linear) gives something else than its weight"),
+        (lambda: hooked(False, 3), "'fc' (Linear) gives something else than its weight"),
+        (lambda: Lora(8, 2), "'fc' (Lora) has lora_A beside its weight and bias"),
+    ],
+)
+def test_a_last_layer_of_another_arithmetic_is_refused(
+    last: Callable[[], nn.Module], said: str
+) -> None:
+    network = Net(last())
+    assert said in refused(lambda: sd.LLFT(**SHARED).fit(network, images()))
+    sd.predict_proba(network, images())  # it can be audited all the same
+
+
+@pytest.mark.parametrize("last", [lambda: Same(8, 2), lambda: hooked(True, 1), lambda: None])
+def test_a_last_layer_that_is_linear_by_what_it_gives_is_taken(
+    last: Callable[[], nn.Module | None],
+) -> None:
+    network, given = Net(last()), images()
+    kept = sd.Baseline().fit(network, given)
+    np.testing.assert_allclose(kept.predict_proba(given), sd.predict_proba(network, given))
+
+
+def stacked(*layers: nn.Module) -> nn.Module:
+    """A head of several layers that is called `head`, as fastai's is."""
+    torch.manual_seed(0)
+    network = nn.Sequential()
+    network.add_module("body", Net().body)
+    network.add_module("head", nn.Sequential(*layers))
+    return network
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 2)),
+        (nn.Dropout(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)),
+        (nn.Dropout(), nn.Linear(8, 1), nn.ReLU(), nn.Linear(1, 1)),
+        (nn.Dropout(), nn.Linear(8, 2)),
+    ],
+)
+@pytest.mark.parametrize("name", ["SWiFT", "FullFT", "LLFT"])
+def test_a_head_may_have_the_names_of_our_own(name: str, layers: tuple[nn.Module, ...]) -> None:
+    network, given = stacked(*copy.deepcopy(layers)), images()
+    fitted = CLASSES[name](**SHARED).fit(network, given)
+    assert fitted.model_.state_dict().keys() == network.state_dict().keys()
+    fresh = copy.deepcopy(network)
+    fresh.load_state_dict(fitted.model_.state_dict())
+    np.testing.assert_array_equal(fitted.predict_proba(given), sd.predict_proba(fresh, given))
+
+
+# --- probabilities in the place of logits, and chance ---------------------------------------------
+
+LOGITS = "logits are needed"
+
+
+# percent of a sigmoid may be logits: they are not all in [0, 1], and do not add up
+SQUASHED = [("sigmoid", n, 1) for n in (1, 2, 3)]
+SQUASHED += [("softmax", n, factor) for n in (2, 3) for factor in (1, 100)]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("function", "outputs", "factor"), SQUASHED)
+def test_outputs_of_a_sigmoid_or_softmax_are_refused(
+    function: str, outputs: int, factor: float, kind: torch.dtype
+) -> None:
+    def squash(z: Tensor) -> Tensor:
+        z = z.sigmoid() if function == "sigmoid" else z.softmax(1)
+        return (factor * z).to(kind).float()
+
+    network = Net(nn.Linear(8, outputs), after=squash)
+    assert LOGITS in refused(lambda: sd.predict_proba(network, images()))
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_logits_within_zero_and_one_are_logits(outputs: int) -> None:
+    network = Net(nn.Linear(8, outputs))
+    with torch.no_grad():
+        network.fc.weight.mul_(0.01)
+        network.fc.bias.fill_(0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = sd.predict_proba(network, images())
+        logits = network.eval()(torch.tensor(images().source.pixels).permute(0, 3, 1, 2)).detach()
+    wanted = (
+        logits.softmax(1) if outputs > 1 else torch.cat([1 - logits.sigmoid(), logits.sigmoid()], 1)
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_what_cannot_be_told_is_warned_of() -> None:
+    """No layer gives these numbers: they may be anything."""
+    with pytest.warns(UserWarning, match=LOGITS):
+        sd.predict_proba(Net(after=lambda z: z[:, :1].abs() / 100), images())
+
+
+@pytest.mark.parametrize("name", ["Baseline", "LLFT"])
+def test_chance_at_prediction_is_told(name: str) -> None:
+    def drop(z: Tensor) -> Tensor:
+        return nn.functional.dropout(z, 0.5, training=True)
+
+    network = Net(nn.Sequential(nn.Identity(), nn.Linear(8, 2)))
+    network.fc[0] = type("Always", (nn.Module,), {"forward": lambda _, x: drop(x)})()
+    with pytest.warns(UserWarning, match="other scores each time"):
+        sd.predict_proba(network, images())
+    with pytest.warns(UserWarning, match="other scores each time"):
+        CLASSES[name](**SHARED).fit(network, images())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.predict_proba(Net(), images())
+
+
+# --- compiled networks ----------------------------------------------------------------------------
+
+
+def test_a_scripted_network_is_scored_and_not_trained() -> None:
+    network, given = body().eval(), images()
+    for made in (torch.jit.script(network), torch.jit.trace(network, torch.zeros(2, 3, 8, 8))):
+        np.testing.assert_allclose(
+            sd.predict_proba(made, given), sd.predict_proba(network, given), atol=1e-6
+        )
+        said = refused(lambda made=made: sd.SWiFT(**SHARED).fit(made, given))
+        assert "TorchScript" in said and "Python network" in said
+
+
+def test_a_compiled_network_is_taken_as_it_was_before() -> None:
+    network, given = body().eval(), images()
+    compiled = torch.compile(network, backend="eager")
+    fitted = [sd.FullFT(**SHARED).fit(made, given).model_ for made in (network, compiled)]
+    assert type(fitted[1]) is type(network)
+    one, other = (made.state_dict() for made in fitted)
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+    np.testing.assert_allclose(
+        sd.predict_proba(compiled, given), sd.predict_proba(network, given), atol=1e-6
+    )

@@ -369,6 +369,119 @@ def test_debias_says_that_a_last_layer_without_bias_has_one_now(
     assert "4.bias" in load_file("fair/model.safetensors")
 
 
+NETWORKS = """
+import torch
+from torch import nn
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.fc = nn.Linear(8, 2)
+    def forward(self, x): return self.fc(self.body(x))
+
+class Plain(Base): pass
+
+class Auxiliary(Base):
+    "A second head, registered later, which is called and not returned."
+    def __init__(self):
+        super().__init__()
+        self.sex = nn.Linear(8, 2)
+    def forward(self, x):
+        self.seen = self.sex(self.body(x))
+        return super().forward(x)
+
+class Unused(Auxiliary):
+    def forward(self, x): return Base.forward(self, x)
+
+class Early(nn.Module):
+    "The last layer is registered before what feeds it."
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 2)
+        self.body = nn.Sequential(*Base().body, nn.Linear(8, 8), nn.ReLU())
+    def forward(self, x): return self.fc(self.body(x))
+
+class Temperature(Base):
+    "A factor that is 1 in a new network, and another one in the file."
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("factor", torch.ones(()))
+    def forward(self, x): return super().forward(x) * self.factor
+
+class Sigmoid(Base):
+    def forward(self, x): return super().forward(x).sigmoid()
+"""
+REFUSED = {  # of a .pth, which is taken apart
+    "Auxiliary": "ends in the layer 'fc': write --head fc",
+    "Unused": "ends in the layer 'fc': write --head fc",
+    "Early": "ends in the layer 'fc': write --head fc",
+    "Temperature": "does something after its last layer 'fc'",
+    "Sigmoid": "does something after its last layer 'fc'",
+}
+
+
+FOUND_BY_A_PASS = ("Auxiliary", "Unused", "Early")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "module.safetensors"])
+@pytest.mark.parametrize("name", ["Plain", *REFUSED])
+def test_a_network_of_ones_own_says_what_it_says_or_is_refused(
+    name: str,
+    suffix: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever its file's ending, an audit has the AUC of the network, or says what to do."""
+    from sklearn.metrics import roc_auc_score
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "heads.py").write_text(NETWORKS)
+    sys.modules.pop("heads", None)
+    space: dict[str, Any] = {}
+    exec(NETWORKS, space)
+    torch.manual_seed(3)
+    network = space[name]().eval()
+    if name == "Temperature":
+        network.factor.fill_(-3)
+    prefix = "module." if suffix.startswith("module") else ""
+    state = {prefix + key: value for key, value in network.state_dict().items()}
+    file = f"w.{suffix}"
+    torch.save(state, file) if suffix == "pth" else save_file(state, file)
+    given = [*table_of(tmp_path), "--architecture", f"heads:{name}", "--model", file]
+    given += ["--size", "16", "--mean", "0", "0", "0", "--std", "1", "1", "1"]
+    commands = {
+        "audit": ["audit", "t.csv", *given],
+        "debias": ["debias", "--table", "t.csv", *given, "--out", "o", "--set", "epochs=1"],
+    }
+    commands["debias"] += ["min_cell=2", "--method", "Baseline"]
+    pixels = read_files([tmp_path / f"p{n}.png" for n in range(48)], Images(size=16)).pixels
+    with torch.no_grad():
+        logits = network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+    whole = suffix == "safetensors"  # the network itself is asked, and not taken apart
+    for command, words in commands.items():
+        code, said = cli.main(words), capsys.readouterr().err
+        if name == "Sigmoid" and whole and command == "audit":
+            assert code == 2 and "look like probabilities" in said
+        elif name == "Plain" or (whole and (command == "audit" or name in FOUND_BY_A_PASS)):
+            assert code == 0, said
+        else:
+            assert code == 2 and REFUSED[name] in said, said
+    if name in REFUSED and not whole:  # named: that layer's logits are the network's
+        assert cli.main([*commands["audit"], "--head", "fc", "--force"]) == 0
+        with torch.no_grad():
+            logits = network.fc(network.body(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255))
+    if Path("t.audit.csv").exists():
+        rows = pd.read_csv("t.audit.csv").set_index("metric")["value"]
+        scores = (logits[:, 1] - logits[:, 0]).numpy()
+        wanted = roc_auc_score(pd.read_csv("t.csv")["y"], scores)
+        assert rows["auc"] == pytest.approx(wanted, abs=1e-6)
+    else:
+        assert name == "Sigmoid" and whole
+
+
 def test_more_than_two_classes_are_refused_by_audit_and_debias(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

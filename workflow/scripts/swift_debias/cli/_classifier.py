@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 IMPORTED = ("backbone.yaml", "classifier.safetensors", "import.json")
 OPTIONS = (  # beside the model
-    "image", "root", "architecture", "place", "size", "mean", "std", "bits",
+    "image", "root", "architecture", "head", "place", "size", "mean", "std", "bits",
 )  # fmt: skip
 OF_TORCH = (".pth", ".pt", ".ckpt", ".bin")
+PREFIXES = ("module.", "_orig_mod.")
 SIZE = 224
 ARCHITECTURE = "a library's network (resnet50, timm:NAME, xrv:NAME), or your own module:function"
 
@@ -53,6 +54,7 @@ def add_classifier(parser: argparse.ArgumentParser, *, required: bool) -> None:
     add("--model", type=Path, required=required, help=model)
     add("--place", nargs="*", metavar="KEY", help="where in the file it is, of several: model_ema")
     add("--architecture", help=f"{ARCHITECTURE}; of such a folder it is known")
+    add("--head", help="name of its last layer, where it cannot be found; of such a folder known")
     add("--size", type=int, help=f"pixels a side; default: the folder's, or {SIZE}")
     for name, kind in (("mean", finite), ("std", positive)):
         add(f"--{name}", type=kind, nargs="+", help="default: the folder's, or ImageNet's")
@@ -85,7 +87,7 @@ def check(options: argparse.Namespace) -> None:
     if not options.model.exists():
         raise UserError(f"--model: no file or folder {options.model}")
     if _is_imported(options.model):
-        for name in ("architecture", "place"):
+        for name in ("architecture", "head", "place"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name}: {options.model / IMPORTED[0]} says it; leave it out")
         return
@@ -131,14 +133,14 @@ def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
     return images
 
 
-def load(options: argparse.Namespace) -> Loaded:
-    """The classifier.
+def load(options: argparse.Namespace, images: ImageSet) -> Loaded:
+    """The classifier of some images.
 
     Raises:
-        UserError: it cannot be loaded, its weights do not fit its architecture, or it tells more
-            than two classes apart.
+        UserError: it cannot be loaded, its weights do not fit its architecture, it does something
+            with what its last layer gives, or it tells more than two classes apart.
     """
-    loaded = _load(options)
+    loaded = _load(options, images)
     if (classes := getattr(loaded.model, "classes", 2)) > 2:
         raise UserError(
             f"{options.model} tells {classes} classes apart, and this command two: use the library "
@@ -147,7 +149,7 @@ def load(options: argparse.Namespace) -> Loaded:
     return loaded
 
 
-def _load(options: argparse.Namespace) -> Loaded:
+def _load(options: argparse.Namespace, images: ImageSet) -> Loaded:
     from ..learning import architectures, checkpoint_files, hub_folders, networks, wrapped
 
     sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
@@ -156,16 +158,28 @@ def _load(options: argparse.Namespace) -> Loaded:
         return Loaded(networks.load(model / IMPORTED[1], _backbone(_entry(model)), own=True))
     own = name is not None and architectures.library_of(name)[0] == "own"
     as_it_is = own and options.place is None and not model.is_dir()
-    if as_it_is and model.suffix not in OF_TORCH:  # any network
+    if as_it_is and model.suffix not in OF_TORCH and not _is_prefixed(model):  # any network
         return Loaded(wrapped.load(name, model))
     from ..learning import classifier_import
 
     checkpoint = checkpoint_files.read(model, options.place)
-    entry = hub_folders.entry_of(checkpoint, {} if name is None else {"architecture": name})
+    said = {"architecture": name, "head": options.head}
+    entry = hub_folders.entry_of(checkpoint, {k: v for k, v in said.items() if v is not None})
     found = classifier_import.load(checkpoint, _backbone(entry), own_dropout="dropout" not in entry)
+    if own:
+        height, _, channels = images.shape
+        classifier_import.refuse_other_end(found, channels, height)
     for line in classifier_import.described(checkpoint, found.note):
         print(line)
     return Loaded(found.classifier, found.note)
+
+
+def _is_prefixed(model: Path) -> bool:
+    """Whether all tensors have the names that DataParallel or torch.compile gives them."""
+    from ..learning import tensor_files
+
+    names = tensor_files.read(model, own=True)
+    return any(all(name.startswith(prefix) for name in names) for prefix in PREFIXES)
 
 
 def save(model: nn.Module, loaded: Loaded, options: argparse.Namespace, out: Path) -> None:

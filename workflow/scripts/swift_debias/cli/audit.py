@@ -92,5 +92,5 @@ def _of_classifier(options: argparse.Namespace) -> Audit:
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
     images = _classifier.read_images(options, table)
-    scores = api.predict_proba(_classifier.load(options).model, images)
+    scores = api.predict_proba(_classifier.load(options, images).model, images)
     return api.audit(scores, images, threshold=options.threshold)

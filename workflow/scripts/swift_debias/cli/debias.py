@@ -60,9 +60,10 @@ def run(options: argparse.Namespace) -> None:
     if options.method not in api.CLASSES:
         raise UserError(f"no method {options.method!r}{nearest(options.method, api.CLASSES)}")
     settings = read_pairs(options.set)
-    if "seed" in settings:
-        raise UserError(f"--set seed: it has an option of its own: --seed {settings['seed']}")
-    estimator = api.CLASSES[options.method](seed=options.seed, **settings)
+    for name in ("seed", "head"):
+        if name in settings:
+            raise UserError(f"--set {name}: it has an option of its own: --{name} {settings[name]}")
+    estimator = api.CLASSES[options.method](seed=options.seed, head=options.head, **settings)
     _classifier.check(options)
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
@@ -76,7 +77,7 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     from ..files import remove, write_json, write_text
     from ..report import escaping
 
-    loaded = _classifier.load(options)
+    loaded = _classifier.load(options, images)
     model = loaded.model
     external, test = images.split(options.external, options.seed)
     print(f"debias on {external}\naudit on {test}")

@@ -62,16 +62,11 @@ def run(
         backbone, pixels = Backbone(**known), Images(**_grey(entry, images))
     except ValidationError as error:
         raise UserError(explain(error)) from error
-    backbone, classifier, state, note = load(
+    loaded = load(
         checkpoint, backbone, own_dropout="dropout" not in known, swap_classes=swap_classes
     )
-    pictures = torch.zeros(2, len(pixels.mean), pixels.size, pixels.size)
-    pictures = model_check.as_in_jobs(pictures)
-    classifier = devices.place(classifier, pictures.device, Compute())
-    with model_check.told(f"the network, {pixels.size} x {pixels.size} pixels"):
-        model_check.last_layer(backbone, pictures, "the network")
-        with torch.no_grad():
-            classifier(pictures)
+    refuse_other_end(loaded, len(pixels.mean), pixels.size)
+    backbone, classifier, state, note = loaded
     yield from described(checkpoint, note)
     if scores is not None and classifier.classes > 2:
         raise UserError(
@@ -135,6 +130,28 @@ def load(
         classifier = networks.build(backbone, 0, max(2, note["outputs"])).eval()
     states.fill(classifier, state, checkpoint.path, "does not fit")
     return Loaded(backbone, classifier, state, note)
+
+
+def refuse_other_end(loaded: Loaded, channels: int, size: int) -> None:
+    """Refuse a classifier that is another function than the network that its file is of.
+
+    A network of one's own may do something with what its last layer gives, by the numbers of the
+    file too, or return another layer's.
+
+    Args:
+        loaded: what `load` made of the file; its classifier is placed as in a job.
+        channels, size: of the pictures that it is given.
+
+    Raises:
+        UserError: says what to do.
+    """
+    pictures = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+    pictures = model_check.as_in_jobs(pictures)
+    classifier = devices.place(loaded.classifier, pictures.device, Compute())
+    with model_check.told(f"the network, {size} x {size} pixels"):
+        model_check.last_layer(loaded.backbone, pictures, "the network", loaded.state)
+        with torch.no_grad():
+            classifier(pictures)
 
 
 def described(checkpoint: Checkpoint, note: Mapping[str, Any]) -> Iterator[str]:

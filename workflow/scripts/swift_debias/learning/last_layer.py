@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from ..errors import UserError, nearest, setting
@@ -25,6 +26,10 @@ from .finite import refuse_scores
 from .names import one_logit
 
 FAR = 1e4  # a logit that whatever bends or cuts off logits would change
+
+
+class FollowedError(UserError):
+    """A network does something with what its last linear layer gives."""
 
 
 class LastLayer(NamedTuple):
@@ -154,8 +159,7 @@ def find_last_layer(
     layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Dropout)}
     handles = [module.register_forward_hook(watch(name)) for name, module in layers.items()]
     try:
-        with torch.no_grad():
-            output = model(images)
+        output = asked(model, images)
     finally:
         for handle in handles:
             handle.remove()
@@ -194,11 +198,89 @@ def find_last_layer(
         if isinstance(layer, nn.Dropout) and out is inputs
     ]
     once = feeding and [call[0] for call in calls].count(feeding[-1][0]) == 1
-    return LastLayer(name, feeding[-1][0] if once else None)
+    found = LastLayer(name, feeding[-1][0] if once else None)
+    if not _is_linear(model, images, found, output):
+        raise UserError(
+            f"the last layer {name!r} ({type(layer).__name__}) gives something else than its "
+            "weight and bias make, by a hook or a forward of its own: end in a plain "
+            "torch.nn.Linear"
+        )
+    return found
+
+
+def asked(model: nn.Module, images: Tensor, seed: int = 0) -> Any:
+    """What a network says of images, which it may change in place; its draws are of the seed."""
+    cards = [images.device] if images.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(cards):
+        torch.manual_seed(seed)
+        return model(images.clone())
+
+
+def draws_by_chance(model: nn.Module, images: Tensor) -> bool:
+    """Whether a network in eval mode says something else when it is asked again."""
+    first, again = (asked(model, images, seed) for seed in (0, 1))
+    if not (isinstance(first, Tensor) and isinstance(again, Tensor)):
+        return False
+    return first.shape != again.shape or not torch.allclose(first, again, rtol=1e-3, atol=1e-5)
+
+
+def squashes(model: nn.Module, images: Tensor) -> bool | None:
+    """Whether a network's outputs are a sigmoid or softmax, or multiples of it, of some layer's.
+
+    False: they are what its last linear or convolutional layer gives. None: neither is seen.
+
+    Args:
+        model: in eval mode.
+        images: one at least; outputs (B,) or (B, C).
+    """
+    given: list[tuple[bool, Tensor]] = []
+
+    def note(module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            given.append((isinstance(module, nn.Linear | nn.Conv2d), output.detach().clone()))
+
+    parts = [part for part in model.modules() if not isinstance(part, torch.jit.ScriptModule)]
+    handles = [part.register_forward_hook(note) for part in parts]
+    try:
+        output = asked(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    rows = output.reshape(len(images), -1).float()
+    before = [(ends, g.reshape(len(images), -1).float()) for ends, g in given if _fits(g, rows)]
+    if any(ends and torch.equal(rows, g) for ends, g in before):
+        return False
+    for _, g in before:
+        for made in (g.sigmoid(), g.softmax(dim=1)):
+            scale = rows.max() / made.max()
+            if made.std() > 0 and torch.allclose(rows, scale * made, rtol=1e-2, atol=0):
+                return True
+    return None
+
+
+def _fits(given: Tensor, rows: Tensor) -> bool:
+    """Whether a layer gives as many numbers as the network."""
+    return given.numel() == rows.numel() and given.dim() > 0 and len(given) == len(rows)
+
+
+def _is_linear(model: nn.Module, images: Tensor, found: LastLayer, output: Tensor) -> bool:
+    """Whether the network, taken apart there, says the same by the layer's weight and bias alone.
+
+    A layer's own `forward`, or a hook on it, may do more. What is drawn by chance is not compared.
+    """
+    try:
+        taken = split(copy.deepcopy(model), found)
+    except Exception:  # a pass may be noted in it
+        return True
+    features = asked(taken.extractor, images)
+    alone = functional.linear(features, taken.linear.weight, taken.linear.bias).reshape(-1)
+    whole = output.reshape(-1)
+    near = torch.allclose(alone, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+    return near or draws_by_chance(model, images)
 
 
 def _not_the_last(name: str) -> UserError:
-    return UserError(
+    return FollowedError(
         f"the network does something after its last layer {name!r}, such as a sigmoid, softmax or "
         "ReLU; let its forward return the logits, that layer's output"
     )
@@ -216,9 +298,8 @@ def _comes_out(model: nn.Module, images: Tensor, name: str, given: Tensor) -> bo
     for probe in (far, -far):
         handle = layer.register_forward_hook(lambda *_, probe=probe: probe.clone())
         try:
-            with torch.no_grad():
-                if not _same(model(images), probe):
-                    return False
+            if not _same(asked(model, images), probe):
+                return False
         finally:
             handle.remove()
     return True
@@ -244,10 +325,16 @@ def _check_head(name: str, linear: nn.Linear, inputs: Tensor, called: list[str])
             f"the last layer {name!r} gets inputs of shape {tuple(inputs.shape)}; it needs one row "
             "of features an image"
         )
+    own = [n for n, _ in (*linear.named_parameters(), *linear.named_buffers())]
     if parametrize.is_parametrized(linear) or "weight" not in linear._parameters:
         raise UserError(
             f"the last layer {name!r} is parametrized; make its weight a plain one first "
             "(torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)"
+        )
+    if others := sorted({*own} - {"weight", "bias"}):
+        raise UserError(
+            f"the last layer {name!r} ({type(linear).__name__}) has {others[0]} beside its weight "
+            "and bias: merge it into the weight and end the network in a plain torch.nn.Linear"
         )
 
 

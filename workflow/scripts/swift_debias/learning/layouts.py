@@ -47,8 +47,8 @@ class Layout:
 
 
 def watch(network: nn.Module) -> RemovableHandle | None:
-    """Have a network get its images as it can take them; None: it does already."""
-    if _layout_of(network) is not None:
+    """Have a network get its images as it can take them; None: it does, or it takes no hook."""
+    if _layout_of(network) is not None or isinstance(network, torch.jit.ScriptModule):
         return None
     return network.register_forward_pre_hook(Layout(), prepend=True)
 
@@ -103,7 +103,7 @@ def _lay_in_rows(network: nn.Module) -> None:
 
 def _needs_rows(network: nn.Module, images: Tensor) -> bool:
     """Whether it fails with images and weights as they lie, and runs with both in rows."""
-    few = images[:2].detach()
+    few = images[:2].detach().clone()  # a network may change what it is given
     cards = [images.device] if images.device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(cards):
         for training in (False, True):

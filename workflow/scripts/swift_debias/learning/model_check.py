@@ -8,7 +8,7 @@ size or number of channels, a last layer that is not the last, parts that are ne
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Backbone, Compute
-from ..errors import UserError
+from ..errors import UserError, setting
 from . import devices, layouts, networks, sources, weight_files
 from .architectures import library_of
-from .last_layer import find_last_layer, last_registered
+from .last_layer import FollowedError, find_last_layer, last_registered, unfolded_rows
 from .makers import own_function, own_network
-from .names import some
+from .names import HEAD, some
 from .networks import Classifier
 from .samples import Batch
 
@@ -114,8 +114,20 @@ def _weights(backbone: Backbone, classifier: Classifier) -> list[str]:
     return lines + [f"not used of it: {some(unused)}"] * bool(unused)
 
 
-def last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
+def last_layer(
+    backbone: Backbone,
+    pictures: Tensor,
+    where: str,
+    state: Mapping[str, Tensor] | None = None,
+) -> str | None:
     """The last layer of a whole network of a user's own, by a forward pass; None of others.
+
+    Args:
+        backbone: its entry.
+        pictures: that it takes.
+        where: its key, for messages.
+        state: of the `Classifier` that a file was read as; None: the network as it is made, in
+            which a factor may be 1 that a file has otherwise.
 
     Raises:
         UserError: it is another one than the jobs would take, which do not look.
@@ -130,13 +142,29 @@ def last_layer(backbone: Backbone, pictures: Tensor, where: str) -> str | None:
     taken = last_registered(network, backbone.head)
     if backbone.head is not None:  # whatever follows it, a sigmoid say, is left out
         return taken.name
+    if state is not None:
+        network.load_state_dict(_whole_state(network, taken.name, state))
     try:
         found = find_last_layer(network.eval(), pictures, outputs=None)
-    except UserError as error:
-        raise UserError(f"{error}; or name the layer that gives the logits, head:") from error
+    except FollowedError as error:
+        raise UserError(
+            f"{error}; or name the layer that gives the logits: {setting(f'{where}.head', 'NAME')}"
+        ) from error
     if found.name != taken.name:
-        raise UserError(f"ends in the layer {found.name!r}: write {where}.head: {found.name}")
+        raise UserError(
+            f"ends in the layer {found.name!r}: write {setting(f'{where}.head', found.name)}"
+        )
     return found.name
+
+
+def _whole_state(network: nn.Module, layer: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's own state dictionary, of that of the `Classifier` that it was read as."""
+    head = {
+        f"{layer}.{part}": unfolded_rows(value.detach(), state[f"{HEAD}.{part}"])
+        for part, value in network.get_submodule(layer).named_parameters()
+    }
+    rest = {name: value for name, value in state.items() if not name.startswith(f"{HEAD}.")}
+    return {name.removeprefix("extractor."): value for name, value in rest.items()} | head
 
 
 def _idle(classifier: nn.Module, pictures: Tensor) -> list[str]:

@@ -24,13 +24,14 @@ from ..errors import UserError
 from . import layouts
 from .finite import refuse_not_finite, refuse_scores
 from .inference import inference
-from .last_layer import find_last_layer, folded, split, unfolded
+from .last_layer import draws_by_chance, find_last_layer, folded, split, squashes, unfolded
 from .makers import own_function, own_network
 from .networks import UNIT_MASK, Classifier, attach_unit_mask, without_masks
 from .samples import Samples
 from .states import fill, read_state
 
 HEAD = "head.1."  # of a `Classifier`: the names of the last layer's weights
+SOME = 8  # images of which more is asked than their scores
 
 
 class Wrapped:
@@ -47,7 +48,7 @@ class Wrapped:
 
         Args:
             model: images -> one or two logits an image, or as many as there are classes; a
-                `Classifier` is taken as it is.
+                `Classifier` is taken as it is, a compiled network (torch.compile) as it was before.
             images: two of its inputs, with which its last layer is found.
             head: name of its last layer; None: found.
             classes: that it tells apart.
@@ -57,6 +58,12 @@ class Wrapped:
             NotFiniteError: a weight, or a score of the images, is not finite.
         """
         refuse_unusable(model)
+        model = getattr(model, "_orig_mod", model)  # of torch.compile
+        if isinstance(model, torch.jit.ScriptModule):
+            raise UserError(
+                "a TorchScript network cannot be taken apart and trained: give the Python network "
+                "that it was made of, with its weights"
+            )
         _refuse_kinds(model)
         refuse_not_finite(dict(model.named_parameters()), "the network")
         self._model, self._images = model, images.to(_device(model))
@@ -74,6 +81,7 @@ class Wrapped:
         outputs = (1, 2) if classes == 2 else (classes,)
         with _told(images):
             found = find_last_layer(network.eval(), self._images, head, outputs)
+            _warn_of_chance(network, self._images)
         extractor, linear, dropout = split(network, found)
         with torch.random.fork_rng():  # a new head draws its weights, which are replaced
             self.classifier = Classifier(extractor, linear.in_features, dropout, classes)
@@ -111,8 +119,11 @@ class Wrapped:
             state = without_masks(state, classifier)
             start = cast(nn.Linear, model.get_submodule(self._head))
             unfolded(start, classifier.head.linear)
-            state = {name.removeprefix("extractor."): value for name, value in state.items()}
-            state = {name: value for name, value in state.items() if not name.startswith(HEAD)}
+            state = {
+                name.removeprefix("extractor."): value
+                for name, value in state.items()
+                if not name.startswith(HEAD)  # before: the user's own may be called so too
+            }
             state |= {f"{self._head}.{name}": v for name, v in start.state_dict().items()}
         model.load_state_dict(state)
         return model.eval()
@@ -170,8 +181,13 @@ def logits(
                 parts.append(_row_an_image(model(batch.images), len(batch.images)))
         found = torch.cat(parts) if parts else torch.zeros(0, 1)
         refuse_scores(found)
-        if not known:
-            _refuse_probabilities(found)
+        if len(found) and not known:
+            drawn = samples.seen[0]
+            few = samples.draw(torch.arange(min(SOME, len(samples))))
+            samples.seen[0] = drawn  # these are not counted
+            plain = getattr(model, "_orig_mod", model)  # of torch.compile
+            _warn_of_chance(plain, few)
+            _refuse_probabilities(found, plain, few)
         if found.shape[1] == 2:
             return found[:, 1] - found[:, 0]
         return found.squeeze(1) if found.shape[1] == 1 else found
@@ -197,19 +213,33 @@ def _row_an_image(output: Any, images: int) -> Tensor:
     return output.view(images, -1)
 
 
-def _refuse_probabilities(found: Tensor) -> None:
-    """Refuse outputs (n, C) that a softmax made; warn of those that a sigmoid may have made.
+def _refuse_probabilities(found: Tensor, model: nn.Module, images: Tensor) -> None:
+    """Refuse outputs (n, C) that a sigmoid or softmax made, percent too; warn where it is not sure.
 
-    Logits of one output may happen to lie in [0, 1].
+    Logits may happen to lie in [0, 1]: it is looked what the network's last layer gives.
     """
-    if not len(found) or not ((found >= 0) & (found <= 1)).all():
+    sums = found.double().sum(1)
+    shared = found.shape[1] > 1 and torch.allclose(sums, sums.mean(), rtol=2e-3, atol=0)
+    if (found < 0).any() or not ((found <= 1).all() or shared):
         return
+    squashed = squashes(model, images)
     said = "the network's outputs look like probabilities, and logits are needed: let its forward "
     said += "return what enters the softmax or sigmoid"
-    if found.shape[1] == 1:
-        warnings.warn(said, stacklevel=4)
-    elif torch.allclose(found.sum(1), found.new_ones(()), atol=1e-4):
+    one = shared and torch.allclose(sums.mean(), sums.new_ones(()), atol=2e-3)
+    if squashed or (squashed is None and one):
         raise UserError(said)
+    if squashed is None:
+        warnings.warn(said, stacklevel=4)
+
+
+def _warn_of_chance(model: nn.Module, images: Tensor) -> None:
+    """Warn where a network in eval mode draws, as some do for the spread of their scores."""
+    if draws_by_chance(model, images):
+        warnings.warn(
+            "the network gives other scores each time that it is asked, in eval mode too (dropout "
+            "in its forward?): a part of every difference is chance",
+            stacklevel=4,
+        )
 
 
 def refuse_unusable(model: object) -> None:
