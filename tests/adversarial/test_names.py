@@ -318,11 +318,12 @@ def test_a_run_whose_names_have_every_character(
     copies = [job for job in jobs if job.rule.name == "copy_baseline"]
     models = {str(path) for job in copies for path in job.output if path.endswith(".safetensors")}
     assert models == {f"{setup}/base.line+x/fold{fold}/model.safetensors" for fold in (0, 1)}
-    for path in copies[0].input:
+    [copied] = copies
+    for path in copied.input:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(f"content of {path}")
-    perform(copies[0])
-    for given, output in zip(copies[0].input, copies[0].output, strict=True):
+    perform(copied)
+    for given, output in zip(copied.input, copied.output, strict=True):
         assert Path(output).read_text() == f"content of {given}"
 
 

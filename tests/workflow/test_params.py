@@ -295,9 +295,9 @@ def test_every_cell_is_debiased_and_scored_and_nothing_else(plan: Plan) -> None:
     firsts = {(*cell[:3], first_of[cell[3]]) for cell in debiased if cell[3] in shared}
     assert sorted(of(job, *key, "first") for job in plan.jobs["first_step"]) == sorted(firsts)
     assert sorted(of(job, *key) for job in plan.jobs["choose_groups"]) == list(cells)
-    copied = {(*cell, str(f)) for cell in methods - debiased for f in plan.folds}
+    copied = methods - debiased
     assert {of(job, *key, "method") for job in plan.jobs["debias"]} == debiased
-    assert {of(job, *key, "method", "fold") for job in plan.jobs["copy_baseline"]} == copied
+    assert {of(job, *key, "method") for job in plan.jobs["copy_baseline"]} == copied
     trained = {of(job, "task", "backbone", "fold") for job in plan.jobs["train_baseline"]}
     assert trained == {(*cell[:2], str(f)) for cell in cells for f in plan.folds}
 
@@ -616,11 +616,13 @@ def test_debias(plan: Plan) -> None:
 
 def test_copy_baseline(plan: Plan) -> None:
     for job in plan.jobs["copy_baseline"]:
-        task, backbone, fold = of(job, "task", "backbone", "fold")
+        task, backbone, attribute, method = of(job, "task", "backbone", "attribute", "method")
         names = ("model.safetensors", "history.parquet", "cost.json", "threshold.json")
-        folder = f"{plan.run}/baseline/{task}/{backbone}/fold{fold}"
-        assert list(job.input) == [f"{folder}/{name}" for name in names]
-        assert [Path(path).name for path in job.output] == list(names)
+        trained = f"{plan.run}/baseline/{task}/{backbone}"
+        copied = f"{plan.run}/debiased/{task}/{backbone}/{attribute}/{method}"
+        places = [f"fold{fold}/{name}" for name in names for fold in plan.folds]
+        assert list(job.input) == [f"{trained}/{place}" for place in places]
+        assert list(job.output) == [f"{copied}/{place}" for place in places]
 
 
 # --- evaluate -------------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ def road() -> dict[str, set[str]]:
             reads[groups] = {external, cohort, *baselines}
             reads[importance] = {*pool, external, groups, *baselines}
             reads[first] = {*pool, external, groups, importance, *baselines}
-            copies = {f"copy_baseline/{cell}/baseline/{fold}" for fold in cut.FOLDS}
-            reads |= {job: {f"train_baseline/{task}/small_resnet/{job[-1]}"} for job in copies}
+            copies = {f"copy_baseline/{cell}/baseline"}
+            reads |= {job: {*baselines} for job in copies}
             debiased = {f"debias/{cell}/{method}" for method in methods if method != "baseline"}
             reads |= {job: {*pool, external, groups, *baselines} for job in debiased}
             for job in debiased - {f"debias/{cell}/llft"}:
