@@ -322,7 +322,7 @@ def audit(
         scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1. An audit
             is of two classes.
         images: their labels, groups and patients (intervals count patients, not images).
-        threshold: a score at or above it is a decision for class 1.
+        threshold: a score at or above it, in the type of the scores, is a decision for class 1.
         decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`.
 
     Returns:

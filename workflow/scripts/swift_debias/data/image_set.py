@@ -28,6 +28,8 @@ from .columns import (
     group_column,
     group_values,
     joined,
+    named_column,
+    narrow_as_written,
     of_files,
     path_column,
     patient_column,
@@ -226,15 +228,16 @@ class ImageSet:
         Raises:
             UserError: of the table, a file that cannot be read, or rows of one file that differ.
         """
-        for column in (image, label, attribute, *([patient] if patient else [])):
-            if column not in df:
-                raise UserError(f"no column {column!r}{nearest(column, df.columns)}")
+        files_named, of_label, of_group = (
+            named_column(df, name) for name in (image, label, attribute)
+        )
+        of_patient = named_column(df, patient) if patient else None
         normalization = Normalization.of(mean, std)
         (labels, called), (index, names) = (
-            class_column(df[label], positive, classes),
-            group_column(df[attribute], groups, cuts),
+            class_column(of_label, positive, classes),
+            group_column(of_group, groups, cuts),
         )
-        paths = path_column(df[image], root)
+        paths = path_column(files_named, root)
         options = _images(
             size=size,
             channels=channels or (1 if len(normalization.mean) == 1 else 3),
@@ -244,7 +247,7 @@ class ImageSet:
             interpolation=interpolation,
             bits=bits,
         )
-        refuse_missing(df[image].tolist(), root)
+        refuse_missing(files_named.tolist(), root)
         rows, files = of_files(
             paths, {f"label ({label!r})": labels, f"group ({attribute!r})": index}
         )
@@ -255,7 +258,7 @@ class ImageSet:
             labels,
             index,
             names,
-            df[patient].to_numpy(object) if patient else None,
+            None if of_patient is None else of_patient.to_numpy(object),
             normalization,
             classes=called,
             bits=read.bits,
@@ -328,7 +331,7 @@ class ImageSet:
         pixels = pixels if exact else _finite(pixels.astype(np.float32))
         labels, groups = _one_each("labels", labels), _one_each("groups", groups)
         index, names = group_values(groups, group_names)
-        given, called = class_column(pd.Series(labels), None, classes)
+        given, called = class_column(narrow_as_written(pd.Series(labels)), None, classes)
         return cls(
             HeldImages(pixels),
             np.arange(len(pixels)),
