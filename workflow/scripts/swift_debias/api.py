@@ -38,6 +38,7 @@ from .config.schema import (
     Pretraining,
 )
 from .data.image_set import ImageSet
+from .data.items import as_array
 from .data.values import canonical
 from .errors import UserError, of_library, setting
 from .evaluation import audit as _audit
@@ -329,7 +330,11 @@ def audit(
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`. Printed, it
         shows the main ones.
     """
-    scores = np.asarray(scores)
+    if str(getattr(scores, "dtype", "")) == "torch.bfloat16":
+        raise UserError(  # two decimals: a threshold cuts them elsewhere than is written
+            "audit: scores of bfloat16 are too coarse; compute them of logits.float()"
+        )
+    scores = as_array(scores)
     if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):
         raise UserError(
             f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "
