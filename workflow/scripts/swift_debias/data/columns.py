@@ -43,9 +43,10 @@ def named_column(frame: pd.DataFrame, name: Any) -> pd.Series:
 
 def narrow_as_written(values: pd.Series) -> pd.Series:
     """Numbers of 16 or 32 bits as they are written (`values.as_written`); others as they are."""
-    if not is_float_dtype(values.dtype) or values.dtype.itemsize >= 8:
+    size = getattr(values.dtype, "itemsize", 8)
+    if not is_float_dtype(values.dtype) or size >= 8:
         return values
-    numbers = as_written(values.to_numpy(np.dtype(f"f{values.dtype.itemsize}"), na_value=np.nan))
+    numbers = as_written(values.to_numpy(np.dtype(f"f{size}"), na_value=np.nan))
     return pd.Series(numbers, values.index, name=values.name)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 
 from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Attribute, Images
-from ..errors import UserError, nearest, of_library
+from ..errors import UserError, nearest, note, of_library
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
@@ -199,6 +199,7 @@ class ImageSet:
 
         Each is made upright, cropped to its largest centred square and resized, as the workflow's
         image cache does; otherwise where `fit`, `crop_share` and `interpolation` say so.
+        Transparent pixels lie on black; a warning says how many images have some.
 
         Args:
             df: one row an image.
@@ -483,14 +484,17 @@ class Read(NamedTuple):
 def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> Read:
     """Decode image files, as the workflow's image cache does.
 
+    Transparent pixels lie on black; how many images have some is told (`errors.Note`).
+
     Raises:
         UserError: files that cannot be read; names the first.
     """
-    from .decode import UnreadableError, decode, no_pillow_limit, read_bytes
+    from .decode import UnreadableError, decode, no_pillow_limit, on_background, read_bytes
 
     pixels = np.empty((len(paths), options.size, options.size, options.channels), np.uint8)
 
     needed: dict[int, int] = {}  # row -> bits, of 16-bit grey pictures
+    seen_through: set[int] = set()  # rows of pictures that are transparent somewhere
 
     def read(row: int, bits: int | None = None) -> str | None:
         try:
@@ -500,6 +504,8 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         pixels[row] = image.pixels
         if image.bits is not None:
             needed[row] = image.bits
+        if image.transparent:
+            seen_through.add(row)
         return None
 
     with no_pillow_limit(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -512,6 +518,8 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         listed = "; ".join(broken[:NAMED])
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
+    if seen_through:
+        note(on_background(len(seen_through), len(paths), paths[min(seen_through)]))
     return Read(pixels, max(needed.values(), default=None))
 
 

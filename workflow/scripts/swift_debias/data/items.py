@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, note
 
 TUPLES = "(image, label, group) or (image, label, group, patient)"
 MOST_CHANNELS = 4  # of an ordinary picture
@@ -46,6 +46,7 @@ def read(dataset: Any, channels: int) -> Items:
                 f"{len(items[0])}: give all of them as {TUPLES}"
             )
     images = [_image(item[0], number, channels) for number, item in enumerate(items)]
+    _tell_transparent([item[0] for item in items])
     for number, image in enumerate(images):
         if image.shape != images[0].shape:
             raise UserError(
@@ -163,6 +164,18 @@ def _of_picture(image: Any, where: str, channels: int) -> np.ndarray:
     if channels == 1:
         return np.asarray(frame.convert("L"))[..., None]
     return np.asarray(frame)
+
+
+def _tell_transparent(images: Sequence[Any]) -> None:
+    """Say how many PIL pictures are transparent somewhere."""
+    from PIL import Image
+
+    from .decode import is_transparent, on_background
+
+    found = [n for n, one in enumerate(images) if isinstance(one, Image.Image)]
+    found = [number for number in found if is_transparent(images[number])]
+    if found:
+        note(on_background(len(found), len(images), f"item {found[0]}"))
 
 
 def refuse_channels_first(shape: Sequence[int]) -> None:
