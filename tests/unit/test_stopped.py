@@ -90,10 +90,14 @@ def until(there: Callable[[], bool], process: subprocess.Popen[str], limit: floa
 
 
 def interrupted(process: subprocess.Popen[str]) -> str:
-    """Press Ctrl-C; what is said of it. Exit code 130."""
+    """Press Ctrl-C; what is said of it. Exit code 130.
+
+    Where the signal came while a library ran code of a text (a dataclass, while it is imported)
+    Python ends by the signal itself after `main` has returned; shells call that 130 too.
+    """
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in said
     return said
 
