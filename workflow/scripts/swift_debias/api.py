@@ -38,6 +38,7 @@ from .config.schema import (
     Pretraining,
 )
 from .data.image_set import ImageSet
+from .data.items import as_array
 from .data.values import canonical
 from .errors import UserError, of_library, setting
 from .evaluation import audit as _audit
@@ -322,14 +323,18 @@ def audit(
         scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1. An audit
             is of two classes.
         images: their labels, groups and patients (intervals count patients, not images).
-        threshold: a score at or above it is a decision for class 1.
+        threshold: a score at or above it, in the type of the scores, is a decision for class 1.
         decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`.
 
     Returns:
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`. Printed, it
         shows the main ones.
     """
-    scores = np.asarray(scores)
+    if str(getattr(scores, "dtype", "")) == "torch.bfloat16":
+        raise UserError(  # two decimals: a threshold cuts them elsewhere than is written
+            "audit: scores of bfloat16 are too coarse; compute them of logits.float()"
+        )
+    scores = as_array(scores)
     if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):
         raise UserError(
             f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "

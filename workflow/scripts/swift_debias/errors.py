@@ -8,6 +8,7 @@ import difflib
 import errno
 import os
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 
@@ -23,6 +24,15 @@ class NotFiniteError(UserError):
 
     Raised where they are met; the job that meets them adds which it is (`of_job`).
     """
+
+
+class Note(UserWarning):
+    """What a user is to know and what stops nothing; a command prints it as a line."""
+
+
+def note(text: str) -> None:
+    """Tell it: a warning to whoever calls the library, a line to whoever types a command."""
+    warnings.warn(text, Note, stacklevel=2)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ A command is a file: its docstring is the help, and it has `EXAMPLE`, `add_argum
 that writes files says which in `writes`, and which ones it reads in `reads`, so that it cannot
 write over them. One that takes `--force` (`_outputs.add_force`) writes over no file without it.
 What takes long to import is imported in `run`. A mistake of the user, and what the system refuses,
-is told in one line, with exit code 2.
+is told in one line, with exit code 2; so is Ctrl-C, with 130, as shells have it. A command that
+keeps what is finished says so by `GOES_ON`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from .. import __version__
-from ..errors import UserError, of_command, of_disk
+from ..errors import Note, UserError, of_command, of_disk
 from . import _outputs
 
 COMMANDS = (  # in the order of the help
@@ -25,21 +28,59 @@ COMMANDS = (  # in the order of the help
 )  # fmt: skip
 
 
+INTERRUPTED = 130  # exit code: 128 and the number of SIGINT
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
-    options = _parser().parse_args(arguments)
-    command = options.command_module
+    command = None
     try:
-        if hasattr(command, "writes"):
-            force = getattr(options, "force", True)  # what has no such option makes its own anew
-            _outputs.check(command.writes(options), command.reads(options), force=force)
-        with of_command(vars(options)):
-            command.run(options)
+        options = _parser().parse_args(arguments)
+        command = options.command_module
+        with _notes_as_lines():
+            _run(command, options)
     except (UserError, OSError) as error:
         said = _of_system(error) if isinstance(error, OSError) else error
         print(f"swift-debias: error: {said}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        goes_on = getattr(command, "GOES_ON", False)
+        then = "goes on where it was" if goes_on else "starts anew"
+        print(f"swift-debias: interrupted; the same command {then}", file=sys.stderr)
+        return INTERRUPTED
     return 0
+
+
+def _run(command: Any, options: argparse.Namespace) -> None:
+    """Carry a command out; folders that it made are not left empty where it fails."""
+    made = []
+    try:
+        if hasattr(command, "writes"):
+            outputs = list(command.writes(options))
+            force = getattr(options, "force", True)  # what has no such option makes its own anew
+            _outputs.check(outputs, command.reads(options), force=force)
+            made = _outputs.absent_folders(outputs)
+        with of_command(vars(options)):
+            command.run(options)
+    except BaseException:
+        _outputs.remove_empty(made)
+        raise
+
+
+@contextmanager
+def _notes_as_lines() -> Iterator[None]:
+    """Print a `Note` as a line, without the place in the code that a warning has."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def line(message: Any, category: Any, *where: Any, **more: Any) -> None:
+            if issubclass(category, Note):
+                print(message)
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = line
+        yield
 
 
 def _of_system(error: OSError) -> str:

@@ -17,6 +17,9 @@ Runs the method on a few cells of config/benchmark.yaml (synthetic images) besid
 the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole file."""
 
 
+GOES_ON = True  # models and scores that are finished lie in --out
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     add = parser.add_argument

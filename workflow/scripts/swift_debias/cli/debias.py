@@ -67,11 +67,14 @@ def run(options: argparse.Namespace) -> None:
     _classifier.check(options)
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
-    images = _classifier.read_images(options, table)
-    _fit_and_write(estimator, images, options)
+    with _outputs.held(options.out, writes(options)) as place:
+        images = _classifier.read_images(options, table)
+        _fit_and_write(estimator, images, options, place)
 
 
-def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Namespace) -> None:
+def _fit_and_write(
+    estimator: Debiaser, images: ImageSet, options: argparse.Namespace, place: _outputs.Place
+) -> None:
     """Debias on one part of the images, audit on the other, write everything."""
     from .. import api
     from ..files import remove, write_json, write_text
@@ -81,8 +84,8 @@ def _fit_and_write(estimator: Debiaser, images: ImageSet, options: argparse.Name
     model = loaded.model
     external, test = images.split(options.external, options.seed)
     print(f"debias on {external}\naudit on {test}")
-    options.out.mkdir(parents=True, exist_ok=True)  # what forbids it is known before hours of work
     estimator.fit(model, external)
+    options.out = place.ready()  # beside the folder that was named, if that was filled meanwhile
     remove(writes(options))
     _classifier.save(estimator.model_, loaded, options, options.out / "model.safetensors")
     write_text(options.out / "history.csv", escaping.csv(estimator.history_, float_format=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,7 +51,11 @@ def run(options: argparse.Namespace) -> None:
 
     sys.path.insert(0, str(Path.cwd()))
     note = read_json(options.imported / "import.json")
-    for line in checkpoint_import.write_exported(
-        note, options.checkpoint, options.weights, options.out
-    ):
-        print(line)
+    with contextlib.ExitStack() as stack:
+        out = options.out
+        if options.checkpoint.is_dir():
+            out = stack.enter_context(_outputs.held(out, writes(options))).ready()
+        for line in checkpoint_import.write_exported(
+            note, options.checkpoint, options.weights, out
+        ):
+            print(line)

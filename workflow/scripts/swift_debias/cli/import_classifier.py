@@ -94,17 +94,18 @@ def run(options: argparse.Namespace) -> None:
     if options.grey:
         images["channels"] = 1
     paths, scores = _reference(options.reference, options.root)
-    for line in classifier_import.run(
-        checkpoint,
-        entry,
-        images,
-        options.out,
-        name=options.name,
-        swap_classes=options.swap_classes,
-        paths=paths,
-        scores=scores,
-    ):
-        print(line)
+    with _outputs.held(options.out, writes(options)) as place:
+        for line in classifier_import.run(
+            checkpoint,
+            entry,
+            images,
+            place.ready(),
+            name=options.name,
+            swap_classes=options.swap_classes,
+            paths=paths,
+            scores=scores,
+        ):
+            print(line)
 
 
 def _reference(table: Path | None, root: Path | None) -> tuple[list[Path], np.ndarray | None]:

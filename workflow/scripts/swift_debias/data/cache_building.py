@@ -17,6 +17,7 @@ The index beside the array (Parquet, row i = row i of the manifest and of the ar
     crc            int64   CRC-32 of its pixels in the array, looked at when it is read
     bits           int8    of 16-bit grey: how many bits its levels need, or null
     contrast       int16   brightest minus darkest pixel in the array
+    transparent    bool    some of its pixels are, and lie on black; or null
 
 No torch here.
 """
@@ -54,6 +55,7 @@ from .decode import (
     UnreadableError,
     decode,
     no_pillow_limit,
+    on_background,
     read_bytes,
 )
 
@@ -76,6 +78,7 @@ INDEX = pa.schema(
         "crc": pa.int64(),
         "bits": pa.int8(),
         "contrast": pa.int16(),
+        "transparent": pa.bool_(),
     }
 )
 DARKER = 2  # bits below the brightest: a quarter of the grey levels, or fewer
@@ -101,6 +104,7 @@ class _Record(NamedTuple):
     bits: int | None
     contrast: int
     scaled: int | None
+    transparent: bool | None
 
 
 def build_cache(
@@ -176,7 +180,9 @@ def _cache_one(
     except UnreadableError as error:
         pixels[row] = 0
         crc = zlib.crc32(pixels[row])
-        return _Record(row, digest, None, None, None, None, str(error), crc, stamp, None, 0, None)
+        return _Record(
+            row, digest, None, None, None, None, str(error), crc, stamp, None, 0, None, None
+        )
     pixels[row] = image.pixels
     return _Record(
         row=row,
@@ -191,6 +197,7 @@ def _cache_one(
         bits=image.bits,
         contrast=int(pixels[row].max()) - int(pixels[row].min()),
         scaled=None if image.bits is None else options.bits or bits or image.bits,
+        transparent=image.transparent,
     )
 
 
@@ -204,7 +211,7 @@ def _stamp(path: Path) -> str:
 
 
 def summary(index: pd.DataFrame, paths: Sequence[str]) -> list[str]:
-    """What is to be known of a cache, for the job's log: broken, deep and flat images.
+    """What is to be known of a cache, for the job's log: broken, deep, transparent, flat images.
 
     Args:
         index: as `build_cache` returns it.
@@ -228,6 +235,9 @@ def summary(index: pd.DataFrame, paths: Sequence[str]) -> list[str]:
                 f"grey levels: {brightest} is the brightest; where a fault or a mark makes it so, "
                 "take it out or say images.bits"
             )
+    seen_through = index.index[index["transparent"].eq(True)]
+    if len(seen_through):
+        lines.append(on_background(len(seen_through), len(index), paths[seen_through[0]]))
     flat = index.index[index["error"].isna() & (index["contrast"] < FLAT)]
     if len(flat):
         lines.append(
@@ -337,6 +347,7 @@ def _finish(
         "crc": [record.crc for record in records],
         "bits": [record.bits for record in records],
         "contrast": [record.contrast for record in records],
+        "transparent": [record.transparent for record in records],
     }
     table = pa.table(columns, schema=INDEX)
     write_parquet(table, out_parquet, compression="zstd")

@@ -10,21 +10,44 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_float_dtype
 from pydantic import ValidationError
 
 from ..config.base import explain
 from ..config.schema import Attribute
-from ..errors import UserError, setting
+from ..errors import UserError, nearest, setting
 from .ages import NAMED, unit_named
 from .groups import group_index
 from .manifest import MAX_AGE
 from .roots import with_slashes
 from .rows import are_no_ages, clean_column, parse_ages
-from .values import canonical, is_missing, plain
+from .values import as_written, canonical, is_missing, plain, twice
 
 MOST_GROUPS = 20  # a column with more values is no grouping
 UNCERTAIN = -1.0  # as CheXpert's labeler says it, where 0 and 1 are certain
 MOST_ROWS = 10  # of a file, that a message names
+
+
+def named_column(frame: pd.DataFrame, name: Any) -> pd.Series:
+    """A column of somebody's frame, as a file of the frame would hold it.
+
+    Raises:
+        UserError: there is none of this name, or two.
+    """
+    if name not in frame:
+        raise UserError(f"no column {name!r}{nearest(name, frame.columns)}")
+    if said := twice(name, frame.columns):
+        raise UserError(said)
+    return narrow_as_written(frame[name])
+
+
+def narrow_as_written(values: pd.Series) -> pd.Series:
+    """Numbers of 16 or 32 bits as they are written (`values.as_written`); others as they are."""
+    size = getattr(values.dtype, "itemsize", 8)
+    if not is_float_dtype(values.dtype) or size >= 8:
+        return values
+    numbers = as_written(values.to_numpy(np.dtype(f"f{size}"), na_value=np.nan))
+    return pd.Series(numbers, values.index, name=values.name)
 
 
 def class_column(
@@ -217,6 +240,7 @@ def number_column(values: pd.Series) -> np.ndarray:
     Raises:
         UserError: a cell holds none; names its row.
     """
+    values = narrow_as_written(values)
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
@@ -334,7 +358,7 @@ def group_values(
         values: any; with `names` either those names, or their numbers 0, 1, ...
         names: of all groups.
     """
-    column = pd.Series(values).astype(object)
+    column = narrow_as_written(pd.Series(values)).astype(object)
     column = column.mask(mean_unknown(column))
     if names is None:
         return group_column(column)

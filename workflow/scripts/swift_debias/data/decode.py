@@ -26,7 +26,9 @@ HASH_SIZE = 128  # pixels a side from which the hash is taken; the hash itself l
 HASH_GAP = 2.0
 
 
-BACKGROUND = (0, 0, 0)  # behind transparent pixels
+# Behind transparent pixels. What colour they have beneath is not defined: one program writes zeros
+# there and the next what was cut away, so that dropping alpha shows what nobody was meant to see.
+BACKGROUND = (0, 0, 0)
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
 
@@ -49,7 +51,7 @@ class Decoded(NamedTuple):
 
     pixels: uint8 (size, size, channels). phash: 32 bytes. quality: 0 to 100. width, height: of the
     upright picture in the file. bits: of a 16-bit grey picture, how many its levels need; else
-    None.
+    None. transparent: some of its pixels are, in part or whole, and lie on `BACKGROUND`.
     """
 
     pixels: np.ndarray
@@ -58,6 +60,7 @@ class Decoded(NamedTuple):
     width: int
     height: int
     bits: int | None
+    transparent: bool = False
 
 
 def read_bytes(path: Path, options: Images) -> bytes:
@@ -113,20 +116,31 @@ def decode(data: bytes, options: Images, bits: int | None = None) -> Decoded:
 def _decode(data: bytes, options: Images, bits: int | None) -> Decoded:
     if dicom.is_dicom(data):
         image, needed = dicom.picture(data, options, bits)
-        (width, height), frame = image.size, to_rgb(image)
+        (width, height), frame, seen_through = image.size, to_rgb(image), False
     else:
-        frame, (width, height), needed = _by_pillow(data, options, bits)
+        frame, (width, height), needed, seen_through = _by_pillow(data, options, bits)
     small = frame.resize((HASH_SIZE, HASH_SIZE), FILTER, reducing_gap=HASH_GAP)
     square = crop_square(frame if options.channels == 3 else frame.convert("L"), options)
     hashed, quality = pdqhash.compute(np.asarray(small))
     pixels = np.asarray(square).reshape(options.size, options.size, options.channels)
-    return Decoded(pixels, np.packbits(hashed).tobytes(), int(quality), width, height, needed)
+    return Decoded(
+        pixels,
+        np.packbits(hashed).tobytes(),
+        int(quality),
+        width,
+        height,
+        needed,
+        seen_through,
+    )
 
 
 def _by_pillow(
     data: bytes, options: Images, bits: int | None
-) -> tuple[Image.Image, tuple[int, int], int | None]:
-    """The upright picture in RGB, its width and height in the file, and the bits it needs."""
+) -> tuple[Image.Image, tuple[int, int], int | None, bool]:
+    """The upright picture in RGB, its width and height in the file, and the bits it needs.
+
+    Last, whether it is transparent somewhere.
+    """
     with Image.open(io.BytesIO(data), formats=FORMATS) as file:
         image: Image.Image = file
         width, height = image.size
@@ -153,7 +167,8 @@ def _by_pillow(
             raise UnreadableError("16 bits a colour of which few are used: save it with 8 bits")
         frame = to_rgb(image)
         frame.load()  # while its file is open
-    return frame, (width, height), needed
+        seen_through = is_transparent(image)
+    return frame, (width, height), needed, seen_through
 
 
 def bits_needed(levels: np.ndarray, significant: int | None) -> int:
@@ -210,8 +225,31 @@ def to_rgb(image: Image.Image) -> Image.Image:
         behind.paste(picture, mask=picture.getchannel("A"))
         return behind
     if image.mode not in _EIGHT_BIT:
-        raise UnreadableError(f"colour mode {image.mode} has no defined 8-bit colours")
+        numbers = image.mode in ("F", "I") or image.mode in _SIXTEEN_BIT
+        how = (
+            "choose a window (which level is black and which is white) and save it with 8 or "
+            "16 bits a pixel"
+            if numbers
+            else "save it in RGB or grey"
+        )
+        raise UnreadableError(f"colour mode {image.mode} has no defined 8-bit colours: {how}")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel of a picture is not opaque; an alpha channel alone says nothing."""
+    if not image.has_transparency_data:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+
+
+def on_background(number: int, total: int, first: object) -> str:
+    """What is said of images that are transparent somewhere."""
+    return (
+        f"{number} of {total} images have transparent pixels, which lie on black (the first is "
+        f"{first}); where your own program drops alpha, as Pillow's convert('RGB') does, save them "
+        "without it as it sees them"
+    )
 
 
 def _sixteen_bits_a_colour(file: ImageFile.ImageFile) -> bool:

@@ -18,16 +18,19 @@ import pandas as pd
 import yaml
 
 from ..config.schema import IMAGENET_MEAN, IMAGENET_STD, Attribute, Images
-from ..errors import UserError, nearest, of_library
+from ..errors import UserError, nearest, note, of_library
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
+from . import items
 from .columns import (
     class_column,
     drawn_share,
     group_column,
     group_values,
     joined,
+    named_column,
+    narrow_as_written,
     of_files,
     path_column,
     patient_column,
@@ -196,6 +199,7 @@ class ImageSet:
 
         Each is made upright, cropped to its largest centred square and resized, as the workflow's
         image cache does; otherwise where `fit`, `crop_share` and `interpolation` say so.
+        Transparent pixels lie on black; a warning says how many images have some.
 
         Args:
             df: one row an image.
@@ -226,15 +230,16 @@ class ImageSet:
         Raises:
             UserError: of the table, a file that cannot be read, or rows of one file that differ.
         """
-        for column in (image, label, attribute, *([patient] if patient else [])):
-            if column not in df:
-                raise UserError(f"no column {column!r}{nearest(column, df.columns)}")
+        files_named, of_label, of_group = (
+            named_column(df, name) for name in (image, label, attribute)
+        )
+        of_patient = named_column(df, patient) if patient else None
         normalization = Normalization.of(mean, std)
         (labels, called), (index, names) = (
-            class_column(df[label], positive, classes),
-            group_column(df[attribute], groups, cuts),
+            class_column(of_label, positive, classes),
+            group_column(of_group, groups, cuts),
         )
-        paths = path_column(df[image], root)
+        paths = path_column(files_named, root)
         options = _images(
             size=size,
             channels=channels or (1 if len(normalization.mean) == 1 else 3),
@@ -244,7 +249,7 @@ class ImageSet:
             interpolation=interpolation,
             bits=bits,
         )
-        refuse_missing(df[image].tolist(), root)
+        refuse_missing(files_named.tolist(), root)
         rows, files = of_files(
             paths, {f"label ({label!r})": labels, f"group ({attribute!r})": index}
         )
@@ -255,7 +260,7 @@ class ImageSet:
             labels,
             index,
             names,
-            df[patient].to_numpy(object) if patient else None,
+            None if of_patient is None else of_patient.to_numpy(object),
             normalization,
             classes=called,
             bits=read.bits,
@@ -272,24 +277,23 @@ class ImageSet:
     ) -> ImageSet:
         """A torch Dataset of (image, label, group), or (image, label, group, patient).
 
-        Every image is drawn once and kept in memory. Images are tensors (C, H, W): floating ones
-        are taken as they are, already normalized; uint8 ones are normalized by `mean` and `std`.
+        Every image is drawn once and kept in memory. Images are tensors or arrays (C, H, W), or
+        (H, W): floating ones, of any precision, with or without a gradient, are taken as they are,
+        already normalized; uint8 ones are normalized by `mean` and `std`. PIL pictures are made
+        upright and RGB, or grey where `mean` has one number, as `from_frame` reads their files.
 
         Args:
-            dataset: has a length and items.
+            dataset: has a length and items by number, as a list has.
             mean, std: see above.
             group_names: names of the groups 0, 1, ...; default: the groups themselves, sorted.
+
+        Raises:
+            UserError: items are dicts, labels one-hot, images (H, W, C), or it has no items by
+                number; names the item and says what to give.
         """
-        items = [dataset[number] for number in range(len(dataset))]
-        if not items or len(items[0]) not in (3, 4):
-            raise UserError("a data set of (image, label, group) or (..., patient) is needed")
-        images = [np.moveaxis(np.asarray(item[0]), 0, -1) for item in items]
-        if len({picture.shape for picture in images}) != 1:
-            raise UserError("the data set's images differ in size")
-        patients = [_scalar(item[3]) for item in items] if len(items[0]) == 4 else None
-        labels, groups = ([_scalar(item[place]) for item in items] for place in (1, 2))
-        return cls.from_arrays(
-            np.stack(images), labels, groups, patients, mean, std, group_names=group_names
+        read = items.read(dataset, np.size(mean))
+        return cls._of_arrays(
+            read.images, read.labels, read.groups, read.patients, mean, std, group_names, None
         )
 
     @classmethod
@@ -308,8 +312,8 @@ class ImageSet:
         """Images in memory.
 
         Args:
-            images: (N, H, W, C) or (N, H, W). uint8 is normalized by `mean` and `std`; floating
-                numbers are taken as they are, already normalized.
+            images: (N, H, W, C) or (N, H, W), or a tensor. uint8 is normalized by `mean` and
+                `std`; floating numbers are taken as they are, already normalized.
             labels: 0 and 1; with `classes` any of those values.
             groups: any values; null, and -1, are unknown.
             patients: whose image each is.
@@ -317,18 +321,38 @@ class ImageSet:
             group_names: names of the groups 0, 1, ...; default: the groups themselves, sorted.
             classes: see `from_frame`.
         """
-        pixels = np.asarray(images)
+        pixels = items.as_array(images)
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+        if pixels.ndim == 4:
+            items.refuse_channels_first(pixels.shape)
+        return cls._of_arrays(pixels, labels, groups, patients, mean, std, group_names, classes)
+
+    @classmethod
+    def _of_arrays(
+        cls,
+        pixels: np.ndarray,
+        labels: Sequence[Any] | np.ndarray,
+        groups: Sequence[Any] | np.ndarray,
+        patients: Sequence[Any] | np.ndarray | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+        group_names: Sequence[str] | None,
+        classes: Sequence[Any] | None,
+    ) -> ImageSet:
+        """See `from_arrays`; the axes of the images are in their order."""
         exact = pixels.dtype == np.uint8
         if not exact and not np.issubdtype(pixels.dtype, np.floating):
-            raise UserError(f"images must be uint8 or floating numbers, not {pixels.dtype}")
+            raise UserError(
+                f"images must be uint8 or normalized floating numbers, not {pixels.dtype}: convert "
+                "numbers from 0 to 255 to uint8"
+            )
         lengths = {len(pixels), len(labels), len(groups)}
         if len(lengths | ({len(patients)} if patients is not None else set())) != 1:
             raise UserError("images, labels, groups and patients must be equally many")
         pixels = pixels if exact else _finite(pixels.astype(np.float32))
         labels, groups = _one_each("labels", labels), _one_each("groups", groups)
         index, names = group_values(groups, group_names)
-        given, called = class_column(pd.Series(labels), None, classes)
+        given, called = class_column(narrow_as_written(pd.Series(labels)), None, classes)
         return cls(
             HeldImages(pixels),
             np.arange(len(pixels)),
@@ -460,14 +484,17 @@ class Read(NamedTuple):
 def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> Read:
     """Decode image files, as the workflow's image cache does.
 
+    Transparent pixels lie on black; how many images have some is told (`errors.Note`).
+
     Raises:
         UserError: files that cannot be read; names the first.
     """
-    from .decode import UnreadableError, decode, no_pillow_limit, read_bytes
+    from .decode import UnreadableError, decode, no_pillow_limit, on_background, read_bytes
 
     pixels = np.empty((len(paths), options.size, options.size, options.channels), np.uint8)
 
     needed: dict[int, int] = {}  # row -> bits, of 16-bit grey pictures
+    seen_through: set[int] = set()  # rows of pictures that are transparent somewhere
 
     def read(row: int, bits: int | None = None) -> str | None:
         try:
@@ -477,6 +504,8 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         pixels[row] = image.pixels
         if image.bits is not None:
             needed[row] = image.bits
+        if image.transparent:
+            seen_through.add(row)
         return None
 
     with no_pillow_limit(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -489,14 +518,19 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         more = f" and {len(broken) - NAMED} more" if len(broken) > NAMED else ""
         listed = "; ".join(broken[:NAMED])
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
+    if seen_through:
+        note(on_background(len(seen_through), len(paths), paths[min(seen_through)]))
     return Read(pixels, max(needed.values(), default=None))
 
 
 def _one_each(what: str, values: Sequence[Any] | np.ndarray) -> Sequence[Any] | np.ndarray:
     """One value an image; a list of tensors of one number each is a list of numbers."""
+    values = items.as_array(values) if hasattr(values, "detach") else values
     shape = tuple(getattr(values, "shape", (len(values),)))
     if len(shape) == 1 and not any(isinstance(value, list) for value in values):
-        return values if hasattr(values, "shape") else [_scalar(value) for value in values]
+        if hasattr(values, "shape"):
+            return values
+        return [items.scalar(value, f"{what}: number {n}") for n, value in enumerate(values)]
     raise UserError(f"{what}: one value an image is needed, not lists or an array of {shape}")
 
 
@@ -527,8 +561,3 @@ def _parquet(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"no file {path}: has the run come so far, and are the names right?")
     return read_parquet(path)
-
-
-def _scalar(value: Any) -> Any:
-    """A tensor of one number as a number."""
-    return value.item() if hasattr(value, "item") else value

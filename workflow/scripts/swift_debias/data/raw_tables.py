@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import UserError, nearest
-from .values import plain
+from .values import as_written, plain, twice
 
 PARQUET = (".parquet", ".pq")
 # What people call a table and is no text: how its file begins -> what it is.
@@ -226,10 +226,13 @@ def _read_parquet(
 
 
 def _as_text(column: pa.ChunkedArray) -> pd.Series:
-    """A column's cells as text; whole numbers without an exponent, for they may be ids."""
+    """A column's cells as text, the same as a CSV file of the column has.
+
+    Whole numbers have no exponent, for they may be ids.
+    """
     if not pa.types.is_floating(column.type):
         return column.cast(pa.string()).to_pandas()
-    numbers = column.to_pandas()
+    numbers = pd.Series(as_written(column.to_numpy()))
     whole = {
         n: f"{n:.0f}" if n.is_integer() and abs(n) < 1e15 else repr(n) for n in numbers.dropna()
     }
@@ -252,8 +255,8 @@ def _pick(
         present = [name for name in map(plain, names) if name in header]
         if not present:
             missing += [names[0]] if column in required else []
-        elif header.count(present[0]) > 1:
-            raise ColumnError(path, [names[0]], f"{path}: two columns are named {present[0]!r}")
+        elif said := twice(present[0], header):
+            raise ColumnError(path, [names[0]], f"{path}: {said}")
         else:
             picked[names[0]] = header.index(present[0])
     if missing:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # In lower case. A config may claim a word for a value: `positive: [none]` makes 'none' a value.
 MISSING = frozenset(
@@ -69,6 +73,24 @@ def number(value: Any) -> float | None:
         return None
     found = float(text)
     return None if found in (float("inf"), float("-inf")) else found
+
+
+def as_written(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of 16 or 32 bits as the shortest decimals that they are written with, float64.
+
+    Widened alone, the 0.7 of 32 bits is 0.699999988: no 0.7 that a cut, a threshold or a label
+    names, and another number than a CSV file of the same column holds. Others are left as they are.
+    """
+    if numbers.dtype.kind != "f" or numbers.dtype.itemsize >= 8:
+        return numbers
+    return numbers.astype(str).astype("float64")
+
+
+def twice(name: Any, header: Iterable[Any]) -> str:
+    """What is said of a column's name that two columns have; '' where at most one has it."""
+    if list(header).count(name) < 2:
+        return ""
+    return f"two columns are named {name!r}; rename one, or take it out"
 
 
 def canonical(value: Any) -> str | float | None:

@@ -27,6 +27,7 @@ from . import influence, intervals
 from .influence import Part
 from .metrics import ECE_BINS, OF_ROWS, Sample, groups_left_out, of_rows
 from .plausibility import FEW
+from .thresholds import reached
 
 COLUMNS = ["metric", "value", "low", "high", "n", "reason"]
 # Of everybody and of each group. n: which images a value rests on.
@@ -135,7 +136,8 @@ def audit(
         scores: (n,), P(class 1).
         group_names: names of the groups.
         patients: (n,), whose image each is; null: a person of its own.
-        threshold: a score at or above it is a decision for class 1; from 0 to 1.
+        threshold: a score at or above it is a decision for class 1; from 0 to 1. It is rounded to
+            the type of the scores: 0.7 of 32 bits reaches 0.7.
         decisions: (n,), 0 or 1, where a rule made them; the threshold then is not looked at.
         level: coverage of the intervals.
         min_group: fewest images of a group that counts in differences, where there are more than
@@ -146,12 +148,13 @@ def audit(
         high, n (images that the value rests on), reason (why there is no value, or what to mind
         about it).
     """
-    scores = np.asarray(scores, np.float64)
+    given = np.asarray(scores)
+    scores = given.astype(np.float64)
     if not len(scores) == len(labels) == len(groups):
         raise UserError(f"{len(scores)} scores, but {len(labels)} labels and {len(groups)} groups")
     if not 0 <= threshold <= 1:  # false of nan too
         raise UserError(f"threshold: is of probabilities, from 0 to 1, not {threshold:g}")
-    decided = (scores >= threshold).astype(np.int64)
+    decided = reached(given, threshold).astype(np.int64)
     if decisions is not None:
         decided = np.asarray(decisions)
         if decided.shape != scores.shape or not np.isin(decided, (0, 1)).all():

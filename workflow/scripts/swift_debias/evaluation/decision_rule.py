@@ -10,6 +10,10 @@ has no other decisions. AUC and calibration are of the scores, which are the net
 A draw belongs to an image: it is made of the rule's seed and the image's id. So an image is decided
 alike whenever it is looked at, in any order and on any machine. Rounding the draw away would be
 simpler, but the rates that the rule promises are those of the draws.
+
+A rule's thresholds lie between scores of 64 bits and are compared in them, unlike one that somebody
+writes down (`thresholds.reached`): rounded to 32 bits, one just below 1 would be 1, and no score
+above it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .fold_tests import holm
 from .influence import Part
 from .intervals import GAPS, Rates, TestSet, UndefinedError
 from .metrics import is_decided
-from .setup_intervals import by_rule
+from .setup_intervals import by_rule, moved_to_zero
 from .stacked import Scores, stack
 from .thresholds import EXTERNAL
 
@@ -89,8 +89,7 @@ def _scored(
     if not decided:
         return part, threshold
     if external:
-        scores = part["score"].astype("float64") - part["threshold"]
-        part, threshold = part.assign(score=scores), 0.0
+        part, threshold = moved_to_zero(part), 0.0
     return by_rule(part, threshold), threshold
 
 
@@ -101,7 +100,7 @@ def _rates(data: Scores, test: TestSet, threshold: float) -> dict[str, Rates]:
     if not whole.any():
         raise UndefinedError("no fold has all variants")
     return {
-        method: intervals.rates(test, scores[whole].astype(np.float64), threshold, data.repeats)
+        method: intervals.rates(test, scores[whole], threshold, data.repeats)
         for method, scores in zip(data.methods, data.scores, strict=True)
     }
 

@@ -39,6 +39,7 @@ import pandas as pd
 
 from .influence import Part, auc, effective_patients, mean, patient_codes, ratio
 from .metrics import groups_left_out
+from .thresholds import reached
 
 LEVEL = 0.95
 # An absolute gap: the rates whose gaps it is made of, and how several make one.
@@ -303,11 +304,12 @@ def rates(test: TestSet, scores: np.ndarray, threshold: float = 0.5, repeats: in
     """Rates and AUCs of K models, overall and by group, with the signed gaps of all pairs.
 
     Args:
-        scores: (K, N), finite.
-        threshold: a score at or above it is a decision for class 1.
+        scores: (K, N), finite, in the type that the models gave them in.
+        threshold: a score at or above it is a decision for class 1 (`reached`).
         repeats: so many models after each other are one fold's.
     """
-    decisions = (scores >= threshold).astype(np.float64)
+    decisions = reached(scores, threshold).astype(np.float64)
+    scores = scores.astype(np.float64)
 
     def share(rows: np.ndarray) -> Part | None:
         ones = np.ones(len(rows))

@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import pandas as pd
 
-from .thresholds import EXTERNAL
+from .thresholds import EXTERNAL, reached
 
 ECE_BINS = 15
 
@@ -400,9 +400,10 @@ def score_dataset(
 ) -> list[Row]:
     """Every metric of one data set; arguments as in `score`."""
     attributes = part["group"].to_numpy()
-    scores = part["score"].to_numpy(dtype=np.float64)
+    given = part["score"].to_numpy()
+    scores = given.astype(np.float64)
     known = attributes >= 0
-    decisions = (scores >= threshold).astype(np.int8)
+    decisions = reached(given, threshold).astype(np.int8)
     if "decision" in part:
         decisions = part["decision"].fillna(pd.Series(decisions, part.index)).to_numpy(np.int8)
     everything = Sample(part["label"].to_numpy(), attributes, scores, decisions)

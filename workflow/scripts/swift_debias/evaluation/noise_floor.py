@@ -15,6 +15,7 @@ import pandas as pd
 
 from .influence import auc
 from .intervals import TestSet
+from .thresholds import reached
 
 PERMUTATIONS = 1000
 SIZES = (1, 3, 8)  # largest numbers of images of a stratum; the last has all above
@@ -102,7 +103,7 @@ def _sums_by_unit(
         return np.stack([np.bincount(units, column, n_units) for column in columns], axis=1)
 
     labels = np.stack([test.labels == 0, test.labels == 1]).astype(np.float64)
-    decisions = (models >= threshold).astype(np.float64)
+    decisions = reached(models, threshold).astype(np.float64)
     cells = test.rows(label=1), test.rows(label=0)
     images = np.arange(len(test.labels))
     pairs = np.zeros(models.shape)

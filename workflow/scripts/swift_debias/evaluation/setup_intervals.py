@@ -13,7 +13,7 @@ from .intervals import Found, Pair, Rates, TestSet, UndefinedError
 from .metrics import is_decided
 from .power import power
 from .stacked import Scores, stack
-from .thresholds import EXTERNAL
+from .thresholds import EXTERNAL, in_type_of
 
 COLUMNS = [
     *("dataset", "metric", "method", "value", "low", "high"),
@@ -70,12 +70,20 @@ def setup_intervals(
         found = pd.concat([found[~of_decisions], decided[of_decisions]]).sort_index()
     if "threshold" not in predictions:
         return found
-    # a score reaches its threshold exactly if their difference reaches 0
-    scores = predictions["score"].astype("float64") - predictions["threshold"]
-    moved = by_rule(predictions.assign(score=scores), 0.0)
+    moved = by_rule(moved_to_zero(predictions), 0.0)
     own = _at_threshold(moved, 0.0, *arguments, min_group, baseline)
     own = own[own["metric"].map(is_decided).astype(bool)]
     return pd.concat([found, own.assign(metric=own["metric"] + EXTERNAL)], ignore_index=True)
+
+
+def moved_to_zero(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Scores of models with a threshold each, moved so that 0 decides them all alike.
+
+    A score reaches its threshold exactly if their difference, in the type of both, reaches 0.
+    """
+    scores = predictions["score"].to_numpy()
+    own = in_type_of(scores, predictions["threshold"].to_numpy(np.float64))
+    return predictions.assign(score=scores - own)
 
 
 def by_rule(predictions: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -132,7 +140,7 @@ class TestSetRows:
         """The rates of a method over some of its folds."""
         key = method, folds.tobytes()
         if key not in self.known:
-            scores = self.data.scores[method, folds].astype(np.float64)
+            scores = self.data.scores[method, folds]
             self.known[key] = intervals.rates(self.test, scores, self.threshold, self.data.repeats)
         return self.known[key]
 

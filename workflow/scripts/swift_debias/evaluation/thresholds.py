@@ -21,6 +21,21 @@ NO_THRESHOLD = {"threshold": None, "found_on": "most probable class"}
 BY_RULE = {"threshold": None, "found_on": "a rule for each group"}
 
 
+def reached(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Which scores are at or above a threshold, bool, compared in the type that the scores have.
+
+    0.7 of 32 bits is below 0.7 of 64, so a score that a model gave as 0.7 would miss the 0.7 that
+    somebody wrote down. Every decision by a threshold is made here.
+    """
+    return np.asarray(scores) >= in_type_of(scores, threshold)
+
+
+def in_type_of(scores: np.ndarray, thresholds: float | np.ndarray) -> np.ndarray:
+    """Thresholds rounded to the type of the scores, where that is one of floating numbers."""
+    kind = np.asarray(scores).dtype
+    return np.asarray(thresholds).astype(kind if kind.kind == "f" else np.float64)
+
+
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     """The threshold of 0, 0.01, ..., 1 with the highest balanced accuracy.
 
@@ -53,7 +68,8 @@ def share_reaching(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Share of the scores at or above each threshold, shape (T,); NaN without finite scores."""
     if len(scores) == 0 or not np.isfinite(scores).all():
         return np.full(len(thresholds), np.nan)
-    below = np.searchsorted(np.sort(scores), thresholds, side="left")
+    cuts = in_type_of(scores, thresholds)
+    below = np.searchsorted(np.sort(scores), cuts, side="left")
     return 1.0 - below / len(scores)
 
 
@@ -83,7 +99,7 @@ def threshold_curve(
 
 def _threshold_curve(part: pd.DataFrame, groups: int, thresholds: np.ndarray) -> pd.DataFrame:
     labels, attributes = part["label"].to_numpy(), part["group"].to_numpy()
-    scores = part["score"].to_numpy(dtype=np.float64)
+    scores = part["score"].to_numpy()
     if "decision" in part and part["decision"].notna().all():
         scores = 2.0 * part["decision"].to_numpy(dtype=np.float64) - 1  # beyond all thresholds
 

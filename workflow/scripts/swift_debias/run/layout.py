@@ -38,7 +38,7 @@ FILES: dict[str, File] = {
     "pixels": File("images/{dataset}.npy", "Image cache: uint8 (N, H, W, C)."),
     "image_index": File(
         "images/{dataset}.parquet",
-        "Row i: hashes, size, error, checksum, bits and contrast of the cache's image i.",
+        "Row i of the cache: hashes, size, error, checksum, bits, contrast, transparency.",
     ),
     "skin_tone": File(
         "skin_tone/{dataset}.parquet",
