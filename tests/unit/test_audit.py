@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from swift_debias.errors import UserError
-from swift_debias.evaluation.audit import RATES, audit
+from swift_debias.evaluation.audit import RATES, audit, ece_by_chance
 from swift_debias.evaluation.metrics import score
 
 Data = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -135,11 +135,11 @@ def test_gaps_ratios_and_worst_groups_are_projections() -> None:
     assert (ends["low"] <= ends["high"])[defined].all()
     inside = (ends["low"] <= middle + 1e-12) & (middle <= ends["high"] + 1e-12)
     assert inside[defined].all()
-    assert (ends.loc[[f"{rate}_ratio" for rate in RATES], "high"] <= 1).all()
+    assert (ends.loc[[f"{rate}_ratio" for rate in RATES if rate != "ece"], "high"] <= 1).all()
     # 0 is inside the difference of two alike groups, and 1 inside their ratio
     alike = audit(np.r_[y, y], np.r_[0 * y, 0 * y + 1], np.r_[p, p], ["a", "b"],
                   np.r_[patients, patients + 1000]).set_index("metric")  # fmt: skip
-    for rate in set(RATES) - {"prevalence"}:
+    for rate in set(RATES) - {"prevalence", "ece"}:
         assert alike.loc[f"{rate}_difference", "low"] == 0, rate
         assert alike.loc[f"{rate}_ratio", "high"] == 1, rate
     wide, narrow = (
@@ -264,3 +264,25 @@ def test_printed_it_shows_the_main_numbers_with_their_intervals() -> None:
     one = audit(np.array([1, 1, 0]), np.array([0, 0, 1]), np.array([0.9, 0.8, 0.1]), ["a", "b"])
     (line,) = (line for line in str(one).splitlines() if line.startswith("AUC of a"))
     assert "none" in line and "no image of class 0" in line
+
+
+@pytest.mark.parametrize("n", [60, 400, 4000])
+def test_what_calibrated_scores_have_by_chance(n: int) -> None:
+    """The formula against drawn labels; an ECE has no interval, which would not hold the truth."""
+    rng = np.random.default_rng(n)
+    scores = rng.beta(1.2, 2.0, n)
+    bins = np.minimum((scores * 15).astype(int), 14)
+    draws = []
+    for _ in range(400):
+        gap = np.bincount(bins, (rng.random(n) < scores) - scores, minlength=15)
+        draws.append(np.abs(gap).sum() / n)
+    assert ece_by_chance(scores) == pytest.approx(np.mean(draws), rel=0.06)
+    groups = np.arange(n) % 2
+    frame = audit((rng.random(n) < scores).astype(int), groups, scores, ["a", "b"])
+    rows = frame.set_index("metric")
+    made = ["ece", "ece[a]", "ece[b]", "ece_difference", "ece_ratio", "ece_worst"]
+    assert rows.loc[made, "value"].notna().all()
+    assert rows.loc[made, ["low", "high"]].isna().all(axis=None)
+    assert rows.loc[made, "reason"].str.startswith("no interval").all()
+    assert f"{ece_by_chance(scores[groups == 1]):.3f}" in rows.loc["ece[b]", "reason"]
+    assert rows.loc[["brier", "auc", "tpr[a]", "brier_worst"], "low"].notna().all()

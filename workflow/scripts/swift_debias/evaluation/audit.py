@@ -8,6 +8,10 @@ could be, the model as it is. Images without a patient count as a person each. T
 worst group and of a gap is a projection of the groups' simultaneous intervals, that of a ratio one
 of the signed differences of the logarithms.
 
+The calibration error of bins has none: chance moves every bin away from 0, so its value is too high
+in the mean, more so of few images, and an interval around it would leave the truth out. Beside it
+stands what calibrated scores would have by chance (`ece_by_chance`).
+
 Every rate is a ratio of two sums over images (influence.py); the tests hold the values against
 scikit-learn and fairlearn. A metric that somebody adds to metrics.py is here too, without an
 interval.
@@ -186,6 +190,28 @@ def audit(
     return Audit(pd.concat([frame.iloc[:1], rows, frame.iloc[1:]], ignore_index=True))
 
 
+def _bins(scores: np.ndarray) -> np.ndarray:
+    """The bin of each score."""
+    return np.clip((scores * ECE_BINS).astype(np.int64), 0, ECE_BINS - 1)
+
+
+def ece_by_chance(scores: np.ndarray) -> float:
+    """Mean ECE of labels that are drawn with these scores as their probabilities, (n,).
+
+    In a bin the sum of label minus score is nearly normal with variance sum of s (1 - s), and the
+    mean of such a number without its sign is sqrt(2 / pi) of its standard deviation.
+    """
+    if not len(scores):
+        return np.nan
+    variance = np.bincount(_bins(scores), weights=scores * (1 - scores), minlength=ECE_BINS)
+    return float(np.sqrt(2 / np.pi * variance).sum() / len(scores))
+
+
+def _is_ece(metric: str) -> bool:
+    """Whether it is the calibration error of bins, or made of several of them."""
+    return metric.partition("[")[0].partition("_")[0] == "ece"
+
+
 class _Members:
     """Some images: their rates."""
 
@@ -201,9 +227,10 @@ class _Members:
 
         tpr, tnr = ratio(y * d, y), ratio((1 - y) * (1 - d), 1 - y)
         positive, negative = rows[y == 1], rows[y == 0]
-        # ECE is |sum of y - score|, summed over bins: linear as long as no bin changes its sign
-        bins = np.clip((s * ECE_BINS).astype(np.int64), 0, ECE_BINS - 1)
+        # ECE is |sum of y - score|, summed over bins
+        bins = _bins(s)
         signs = np.sign(np.bincount(bins, weights=y - s, minlength=ECE_BINS))
+        self.chance = ece_by_chance(s)
         self.parts: dict[str, Part | None] = {
             "auc": influence.auc(scores[None], positive, negative, test.patients, test.n_patients),
             "accuracy": ratio(y == d),
@@ -262,6 +289,10 @@ class _Audited:
 
     def evaluate(self) -> dict[str, Ends]:
         """Every metric with its interval; NaN where it is not defined."""
+        every = self._with_intervals().items()
+        return {name: (ends[0], np.nan, np.nan) if _is_ece(name) else ends for name, ends in every}
+
+    def _with_intervals(self) -> dict[str, Ends]:
         found = {metric: self._of_part(part) for metric, part in self.everybody.parts.items()}
         for name, members in zip(self.names, self.members, strict=True):
             found |= {f"{rate}[{name}]": self._of_part(p) for rate, p in members.parts.items()}
@@ -378,6 +409,9 @@ class _Audited:
             return n, f"fewer than two groups count: {self.left_out}"
         if np.isnan(value):
             return n, "a group has no such value, or all have 0"
+        if _is_ece(metric):
+            why = "no interval: chance alone gives a smaller group a larger ECE"
+            return n, "; ".join(filter(None, (why, self.left_out)))
         return n, self.left_out
 
     def _remark(self, metric: str, value: float, members: _Members) -> str | None:
@@ -389,6 +423,8 @@ class _Audited:
             return f"no image of {missing[0]}" if missing else "no decision for class 1"
         if metric == "auc" and value < 0.5:
             return "below 0.5: is the label or the score turned round?"
+        if _is_ece(metric):
+            return f"no interval; by chance calibrated scores would have {members.chance:.3f}"
         if metric == "selection_rate" and counts["selected"] in (0, counts["all"]):
             return f"every decision is the same{self.where}"
         return None
