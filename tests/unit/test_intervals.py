@@ -95,7 +95,9 @@ def test_with_an_image_a_patient_the_variance_is_the_binomial_one() -> None:
     assert part.uniform == 0
     sure = influence.ratio(np.ones((2, 10)), np.ones(10), np.arange(10), 10)
     assert sure.value == 1 and sure.variance == pytest.approx(2 / 14 * 12 / 14 / 14)
-    assert sure.paired(sure).variance == 0 < (sure - sure).variance
+    # two methods that err nowhere here might elsewhere, together or apart
+    assert sure.paired(sure).variance == sure.variance < (sure - sure).variance
+    assert part.paired(part).variance == 0
 
 
 def test_effective_patients() -> None:
@@ -457,3 +459,27 @@ def test_coverage_in_every_cell() -> None:
     where the folds dominate (91 %).
     """
     check([coverage(world, 300) for world in cells()], 0.90)
+
+
+@pytest.mark.parametrize("n", [20, 50])
+def test_differences_of_methods_that_hardly_err_are_covered(n: int) -> None:
+    """Signed gaps of two methods on the same images, also where neither errs."""
+    rng = np.random.default_rng(n)
+    truth, held, runs = 0.95 - 0.97, 0, 400
+    for _ in range(runs):
+        difficulty = rng.random((2, n))  # of the images of two groups, for every model alike
+        rates = []
+        for shares in ((0.97, 0.97), (0.97, 0.95)):  # of each method, by group
+            noisy = np.clip(difficulty + rng.normal(0, 0.01, (3, 2, n)), 0, 1)
+            right = (noisy < np.array(shares)[:, None]).astype(float)
+            patients = np.arange(2 * n).reshape(2, n)
+            one, other = (
+                influence.ratio(right[:, g], np.ones(n), patients[g], 2 * n) for g in (0, 1)
+            )
+            assert one is not None and other is not None
+            rates.append((one, other))
+        (plain_0, plain_1), (own_0, own_1) = rates
+        gap = own_1.paired(plain_1) - own_0.paired(plain_0)
+        low, high = iv.estimate(gap).bounds(0.95)
+        held += low <= truth <= high
+    assert held / runs >= 0.92

@@ -139,5 +139,7 @@ def _weighted(parts: Mapping[str, Part], weights: Mapping[str, float]) -> Part:
         values=values.round(12),
         influence=influence.round(15),
         patients=min(part.patients for part in parts.values()),
-        uniform=0.0,  # as of `Part.paired`
+        # of two methods that of `Part.paired`
+        uniform=min(p.uniform for p in parts.values())
+        * (np.abs([*weights.values()]).sum() / 2) ** 2,
     )

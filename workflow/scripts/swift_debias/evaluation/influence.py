@@ -51,12 +51,16 @@ class Part:
         )
 
     def paired(self, other: Part) -> Part:
-        """The difference to another method on the same images: equal decisions cancel."""
+        """The difference to another method on the same images: equal decisions cancel.
+
+        Not where both decide every image of a cell alike: of other images they need not.
+        """
         return Part(
             self.values - other.values,
             self.influence - other.influence,
             min(self.patients, other.patients),
-            repeats=self.repeats,
+            min(self.uniform, other.uniform),
+            self.repeats,
         )
 
     def scaled(self, factor: float) -> Part:
