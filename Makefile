@@ -51,7 +51,7 @@ quick: setup
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore tests/slurm
 
-# What CI runs besides: whole runs with conda, of one's own table, of renamed methods, killed, on a full disk.
+# What CI runs besides: whole runs with conda, of one's own table, of renamed methods, killed, failing, on a full disk.
 test-ci: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m ci tests --ignore tests/slurm
 

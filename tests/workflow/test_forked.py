@@ -17,7 +17,10 @@ import pytest
 from swift_debias.run import forked
 
 PROJECT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux alone")
+pytestmark = [
+    pytest.mark.ci,
+    pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux alone"),
+]
 
 SNAKEFILE = """
 import sys

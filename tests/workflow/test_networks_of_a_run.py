@@ -47,6 +47,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_module_beside_the_configuration(run: Run, tmp_path: Path) -> None:
     done = run("tiny", "--", TARGET)
     assert done.returncode == 0, done.stderr[-3000:]
