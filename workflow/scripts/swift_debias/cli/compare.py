@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
     shown = comparison.table(found, titles)
     options.out.mkdir(parents=True, exist_ok=True)
     write_text(options.out / f"{name}.csv", escaping.csv(found.cells, float_format=None))
-    print("SYNTHETIC images. *: inside the noise, as a fair classifier's gap may be.")
+    print("SYNTHETIC images. *: inside the method's own noise, as a fair classifier's gap may be.")
     print(shown.to_string(index=False))
+    print("\n".join(comparison.legend(found)), end="\n" * bool(comparison.legend(found)))
     print("\n".join(comparison.sentences(found, name, titles)))
