@@ -170,6 +170,17 @@ def test_a_file_called_like_another_row_is_refused_before_any_work(
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_a_table_of_somebody_is_not_written_over(
+    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "shrunk.csv"
+    theirs.write_text("patient,age\n")
+    assert cli.main(["compare", str(write()), "--out", str(tmp_path)]) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert f"{theirs} is not of this command: move it, or name another --out" in told
+    assert theirs.read_text() == "patient,age\n"
+
+
 def test_rows_and_panels_of_the_configuration_are_told_apart(tmp_path: Path) -> None:
     settings = run.read_settings(PROJECT / "config/benchmark.yaml")
     view = settings.experiments["compare"]

@@ -17,6 +17,7 @@ Runs the method on a few cells of config/benchmark.yaml (synthetic images) besid
 the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole file."""
 
 
+BEGINNING = b"task,"  # by which the table of an earlier call is known
 GOES_ON = True  # models and scores that are finished lie in --out
 
 
@@ -46,6 +47,9 @@ def run(options: argparse.Namespace) -> None:
     from ..methods._outside import load_outside
     from ..report import escaping
 
+    for path in writes(options):
+        if path.is_file() and not path.read_bytes().startswith(BEGINNING):
+            raise UserError(f"{path} is not of this command: move it, or name another --out")
     name = load_outside(options.method)  # before the settings: its mistakes are told first
     settings = comparison.read_settings(options.config)
     if options.experiment not in settings.experiments:
