@@ -146,7 +146,7 @@ def test_a_method_of_a_file_is_ranked_beside_others(
     assert "training the Baseline" in told.err
     lines = told.out.splitlines()
     assert "SYNTHETIC" in lines[0]
-    for name in ("Baseline", "LLFT", "shrunk (yours)", "Oracle", "Floor"):
+    for name in ("Baseline", "LLFT", "shrunk (yours)", "Oracle", "Largest floor"):
         assert sum(line.strip().startswith(name) for line in lines[2:7]) == 1, told.out
     place = next(line for line in lines if line.startswith("shrunk (yours): place "))
     assert " of 3 by EOdds, mean rank " in place
@@ -184,6 +184,68 @@ def test_a_method_of_a_file_is_ranked_beside_others(
     *doing, told = capsys.readouterr().err.splitlines()
     assert told.endswith("shrunk: debias must return the classifier, not NoneType")
     assert not any("llft" in line for line in doing)
+
+
+def test_panels_of_one_task_and_what_is_implausible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two networks stand side by side; a method that is ranked last is shown with the reason."""
+    method, out, config = tmp_path / "shrunk.py", tmp_path / "out", small(tmp_path)
+    # every score is one half: no gap, and nothing told apart
+    method.write_text(
+        textwrap.dedent(METHOD)
+        .replace("mul_(settings.factor)", "zero_()")
+        .replace('SEARCH = {"factor": [0.25, 0.5]}', "")
+    )
+    settings = json.loads(config.read_text())
+    task, tone = TASKS[0], {"attribute": "tone"}
+    settings["backbones"] = {"twin": {"architecture": "small_resnet"}}
+    settings["backbones"]["twin"]["options"] = {"width": 4}
+    settings["experiments"]["compare"] = {
+        "methods": ["baseline"],
+        "panels": [
+            tone | {"task": "clean", "backbone": "small_resnet"},
+            tone
+            | {"task": task, "backbone": "small_resnet", "methods": ["baseline", "bn_recalibrate"]},
+            tone | {"task": task, "backbone": "twin", "methods": ["baseline", "bn_recalibrate"]},
+        ],
+    }
+    config.write_text(json.dumps(settings))
+    words = ["compare", str(method), "--config", str(config), "--out", str(out)]
+    assert cli.main(words) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    head = told.splitlines()[1]
+    for network in ("small_resnet", "twin"):
+        assert f"{task} {network} EOdds" in head
+
+    cells = pd.read_csv(out / "shrunk.csv", keep_default_na=False)
+    cells = cells.set_index(["backbone", "method"])
+    assert not cells.index.duplicated().any()
+    stored = list((out / task).glob("baseline.*.parquet"))
+    assert len(stored) == 2
+    areas = sorted(loop(pd.read_parquet(path))[1] for path in stored)
+    shown = [float(cells.loc[(name, "baseline"), "auc"]) for name in ("small_resnet", "twin")]
+    assert sorted(shown) == pytest.approx(areas)
+    assert len({*shown}) == 2
+    assert ("small_resnet", "oracle") in cells.index and ("twin", "oracle") not in cells.index
+    for network in ("small_resnet", "twin"):
+        own = cells.loc[network].drop(index=["oracle", "floor"], errors="ignore")
+        assert "constant" in own.loc["shrunk", "eodds_marks"]
+        floors = own["floor"].astype(float)
+        assert float(cells.loc[(network, "floor"), "eodds"]) == floors.max()
+        assert len({*floors}) > 1
+    row = next(line for line in told.splitlines() if line.strip().startswith("shrunk (yours)"))
+    assert "^" in row
+    assert any(line.startswith("^") and "(ranked last)" in line for line in told.splitlines())
+
+    # other arithmetic is computed anew, and nothing else
+    methods.OUTSIDE.clear()
+    for compute, anew in (({"threads": 2}, False), ({"precision": "bf16"}, True)):
+        settings["compute"] = {"deterministic": False} | compute
+        config.write_text(json.dumps(settings))
+        methods.OUTSIDE.clear()
+        assert cli.main(words) == 0
+        assert ("training the Baseline" in capsys.readouterr().err) == anew
 
 
 def test_the_run_says_which_method_to_take(run: Path, tmp_path: Path) -> None:

@@ -216,3 +216,19 @@ def test_a_plan_that_cannot_be_made_is_told_as_snakemake_tells_it(
     said = capsys.readouterr().err
     assert "is/not/there.txt" in said
     assert "Traceback" not in said
+
+
+def test_data_that_are_not_there_are_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """By the workflow itself; its message came within a stack of the Snakefile."""
+    project = Path(__file__).resolve().parents[2]
+    for name in ("Snakefile", "workflow", "resources", "envs", "config", "requirements.txt"):
+        (tmp_path / name).symlink_to(project / name)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["what-changed", "--configfile", "config/config.yaml"]) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert told.startswith("swift-debias: error: data sets that are needed are not there: isic2017")
+    assert "ddi: no folder data/ddi;" in told
+    assert "Put each where it is expected, or change datasets.<name>.root" in told
+    assert not any(word in told for word in ("Traceback", "prepare.smk", "Wildcards", "get it"))

@@ -11,6 +11,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,9 @@ import yaml
 from swift_debias import cli
 from swift_debias.errors import UserError
 from swift_debias.files import write_json, write_parquet
-from swift_debias.report import bundle, one_table, render
+from swift_debias.report import bundle, handed_on, one_table, render
 from swift_debias.run import layout
+from swift_debias.run.unfinished import LeftOut
 
 PROJECT = Path(__file__).resolve().parents[2]
 METHODS, SETS, FOLDS = ["swift", "baseline"], ["ddi", "atlas"], range(3)
@@ -37,15 +39,23 @@ PARAMS = {
     "folds": 3,
     "synthetic": True,
 }
-SETTINGS = {
+PANELS = {"panels": [{**SETUP, "methods": []}], "methods": METHODS}
+SETTINGS: dict[str, Any] = {
     "run": "mine",
-    "synthetic": {"images": {}},
-    "datasets": {"ddi": {"adapter": "ddi"}, "atlas": {"adapter": "derm7pt"}},
+    "repeats": 2,
+    "synthetic": {"images": {}, "populations": {}},
+    "datasets": {
+        "ddi": {"adapter": "ddi"},
+        "atlas": {"adapter": "derm7pt"},
+        "unused": {"adapter": "ddi"},
+    },
+    "tasks": {"skin": {"train": ["ddi"], "external": [], "tests": {"tone": SETS}}},
+    "methods": {"swift": {"search": {"epochs": [1, 2]}}, "baseline": {}},
     "report": {"images": True},
     "experiments": {
-        "table1": {"kind": "table"},
-        "curves": {"kind": "figure", "plot": "pareto"},
-        "faces": {"kind": "figure", "plot": "bias"},
+        "table1": {"kind": "table", **PANELS},
+        "curves": {"kind": "figure", "plot": "pareto", **PANELS},
+        "faces": {"kind": "figure", "plot": "bias", **PANELS},
     },
 }
 SECRET = "PAT_1234.png"
@@ -68,8 +78,9 @@ def run(tmp_path: Path) -> Path:
         path = home / layout.path(name, **keys)
         if "." in path.name and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("harmless" if name in bundle.SHARED else f"of {SECRET}")
-    (home / layout.path("table_recipe", table="cost")).unlink()
+            path.write_text("harmless" if name in handed_on.SHARED else f"of {SECRET}")
+    for kind, own in (("table_recipe", {"table": "cost"}), ("unfinished", {})):
+        (home / layout.path(kind, **own)).unlink()
     for figure, format in itertools.product(("faces", "curves"), ("png", "pdf", "csv")):
         (home / layout.path("figure", figure=figure, format=format)).write_text(figure)
     settings = home / layout.path("settings")
@@ -145,7 +156,87 @@ def test_nothing_of_a_patient_is_in_it(made: Path) -> None:
 def test_a_report_without_pictures_is_in_it(run: Path, tmp_path: Path) -> None:
     settings = SETTINGS | {"report": {"images": False}}
     (run / layout.path("settings")).write_text(yaml.safe_dump(settings))
-    assert "report.html" in bundle.write(run, tmp_path / "mine.zip", PROJECT)
+    assert "report.html" in bundle.write(run, tmp_path / "mine.zip", PROJECT).files
+
+
+STALE = (
+    *("tables/table2.csv", "tables/table2.json", "figures/secret.png", "figures/secret.csv"),
+    *("metrics/skin/net/sex.parquet", "groups/old/net/tone.json", "tables/faces.md"),
+    *("search/skin/net/tone/baseline.json", "folds/old.sizes.md", "figures/table1.pdf"),
+    *("figures/curves.svg", "which_method/which_method.csv"),
+)
+
+
+def test_what_older_settings_left_is_not_handed_on(
+    run: Path, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose pictures they are, nothing says any more; the bytes are those without them."""
+    before = made.read_bytes()
+    for name in STALE:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(SECRET)
+    (run / "manifests" / "unused.parquet").write_text(SECRET)
+    monkeypatch.chdir(PROJECT)
+    assert cli.main(["bundle", str(run), "--out", str(made), "--force"]) == 0
+    assert made.read_bytes() == before
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2 and told[1].startswith("left out: ")
+    for name in STALE:
+        assert f"{Path(name).with_suffix('')}.*" in told[1]
+    assert "faces.*" not in told[1].replace("tables/faces.*", "")  # of the settings, with pixels
+
+
+def test_of_an_experiment_that_is_taken_out_nothing_is_handed_on(run: Path, tmp_path: Path) -> None:
+    """As by `only`; a drawing of pixels among them, which the settings do not know any more."""
+    experiments = {"table1": SETTINGS["experiments"]["table1"]}
+    settings = SETTINGS | {"experiments": experiments}
+    (run / layout.path("settings")).write_text(yaml.safe_dump(settings))
+    found = bundle.write(run, tmp_path / "mine.zip", PROJECT)
+    assert not [name for name in found.files if name.startswith("figures/")]
+    assert {"figures/faces.png", "figures/faces.csv", "figures/curves.pdf"} <= {*found.left_out}
+    assert bundle.verify(tmp_path / "mine.zip")
+
+
+def test_what_the_report_goes_without_is_not_handed_on(run: Path, tmp_path: Path) -> None:
+    """Where jobs failed, what lies there under their names is of older settings."""
+    failed = LeftOut(views=frozenset({"curves"}))
+    note = {name: sorted(own) for name, own in failed._asdict().items()}
+    write_json(run / layout.path("unfinished"), note)
+    found = bundle.write(run, tmp_path / "mine.zip", PROJECT)
+    assert not [name for name in found.files if "curves" in name]
+    assert "figures/curves.png" in found.left_out
+
+
+def test_a_setup_of_which_all_failed_has_no_files_and_no_tables() -> None:
+    failed = LeftOut(methods=frozenset((*SETUP.values(), method) for method in METHODS))
+    made = handed_on.made(SETTINGS, failed)
+    assert not made & {"tables/table1.csv", "figures/curves.png", "metrics/skin/net/tone.parquet"}
+    assert "tables/cost.csv" in made
+
+
+def test_a_file_that_the_settings_do_not_make_is_found(made: Path) -> None:
+    """In a bundle of an older version, or of somebody who put it there; and one with pictures."""
+    added = [*STALE, "figures/faces.png", "report.html", "unfinished.json"]
+
+    def add(files: dict[str, bytes]) -> None:
+        crate = json.loads(files[bundle.CRATE])
+        for name in added:
+            files[name] = b"more"
+            crate["@graph"].append({"@id": name, "@type": "File", "sha256": ""})
+        files[bundle.CRATE] = json.dumps(crate).encode()
+
+    with pytest.raises(UserError) as told:
+        bundle.verify(forged(made, add))
+    for name in added:
+        assert f"{name}: its settings.yaml makes no such" in str(told.value)
+
+
+def test_settings_that_are_cut_short_are_told_in_a_line(run: Path, tmp_path: Path) -> None:
+    for content in ("", "[1]", "experiments: {}", "experiments: {x: 3}", "a: b: c"):
+        (run / layout.path("settings")).write_text(content)
+        with pytest.raises(UserError, match="is not as a run writes it") as told:
+            bundle.write(run, tmp_path / "mine.zip", PROJECT)
+        assert "\n" not in str(told.value)
 
 
 def test_the_same_results_make_the_same_bytes(run: Path, made: Path, tmp_path: Path) -> None:

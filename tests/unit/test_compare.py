@@ -5,6 +5,7 @@ How it is ranked beside others is in tests/end_to_end/test_benchmark.py.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -19,8 +20,9 @@ import pytest
 from tests.docs.blocks import blocks
 
 from swift_debias import cli, methods
-from swift_debias.compare import run
+from swift_debias.compare import cases, run
 from swift_debias.compare.run import SCRIPTS
+from swift_debias.config.schema import Compute, Settings
 from swift_debias.errors import UserError
 from swift_debias.methods._outside import _imported, grid, load_outside
 from swift_debias.run import code_id
@@ -152,6 +154,104 @@ def test_there_must_be_a_method_to_compare_with(write: Callable[..., Path], tmp_
     ):
         run.compare(settings, name, load_outside(write()), tmp_path / "out", print)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["oracle", "floor", "Floor", "fullft_fdr", "no_mask"])
+def test_a_file_called_like_another_row_is_refused_before_any_work(
+    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Its numbers would be shown as the other's, or the other's as its own."""
+    path = write(name=f"{name}.py")
+    config = PROJECT / "config/benchmark.yaml"
+    words = ["compare", str(path), "--config", str(config), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert str(path) in told and f"{name!r} is a" in told and "give the file another name" in told
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_table_of_somebody_is_not_written_over(
+    write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "shrunk.csv"
+    theirs.write_text("patient,age\n")
+    assert cli.main(["compare", str(write()), "--out", str(tmp_path)]) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert f"{theirs} is not of this command: move it, or name another --out" in told
+    assert theirs.read_text() == "patient,age\n"
+
+
+def test_rows_and_panels_of_the_configuration_are_told_apart(tmp_path: Path) -> None:
+    settings = run.read_settings(PROJECT / "config/benchmark.yaml")
+    view = settings.experiments["compare"]
+    named = view.model_copy(update={"methods": [*view.methods, "oracle"]})
+    twice = view.model_copy(update={"panels": [*view.panels, view.panels[1]]})
+    for changed, said in ((named, "methods.oracle: compare has a row"), (twice, "is named twice")):
+        with pytest.raises(UserError, match=said):
+            run.compare(
+                settings.model_copy(update={"experiments": {"compare": changed}}),
+                *("compare", None, tmp_path / "out", print),
+            )
+    assert not (tmp_path / "out").exists()
+
+
+def key_of(settings: Settings, backbone: str = "small_resnet", attribute: str = "tone") -> str:
+    """The key under which a result of the task `clean` is kept."""
+    case = cases.Case("clean", attribute, *[None] * 5)  # type: ignore[arg-type]
+    bench = run._Bench(settings, settings.methods, case, backbone, Path(), print)
+    return bench.key("baseline", 0)
+
+
+COMPUTE = {  # key -> another value, and whether numbers depend on it
+    "device": ("cpu", True),
+    "precision": ("bf16", True),
+    "channels_last": (False, True),
+    "compile_from": (10, True),
+    "deterministic": (False, True),
+    "resident": ("off", False),
+    "threads": (2, False),
+    "checkpoint_seconds": (1.0, False),
+    "debias_job": ("fold", False),
+}
+
+
+def test_a_result_is_known_by_everything_that_changes_its_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = run.read_settings(PROJECT / "config/benchmark.yaml")
+    before = key_of(settings)
+    assert key_of(settings) == before
+    assert set(COMPUTE) == set(Compute.model_fields)  # a new one is to be thought about
+    for name, (value, matters) in COMPUTE.items():
+        compute = settings.compute.model_copy(update={name: value})
+        assert getattr(settings.compute, name) != value, name
+        other = settings.model_copy(update={"compute": compute})
+        assert (key_of(other) != before) == matters, name
+    # seeds are made of names
+    network = settings.backbones["small_resnet"]
+    renamed = settings.model_copy(update={"backbones": {"other": network}})
+    assert key_of(renamed, "other") != before
+    assert key_of(settings, attribute="other") != before
+    version = importlib.metadata.version
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", lambda name: f"{version(name)}.1")
+        assert key_of(settings) != before
+
+
+def test_a_result_is_known_by_the_module_of_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = run.read_settings(PROJECT / "config/benchmark.yaml")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = settings.backbones["small_resnet"].model_copy(update={"architecture": "own_net:make"})
+    settings = settings.model_copy(update={"backbones": {"small_resnet": own}})
+    found = []
+    for text in ("A = 1\n", "A = 2\n"):
+        (tmp_path / "own_net.py").write_text(text)
+        for cached in (code_id.code_id, code_id.module_id, code_id._parse, code_id._kept):
+            cached.cache_clear()
+        found.append(key_of(settings))
+    assert found[0] != found[1]
 
 
 def test_names_of_files(write: Callable[..., Path], tmp_path: Path) -> None:

@@ -75,9 +75,9 @@ def test_what_a_rule_decides_is_judged(
         np.testing.assert_array_equal(part["decision"], expected)
     assert (found["decision"] != (found["score"] >= 0.5)).any()
 
-    tidy = found.assign(task=TASK, method=outside)
     block = Block(TASK, "small_resnet", "tone", ("test",), (outside,), ("eodds", "auc"))
-    spent = run.pd.DataFrame({"task": [TASK], "method": [outside], "seconds": [1.0]})
+    tidy = found.assign(**run._panel(block), method=outside)
+    spent = run.pd.DataFrame([{**run._panel(block), "method": outside, "seconds": 1.0}])
     cells = run._judged(settings, [block], tidy, spent).cells
     eodds = cells.loc[cells["method"] == outside, "eodds"].item()
     theirs = [

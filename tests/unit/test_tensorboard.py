@@ -92,9 +92,47 @@ def test_mistakes_are_told_in_a_line(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     with pytest.raises(UserError, match="name the folder of a run"):
         tensorboard.export(tmp_path / "results", tmp_path / "out")
-    with pytest.raises(UserError, match="holds other files: name another folder with --out"):
+    with pytest.raises(UserError, match=r"holds other files .*: name another folder with --out"):
         tensorboard.export(run, run)
     assert all((run / name).is_file() for name in HISTORIES)
+
+
+def test_what_another_program_wrote_is_left(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Event files of somebody's trainings are called alike; they were removed."""
+    pytest.importorskip("tensorboardX")
+    out = tmp_path / "runs"
+    theirs = out / "resnet" / "events.out.tfevents.1700000000.host.1.0"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"weeks of work")
+    words = ["export-logs", str(run), "--out", str(out)]
+    assert cli.main(words) == 2
+    [told] = capsys.readouterr().err.splitlines()
+    assert f"{theirs.relative_to(out)}" in told and "name another folder with --out" in told
+    assert [path for path in out.rglob("*") if path.is_file()] == [theirs]
+
+    # and where they came beside ours, or into a folder of ours
+    theirs.unlink()
+    assert cli.main(words) == 0
+    for folder in (out / "resnet", out / BASELINE):
+        own = folder / theirs.name
+        own.write_bytes(b"weeks of work")
+        before = sorted(path for path in out.rglob("*") if path.is_file())
+        assert cli.main(words) == 2
+        assert sorted(path for path in out.rglob("*") if path.is_file()) == before
+        own.unlink()
+    assert cli.main(words) == 0
+
+
+def test_what_is_no_longer_in_the_run_is_removed(run: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    out = run / "tensorboard"
+    tensorboard.export(run, out)
+    (run / next(iter(HISTORIES))).unlink()
+    tensorboard.export(run, out)
+    assert not (out / "baseline").exists()
+    assert len([*out.rglob("*tfevents*")]) == len(HISTORIES) - 1
 
 
 def test_without_the_library_it_says_what_to_install(

@@ -122,10 +122,8 @@ def code_id(script, *modules):
 def module_of(backbone):
     """Identity of the user's module that makes a network; empty where the network is ours."""
     architecture = settings.backbones[backbone].architecture
-    if architectures.library_of(architecture)[0] != "own":
-        return ""
-    folders = [Path(name or ".").resolve() for name in sys.path]
-    return identity.module_id(architecture, *folders)
+    own = architectures.library_of(architecture)[0] == "own"
+    return identity.own_module_id(architecture) if own else ""
 
 
 def dump(model):
@@ -136,10 +134,7 @@ def dump(model):
 # How arithmetic is done decides last bits, so it is compared between runs. With how many threads, how
 # often a state is saved and where images are held do not: `compute` is a function of `output`, which
 # Snakemake does not compare.
-ARITHMETIC = settings.compute.model_dump(
-    mode="json",
-    exclude={"threads", "checkpoint_seconds", "resident", "debias_job"},
-)
+ARITHMETIC = settings.compute.arithmetic()
 
 
 def compute(wildcards, output):

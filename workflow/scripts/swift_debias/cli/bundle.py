@@ -43,5 +43,9 @@ def run(options: argparse.Namespace) -> None:
     from ..report import bundle
 
     out = _out(options)
-    names = bundle.write(options.run.resolve(), out, Path())
-    print(f"{out}: {len(names)} files of {options.run}")
+    made = bundle.write(options.run.resolve(), out, Path())
+    print(f"{out}: {len(made.files)} files of {options.run}")
+    if made.left_out:
+        # a table or figure is several files, told as one
+        stale = dict.fromkeys(f"{Path(name).with_suffix('')}.*" for name in made.left_out)
+        print(f"left out: {', '.join(stale)}: the settings of the run do not make them (any more)")

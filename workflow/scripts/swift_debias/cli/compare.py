@@ -17,6 +17,7 @@ Runs the method on a few cells of config/benchmark.yaml (synthetic images) besid
 the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole file."""
 
 
+BEGINNING = b"task,"  # by which the table of an earlier call is known
 GOES_ON = True  # models and scores that are finished lie in --out
 
 
@@ -46,6 +47,9 @@ def run(options: argparse.Namespace) -> None:
     from ..methods._outside import load_outside
     from ..report import escaping
 
+    for path in writes(options):
+        if path.is_file() and not path.read_bytes().startswith(BEGINNING):
+            raise UserError(f"{path} is not of this command: move it, or name another --out")
     name = load_outside(options.method)  # before the settings: its mistakes are told first
     settings = comparison.read_settings(options.config)
     if options.experiment not in settings.experiments:
@@ -59,6 +63,7 @@ def run(options: argparse.Namespace) -> None:
     shown = comparison.table(found, titles)
     options.out.mkdir(parents=True, exist_ok=True)
     write_text(options.out / f"{name}.csv", escaping.csv(found.cells, float_format=None))
-    print("SYNTHETIC images. *: inside the noise, as a fair classifier's gap may be.")
+    print("SYNTHETIC images. *: inside the method's own noise, as a fair classifier's gap may be.")
     print(shown.to_string(index=False))
+    print("\n".join(comparison.legend(found)), end="\n" * bool(comparison.legend(found)))
     print("\n".join(comparison.sentences(found, name, titles)))

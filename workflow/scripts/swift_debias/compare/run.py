@@ -5,11 +5,14 @@ the Baseline alone is the oracle. Every method with settings gets the same numbe
 by the same rule (`methods/_selection.py`), as in the workflow. What is finished is kept, by a hash
 of the code and settings that it depends on, so a comparison that was stopped goes on, and the next
 method costs only its own part.
+
+Rows of what compare adds itself are called `oracle` and `floor`; no method may be.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import json
 import time
@@ -42,7 +45,7 @@ from ..methods._groups import choose_groups
 from ..methods.base import Outcome, Training, debias
 from ..report.in_words import rank_sentence
 from ..report.rank_table import rankings
-from ..run.code_id import code_id, file_id, local_folders
+from ..run.code_id import code_id, file_id, local_folders, own_module_id
 from ..seeds import debias_seed, external_seed
 from .cases import Case, baseline, case_of, samples
 
@@ -50,14 +53,18 @@ if TYPE_CHECKING:
     from ..learning.networks import Classifier
 
 SCRIPTS = Path(__file__).resolve().parents[2]
-ORACLE, FLOOR = "oracle", "floor"
+ORACLE, FLOOR = "oracle", "floor"  # rows beside those of the methods
+PANEL = ["task", "backbone", "attribute"]
+SCORED = ("eodds", "auc")
 
 
 class Compared(NamedTuple):
     """What a comparison found.
 
-    cells: task, method (and 'oracle', 'floor'), eodds, auc, below_floor, seconds. ranks: metric ->
-    the methods' ranks over the tasks.
+    cells: task, backbone, attribute, method (and 'oracle', 'floor'), eodds, auc, their marks (what
+    not to take at its word, as in other tables), floor (the method's own: what chance alone would
+    show; of the row 'floor' the largest), below_floor, seconds. ranks: metric -> the methods' ranks
+    over the panels.
     """
 
     cells: pd.DataFrame
@@ -91,7 +98,11 @@ def compare(
         outside: a method that `methods._outside` knows; None: those of the experiment alone.
         out: folder for what is finished.
         say: told what is being done.
+
+    Raises:
+        UserError: a method is called like a row of another, or a panel is named twice.
     """
+    _refuse_names(settings, experiment, outside)
     blocks = [Block(**panel) for panel in plan.blocks(settings, settings.experiments[experiment])]
     variants = dict(settings.methods)
     if outside is not None:
@@ -107,6 +118,7 @@ def compare(
         ]
     frames, spent = [], []
     for block in blocks:
+        own = _panel(block)
         case = case_of(settings, block.task, block.attribute)
         bench = _Bench(settings, variants, case, block.backbone, out, say)
         # the outside method first: what is wrong in it is told before hours of the others
@@ -114,9 +126,41 @@ def compare(
         made = {method: bench.predictions(method) for method in in_turn}
         for method in block.methods:
             predictions, seconds = made[method]
-            frames.append(predictions.assign(task=block.task, method=method))
-            spent.append({"task": block.task, "method": method, "seconds": seconds})
+            frames.append(predictions.assign(**own, method=method))
+            spent.append({**own, "method": method, "seconds": seconds})
     return _judged(settings, blocks, pd.concat(frames), pd.DataFrame(spent))
+
+
+def _refuse_names(settings: Settings, experiment: str, outside: str | None) -> None:
+    """Rows and files are known by their names: no two things may have one.
+
+    Raises:
+        UserError: names the file or the key.
+    """
+    view = settings.experiments[experiment]
+    if outside is not None:
+        taken = {name.casefold() for name in (ORACLE, FLOOR, *settings.methods)}
+        if outside.casefold() in taken:
+            what = "a method of the configuration" if outside in settings.methods else "a row"
+            raise UserError(
+                f"{methods.OUTSIDE[outside].__file__}: {outside!r} is {what} that compare shows "
+                "beside yours; give the file another name"
+            )
+    for block in plan.blocks(settings, view):
+        for name in (name for name in block["methods"] if name in (ORACLE, FLOOR)):
+            raise UserError(f"methods.{name}: compare has a row {name!r} itself; call it otherwise")
+    panels = [(panel.task, panel.backbone, panel.attribute) for panel in view.panels]
+    for panel in panels:
+        if panels.count(panel) > 1:
+            raise UserError(
+                f"experiments.{experiment}.panels: {', '.join(panel)} is named twice; compare "
+                "wants each once"
+            )
+
+
+def _panel(block: Block) -> dict[str, str]:
+    """What tells a block from every other one."""
+    return {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
 
 
 def _outside_variant(settings: Settings, name: str) -> Method:
@@ -158,10 +202,18 @@ class _Bench:
         self.chosen: Choice | None = None
 
     def key(self, *parts: Any, algorithm: str | None = None) -> str:
-        """A hash of what a result depends on: the code, the settings of its kind, and the parts."""
+        """A hash of what a result depends on: the code, the settings of its kind, and the parts.
+
+        What rules `train_baseline`, `search`, `debias` and `predict` have among their params, and
+        the names that seeds are made of.
+        """
+        from ..learning import architectures
+
         modules = (
             () if algorithm in (None, *methods.OUTSIDE) else (f"swift_debias.methods.{algorithm}",)
         )
+        network = self.settings.backbones[self.backbone]
+        library, _ = architectures.library_of(network.architecture)
         own = methods.OUTSIDE.get(algorithm or "")
         outside = None
         if own is not None:
@@ -175,7 +227,12 @@ class _Bench:
                     include={"seed", "folds", "repeats", "synthetic", "selection"},
                 ),
                 self.settings.tasks[self.case.task].model_dump(mode="json"),
-                self.settings.backbones[self.backbone].model_dump(mode="json"),
+                network.model_dump(mode="json"),
+                own_module_id(network.architecture) if library == "own" else "",
+                self.settings.compute.arithmetic(),
+                self.device.type,
+                [importlib.metadata.version(name) for name in ("torch", "torchvision")],
+                [self.case.task, self.backbone, self.case.attribute],
                 parts,
             ]
         )
@@ -322,8 +379,8 @@ def _judged(
     """Metrics, noise floors and ranks of all cases."""
     tidy, widths, repeats = [], [], []
     for block in blocks:
-        part = predictions[predictions["task"] == block.task]
-        own = {"task": block.task, "backbone": block.backbone, "attribute": block.attribute}
+        own = _panel(block)
+        part = predictions[_is_of(predictions, block)]
         for _, of in part.groupby(["method", "fold"]):
             scored = [scoring.score(one, 2) for _, one in of.groupby("repeat")]
             model = {key: of[key].iloc[0] for key in ("method", "fold")}
@@ -338,51 +395,102 @@ def _judged(
     marks = plausibility.judge(found, groups, min_group, "baseline", intervals, pd.concat(repeats))
     ranked = [block for block in blocks if not _is_oracle(block)]
     ranks = rankings(ranked, found, marks)
-    return Compared(_cells(blocks, found, intervals, spent), ranks)
+    return Compared(_cells(blocks, found, intervals, spent, plausibility.marks(marks)), ranks)
 
 
 def _cells(
-    blocks: Sequence[Block], found: pd.DataFrame, intervals: pd.DataFrame, spent: pd.DataFrame
+    blocks: Sequence[Block],
+    found: pd.DataFrame,
+    intervals: pd.DataFrame,
+    spent: pd.DataFrame,
+    marks: plausibility.Marks,
 ) -> pd.DataFrame:
-    """A row a case and method; the oracle and the noise floor stand in every case."""
-    keys = ["task", "method"]
-    values = found[found["metric"].isin(["eodds", "auc"])]
+    """A row a panel and method; the oracle of its network and the largest floor in every panel."""
+    keys = [*PANEL, "method"]
+    values = found[found["metric"].isin(SCORED)]
     means = values.pivot_table("value", keys, "metric", aggfunc="mean").reset_index()
     gaps = intervals[intervals["metric"] == "eodds"]
-    rows = means.merge(gaps[[*keys, "below_floor"]], on=keys).merge(spent, on=keys)
-    floors = gaps.groupby("task")["floor_95"].max()
-    oracle = next((block.task for block in blocks if _is_oracle(block)), None)
-    best = rows[rows["task"] == oracle].assign(method=ORACLE, seconds=np.nan)
+    # over the test sets of a panel
+    noise = gaps.groupby(keys).agg(floor=("floor_95", "max"), below_floor=("below_floor", "all"))
+    rows = means.merge(noise.reset_index(), on=keys).merge(spent, on=keys)
+    datasets = {tuple(_panel(block).values()): block.datasets for block in blocks}
+    for metric in SCORED:
+        rows[f"{metric}_marks"] = [
+            "; ".join(
+                dict.fromkeys(
+                    check.mark
+                    for dataset in datasets[(*panel,)]
+                    for check in marks.about((*panel, method, dataset, metric))
+                )
+            )
+            for *panel, method in rows[keys].itertuples(index=False, name=None)
+        ]
+    oracles = {block.backbone: block for block in reversed(blocks) if _is_oracle(block)}
     frames = []
-    for task in (block.task for block in blocks if block.task != oracle):
-        floor = {"task": task, "method": FLOOR, "eodds": float(floors[task])}
-        frames += [rows[rows["task"] == task], best.assign(task=task), pd.DataFrame([floor])]
+    for block in (block for block in blocks if not _is_oracle(block)):
+        own = _panel(block)
+        mine = rows[_is_of(rows, block)]
+        frames.append(mine)
+        if block.backbone in oracles:
+            best = rows[_is_of(rows, oracles[block.backbone])]
+            frames.append(best.assign(**own, method=ORACLE, seconds=np.nan))
+        floor = float(mine["floor"].max())
+        noise_row = {**own, "method": FLOOR, "eodds": floor, "floor": floor, "below_floor": False}
+        frames.append(pd.DataFrame([noise_row | {f"{metric}_marks": "" for metric in SCORED}]))
     return pd.concat(frames, ignore_index=True)
+
+
+def _is_of(rows: pd.DataFrame, block: Block) -> pd.Series:
+    return (rows[PANEL] == pd.Series(_panel(block))).all(axis=1)
 
 
 def table(compared: Compared, titles: Mapping[str, str]) -> pd.DataFrame:
     """For readers: a row a method, the best mean rank by EOdds first; oracle and floor last.
 
-    Columns: method, mean ranks by EOdds and AUC, EOdds and AUC of each case, seconds of processor
-    time. A star marks a gap that is inside the noise.
+    Columns: method, mean ranks by EOdds and AUC, EOdds and AUC of each panel, seconds of processor
+    time. A star marks a gap that is inside the method's own noise, ^ and letters what is not ranked
+    (`legend`).
     """
     cells = compared.cells
-    by_eodds, by_auc = (compared.ranks[name].means for name in ("eodds", "auc"))
+    by_eodds, by_auc = (compared.ranks[name].means for name in SCORED)
+    named = {ORACLE: "Oracle", FLOOR: "Largest floor", **titles}
+    panels = cells[PANEL].drop_duplicates()
+    several = [name for name in PANEL[1:] if len(panels[name].unique()) > 1]
     rows = []
     for method in [*map(str, by_eodds.index), ORACLE, FLOOR]:
         own = cells[cells["method"] == method]
-        row = {"method": titles.get(method, method.capitalize())}
+        row = {"method": named.get(method, method)}
         for name, ranks in (("EOdds", by_eodds), ("AUC", by_auc)):
             row[f"rank {name}"] = f"{ranks[method]:.2f}" if method in ranks else ""
         for cell in own.to_dict("records"):
-            star = "*" if cell["below_floor"] is True else " "
-            row[f"{cell['task']} EOdds"] = f"{cell['eodds']:.3f}{star}"
-            row[f"{cell['task']} AUC"] = "" if np.isnan(cell["auc"]) else f"{cell['auc']:.3f}"
+            panel = " ".join(cell[name] for name in ("task", *several))
+            star = "*" if cell["below_floor"] else " "
+            row[f"{panel} EOdds"] = f"{cell['eodds']:.3f}{star}{_letters(cell['eodds_marks'])}"
+            auc = f"{cell['auc']:.3f}{_letters(cell['auc_marks'])}"
+            row[f"{panel} AUC"] = "" if np.isnan(cell["auc"]) else auc
         timed = own["seconds"].notna().any()
         row["seconds"] = f"{own['seconds'].sum():.0f}" if timed else ""
         if len(own):
             rows.append(row)
     return pd.DataFrame(rows).fillna("")
+
+
+def _unranked(marks: str) -> list[plausibility.Check]:
+    """The checks of a cell of `marks` with which a number shares the last places."""
+    checks = [plausibility.CHECKS[mark] for mark in marks.split("; ") if mark]
+    return [check for check in checks if not check.ranked]
+
+
+def _letters(marks: str) -> str:
+    letters = ",".join(check.letter for check in _unranked(marks))
+    return f"^{letters}" if letters else ""
+
+
+def legend(compared: Compared) -> list[str]:
+    """What the letters of a table mean: a line each; none where all is ranked."""
+    cells = [text for metric in SCORED for text in compared.cells[f"{metric}_marks"]]
+    found = {check.letter: check for text in cells for check in _unranked(text)}
+    return [f"^{letter}: {found[letter].meaning} (ranked last)" for letter in sorted(found)]
 
 
 def sentences(compared: Compared, outside: str, titles: Mapping[str, str]) -> list[str]:

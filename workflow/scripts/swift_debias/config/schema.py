@@ -888,6 +888,15 @@ class Compute(Model):
         "Snakemake's `--groups debias=debias --group-components debias=8`.",
     )
 
+    def arithmetic(self) -> dict[str, Any]:
+        """What decides last bits, as plain values: results of another are computed anew.
+
+        Not with how many threads, how often a state is saved, where images are held, and how many
+        folds a job takes.
+        """
+        others = {"threads", "checkpoint_seconds", "resident", "debias_job"}
+        return self.model_dump(mode="json", exclude=others)
+
 
 class Report(Model):
     """What report.html holds; docs/sharing.md says what every file of a run contains."""

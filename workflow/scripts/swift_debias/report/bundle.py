@@ -3,10 +3,13 @@
 The bundle is a zip file that describes itself as an RO-Crate 1.1, by the profile of Process Run
 Crates 0.5: settings, commit of the code, versions of packages, digests of the data, and metrics,
 intervals, tables, figures, verdict. No pictures, no ids, no weights, no scores of images
-(docs/sharing.md). The same results and the same commit make the same bytes.
+(docs/sharing.md). Only files that the run's settings make are in it (handed_on.py): what an earlier
+configuration left in the folder is named, and stays. The same results and the same commit make the
+same bytes.
 
-`verify` needs nothing but the bundle: every file has the digest that the crate names, and every
-table is made again from the metrics beside it and must be the same, in every format.
+`verify` needs nothing but the bundle: every file is one that its settings make and has the digest
+that the crate names, and every table is made again from the metrics beside it and must be the same,
+in every format.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -33,27 +36,28 @@ from ..config.coherence import TABLES
 from ..errors import UserError
 from ..files import MARK, atomic_path, read_json
 from ..run import layout
-from . import figures, one_table, render
+from ..run.unfinished import LeftOut
+from . import handed_on, one_table, render
 
 CRATE = "ro-crate-metadata.json"
 PUBLISHED = "published_results.csv"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 CRATE_PROFILE = "https://w3id.org/ro/crate/1.1"
 RUN_PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-# kinds of files (run/layout.py) that hold counts and names alone
-SHARED = (
-    *("settings", "metrics", "setup_metrics", "setup_repeats", "intervals", "statistics"),
-    *("setup_plausibility", "plausibility", "groups", "search", "in_words", "sizes_csv"),
-    *("sizes_md", "table", "table_recipe", "figure", "verdict", "verdict_cells"),
-    *("verdict_claims", "verdict_instances", "report", "summary", "which_method_file"),
-)
 NEEDED = ("settings", "metrics", "report")
 SEAL = re.compile(rf"<!-- {MARK}[0-9a-f]{{64}} -->\n\Z")  # what `files.write_text` ends a page with
 SHOWN = 100  # characters of a line that differs: as many before and after the place, at most
 FIRST_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # no time of this machine
 
 
-def write(run: Path, out: Path, project: Path) -> list[str]:
+class Bundled(NamedTuple):
+    """Names of a bundle's files, and of the run's files that its settings do not make."""
+
+    files: list[str]
+    left_out: list[str]
+
+
+def write(run: Path, out: Path, project: Path) -> Bundled:
     """Write the bundle of a finished run.
 
     Args:
@@ -62,11 +66,11 @@ def write(run: Path, out: Path, project: Path) -> list[str]:
         project: folder of the code, for its commit and `resources/`.
 
     Returns:
-        The names in it.
+        The names in it, and what was left out.
 
     Raises:
-        UserError: the run is not finished, `project` is not the project, or `out` cannot be
-            written.
+        UserError: the run is not finished, its settings are not as a run writes them, `project` is
+            not the project, or `out` cannot be written.
     """
     if out.is_dir():
         raise UserError(f"{out} is a folder: --out names the zip file")
@@ -75,8 +79,14 @@ def write(run: Path, out: Path, project: Path) -> list[str]:
     for name in NEEDED:
         if not (run / layout.path(name)).is_file():
             raise UserError(f"{run} has no {layout.path(name)}: finish the run first")
-    settings = yaml.safe_load((run / layout.path("settings")).read_text(encoding="utf-8"))
-    files = {name: (run / name).read_bytes() for name in _shared(run, settings)}
+    there = {
+        path.relative_to(run).as_posix()
+        for kind in handed_on.SHARED
+        for path in run.glob(layout.path(kind, **dict.fromkeys(layout.key_names(kind), "*")))
+        if not path.name.startswith(".")  # Snakemake's own
+    }
+    settings, made, shared = _of_settings(run, handed_on.left_out(run))
+    files = {name: (run / name).read_bytes() for name in there & shared}
     files[PUBLISHED] = (project / "resources" / PUBLISHED).read_bytes()
     files[CRATE] = _json(_crate(run, settings, files, project))
     try:
@@ -88,7 +98,7 @@ def write(run: Path, out: Path, project: Path) -> list[str]:
                 archive.writestr(info, files[name])
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}; name another --out") from error
-    return sorted(files)
+    return Bundled(sorted(files), sorted(there - made))
 
 
 def verify(bundle: Path) -> list[str]:
@@ -114,34 +124,41 @@ def verify(bundle: Path) -> list[str]:
         wrong = list(_other_bytes(home, described))
         tables = _tables(bundle, home)
         wrong += [said for name in tables for said in _other_table(name, home, versions)]
+        _, _, shared = _of_settings(home, LeftOut(), bundle)
+        wrong += [
+            f"{name}: its settings.yaml makes no such file to be handed on"
+            for name in sorted({*described} - shared - {PUBLISHED})
+        ]
     if wrong:
         raise UserError(f"{bundle} is not what it says:\n" + "\n".join(f"  {w}" for w in wrong))
     return [
-        f"{len(described)} files have the SHA-256 that the crate names",
+        f"{len(described)} files, all of the run's settings, have the SHA-256 that the crate names",
         f"{len(tables)} tables, made again from the metrics, have the same cells in every format",
     ]
 
 
-def _shared(run: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Files that may be handed on, relative to the run: nothing that shows pixels."""
-    plots = {name: entry.get("plot") for name, entry in settings["experiments"].items()}
-    pictured = {
-        name
-        for name, plot in plots.items()
-        if plot is not None and "pixels" in figures.facts(plot).arrays_need
-    }
+def _of_settings(
+    home: Path, without: LeftOut, named: Path | None = None
+) -> tuple[dict[str, Any], set[str], set[str]]:
+    """The settings, the files that they make, and those of them without images of patients.
 
-    def may_be_shown(kind: str, name: str) -> bool:
-        if kind == "report":
-            return not settings["report"]["images"]
-        return kind != "figure" or layout.keys("figure", name)["figure"] not in pictured
+    Args:
+        home: the run, or a bundle that is unpacked.
+        without: what failed.
+        named: what a message names.
 
-    found = (
-        (kind, path.relative_to(run).as_posix())
-        for kind in SHARED
-        for path in run.glob(layout.path(kind, **dict.fromkeys(layout.key_names(kind), "*")))
-    )
-    return sorted({name for kind, name in found if may_be_shown(kind, name)})
+    Raises:
+        UserError: they are not as a run writes them.
+    """
+    path = home / layout.path("settings")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        made = handed_on.made(settings, without)
+        return settings, made, made - handed_on.pictured(settings)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        where = path if named is None else f"{named}: {path.name}"
+        raise UserError(f"{where} is not as a run writes it ({why}): run again") from error
 
 
 def _crate(
@@ -231,11 +248,12 @@ def _code(project: Path) -> dict[str, Any]:
 def _data(run: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The data sets that were used; the digest is that of the manifest, which stays where it is."""
     found = []
-    for name, entry in settings["datasets"].items():
+    for name in handed_on.datasets(settings):
         manifest = run / layout.path("manifest", dataset=name)
         if manifest.is_file():
             digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-            text = f"adapter {entry['adapter']}; its manifest has the SHA-256 {digest}"
+            adapter = settings["datasets"][name]["adapter"]
+            text = f"adapter {adapter}; its manifest has the SHA-256 {digest}"
             found.append(
                 {"@id": f"#data-{name}", "@type": "Dataset", "name": name, "description": text}
             )

@@ -284,6 +284,9 @@ def _terminal_cell(entry: Entry) -> str:
     return best + entry.mean + (f"^{entry.marks}" if entry.marks else "")
 
 
+FORMATS = ("csv", "md", "tex", "html", "txt")  # of a table
+
+
 def texts(table: Table) -> dict[str, str]:
     """Format -> the table in it."""
     return {

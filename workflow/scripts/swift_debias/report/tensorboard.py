@@ -5,17 +5,18 @@
 
 A folder a training or debiasing, named by its keys; a curve a number of its history, at the epoch
 or step. Written by tensorboardX (extra `tensorboard`), whose files TensorBoard and its like read.
+Which files they are stands beside them (`WRITTEN`), and those alone are removed by the next call.
 """
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import UserError
-from ..files import read_parquet
+from ..files import read_json, read_parquet, remove, write_json
 from ..run import layout
 
 # kind of history -> the folder of its curves, in which keys are filled in
@@ -25,6 +26,8 @@ FOLDERS = {
     "history": "{method}/{task}/{backbone}/{attribute}/fold{fold}",
     "repeat_history": "{method}/{task}/{backbone}/{attribute}/fold{fold}/repeat{repeat}",
 }
+
+WRITTEN = "export-logs.json"  # in the folder: the event files that this command wrote
 
 
 def histories(run: Path) -> dict[str, Path]:
@@ -60,7 +63,7 @@ def curves(history: pd.DataFrame) -> dict[str, list[tuple[int, float]]]:
 
 
 def export(run: Path, out: Path) -> int:
-    """Write the event files of a run anew.
+    """Write the event files of a run anew; those of an earlier call are removed, and nothing else.
 
     Returns:
         how many histories were written.
@@ -75,13 +78,36 @@ def export(run: Path, out: Path) -> int:
     found = histories(run)
     if not found:
         raise UserError(f"no history in {run}: name the folder of a run, results/<run>")
-    if out.exists():
-        if any(path.is_file() and "tfevents" not in path.name for path in out.rglob("*")):
-            raise UserError(f"{out} holds other files: name another folder with --out")
-        shutil.rmtree(out)
-    for folder, path in found.items():
-        with SummaryWriter(str(out / folder)) as writer:
-            for name, points in curves(read_parquet(path)).items():
-                for step, value in points:
-                    writer.add_scalar(name, value, step)
+    _make_room(out)
+    try:
+        for folder, path in found.items():
+            with SummaryWriter(str(out / folder)) as writer:
+                for name, points in curves(read_parquet(path)).items():
+                    for step, value in points:
+                        writer.add_scalar(name, value, step)
+    finally:  # of a call that was stopped too
+        ours = [path for folder in found for path in (out / folder).glob("*tfevents*")]
+        write_json(out / WRITTEN, {"files": sorted(p.relative_to(out).as_posix() for p in ours)})
     return len(found)
+
+
+def _make_room(out: Path) -> None:
+    """Remove what an earlier call wrote.
+
+    Raises:
+        UserError: something else is there, such as another program's event files.
+    """
+    note = out / WRITTEN
+    names = read_json(note)["files"] if note.is_file() else []
+    ours = {note, *(out / name for name in names)}
+    there = [path for path in sorted(out.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    if other := [path for path in there if path not in ours]:
+        raise UserError(
+            f"{out} holds other files ({other[0].relative_to(out)}), which export-logs did not "
+            "write: name another folder with --out, or move them"
+        )
+    remove(there)
+    folders = {above for path in there for above in path.parents if out in above.parents}
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):  # somebody's
+            folder.rmdir()

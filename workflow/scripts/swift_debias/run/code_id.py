@@ -92,6 +92,11 @@ def module_id(architecture: str, *folders: Path) -> str:
     return "not found"
 
 
+def own_module_id(architecture: str) -> str:
+    """`module_id` of where Python looks now."""
+    return module_id(architecture, *[Path(name or ".").resolve() for name in sys.path])
+
+
 @functools.cache
 def file_id(file: Path, scripts: Path, module: str, *folders: Path) -> str:
     """A hash of a file outside the scripts, and of the local code that it imports, however deep.

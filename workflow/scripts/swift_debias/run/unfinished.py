@@ -112,7 +112,11 @@ def read() -> LeftOut:
     place = os.environ.get(NOTE)
     if not place:
         return LeftOut()
-    note = files.read_json(place)
+    return of_note(files.read_json(place))
+
+
+def of_note(note: Mapping[str, Any]) -> LeftOut:
+    """What a note (`unfinished.json`) says that a report goes without."""
     return LeftOut(
         frozenset(map(tuple, note["methods"])),
         frozenset(map(tuple, note["setups"])),

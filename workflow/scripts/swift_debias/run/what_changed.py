@@ -14,7 +14,9 @@ import argparse
 import ast
 import difflib
 import json
+import re
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,9 @@ from ..errors import UserError
 
 SNAKEFILES = (Path("Snakefile"), Path("workflow/Snakefile"))  # in the folder of a project
 TRIGGERS = ("mtime", "params", "input")  # as in every profile
+STACK = re.compile(
+    r"\s*Error:\n\s*\w+:\n(?P<told>.*?)\n(?:Wildcards:\n.*?)?Traceback:\n.*", re.DOTALL
+)
 LONGEST = 60  # characters of a value that are shown
 Explain = Callable[[str, str], list[str]]
 """Old and new fingerprint of a data set's files -> what changed; [] where that is not known."""
@@ -68,7 +73,7 @@ def planned(configfiles: list[Path], targets: set[str], explain: Explain) -> lis
         try:
             dag_api.execute_workflow(executor="dryrun", scheduling_settings=greedy)
         except Exception as error:  # Snakemake's own way of telling it is as quiet as its plan
-            raise UserError(str(error) or type(error).__name__) from error
+            raise UserError(told_error(error)) from error
         dag, road = workflow._workflow.dag, [rule.name for rule in workflow._workflow.rules]
         jobs = [
             {
@@ -79,6 +84,21 @@ def planned(configfiles: list[Path], targets: set[str], explain: Explain) -> lis
             for job in dag.needrun_jobs(exclude_finished=False)
         ]
     return sorted(jobs, key=lambda job: (road.index(job["rule"]), [*job["wildcards"].values()]))
+
+
+def told_error(error: Exception) -> str:
+    """What Snakemake says of an error; of one that a function of the rules told, its own line.
+
+    Snakemake puts a stack of the Snakefile around it, in which nothing is the user's.
+    """
+    text = str(error) or type(error).__name__
+    said = STACK.match(text)
+    if said is None:
+        return text
+    lines = textwrap.dedent(said["told"]).splitlines()
+    outer = [line for line in lines if line and not line[0].isspace()]  # further in are details
+    ended = [line if line.endswith((":", ".")) else f"{line};" for line in outer]
+    return " ".join(ended).removesuffix(";")
 
 
 def reasons(reason: Any, job: Any, explain: Explain) -> Iterator[str]:
