@@ -21,6 +21,7 @@ from .values import canonical, is_missing, number, plain
 
 EXAMPLES = 10  # ids named in the log for each rule
 VALUES = 60  # values of a column that the log lists; the rest is counted together
+OTHERS = "other values"  # behind their number
 
 
 NO_FILE = "no image file"
@@ -356,7 +357,7 @@ def value_counts(cells: pd.Series, became: pd.Series) -> list[dict[str, Any]]:
     rest: dict[str | None, list[int]] = {}
     for (_, result), count in counts[VALUES:]:
         rest.setdefault(result, []).append(count)
-    listed += [(f"{len(some)} other values", result, sum(some)) for result, some in rest.items()]
+    listed += [(f"{len(some)} {OTHERS}", result, sum(some)) for result, some in rest.items()]
     return [{"value": v, "became": result, "count": count} for v, result, count in listed]
 
 

@@ -14,16 +14,16 @@ fitzpatrick are brought into the manifest's own form (female/male, years, 1 to 6
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ...config.base import File, Flag, Fraction, Line, Model, Text, place
-from ...config.schema import Dataset, annotated
+from ...config.schema import Attribute, Dataset, annotated
 from ..templates import columns_in
-from ..values import canonical
+from ..values import canonical, is_code
 
 if TYPE_CHECKING:
     from ..manifest import ManifestResult
@@ -343,6 +343,35 @@ class Options(Dataset):
             yield attribute.column
             if attribute.at is not None:
                 yield attribute.at
+
+    def classes_of_words(self) -> Mapping[Any, tuple[str, int]]:
+        """Words of `label.positive` and `label.negative`."""
+        named = {1: self.label.positive or (), 0: self.label.negative or ()}
+        return {
+            canonical(value): (value, number)
+            for number, values in named.items()
+            for value in values
+            if not is_code(value)
+        }
+
+    def groups_of_words(self, attribute: Attribute) -> Mapping[Any, tuple[str, str]]:
+        """Words of the attribute's column, by way of its `values` where it has them."""
+        own = self.attributes.get(annotated(attribute.column or ""))
+        if own is None or self.measures(attribute.column or ""):
+            return {}
+        groups = {
+            canonical(value): (str(value), group)
+            for group, values in (attribute.groups or {}).items()
+            for value in values
+        }
+        if own.values:
+            groups = {
+                canonical(value): (value, groups[canonical(name)][1])
+                for name, values in own.values.items()
+                if canonical(name) in groups
+                for value in values
+            }
+        return {key: found for key, found in groups.items() if not is_code(found[0])}
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
