@@ -18,6 +18,7 @@ from swift_debias.data.values import canonical, is_code
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXPECTED = check.load_expected(PROJECT / "resources" / "expected_counts.yaml")
+ALGORITHMS, ADAPTERS = methods.settings_models(), adapters.options_models()
 ROLES = ("train", "external", "test")
 
 
@@ -26,8 +27,8 @@ def loaded(raw: Mapping[str, Any]) -> schema.Settings:
         dict(raw),
         PROJECT,
         files=(),
-        algorithms=methods.settings_models(),
-        adapters=adapters.options_models(),
+        algorithms=ALGORITHMS,
+        adapters=ADAPTERS,
     )
 
 
