@@ -100,8 +100,28 @@ def test_pools_that_cannot_be_cut_are_refused() -> None:
         cluster=[f"c{one}" for one in rng.integers(0, k, 40)],
         label=(rng.random(40) < 0.85).astype(np.int8),
     )
-    with pytest.raises(UserError, match="lacks images of one label"):
+    with pytest.raises(UserError, match=r"of 4 folds lack images of one label, .* fold \d with"):
         make_folds(unlucky, pd.DataFrame({"sex": np.zeros(40, int)}), 4, 0)
+
+
+@pytest.mark.parametrize("folds", [10, 30, 40])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_folds_that_lack_a_label_are_said_in_one_line(folds: int, classes: int) -> None:
+    """Of 40 patients with each label, a few with most images: not every fold can have both."""
+    label = np.repeat(np.arange(classes, dtype=np.int8), 200)
+    patient = np.tile(np.r_[np.zeros(161, int), np.arange(1, 40)], classes)
+    cohort = pd.DataFrame({"label": label, "cluster": [f"{p}" for p in patient]})
+    cohort = cohort.assign(dataset="d", image_id=[f"i{n}" for n in range(len(cohort))])
+    attributes = pd.DataFrame({"sex": np.arange(len(cohort)) % 7 == 0}).astype(int)
+    try:
+        made = make_folds(cohort, attributes, folds, 1, classes)
+    except UserError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 200
+        return
+    counts = pd.crosstab(made["fold"], label)
+    assert counts.shape == (folds, classes)
+    assert counts.to_numpy().all()
 
 
 # --- the balanced part ----------------------------------------------------------------------------

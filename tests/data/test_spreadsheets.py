@@ -680,6 +680,94 @@ def test_ages_of_another_unit(unit: str, days: float, tmp_path: Path) -> None:
     assert banded[4:6] == [nearly(15 * days / 365.25), nearly(14 / 365.25)]
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "ages_are_meant"),
+    [
+        ("age", "age", True), ("age", "a", True), ("age_at_scan", "a", True),
+        ("old", "Patient Age", True), ("old", "AgeAtDiagnosis", True), ("years", "a", True),
+        ("dosage", "dosage", False), ("stage", "Stage", False), ("points", "a", False),
+    ],
+)  # fmt: skip
+def test_impossible_ages_are_unknown_whatever_they_are_called(
+    name: str, column: str, ages_are_meant: bool, tmp_path: Path
+) -> None:
+    cells = ["999", "-1", "0", "120", "121", "58", "-9", "7.5"]
+    table = pd.DataFrame({"file": [f"{i}.png" for i in range(8)], "y": [0, 1] * 4})
+    root = put(tmp_path / "d", {"t.csv": table.assign(**{column: cells})}, table["file"])
+    label = {"column": "y", "positive": ["1"], "negative": ["0"]}
+    given = {name: {"column": column, "kind": "number"}}
+    result = read(root, table="t.csv", path="file", label=label, attributes=given)
+    numbers = [float(cell) for cell in cells]
+    expected = [n if not ages_are_meant or 0 <= n <= 120 else None for n in numbers]
+    assert plain(result.frame[name]) == expected
+    noted = {note["note"]: note["count"] for note in result.log["notes"]}
+    said = f"{name} is not within 0 to 120 years; recorded as unknown"
+    assert noted.get(said) == (4 if ages_are_meant else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "unit"),
+    [
+        ("age", "Age (months)", "months"), ("age", "age_weeks", "weeks"),
+        ("old", "AgeInDays", "days"), ("age_months", "a", "months"),
+        ("age", "Age (years)", ""), ("age", "a", ""), ("delay", "Months of delay", ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["number", "band"])
+def test_a_unit_that_a_name_says_is_to_be_said(
+    name: str, column: str, unit: str, kind: str, tmp_path: Path
+) -> None:
+    table = pd.DataFrame({"file": ["0.png", "1.png"], "y": [0, 1], column: ["60", "600"]})
+    root = put(tmp_path / "d", {"t.csv": table}, table["file"])
+    options = {"table": "t.csv", "path": "file"}
+    options |= {"label": {"column": "y", "positive": ["1"], "negative": ["0"]}}
+    given = {"column": column, "kind": kind}
+    if not unit and name == "delay":
+        read(root, **options, attributes={name: {**given, "kind": "number"}})
+        return
+    if not unit:
+        read(root, **options, attributes={name: given})
+        return
+    with pytest.raises(UserError, match=f"unit: is missing.*{unit}"):
+        read(root, **options, attributes={name: given})
+    days = {"months": 30.4375, "weeks": 7, "days": 1, "years": 365.25}
+    for said in (unit, "years"):
+        frame = read(root, **options, attributes={name: {**given, "unit": said}}).frame
+        years = [n * days[said] / 365.25 for n in (60, 600)]
+        if kind == "number":
+            assert plain(frame[name]) == [nearly(n if n <= 120 else None) for n in years]
+
+
+@pytest.mark.parametrize("separator", [None, "|"])
+@pytest.mark.parametrize(
+    ("cell", "denied"),
+    [
+        ("no melanoma", True), ("Non-melanoma: nevus", True), ("NOT a melanoma", True),
+        ("nevus without melanoma", True), ("negative for melanoma", True), ("r/o melanoma", True),
+        ("rule out melanoma", True), ("no evidence of melanoma", True), ("denies melanoma", True),
+        ("suspected melanoma", True), ("melanoma (in situ)", False), ("nodular melanoma", False),
+        ("superficial melanoma, no ulcer", False), ("Casino melanoma", False), ("melanoma", False),
+        ("melanotic nevus", False), ("unknown primary melanoma", False),
+    ],
+)  # fmt: skip
+def test_a_finding_that_is_denied_is_noted(
+    cell: str, denied: bool, separator: str | None, tmp_path: Path
+) -> None:
+    cells = ["melanoma", cell, cell, "nevus"]
+    table = pd.DataFrame({"file": [f"{i}.png" for i in range(4)], "dx": cells})
+    root = put(tmp_path / "d", {"t.csv": table}, table["file"])
+    label = {"column": "dx", "positive": ["melanoma"], "rest_is_negative": True, "contains": True}
+    label |= {"separator": separator} if separator else {}
+    result = read(root, table="t.csv", path="file", label=label)
+    found = [note for note in result.log["notes"] if "label.contains" in note["note"]]
+    assert [note["count"] for note in found] == [2] * denied
+    assert all(f"{cell!r} (2)" in note["note"] and "\n" not in note["note"] for note in found)
+    if cell == "melanoma":
+        return
+    named = read(root, table="t.csv", path="file", label=label | {"unknown": [cell]})
+    assert not [note for note in named.log["notes"] if "label.contains" in note["note"]]
+
+
 def nearly(value: float | None) -> Any:
     return value if value is None else pytest.approx(value, rel=1e-5)
 
@@ -689,6 +777,7 @@ def nearly(value: float | None) -> Any:
     [
         ({"age": {"kind": "birth", "at": "b", "unit": "months"}}, "dates make years"),
         ({"height": {"kind": "number", "unit": "months"}}, "attributes.height.unit: is of ages"),
+        ({"height": {"kind": "category", "unit": "months"}}, "is of ages"),
     ],
 )
 def test_a_unit_is_of_ages(attribute: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def problems(
     for name, task in settings.tasks.items():
         yield from _task(place("tasks", name), task)
     yield from _shared_datasets(settings)
+    yield from _opposed_classes(settings)
+    yield from _opposed_groups(settings)
     yield from classes.problems(settings, _of_two(known), known.algorithms)
     yield from _backbones(settings, known)
     yield from _untrained(settings)
@@ -216,6 +218,83 @@ def _shared_datasets(settings: Settings) -> Iterator[str]:
                 f"{ours[key]!r} and reads data set {shared[0]!r} too; give both the same value, or "
                 f"enter the data set a second time under datasets: with another name"
             )
+
+
+def opposed(
+    meanings: Mapping[str, Mapping[Any, tuple[str, Any]]],
+) -> Iterator[tuple[str, str, list[tuple[str, Any, Any]]]]:
+    """Data sets that give a value another meaning than an earlier one does, each set once.
+
+    Args:
+        meanings: data set -> value in the form it is compared in -> as written, and its meaning.
+
+    Yields:
+        The earlier set, this one, and: value as this one writes it, its meaning there and here.
+    """
+    names = list(meanings)
+    for number, name in enumerate(names):
+        for earlier in names[:number]:
+            ours, theirs = meanings[name], meanings[earlier]
+            both = [key for key in ours if key in theirs and ours[key][1] != theirs[key][1]]
+            if both:
+                yield earlier, name, [(ours[k][0], theirs[k][1], ours[k][1]) for k in both]
+                break
+
+
+def _opposed_classes(settings: Settings) -> Iterator[str]:
+    """Words that are class 1 in a data set of a task and class 0 in another one of it.
+
+    Of codes such as 0 and 1 that may be meant: `data/check_notes.py` tells of those that are there.
+    """
+    told: set[tuple[str, str]] = set()
+    for task_name, task in settings.tasks.items():
+        sets = dict.fromkeys((*task.pool, *itertools.chain(*task.tests.values())))
+        meanings = {
+            name: settings.datasets[name].classes_of_words()
+            for name in sets
+            if name in settings.datasets
+        }
+        for earlier, name, found in opposed(meanings):
+            if (earlier, name) in told:
+                continue
+            told.add((earlier, name))
+            value, there, here = found[0]
+            path = place("datasets", name, "label", ("negative", "positive")[here])
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            yield (
+                f"{path}: {shown(value)}{more} is class {here} here and class {there} of "
+                f"{place('datasets', earlier)}, and {place('tasks', task_name)} has both: labels "
+                "of one of them would be inverted; make positive: and negative: mean the same in "
+                "both"
+            )
+
+
+def _opposed_groups(settings: Settings) -> Iterator[str]:
+    """Words that `values` of two data sets of a task make different groups of an attribute."""
+    told: set[tuple[str, str, str]] = set()
+    for task_name, task in settings.tasks.items():
+        for attribute_name, tests in task.tests.items():
+            if attribute_name not in settings.attributes:
+                continue
+            whole = settings.attributes[attribute_name]
+            for attribute in (whole,) if whole.cross is None else whole.cross.values():
+                meanings = {
+                    name: settings.datasets[name].groups_of_words(attribute)
+                    for name in dict.fromkeys((*task.pool, *tests))
+                    if name in settings.datasets
+                }
+                for earlier, name, found in opposed(meanings):
+                    column = str(attribute.column)
+                    if (column, earlier, name) in told:
+                        continue
+                    told.add((column, earlier, name))
+                    value, there, here = found[0]
+                    yield (
+                        f"{place('datasets', name, 'attributes', column)}: {shown(value)} is in "
+                        f"group {shown(here)} here and in group {shown(there)} of "
+                        f"{place('datasets', earlier)}, and {place('tasks', task_name)} has both; "
+                        "make values: mean the same in both"
+                    )
 
 
 def _backbones(settings: Settings, known: Known) -> Iterator[str]:

@@ -138,6 +138,17 @@ class Dataset(Model):
         """Whether this column comes from the pixels and not from the data set's own table."""
         return column in SKIN_TYPES and self.skin_tone == "ita"
 
+    def classes_of_words(self) -> Mapping[Any, tuple[str, int]]:
+        """Words, in the form they are compared in -> as written, and the class they are said to be.
+
+        Empty where the entry names no values of classes; codes such as 0 and yes are no words.
+        """
+        return {}
+
+    def groups_of_words(self, attribute: Attribute) -> Mapping[Any, tuple[str, str]]:
+        """The same of an attribute that is no intersection: as written, and the group."""
+        return {}
+
     def lacking(self, attribute: Attribute) -> str | None:
         """The first column of an attribute that the manifest cannot fill, or None."""
         return next((c for c in attribute.columns if not self.has_column(c)), None)

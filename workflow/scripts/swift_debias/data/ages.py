@@ -12,24 +12,6 @@ import pandas as pd
 from .rows import DAYS
 from .values import plain
 
-# A column of ages: age, Age (months), ageinyears, PatientAge; not stage, dosage or year_of_birth.
-NAMED = re.compile(
-    r"(?i:(?<![a-z])age(?![a-z])|(?<![a-z])age(?:in)?(?:year|month|week|day)s?(?![a-z])|^years$)"
-    r"|(?<=[a-z])Age(?![a-z])"
-)
-# As the last word of such a column, or behind `age` or `age in`.
-_UNITS = {
-    unit: re.compile(
-        rf"(?:age|in|[^a-z])[^a-z]*(?:{words})[^a-z0-9]*$"
-        rf"|(?<![a-z])age[^a-z]*(?:in[^a-z]*)?(?:{words})(?![a-z])",
-        re.IGNORECASE,
-    )
-    for unit, words in (
-        ("months", "months?|mos?|mths?"),
-        ("weeks", "weeks?|wks?"),
-        ("days", "days?"),
-    )
-}
 _DATE = re.compile(r"(\d{4})(?:-?(\d{2})-?(\d{2}))?(?:[ T].*)?")
 _OPEN = re.compile(r"\+|>|≥|above|over|older|more", re.IGNORECASE)
 _BELOW = re.compile(r"<|≤|under|below|younger|less", re.IGNORECASE)
@@ -38,11 +20,6 @@ _UNIT = re.compile(r"(?<![a-z])(?:years?|yrs?|months?|mos?|weeks?|wks?|days?)(?!
                    r"|(?<=\d)[ ]?[ymwd](?![a-z])", re.IGNORECASE)  # fmt: skip
 _INTERVAL = re.compile(r"([\[(])(\d+\.?\d*), *(\d+\.?\d*)([\])])")
 _EARLIEST, _LATEST = 1800, 2200  # years: MIMIC shifts its dates to about 2200
-
-
-def unit_named(column: str) -> str:
-    """The unit of ages by the name of their column: years, months, weeks or days."""
-    return next((unit for unit, name in _UNITS.items() if name.search(column)), "years")
 
 
 def from_birth(born: pd.Series, seen: pd.Series) -> pd.Series:

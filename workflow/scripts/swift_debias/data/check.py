@@ -216,7 +216,9 @@ def check(
             )
             for name, experiment in config.experiments.items()
         ),
-        notes=check_notes.notes(config, manifests, project),
+        notes=check_notes.notes(
+            config, manifests, project, {name: found.values for name, found in datasets.items()}
+        ),
     )
 
 

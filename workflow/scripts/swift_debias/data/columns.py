@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ..config.base import explain
 from ..config.schema import Attribute
 from ..errors import UserError, nearest, setting
-from .ages import NAMED, unit_named
+from .age_columns import hold_ages, unit_named
 from .groups import group_index
 from .manifest import MAX_AGE
 from .roots import with_slashes
@@ -214,7 +214,7 @@ def group_notes(values: pd.Series, cuts: Sequence[float] | None = None) -> Itera
 
 def _are_ages(values: pd.Series) -> bool:
     """Whether a column's name says that it holds ages."""
-    return NAMED.search(str(values.name)) is not None
+    return hold_ages(str(values.name))
 
 
 def _years(values: pd.Series) -> pd.Series:

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _BETWEEN = r"[|;,/+&\n\[\](){}'\"]"
 
 
+# Words before a finding that say it is not there, or not sure; in lower case.
+_DENY = (
+    r"(?:no|not|non|without|excludes?|excluded|exclude|den(?:y|ies|ied)|rules? out|ruled out|r/o"
+    r"|negative|free|absent|absence|unlikely|suspected|suspicious|suspicion|possibl[ey]|versus|vs\.?)"
+    r"(?:\s+(?:evidence|signs?|features?|history))?(?:\s+(?:of|for))?"
+)
+
+
 def findings_of(text: pd.Series, label: LabelColumn) -> pd.Series:
     """The findings of each cell, several a row; null where a cell has none that is known.
 
@@ -86,8 +94,22 @@ def with_words(cells: pd.Series, values: Iterable[str]) -> pd.Series:
 
 def _stands_in(value: str, cell: str) -> bool:
     """Whether a value's words stand whole in a cell, letter case overlooked."""
-    words = re.escape(plain(value).casefold())
-    return re.search(rf"(?<!\w){words}(?!\w)", plain(cell).casefold()) is not None
+    return re.search(rf"(?<!\w){_words(value)}(?!\w)", plain(cell).casefold()) is not None
+
+
+def denied(cells: pd.Series, values: Iterable[str]) -> pd.Series:
+    """Whether a word that denies or doubts it stands right before one of the values; bool."""
+    before = re.compile(
+        rf"(?<!\w)(?:{_DENY})[\s:-]*(?:(?:an?|any|the)\s+)?"
+        rf"(?:{'|'.join(map(_words, values))})(?!\w)"
+    )
+    found = {cell for cell in cells.dropna().unique() if before.search(plain(cell).casefold())}
+    return cells.isin(found)
+
+
+def _words(value: str) -> str:
+    """A value as a pattern, to be looked for in a cell's text without letter case."""
+    return re.escape(plain(value).casefold())
 
 
 def holds_several(text: pd.Series, named: tuple[str, ...]) -> pd.Series:

@@ -60,8 +60,13 @@ def make_folds(
             ) from error
     counts = pd.crosstab(fold, cohort["label"].to_numpy())
     if counts.shape != (folds, classes) or not counts.to_numpy().all():
+        every = counts.reindex(index=range(folds), columns=range(classes), fill_value=0)
+        lacking = every.index[(every == 0).any(axis=1)]
+        first = " / ".join(f"{n:,}" for n in every.loc[lacking[0]])
+        labels = " / ".join(map(str, every.columns))
         raise UserError(
-            f"a fold lacks images of one label (take fewer folds):\n{counts.to_string()}"
+            f"{len(lacking)} of {folds} folds lack images of one label, the first is fold "
+            f"{lacking[0]} with {first} images of label {labels}: take fewer folds"
         )
     return pd.DataFrame(
         {

@@ -21,7 +21,7 @@ import pandas as pd
 import yaml
 
 from ..errors import UserError
-from . import adapters, ages, raw_files
+from . import adapters, age_columns, ages, raw_files
 from .findings import literal as written_list
 from .hints import loosened
 from .listing import is_image
@@ -40,7 +40,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _SEX = re.compile(r"sex(?![a-z])|gender|geschlecht|geslacht|(?<![a-z])sex[eo]|sesso", re.IGNORECASE)
-_AGE = re.compile(rf"{ages.NAMED.pattern}|(?i:birth)")
+_AGE = re.compile(rf"{age_columns.NAMED.pattern}|(?i:birth)")
 _DATE = re.compile(r"(study|exam|acquisition|visit).?date|^date$", re.IGNORECASE)
 _SKIN = re.compile(r"fit[sz]patrick|^fst$|skin.?(type|tone)", re.IGNORECASE)
 _NEGATIVE = re.compile(
@@ -344,7 +344,7 @@ def _kind_of_age(cells: pd.DataFrame, column: str) -> dict[str, str] | None:
     if "birth" in column.casefold():
         dates = [c for c in map(str, cells) if _DATE.search(c)]
         return {"kind": "birth", "at": dates[0]} if dates else None
-    unit = {} if (found := ages.unit_named(column)) == "years" else {"unit": found}
+    unit = {} if (found := age_columns.unit_named(column)) == "years" else {"unit": found}
     if parse_ages(known).notna().mean() > ENOUGH:
         return unit
     return {"kind": "band", **unit} if ages.from_band(known).notna().mean() > ENOUGH else None

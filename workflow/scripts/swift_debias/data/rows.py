@@ -21,6 +21,7 @@ from .values import canonical, is_missing, number, plain
 
 EXAMPLES = 10  # ids named in the log for each rule
 VALUES = 60  # values of a column that the log lists; the rest is counted together
+OTHERS = "other values"  # behind their number
 
 
 NO_FILE = "no image file"
@@ -187,26 +188,35 @@ class Rows:
         for reason in (_UNCERTAIN, both, neither):
             self.drop(self.frame["reason"] == reason, reason)
 
-    def ages(self, column: str, *, zero_is_unknown: bool = False, unit: str = "years") -> pd.Series:
+    def ages(
+        self,
+        column: str,
+        *,
+        zero_is_unknown: bool = False,
+        unit: str = "years",
+        name: str = "age",
+    ) -> pd.Series:
         """Ages in years, float64; the unreadable and those outside 0 to 120 are null and noted.
 
         Args:
             column: its cells.
+            name: of the attribute.
             zero_is_unknown: 0 stands for what is not known.
             unit: of numbers without one: years, months, weeks or days.
         """
         text = self.frame[column]
-        self._sources["age"] = column
+        self._sources[name] = column
         years = parse_ages(text, unit)
         impossible = are_no_ages(years)
         self.note(
-            self._given(column) & years.isna(), "age is not given as a number; recorded as unknown"
+            self._given(column) & years.isna(),
+            f"{name} is not given as a number; recorded as unknown",
         )
-        self.note(impossible, f"age is not within 0 to {MAX_AGE:g} years; recorded as unknown")
+        self.note(impossible, f"{name} is not within 0 to {MAX_AGE:g} years; recorded as unknown")
         if not zero_is_unknown:
-            self.note(years == 0, "age 0 is kept")
+            self.note(years == 0, f"{name} 0 is kept")
         else:
-            self.note(years == 0, "age 0 stands for unknown; recorded as unknown")
+            self.note(years == 0, f"{name} 0 stands for unknown; recorded as unknown")
             impossible |= years == 0
         return years.mask(impossible)
 
@@ -356,7 +366,7 @@ def value_counts(cells: pd.Series, became: pd.Series) -> list[dict[str, Any]]:
     rest: dict[str | None, list[int]] = {}
     for (_, result), count in counts[VALUES:]:
         rest.setdefault(result, []).append(count)
-    listed += [(f"{len(some)} other values", result, sum(some)) for result, some in rest.items()]
+    listed += [(f"{len(some)} {OTHERS}", result, sum(some)) for result, some in rest.items()]
     return [{"value": v, "became": result, "count": count} for v, result, count in listed]
 
 

@@ -9,13 +9,14 @@ import pandas as pd
 
 from ..errors import UserError
 from . import groups
-from .findings import findings_of, holds_several, with_words
+from .findings import denied, findings_of, holds_several, with_words
 from .rows import Rows, written
 from .values import canonical
 
 if TYPE_CHECKING:
     from .adapters.table import LabelColumn
 
+DENIALS = 5  # cells that a note names
 NO_CLASS = "label is none of the classes' values"
 
 
@@ -57,6 +58,8 @@ def add_label(rows: Rows, label: LabelColumn) -> None:
     positive, negative = positive & known, negative & known
     left_out = ~(positive ^ negative)
     rows.frame["label"] = positive.astype("int8")
+    if label.contains:
+        _note_denials(rows, label, findings)
     rows.frame["diagnosis"] = text if not label.empty_is_negative else text.fillna("(empty)")
     rows.show_values("label", raw(name), positive.astype("int8").astype("str").mask(left_out))
     rows.frame["several"] = several & left_out
@@ -71,6 +74,26 @@ def add_label(rows: Rows, label: LabelColumn) -> None:
             "findings of both classes in a cell"
             if label.separator is not None
             else "several findings in a cell (label.separator is not given)",
+        )
+
+
+def _note_denials(rows: Rows, label: LabelColumn, findings: pd.Series) -> None:
+    """Cells such as 'no melanoma', in which `contains` finds the word that they deny."""
+    for key, values in (("positive", label.positive), ("negative", label.negative)):
+        if not values:
+            continue
+        # A cell that is a value itself is meant, and one that is unknown is left out.
+        hits = denied(findings, values) & ~groups.matches(findings, label.named)
+        hits &= ~with_words(findings, label.unknown)
+        if not hits.any():
+            continue
+        counts = findings[hits].value_counts()
+        cells = ", ".join(f"{cell!r} ({n:,})" for cell, n in counts[:DENIALS].items())
+        more = f" and {len(counts) - DENIALS:,} others" if len(counts) > DENIALS else ""
+        rows.note(
+            hits.groupby(level=0).any(),
+            f"label.contains takes cells for {key} in which a word before it denies or doubts it: "
+            f"{cells}{more}; name such cells under label.unknown or without contains:",
         )
 
 

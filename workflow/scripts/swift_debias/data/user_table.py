@@ -344,6 +344,7 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
     unknown = matching(
         rows, attribute.column, cells, attribute.unknown, f"{key}.unknown", required=False
     )
+    of_ages = attribute.holds_ages(name)
     name = manifest.stored_column(name)
     rows.frame[name] = known = cells.mask(unknown)
     rows.frame[written(name)] = given = rows.frame[written(column)].mask(unknown)
@@ -358,9 +359,9 @@ def _add_attribute(rows: Rows, name: str, attribute: AttributeColumn) -> None:
     values: Any = known
     if name == "sex":
         values = rows.sexes(name)
-    elif name == "age":
+    elif of_ages:
         made = attribute.kind in ("birth", "band")
-        values = rows.ages(name, unit="years" if made else attribute.unit)
+        values = rows.ages(name, unit="years" if made else attribute.unit, name=name)
     elif name == "fitzpatrick":
         values = rows.skin_types(name)
     elif attribute.kind != "category":

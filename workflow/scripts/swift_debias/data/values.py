@@ -39,6 +39,14 @@ MISSING = frozenset(
     )
 )
 
+# Beside numbers: what they mean is said by their column alone.
+_CODES = frozenset(
+    (
+        *("yes", "no", "y", "n", "true", "false", "t", "f", "+", "+ve", "-ve"),
+        *("positive", "negative", "pos", "neg", "present", "absent"),
+    )
+)
+
 _WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -61,6 +69,11 @@ def plain(value: Any) -> str:
 def is_missing(value: Any) -> bool:
     """Whether a cell says that its value is not known."""
     return plain(value).casefold() in MISSING
+
+
+def is_code(value: Any) -> bool:
+    """Whether a value is a mere code, such as 0, 1 and yes: two tables may well mean opposites."""
+    return number(value) is not None or plain(value).casefold() in _CODES
 
 
 def number(value: Any) -> float | None:

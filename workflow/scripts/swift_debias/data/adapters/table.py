@@ -14,16 +14,17 @@ fitzpatrick are brought into the manifest's own form (female/male, years, 1 to 6
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ...config.base import File, Flag, Fraction, Line, Model, Text, place
-from ...config.schema import Dataset, annotated
+from ...config.schema import Attribute, Dataset, annotated
+from ..age_columns import hold_ages, unit_named
 from ..templates import columns_in
-from ..values import canonical
+from ..values import canonical, is_code
 
 if TYPE_CHECKING:
     from ..manifest import ManifestResult
@@ -89,7 +90,9 @@ class LabelColumn(Model):
     contains: Flag = Field(
         False,
         description="A value counts where its words stand in a finding, next to others: melanoma "
-        "in 'melanoma (in situ)', but not in 'melanomatosis'.",
+        "in 'melanoma (in situ)', but not in 'melanomatosis'. So it does in 'no melanoma' and "
+        "'non-melanoma': data_check names such cells; put them under `unknown`, or leave this "
+        "out and name whole cells.",
     )
     least_weight: Fraction | None = Field(
         None,
@@ -167,8 +170,8 @@ class AttributeColumn(Model):
         "category",
         description="birth: a date or year of birth, which `at` makes an age in years. band: "
         "AGE_30_TO_39, [30, 40), 80+, <18, 6-12 months, taken as the middle (35), or the bound "
-        "where there is one only. Ages with a unit (058Y, 011M) are read under the name `age` as "
-        "they are.",
+        "where there is one only. Ages with a unit (058Y, 011M) are read as they are, under the "
+        "name `age` or of a column so called.",
     )
     at: Line | None = Field(
         None,
@@ -177,8 +180,10 @@ class AttributeColumn(Model):
     )
     unit: Literal["years", "months", "weeks", "days"] = Field(
         "years",
-        description="Of ages that have none in their cells: of numbers under the name `age`, and "
-        "of `kind: band`. They become years.",
+        description="Of ages that have none in their cells: of `kind: band`, and of numbers whose "
+        "attribute or column is called an age. They become years. To be said where a name says "
+        "months, weeks or days. Ages outside 0 to 120 years, such as -1 and 999, are unknown and "
+        "counted.",
     )
     values: dict[Text, Texts] = Field(
         {}, description="New value -> the values of the column that become it; others: unknown."
@@ -190,6 +195,23 @@ class AttributeColumn(Model):
     known: tuple[Text, ...] = Field(
         (), description="Words that are values here although they usually mean 'not known': none."
     )
+
+    def holds_ages(self, name: str) -> bool:
+        """Whether these are ages, which become years from 0 to 120.
+
+        Args:
+            name: of the attribute.
+        """
+        if self.kind == "number":
+            return hold_ages(name, self.column)
+        return name == "age" or self.kind in ("birth", "band")
+
+    def unit_missing(self, name: str) -> str:
+        """The unit that a name says and the entry does not; '' where none is missing."""
+        if not self.holds_ages(name) or self.kind == "birth" or "unit" in self.model_fields_set:
+            return ""
+        units = {unit_named(one) for one in (name, self.column)} - {"years"}
+        return min(units, default="")
 
     @model_validator(mode="after")
     def _known_or_unknown(self) -> AttributeColumn:
@@ -312,10 +334,16 @@ class Options(Dataset):
     @model_validator(mode="after")
     def _units_are_of_ages(self) -> Options:
         for name, one in self.attributes.items():
-            if one.unit != "years" and name != "age" and one.kind != "band":
+            if one.unit != "years" and not one.holds_ages(name):
                 raise ValueError(
                     f"attributes.{place(name)}.unit: is of ages: call the attribute age, or give "
                     "it kind: band"
+                )
+            if unit := one.unit_missing(name):
+                raise ValueError(
+                    f"attributes.{place(name)}.unit: is missing: by its name column "
+                    f"{one.column!r} holds ages in {unit}; say unit: {unit}, and cut them in "
+                    "years, which they become; or unit: years, if they are"
                 )
         return self
 
@@ -343,6 +371,35 @@ class Options(Dataset):
             yield attribute.column
             if attribute.at is not None:
                 yield attribute.at
+
+    def classes_of_words(self) -> Mapping[Any, tuple[str, int]]:
+        """Words of `label.positive` and `label.negative`."""
+        named = {1: self.label.positive or (), 0: self.label.negative or ()}
+        return {
+            canonical(value): (value, number)
+            for number, values in named.items()
+            for value in values
+            if not is_code(value)
+        }
+
+    def groups_of_words(self, attribute: Attribute) -> Mapping[Any, tuple[str, str]]:
+        """Words of the attribute's column, by way of its `values` where it has them."""
+        own = self.attributes.get(annotated(attribute.column or ""))
+        if own is None or self.measures(attribute.column or ""):
+            return {}
+        groups = {
+            canonical(value): (str(value), group)
+            for group, values in (attribute.groups or {}).items()
+            for value in values
+        }
+        if own.values:
+            groups = {
+                canonical(value): (value, groups[canonical(name)][1])
+                for name, values in own.values.items()
+                if canonical(name) in groups
+                for value in values
+            }
+        return {key: found for key, found in groups.items() if not is_code(found[0])}
 
     def has_column(self, column: str) -> bool:
         """Whether the config names this attribute."""
