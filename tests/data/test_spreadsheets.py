@@ -686,6 +686,7 @@ def test_ages_of_another_unit(unit: str, days: float, tmp_path: Path) -> None:
         ("age", "age", True), ("age", "a", True), ("age_at_scan", "a", True),
         ("old", "Patient Age", True), ("old", "AgeAtDiagnosis", True), ("years", "a", True),
         ("dosage", "dosage", False), ("stage", "Stage", False), ("points", "a", False),
+        ("gap", "brain_age_gap", False), ("old", "AgeDifference", False),
     ],
 )  # fmt: skip
 def test_impossible_ages_are_unknown_whatever_they_are_called(

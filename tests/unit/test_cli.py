@@ -126,6 +126,8 @@ def test_what_is_nobodys_age_is_unknown_and_counted(
         ("Age (days)", 400, lambda n: n >= 0),
         ("PatientAge", 60, lambda n: (n >= 0) & (n <= 120)),
         ("stage", 240, lambda n: n > -9),
+        ("brain_age_gap", 240, lambda n: n > -9),
+        ("Age difference (years)", 240, lambda n: n > -9),
         ("dosage", 240, lambda n: n > -9),
         ("year_of_birth", 400, lambda n: n > -9),
     ],

@@ -6,6 +6,7 @@ import base64
 import html
 import itertools
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -109,6 +110,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "llft": {"algorithm": "llft", "title": "L|L"},
             "worse": {"algorithm": "swift", "title": None},
         },
+        "experiments": {
+            "table": {
+                "panels": [{"task": t, "backbone": "net", "attribute": "tone"} for t in KINDS]
+            }
+        },
     }
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     for task, (_, _, lean) in KINDS.items():
@@ -138,6 +144,23 @@ def made(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert {f"which_method.{ending}" for ending in ("md", "html", "csv")} <= written
     assert not {path.name for path in run.rglob("*")} & written, "what it reads"
     return out
+
+
+def test_setups_of_other_settings_are_not_read(run: Path, made: Path, tmp_path: Path) -> None:
+    """A network that is in the configuration no longer: its files lie there still."""
+    again = Path(shutil.copytree(run, tmp_path / "run"))
+    for name in ("intervals", "setup_repeats", "setup_plausibility"):
+        task = next(iter(KINDS))
+        paths = (
+            again / layout.path(name, task=task, backbone=network, attribute="tone")
+            for network in ("net", "old")
+        )
+        present, stale = paths
+        stale.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(pd.read_parquet(present).assign(backbone="old"), stale)
+    assert cli.main(["which-method", str(again), "--out", str(tmp_path / "page")]) == 0
+    for path in made.glob("*.csv"):
+        assert (tmp_path / "page" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_pictures_of_an_earlier_call_are_removed(run: Path, tmp_path: Path) -> None:

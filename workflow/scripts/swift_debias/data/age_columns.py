@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 # A column of ages: age, Age (months), ageinyears, PatientAge, AgeAtScan; not stage, dosage or
-# year_of_birth.
+# year_of_birth, nor what is made of ages and may be below 0: brain_age_gap, age z-score.
+_MADE_OF = "gap|diff|delta|offset|error|residual|accel|ratio|squared|z[ _-]?score|percentile"
 NAMED = re.compile(
+    rf"^(?!.*(?i:{_MADE_OF})).*?(?:"
     r"(?i:(?<![a-z])age(?![a-z])|(?<![a-z])age(?:in)?(?:year|month|week|day)s?(?![a-z])|^years$)"
-    r"|(?<=[a-z])Age(?![a-z])|(?<![A-Za-z])[Aa]ge(?=[A-Z])"
+    r"|(?<=[a-z])Age(?![a-z])|(?<![A-Za-z])[Aa]ge(?=[A-Z]))"
 )
 # As the last word of such a column, or behind `age` or `age in`.
 _UNITS = {

@@ -80,6 +80,9 @@ def read(run: Path) -> Run:
         methods = settings["methods"]
         baselines = [name for name, of in methods.items() if of["algorithm"] == "baseline"]
         of_run = (settings["run"], settings["folds"], settings["repeats"])
+        # not all that lies there: other settings may have made it
+        panels = [panel for view in settings["experiments"].values() for panel in view["panels"]]
+        setups = sorted({(p["task"], p["backbone"], p["attribute"]) for p in panels})
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
         raise UserError(f"{path} is not as a run writes it ({why}): run again") from error
@@ -87,8 +90,11 @@ def read(run: Path) -> Run:
         raise UserError(f"{path}: methods: none has algorithm: baseline; add it and run again")
 
     def all_of(name: str) -> pd.DataFrame:
-        pattern = layout.path(name, task="*", backbone="*", attribute="*")
-        return results.joined(sorted(run.glob(pattern)))
+        keys = (
+            dict(zip(("task", "backbone", "attribute"), setup, strict=True)) for setup in setups
+        )
+        files = (run / layout.path(name, **of) for of in keys)
+        return results.joined([file for file in files if file.is_file()])
 
     intervals = all_of("intervals")
     if intervals.empty:
