@@ -97,7 +97,7 @@ def test_a_data_set_of_another_task_may_mean_the_opposite(tmp_path: Path) -> Non
     raw["tasks"]["second"] = task | {"train": ["other"], "tests": {"sex": ["other2"]}}
     raw["datasets"]["other2"] = raw["datasets"]["other"]
     raw["tasks"]["lesion"] = task | {"train": ["train"]}
-    loaded(raw)
+    assert set(loaded(raw).tasks) == {"lesion", "second"}
 
 
 @pytest.mark.parametrize(

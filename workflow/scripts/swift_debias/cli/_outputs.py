@@ -125,9 +125,8 @@ class Place:
             with contextlib.suppress(FileExistsError):
                 self.folder.mkdir()
                 break
-        self.folder.mkdir(
-            parents=True, exist_ok=True
-        )  # whoever was interrupted may have removed it
+        # whoever was interrupted may have removed it
+        self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
 
     def tell(self) -> None:
