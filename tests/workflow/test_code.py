@@ -219,14 +219,16 @@ def test_what_only_type_checkers_see_does_not_count(scripts: Path) -> None:
 def test_the_settings_models_do_not_count(tmp_path: Path) -> None:
     """A job gets its slice of the settings as params; a key for one rule must not rerun others."""
     package = tmp_path / "swift_debias"
-    (package / "config").mkdir(parents=True)
-    models = [f"config/{name}" for name in ("base", "load", "schema", "strict_yaml")]
+    (package / "config" / "sections").mkdir(parents=True)
+    names = ("base", "load", "schema", "strict_yaml", "sections/__init__", "sections/tasks")
+    models = [f"config/{name}" for name in names]
     others = ["config/__init__", "config/plan", "seeds"]
     for name in (*models, *others, "__init__", "errors"):
         (package / f"{name}.py").write_text("x = 1\n")
     (tmp_path / "job.py").write_text(
         "from swift_debias import errors, seeds\n"
         "from swift_debias.config import base, load, plan, schema, strict_yaml\n"
+        "from swift_debias.config.sections import tasks\n"
     )
     before = identity(tmp_path, "job.py")
     for name in (*models, "__init__", "errors"):

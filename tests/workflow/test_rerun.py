@@ -352,7 +352,7 @@ CHANGES = [
                 "from __future__ import annotations\n",
                 "from __future__ import annotations\n\nimport re\n",
             )
-            for name in ("base", "load", "schema", "strict_yaml")
+            for name in ("base", "load", "schema", "strict_yaml", "sections/tasks")
         },
     ),
     Change(

@@ -37,6 +37,7 @@ LEFT_OUT = (
     "swift_debias/config/base.py",
     "swift_debias/config/load.py",
     "swift_debias/config/schema.py",
+    "swift_debias/config/sections",
     "swift_debias/config/strict_yaml.py",
     "swift_debias/errors.py",
 )
@@ -52,12 +53,12 @@ def code_id(scripts: Path, script: str, *modules: str) -> str:
         modules: dotted names of modules that the script loads by name, e.g. a method's.
     """
     todo = [scripts / script, *(_file(scripts, module) for module in modules)]
-    left_out = {scripts / name for name in LEFT_OUT}
+    left_out = {scripts / name for name in LEFT_OUT}  # files, and all that lies in a folder
     seen: dict[Path, str] = {}
     kept_before = len(_kept(scripts))
     while todo:
         path = todo.pop()
-        if path is None or path in seen or path in left_out:
+        if path is None or path in seen or {path, path.parent} & left_out:
             continue
         digest, imports = _parse(path, scripts)
         seen[path] = digest

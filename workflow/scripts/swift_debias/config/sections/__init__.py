@@ -1,0 +1,1 @@
+"""The sections of the configuration, a file each; `../schema.py` is their door."""
