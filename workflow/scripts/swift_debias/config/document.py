@@ -21,8 +21,8 @@ from .names import check_name
 HEAD = """# Configuration
 
 Every key of the configuration. This file is made from the settings models
-(`config/sections/*.py`, `methods/*.py` and `data/adapters/*.py` in `workflow/scripts/swift_debias`) by
-`make docs`; do not edit it.
+(`config/sections/*.py`, `methods/*.py` and `data/adapters/*.py` in
+`workflow/scripts/swift_debias`) by `make docs`; do not edit it.
 
 - `config.yaml`: the paper. `demo.yaml`: the same on synthetic data, laid on it by
   `extends: config/config.yaml` (mappings are merged, everything else replaces, and so do the
