@@ -88,6 +88,41 @@ def test_depthwise_convolutions_are_fp32_while_gradients_are_recorded(
     torch.testing.assert_close(out.double(), right, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("size", [1, (1, 1), [1, 1], 2, (1, 3)])
+@pytest.mark.parametrize("shape", [(2, 8, 6, 9), (8, 6, 9)])
+def test_a_mean_of_all_pixels_keeps_the_layout_of_its_gradient(
+    size: Any, shape: tuple[int, ...]
+) -> None:
+    """The values are torch's own in float64; other sizes of its pooling are left as they are."""
+    torch.manual_seed(0)
+    images, pool = torch.randn(shape), nn.AdaptiveAvgPool2d(size)
+    right = images.double().requires_grad_()
+    (pool(right) ** 2).sum().backward()
+    if len(shape) == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    layouts = []
+
+    class Seen(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, given: torch.Tensor) -> torch.Tensor:
+            return given.view_as(given)
+
+        @staticmethod
+        def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+            layouts.append(gradient.stride())
+            return gradient
+
+    images = images.bfloat16().requires_grad_()
+    with autocast(CPU, BF16):
+        out = pool(Seen.apply(images))
+    assert out.dtype == torch.bfloat16
+    (out.float() ** 2).sum().backward()
+    torch.testing.assert_close(out.double(), pool(right), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(images.grad.double(), right.grad, rtol=0.05, atol=0.02)
+    if size in (1, (1, 1), [1, 1]):
+        assert layouts == [images.stride()]
+
+
 def large(n: int, side: int) -> Samples:
     """n random images of so many pixels a side."""
     generator = torch.Generator().manual_seed(n)

@@ -15,10 +15,12 @@ training step in fp32 over one in bf16: at 224 pixels 2.4 (ResNet-50), 2.2 (Dens
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ..config.schema import Compute
@@ -50,18 +52,21 @@ def autocast(device: torch.device, compute: Compute) -> Iterator[None]:
     if decide(compute, device, side=0).precision == "fp32":
         yield
         return
-    islands = Islands() if device.type == "cpu" else contextlib.nullcontext()
-    with torch.autocast(device.type, dtype=torch.bfloat16), islands:
+    detours = Detours() if device.type == "cpu" else contextlib.nullcontext()
+    with torch.autocast(device.type, dtype=torch.bfloat16), detours:
         yield
 
 
-class Islands(TorchFunctionMode):
-    """Depthwise convolutions stay fp32 under a CPU's autocast while gradients are recorded.
+class Detours(TorchFunctionMode):
+    """Ways around what is slow under a CPU's autocast while gradients are recorded.
 
-    oneDNN's bf16 backward of a depthwise convolution takes 2 to 5 times as long as in fp32, and
-    with it a training step of EfficientNet-B3 longer than in fp32. Forward alone bf16 is faster.
-    What comes out is bf16 as of any other convolution: else all up to the next one, which moves
-    memory more than it computes, would be fp32.
+    *Depthwise convolutions* stay fp32. oneDNN's bf16 backward of one takes 2 to 5 times as long,
+    and with it a training step of EfficientNet-B3 longer than in fp32. Forward alone bf16 is
+    faster. What comes out is bf16 as of any other convolution: else all up to the next one, which
+    moves memory more than it computes, would be fp32.
+
+    *The mean of all pixels* is taken by `avg_pool2d`, not by `adaptive_avg_pool2d`, whose gradient
+    has its channels first: to add that to another gradient takes 7 % of a step of EfficientNet-B3.
     """
 
     def __torch_function__(
@@ -73,17 +78,32 @@ class Islands(TorchFunctionMode):
     ) -> Any:
         """Called by torch for each call of its functions."""
         kwargs = kwargs or {}
-        if function is not torch.conv2d or not torch.is_grad_enabled():
-            return function(*args, **kwargs)
-        weight = args[1] if len(args) > 1 else kwargs["weight"]
-        groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
-        if groups == 1 or weight.shape[1] > 1:
-            return function(*args, **kwargs)
-        with torch.autocast("cpu", enabled=False):
-            given = (value.float() if _is_half(value) else value for value in args)
-            named = {k: value.float() if _is_half(value) else value for k, value in kwargs.items()}
-            return function(*given, **named).bfloat16()
+        if torch.is_grad_enabled():
+            if function is torch.conv2d and _is_depthwise(args, kwargs):
+                with torch.autocast("cpu", enabled=False):
+                    given = map(_single, args)
+                    named = {key: _single(value) for key, value in kwargs.items()}
+                    return function(*given, **named).bfloat16()
+            if function is functional.adaptive_avg_pool2d and _is_mean(args, kwargs):
+                images = args[0] if args else kwargs["input"]
+                return functional.avg_pool2d(images, images.shape[-2:])
+        return function(*args, **kwargs)
 
 
-def _is_half(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16
+def _is_depthwise(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of `conv2d` has a filter for each channel."""
+    weight = args[1] if len(args) > 1 else kwargs["weight"]
+    groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+    return groups > 1 and weight.shape[1] == 1
+
+
+def _is_mean(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of `adaptive_avg_pool2d` leaves one pixel."""
+    side = args[1] if len(args) > 1 else kwargs["output_size"]
+    return side in (1, (1, 1), [1, 1])
+
+
+def _single(value: Any) -> Any:
+    """In fp32 what is bf16."""
+    half = isinstance(value, Tensor) and value.dtype == torch.bfloat16
+    return value.float() if half else value
