@@ -9,18 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from prepared import (
     BACKBONE,
     COMPUTE,
     NORMALIZATION,
     caches,
     inputs_of,
+    read_model,
     scores_of,
     write_data_set,
     write_json,
     write_model,
     write_parquet,
 )
+from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
+
+from swift_debias.evaluation import metrics
+from swift_debias.learning import tensor_files
 
 METHODS, FOLDS = ["swift", "baseline"], [0, 1, 2]
 SETUP = "skin/net/tone"
@@ -78,7 +86,7 @@ def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path
         assert np.abs(one - other).max() > 0.01
     for (method, fold), value in scores.items():
         found = pd.read_parquet(tmp_path / "predictions" / SETUP / method / f"fold{fold}.parquet")
-        assert found["score"].dtype == np.float32
+        assert found["score"].dtype == np.float64
         np.testing.assert_allclose(found.pop("score"), value, atol=1e-5)
         assert found.pop("threshold").unique() == [thresholds[method, fold]]
         pd.testing.assert_frame_equal(found, expected)
@@ -127,3 +135,42 @@ def test_a_rule_decides_by_score_group_and_image(run: Callable[..., str], tmp_pa
         expected = {0: heads, 1: row.score < 0.5, -1: row.score >= 0.5}[row.group]
         assert row.decision == expected
     assert found.groupby("group")["decision"].nunique()[0] == 2
+
+
+@pytest.mark.parametrize("shift", [-25.0, 0.0, 25.0])
+def test_a_network_that_is_sure_of_itself_keeps_its_order(
+    run: Callable[..., str], tmp_path: Path, shift: float
+) -> None:
+    """Logits of 25 are all 1 as probabilities of 32 bits; the AUC is that of the logits."""
+    made = write_data_set(tmp_path, "alpha", {"label": [0, 1] * 30, "fitzpatrick": [1, 5] * 30})
+    folder = tmp_path / f"debiased/{SETUP}/swift/fold0"
+    model = write_model(folder / "model.safetensors", 3)
+    state = load_file(model)
+    bias = max(name for name in state if name.startswith("head.") and name.endswith("bias"))
+    state[bias] += shift
+    tensor_files.write(model, state)
+    write_json(folder / "threshold.json", {"threshold": 0.5})
+    run(
+        "predict.py",
+        input={
+            "models": [model],
+            "thresholds": [folder / "threshold.json"],
+            "manifests": [made.manifest],
+            **caches([made]),
+            "skin_tone": [],
+        },
+        output=[f"predictions/{SETUP}"],
+        params={
+            "backbone": BACKBONE,
+            "attribute": LIGHT,
+            "normalization": NORMALIZATION,
+            "datasets": ["alpha"],
+            "compute": COMPUTE,
+        },
+    )
+    found = pd.read_parquet(tmp_path / "predictions" / SETUP / "swift/fold0.parquet")
+    with torch.no_grad():
+        logits = read_model(model)(inputs_of([made], found)).numpy()
+    assert logits.mean() == pytest.approx(shift, abs=5)
+    rows = metrics.score(found, groups=2, min_group=2).set_index("metric")["value"]
+    assert rows["auc"] == pytest.approx(roc_auc_score(found["label"], logits), abs=1e-9)

@@ -48,7 +48,7 @@ with logged(snakemake):
         classifier = devices.place(networks.load(Path(model), backbone), device, compute)
         with of_job(model):
             logits = inference.predict(classifier, samples)
-        scores = probabilities(logits).cpu().numpy().astype("float32").reshape(len(logits), -1)
+        scores = probabilities(logits).cpu().numpy().reshape(len(logits), -1)
         # the keys of its model: scores cannot be filed under another method, fold or repeat
         kind = "repeat_" if model in repeated else ""
         keys = layout.keys(f"{kind}model", model)

@@ -360,12 +360,13 @@ class _Bench:
     def _scored(self, debiased: Outcome) -> pd.DataFrame:
         """A model's scores of the test set, and the decisions of its rule if it has one."""
         from ..learning.inference import predict
+        from ..learning.objectives import probabilities
 
         tests = self.case.tests
         rows = tests.assign(row=np.arange(len(tests)), attribute=tests["group"])
         of_test = samples(self.settings, self.case.task, self.case.test_images, rows, self.device)
         logits = predict(debiased.classifier, of_test)
-        scores = logits.double().sigmoid().cpu().numpy().astype("float32")
+        scores = probabilities(logits).cpu().numpy()
         found = tests[[*KEYS, "patient_id", "label", "group"]].assign(score=scores)
         if debiased.rule is not None:
             names = image_names(found["dataset"], found["image_id"])
