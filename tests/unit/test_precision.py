@@ -67,14 +67,16 @@ class Convolutions(TorchDispatchMode):
 
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("groups", "expected"), [(1, torch.bfloat16), (2, torch.bfloat16), (8, torch.float32)]
+    ("groups", "dilation", "expected"),
+    [(1, 1, torch.bfloat16), (2, 1, torch.bfloat16), (8, 1, torch.bfloat16), (8, 2, torch.float32)],
 )
-def test_depthwise_convolutions_are_fp32_while_gradients_are_recorded(
-    groups: int, expected: torch.dtype, given: torch.dtype
+def test_depthwise_convolutions_without_a_detour_are_fp32_while_gradients_are_recorded(
+    groups: int, dilation: int, expected: torch.dtype, given: torch.dtype
 ) -> None:
     """And what comes out is bf16, of each convolution."""
     torch.manual_seed(0)
-    layer, images = nn.Conv2d(8, 8, 3, groups=groups), torch.randn(2, 8, 12, 12).to(given)
+    layer = nn.Conv2d(8, 8, 3, groups=groups, dilation=dilation)
+    images = torch.randn(2, 8, 12, 12).to(given)
     with Convolutions() as convolutions, autocast(CPU, BF16):
         out = layer(images)
         with torch.no_grad():

@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ..config.schema import Compute
+from . import depthwise
 
 ENOUGH_PIXELS = 128  # a side
 UNITS = ("avx512_bf16", "amx_bf16")  # flags of a CPU that multiplies bf16 fast
@@ -60,10 +61,10 @@ def autocast(device: torch.device, compute: Compute) -> Iterator[None]:
 class Detours(TorchFunctionMode):
     """Ways around what is slow under a CPU's autocast while gradients are recorded.
 
-    *Depthwise convolutions* stay fp32. oneDNN's bf16 backward of one takes 2 to 5 times as long,
-    and with it a training step of EfficientNet-B3 longer than in fp32. Forward alone bf16 is
-    faster. What comes out is bf16 as of any other convolution: else all up to the next one, which
-    moves memory more than it computes, would be fp32.
+    *Depthwise convolutions* have gradients of their own (`depthwise.py`); those that are not known
+    there stay fp32, which is less slow than bf16. What comes out is bf16 as of any other
+    convolution: else all up to the next one, which moves memory more than it computes, would be
+    fp32.
 
     *The mean of all pixels* is taken by `avg_pool2d`, not by `adaptive_avg_pool2d`, whose gradient
     has its channels first: to add that to another gradient takes 7 % of a step of EfficientNet-B3.
@@ -79,31 +80,36 @@ class Detours(TorchFunctionMode):
         """Called by torch for each call of its functions."""
         kwargs = kwargs or {}
         if torch.is_grad_enabled():
-            if function is torch.conv2d and _is_depthwise(args, kwargs):
-                with torch.autocast("cpu", enabled=False):
-                    given = map(_single, args)
-                    named = {key: _single(value) for key, value in kwargs.items()}
-                    return function(*given, **named).bfloat16()
+            if function is torch.conv2d:
+                return _convolve(*args, **kwargs)
             if function is functional.adaptive_avg_pool2d and _is_mean(args, kwargs):
                 images = args[0] if args else kwargs["input"]
                 return functional.avg_pool2d(images, images.shape[-2:])
         return function(*args, **kwargs)
 
 
-def _is_depthwise(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call of `conv2d` has a filter for each channel."""
-    weight = args[1] if len(args) > 1 else kwargs["weight"]
-    groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
-    return groups > 1 and weight.shape[1] == 1
+def _convolve(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """`torch.conv2d`, with detours for a filter of each channel."""
+    if groups == 1 or weight.shape[1] > 1:
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    if depthwise.is_known(input, weight, stride, padding, dilation):
+        half = None if bias is None else bias.bfloat16()
+        return depthwise.convolve(input.bfloat16(), weight.bfloat16(), half, stride, padding)
+    with torch.autocast("cpu", enabled=False):
+        single = None if bias is None else bias.float()
+        full = input.float(), weight.float(), single
+        return torch.conv2d(*full, stride, padding, dilation, groups).bfloat16()
 
 
 def _is_mean(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call of `adaptive_avg_pool2d` leaves one pixel."""
     side = args[1] if len(args) > 1 else kwargs["output_size"]
     return side in (1, (1, 1), [1, 1])
-
-
-def _single(value: Any) -> Any:
-    """In fp32 what is bf16."""
-    half = isinstance(value, Tensor) and value.dtype == torch.bfloat16
-    return value.float() if half else value
