@@ -6,10 +6,10 @@ and the images' size. A timed probe could say one thing in one job and another i
 decided stands in cost.json, and a checkpoint of another precision is not carried on.
 
 On a GPU: bf16 where the card has it. On a CPU: bf16 where it has the units (without them bf16 is
-half as fast) and the images have at least `ENOUGH_PIXELS` a side. Measured on one Xeon with AMX, a
-training step in fp32 over one in bf16: at 224 pixels 2.4 (ResNet-50), 2.2 (DenseNet-121) and 1.3
-(EfficientNet-B3); at 128 pixels 1.3 to 2.3; at 64 pixels 1.7 and 1.0 (EfficientNets); at 32 pixels
-0.7 to 1.25, a loss for half of the networks.
+half as fast) and the images have at least `ENOUGH_PIXELS` a side. Measured, a training step in fp32
+over one in bf16: at 224 pixels 2.4 (ResNet-50) and 2.2 (DenseNet-121) on a Xeon with AMX; 1.8, 1.7
+and 1.9 (EfficientNet-B3) on an EPYC without; on that Xeon, before `depthwise.py`, at 128 pixels 1.3
+to 2.3, at 64 pixels 1.7 and 1.0 (EfficientNets), at 32 pixels 0.7 to 1.25, a loss for half of them.
 """
 
 from __future__ import annotations
