@@ -108,6 +108,24 @@ class Debiaser:
         except ValidationError as error:
             raise UserError(f"{type(self).__name__}: {explain(error)}") from error
 
+    def _own(self) -> Model:
+        """The settings of the method's own file."""
+        settings, model = self._checked(), methods.load(self.algorithm).Settings
+        return model(**{name: getattr(settings, name) for name in model.model_fields})
+
+    def refuse_foreign(self, classifier: Classifier) -> None:
+        """Refuse, before anything is computed, what a user's own network cannot hold.
+
+        Args:
+            classifier: made of that network, which is no `Classifier` itself.
+
+        Raises:
+            UserError: says which setting its weights can hold.
+        """
+        foreign = getattr(methods.load(self.algorithm), "foreign", None)
+        if foreign and (why := foreign(self._own(), classifier)):
+            raise UserError(f"{type(self).__name__}: {why}")
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The settings by name, as they were given."""
         return dict(self._settings)
@@ -176,8 +194,7 @@ class Debiaser:
 
         _refuse_other(f"{type(self).__name__}.fit", model, external)
         settings: Any = self._checked()
-        method = methods.load(self.algorithm)
-        own = method.Settings(**{n: getattr(settings, n) for n in method.Settings.model_fields})
+        own = self._own()
         training = _training(settings)
         device = _device(settings.device)
         set_seed = settings.seed if settings.external_seed is None else settings.external_seed
@@ -190,7 +207,8 @@ class Debiaser:
             few = samples.draw(torch.arange(min(2, len(samples))))
             samples.seen[0] = 0
             wrapped = Wrapped(model, few, settings.head, len(external.classes))
-            _refuse_foreign(type(self).__name__, method, own, wrapped.is_foreign)
+            if wrapped.is_foreign:
+                self.refuse_foreign(wrapped.classifier)
             outcome = debias(
                 devices.place(wrapped.classifier, device, training.compute),
                 samples,
@@ -471,13 +489,6 @@ def _balanced(external: ImageSet, min_cell: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     names, classes = external.group_names, len(external.classes)
     return balance_large(labels, groups, len(names), min_cell, rng, names, classes)
-
-
-def _refuse_foreign(name: str, method: Any, settings: Model, foreign: bool) -> None:
-    """Refuse, before anything is computed, a variant that the user's network cannot hold."""
-    reason = method.foreign(settings) if foreign and hasattr(method, "foreign") else None
-    if reason:
-        raise UserError(f"{name}: {reason}")
 
 
 def _described(name: str, field: FieldInfo) -> str:
