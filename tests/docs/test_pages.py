@@ -236,6 +236,22 @@ def test_one_word_has_one_meaning() -> None:
     assert len(words) == len(set(words))
 
 
+# A cell is a label with a group. What these say of tables are fields (raw ones) or entries.
+OF_TABLES = re.compile(
+    r"\b(?:(?:empty|whole|few|every|each|such|published|lowest|demo's|\d+) cells?\b(?! \(label)"
+    r"|cells? of (?:a|the|each) (?:\w+ )?(?:table|column|benchmark|config)|in (?:a|one|their) cells?\b"
+    r"|these cells\b)"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_cell_is_no_entry_of_a_table(page: Path) -> None:
+    text = " ".join(prose(page).split())
+    found = [m[0] for m in OF_TABLES.finditer(text)]
+    # of a batch or a set, where it is a label with a group
+    assert page.name in ("CHANGELOG.md", "methods.md") or not found, found
+
+
 def test_design_names_every_room_and_every_rule() -> None:
     page = (PROJECT / "docs" / "design.md").read_text(encoding="utf-8")
     library = PROJECT / "workflow" / "scripts" / "swift_debias"

@@ -806,3 +806,19 @@ def test_a_file_that_would_run_code_is_refused(
     torch.save(network, tmp_path / "network.pt")
     assert imported(way._replace(checkpoint=tmp_path / "network.pt")) == 2
     assert "torch.save(model.state_dict()" in capsys.readouterr().err
+
+
+def test_torchscript_is_not_run_by_a_command_and_it_says_what_scores_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """In one line, without torch's own warning."""
+    network = own_network(tmp_path, 1)
+    torch.jit.script(network).save(tmp_path / "ts.pt")
+    columns = table_of(tmp_path)
+    command = ["audit", "t.csv", *columns, "--model", "ts.pt", "--architecture", "beside:network"]
+    for loads in (command, ["import-classifier", "ts.pt", *command[-2:], "--size", "32"]):
+        recwarn.clear()
+        assert cli.main(loads) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and not [w for w in recwarn if "jit" in str(w.message).lower()]
+        assert "predict_proba(torch.jit.load(file), images)" in said

@@ -40,7 +40,7 @@ from .config.schema import (
 from .data.image_set import ImageSet
 from .data.items import as_array
 from .data.values import canonical
-from .errors import UserError, of_library, setting
+from .errors import UserError, nearest, of_library, setting
 from .evaluation import audit as _audit
 from .evaluation.audit import Audit
 from .methods._choice import Choice
@@ -334,19 +334,26 @@ def audit(
     *,
     threshold: float = 0.5,
     decisions: np.ndarray | None = None,
+    positive: Any = None,
 ) -> Audit:
     """Discrimination, fairness and calibration of scores, with 95 % intervals.
 
     Args:
         scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1. An audit
-            is of two classes.
+            is of two classes: of more, (n, C) with `positive`.
         images: their labels, groups and patients (intervals count patients, not images).
         threshold: a score at or above it, in the type of the scores, is a decision for class 1.
-        decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`.
+        decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`. A
+            network does not carry its rule, so that scores alone are decided at the threshold.
+        positive: of images of more than two classes, the one that is audited against the rest. An
+            image is decided for it where it is the most probable, as in the workflow.
 
     Returns:
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`. Printed, it
         shows the main ones.
+
+    Raises:
+        UserError: of the scores, or a class that the images do not have.
     """
     if str(getattr(scores, "dtype", "")) == "torch.bfloat16":
         raise UserError(  # two decimals: a threshold cuts them elsewhere than is written
@@ -358,20 +365,45 @@ def audit(
             f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "
             f"them, or ({len(images)},), not {scores.shape}"
         )
+    labels, place = images.labels, 1
     if len(images.classes) > 2:
-        raise UserError(
-            f"audit: is of two classes, and the images have {len(images.classes)}; audit one of "
-            "them against the rest"
-        )
+        place = _class_of(positive, images)
+        if scores.shape != (len(images), len(images.classes)) or threshold != 0.5:
+            raise UserError(
+                f"audit: of {len(images.classes)} classes the most probable is decided for, "
+                "without a threshold, and the scores of all are needed, "
+                f"({len(images)}, {len(images.classes)}), as predict_proba gives them"
+            )
+        labels = (labels == place).astype(np.int8)
+        decisions = scores.argmax(axis=1) == place if decisions is None else decisions
+    elif positive is not None:
+        raise UserError("audit: positive= is of images of more than two classes; these have two")
     return _audit.audit(
-        images.labels,
+        labels,
         images.groups,
-        scores[:, 1] if scores.ndim == 2 else scores,
+        scores[:, place] if scores.ndim == 2 else scores,
         images.group_names,
         images.units,
         threshold=threshold,
         decisions=decisions,
     )
+
+
+def _class_of(positive: Any, images: ImageSet) -> int:
+    """The place of a class among the images' own.
+
+    Raises:
+        UserError: none is named, or none is called so.
+    """
+    names = [str(name) for name in images.classes]
+    if positive is None:
+        raise UserError(
+            f"audit: is of two classes, and the images have {len(names)}: name the one that is "
+            f"audited against the rest, positive={names[-1]!r}"
+        )
+    if str(positive) not in names:
+        raise UserError(f"audit: no class {positive!r}{nearest(str(positive), names)}")
+    return names.index(str(positive))
 
 
 def _refuse_other(who: str, model: object, images: object) -> None:
