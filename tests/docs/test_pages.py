@@ -239,8 +239,8 @@ def test_one_word_has_one_meaning() -> None:
 # A cell is a label with a group. What these say of tables are fields (raw ones) or entries.
 OF_TABLES = re.compile(
     r"\b(?:(?:empty|whole|few|every|each|such|published|lowest|demo's|\d+) cells?\b(?! \(label)"
-    r"|cells? of (?:a|the|each) (?:\w+ )?(?:table|column|benchmark|config)|in (?:a|one|their) cells?\b"
-    r"|these cells\b)"
+    r"|cells? of (?:a|the|each) (?:\w+ )?(?:table|column|benchmark|config)"
+    r"|in (?:a|one|their) cells?\b|these cells\b)"
 )
 
 

@@ -13,8 +13,9 @@ from . import _outputs
 EXAMPLE = """example, in the folder of the project:
   swift-debias compare my_method.py
 
-Runs the method on a few panels of config/benchmark.yaml (synthetic images) beside SWiFT, FullFT-FDR,
-the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole file."""
+Runs the method on a few panels of config/benchmark.yaml (synthetic images) beside SWiFT,
+FullFT-FDR, the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole
+file."""
 
 
 BEGINNING = b"task,"  # by which the table of an earlier call is known

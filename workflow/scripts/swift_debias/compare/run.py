@@ -61,10 +61,10 @@ SCORED = ("eodds", "auc")
 class Compared(NamedTuple):
     """What a comparison found.
 
-    entries: task, backbone, attribute, method (and 'oracle', 'floor'), eodds, auc, their marks (what
-    not to take at its word, as in other tables), floor (the method's own: what chance alone would
-    show; of the row 'floor' the largest), below_floor, seconds. ranks: metric -> the methods' ranks
-    over the panels.
+    entries: task, backbone, attribute, method (and 'oracle', 'floor'), eodds, auc, their marks
+    (what not to take at its word, as in other tables), floor (the method's own: what chance
+    alone would show; of the row 'floor' the largest), below_floor, seconds. ranks: metric -> the
+    methods' ranks over the panels.
     """
 
     entries: pd.DataFrame
