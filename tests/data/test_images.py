@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from tests.real import SAMPLES
 
@@ -102,6 +104,63 @@ ORIENTATIONS = {
     7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
     8: lambda stored: np.rot90(stored, 1),
 }
+
+
+SMALLER = re.compile(r"^\| (under 4|[\d.]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
+PAGE = Path(__file__).parents[2] / "docs" / "own_classifier.md"
+SIZES = {"under 4": (224, 65), "4": (64,), "8": (32,)}  # of photographs of 256 pixels
+
+
+def plainly(path: Path, options: Images) -> np.ndarray:
+    """What Pillow's crop and resize make of a file, without any short cut."""
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if options.fit == "crop":
+        image = image.crop((left, top, left + side, top + side))
+    filter_ = Image.Resampling[options.interpolation.upper()]
+    return np.asarray(image.resize((options.size, options.size), filter_))
+
+
+@pytest.mark.parametrize("share", SIZES)
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_pixels_differ_from_a_plain_resize_as_the_page_says(share: str, fit: str) -> None:
+    """The bundled photographs: equal below four times the size, and near a row's numbers above."""
+    photographs = sorted((SAMPLES / "pad_ufes_20" / "images").iterdir())[::10]
+    photographs = [p for p in photographs if Image.open(p).size == (256, 256)]
+    [said] = [row[1:] for row in SMALLER.findall(PAGE.read_text("utf-8")) if row[0] == share]
+    most, mean, score = 0, [], []
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(16, 1),
+    )  # fmt: skip
+    for size in SIZES[share]:
+        options = Images(size=size, fit=fit)
+        both = [
+            (decode(path.read_bytes(), options).pixels, plainly(path, options))
+            for path in photographs
+        ]
+        gaps = [np.abs(a.astype(int) - b.astype(int)) for a, b in both]
+        most = max(most, *(int(gap.max()) for gap in gaps))
+        mean += [gap.mean() for gap in gaps]
+        logits = [
+            network(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 127.5 - 1).detach()
+            for images in zip(*both, strict=True)
+        ]
+        score.append(float((logits[0] - logits[1]).abs().max() / logits[1].std()))
+    print(share, fit, most, np.mean(mean), max(score))
+    for found, number in zip((most, np.mean(mean), max(score)), said, strict=True):
+        assert float(number) / 2 <= found <= float(number)
+
+
+@pytest.mark.parametrize("size", [20, 32, 64, 100])
+def test_nearest_takes_pixels_that_the_file_has(size: int) -> None:
+    """No short cut averages them, of a JPEG neither."""
+    for path in sorted((SAMPLES / "pad_ufes_20" / "images").iterdir())[::100]:
+        options = Images(size=size, interpolation="nearest")
+        assert np.array_equal(decode(path.read_bytes(), options).pixels, plainly(path, options))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -116,7 +116,7 @@ def test_padchest(tmp_path: Path) -> None:
     assert plain(frame["sex"]) == plain(
         expected["PatientSex_DICOM"].map({"M": "male", "F": "female"})
     )
-    assert removed(result)["findings of both classes in a cell"] == 1
+    assert removed(result)["findings of both classes in a field"] == 1
 
 
 def vindr() -> pd.DataFrame:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +39,16 @@ def _all(page: Path) -> Iterator[Block]:
         lines = match["text"].splitlines()
         text = "\n".join(line.removeprefix(match["indent"]) for line in lines) + "\n"
         yield Block(page, match["language"], match["title"] or "", text)
+
+
+def apply(block: Block, project: Path) -> None:
+    """Apply a page's diff to a copy of the project, as a reader does: with `git apply`."""
+    place = {**os.environ, "GIT_CEILING_DIRECTORIES": str(project.parent)}  # in no repository
+    for command in (["git", "apply", "-"], ["git", "apply", "--reverse", "--check", "-"]):
+        done = subprocess.run(
+            command, cwd=project, env=place, input=block.text, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{name_of(block.page)}: {done.stderr}"
 
 
 def prose(page: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from blocks import PROJECT, Block, blocks
+from blocks import PROJECT, Block, apply, blocks
 
 PAGE = PROJECT / "docs" / "extend.md"
 CODE = Path("workflow", "scripts")
@@ -110,23 +110,6 @@ def files(language: str) -> list[Block]:
     return [block for block in blocks(PAGE, language) if block.title]
 
 
-def lay_patch(project: Path, text: str) -> None:
-    """Apply a diff whose hunks are found by their context, which must occur once."""
-    path, hunk = None, []
-    for line in [*text.splitlines(), "--- end"]:
-        if line.startswith(("---", "@@")) and hunk and path:
-            old = "\n".join(row[1:] for row in hunk if row.startswith(" "))
-            new = "\n".join(row[1:] for row in hunk)
-            source = path.read_text(encoding="utf-8")
-            assert source.count(old) == 1, f"{path.name}: {old}"
-            path.write_text(source.replace(old, new), encoding="utf-8")
-            hunk = []
-        elif line.startswith("+++ "):
-            path = project / line.removeprefix("+++ b/")
-        elif line.startswith((" ", "+")):
-            hunk.append(line)
-
-
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with everything that the page adds."""
@@ -144,7 +127,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert not path.exists()
             path.write_text(block.text, encoding="utf-8")
     for block in blocks(PAGE, "diff"):
-        lay_patch(project, block.text)
+        apply(block, project)
     clinic = project / "data" / "clinic"
     clinic.mkdir(parents=True)
     (clinic / "images.csv").write_text(TABLE)
@@ -175,6 +158,16 @@ def test_the_page_adds_one_file_and_one_entry_of_each_kind() -> None:
     assert len(files("python")) == 4  # a metric is a function
     assert len(entries) == 5
     assert all(any(kind in entry for entry in entries) for kind in kinds)
+
+
+def test_each_example_with_an_experiment_has_a_command_that_computes_it_alone() -> None:
+    """The planned setups are those of its own panels, and each is written for its own run."""
+    commands = "".join(block.text for block in blocks(PAGE, "sh"))
+    said = re.findall(r"--configfile (\S+) --config 'only=\[(\w+)\]'", commands)
+    entries = {block.title: yaml.safe_load(block.text) for block in files("yaml")}
+    wanted = {title: entry for title, entry in entries.items() if "experiments" in entry}
+    assert dict(said) == {title: "".join(entry["experiments"]) for title, entry in wanted.items()}
+    assert len(said) == len(wanted) == len({entry["run"] for entry in wanted.values()})
 
 
 def test_a_method(found: dict[str, Any]) -> None:

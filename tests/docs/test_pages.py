@@ -8,13 +8,14 @@ import itertools
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
-from blocks import PAGES, PROJECT, Block, blocks, name_of, prose
+from blocks import PAGES, PROJECT, Block, apply, blocks, name_of, prose
 
 from swift_debias import methods
 from swift_debias.config import load, strict_yaml
@@ -130,6 +131,14 @@ def test_yaml_is_a_valid_configuration(block: Block, tmp_path: Path) -> None:
     assert read(path).run
 
 
+@pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "diff")])
+def test_a_diff_is_one_that_git_applies(block: Block, tmp_path: Path) -> None:
+    for file in re.findall(r"^--- a/(.+)$", block.text, re.MULTILINE):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / file, tmp_path / file)
+    apply(block, tmp_path)
+
+
 def commands() -> list[tuple[str, str]]:
     """Page and command: of blocks, and in the text where it begins like one."""
     found = []
@@ -174,7 +183,7 @@ def test_commands_exist(page: str, command: str) -> None:
         assert importlib.util.find_spec(words[1])
     elif program == "python":
         assert (PROJECT / words[0]).is_file()
-    elif program in (".venv/bin/python", "pip"):
+    elif program in (".venv/bin/python", "pip", "cp"):
         assert words
     else:
         assert program == "snakemake", command
@@ -225,6 +234,22 @@ def test_one_word_has_one_meaning() -> None:
     words = [w for cell, *_ in rows for w in cell.split(", ") if cell not in ("word", "---")]
     assert len(words) > 40
     assert len(words) == len(set(words))
+
+
+# A cell is a label with a group. What these say of tables are fields (raw ones) or entries.
+OF_TABLES = re.compile(
+    r"\b(?:(?:empty|whole|few|every|each|such|published|lowest|demo's|\d+) cells?\b(?! \(label)"
+    r"|cells? of (?:a|the|each) (?:\w+ )?(?:table|column|benchmark|config)"
+    r"|in (?:a|one|their) cells?\b|these cells\b)"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_cell_is_no_entry_of_a_table(page: Path) -> None:
+    text = " ".join(prose(page).split())
+    found = [m[0] for m in OF_TABLES.finditer(text)]
+    # of a batch or a set, where it is a label with a group
+    assert page.name in ("CHANGELOG.md", "methods.md") or not found, found
 
 
 def test_design_names_every_room_and_every_rule() -> None:

@@ -91,7 +91,7 @@ def test_several_findings_in_a_cell(root: Path) -> None:
     }
     rest = {"positive": ["y"], "rest_is_negative": True}
     assert read(root, label=rest | {"separator": "|"})["label"].tolist() == [0, 1, 1, 1]
-    with pytest.raises(UserError, match=r"several findings in a cell, as 'w \| y' in 2 rows"):
+    with pytest.raises(UserError, match=r"several findings in a field, as 'w \| y' in 2 rows"):
         read(root, label=rest)
 
 

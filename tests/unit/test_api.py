@@ -23,6 +23,7 @@ from tests.written import write_cache
 from torch import nn
 
 import swift_debias as sd
+from swift_debias import api
 from swift_debias.api import CLASSES
 from swift_debias.config.schema import Images
 from swift_debias.data.image_set import HeldImages
@@ -257,10 +258,36 @@ def test_pruned_channels_are_folded_into_the_weights(
     torch.testing.assert_close(out[:, 1] - out[:, 0], wrap.classifier(inputs))
     assert (fair[1].weight[[1, 4]] == 0).all() and (fair[1].bias[[1, 4]] == 0).all()
     networks.attach_unit_mask(wrap.classifier, "extractor.1", torch.ones(8, 7, 7))
-    with pytest.raises(UserError, match="no place in the network's weights"):
+    with pytest.raises(UserError, match="no place in the network's own weights"):
         wrap.unwrap(wrap.classifier)
-    with pytest.raises(UserError, match="unit='channel'"):
-        sd.DiffPrune(**QUICK).fit(model, parts[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "held"),
+    [
+        ({}, False),
+        ({"unit": "channel"}, True),
+        ({"layer": "0", "unit": "channel"}, True),
+        ({"layer": "2", "unit": "channel"}, False),  # a ReLU has no weights
+        ({"layer": "0"}, False),
+    ],
+)
+def test_a_mask_that_the_users_weights_cannot_hold_is_refused_before_anything_is_computed(
+    settings: dict[str, Any],
+    held: bool,
+    parts: tuple[sd.ImageSet, sd.ImageSet],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed: list[str] = []
+    real = api.debias
+    monkeypatch.setattr(api, "debias", lambda *a, **k: computed.append("") or real(*a, **k))
+    method = sd.DiffPrune(**QUICK, **settings)
+    if held:
+        method.fit(seeded(plain), parts[0])
+    else:
+        with pytest.raises(UserError, match=r"no place in .* whole channels \(unit='channel'\)"):
+            method.fit(seeded(plain), parts[0])
+    assert bool(computed) == held
 
 
 def test_fit_leaves_the_process_as_it_was(parts: tuple[sd.ImageSet, sd.ImageSet]) -> None:

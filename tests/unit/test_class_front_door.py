@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import swift_debias as sd
 from swift_debias.errors import UserError
+from swift_debias.evaluation import one_vs_rest
 from swift_debias.learning import last_layer, names, networks, wrapped
 
 CLASSES = ("nevus", "mel", "bcc")
@@ -51,6 +53,62 @@ def test_a_network_of_one_s_own_with_three_outputs(name: str) -> None:
         z = made(torch.from_numpy((pixels - mean) / std).float())
     np.testing.assert_allclose(found, z.double().softmax(1).numpy(), atol=1e-5)
     assert (method.predict(given) == z.argmax(1).numpy()).all()
+
+
+@pytest.mark.parametrize("positive", CLASSES)
+def test_an_audit_of_one_class_against_the_rest_is_of_the_workflows_metrics(positive: str) -> None:
+    """As rule evaluate's: the labels, the probabilities and the argmax of that class alone."""
+    given, place = images(), CLASSES.index(positive)
+    rng = np.random.default_rng(1)
+    scores = rng.dirichlet(np.ones(3), len(given))
+    scores = (scores + np.eye(3)[given.labels] * rng.random((len(given), 1))) / 2
+    scores /= scores.sum(axis=1, keepdims=True)
+    found = sd.audit(scores, given, positive=positive).set_index("metric")["value"]
+    two = sd.ImageSet.from_arrays(
+        np.zeros((len(given), 8, 8, 3), np.uint8), (given.labels == place).astype(int), given.groups
+    )
+    alone = {"decisions": scores.argmax(1) == place}
+    expected = sd.audit(scores[:, place], two, **alone).set_index("metric")["value"]
+    assert found.equals(expected)
+    table = pd.DataFrame(scores, columns=[f"score_{c}" for c in range(3)])
+    table = table.assign(dataset="own", label=given.labels, group=given.groups)
+    theirs = one_vs_rest.score(table, 2, CLASSES).set_index("metric")["value"]
+    for metric in ("auc", "tpr", "fpr", "eodds", "spd"):
+        assert found[metric] == pytest.approx(theirs[f"{metric}@{positive}"])
+
+
+def test_an_audit_of_one_class_needs_all_scores_and_a_class_that_there_is() -> None:
+    given, scores = images(), np.full((72, 3), 1 / 3)
+    for wrong, options, said in (
+        (scores, {"positive": "mal"}, "no class 'mal'; did you mean 'mel'"),
+        (scores, {}, "name the one that is audited against the rest, positive='bcc'"),
+        (scores[:, 0], {"positive": "mel"}, "the scores of all are needed"),
+        (scores[:, :2], {"positive": "mel"}, "the scores of all are needed"),
+        (scores, {"positive": "mel", "threshold": 0.4}, "without a threshold"),
+    ):
+        with pytest.raises(UserError, match=said):
+            sd.audit(wrong, given, **options)
+    two = sd.ImageSet.from_arrays(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1], [0, 0, 1, 1])
+    with pytest.raises(UserError, match="more than two classes; these have two"):
+        sd.audit(np.full((4, 2), 0.5), two, positive="1")
+
+
+@pytest.mark.parametrize("name", ["all", "one picked"])
+def test_a_network_of_several_findings_is_told_how_one_is_debiased(name: str) -> None:
+    class Picked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network(14)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return self.net(pixels)[:, 3:4]
+
+    two = sd.ImageSet.from_arrays(
+        np.random.default_rng(0).integers(0, 255, (40, 12, 12, 3)).astype(np.uint8),
+        np.arange(40) % 2, np.arange(40) // 2 % 2,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"multi-label network .* the row of one finding alone"):
+        sd.SWiFT().fit(network(14) if name == "all" else Picked(), two)
 
 
 def test_what_does_not_fit_is_refused_in_one_line() -> None:

@@ -78,8 +78,8 @@ def test_what_a_rule_decides_is_judged(
     block = Block(TASK, "small_resnet", "tone", ("test",), (outside,), ("eodds", "auc"))
     tidy = found.assign(**run._panel(block), method=outside)
     spent = run.pd.DataFrame([{**run._panel(block), "method": outside, "seconds": 1.0}])
-    cells = run._judged(settings, [block], tidy, spent).cells
-    eodds = cells.loc[cells["method"] == outside, "eodds"].item()
+    entries = run._judged(settings, [block], tidy, spent).entries
+    eodds = entries.loc[entries["method"] == outside, "eodds"].item()
     theirs = [
         equalized_odds_difference(
             part["label"], part["decision"], sensitive_features=part["group"], agg="mean"

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+import swift_debias as sd
 from swift_debias import methods
 from swift_debias.config.schema import Selection
 from swift_debias.errors import NotFiniteError, UserError
@@ -421,6 +422,29 @@ def test_a_decision_belongs_to_its_image() -> None:
     for value in np.unique(p[~certain]):
         share = decided[p == value].mean()
         assert abs(share - value) < 4 * np.sqrt(value * (1 - value) / (p == value).sum())
+
+
+def test_decisions_of_predict_are_what_a_rule_is_audited_by() -> None:
+    """With scores alone its audit is the Baseline's; of a method without a rule nothing changes."""
+    rng = np.random.default_rng(0)
+    labels, groups = np.arange(160) % 2, np.arange(160) // 2 % 2
+    pixels = rng.normal(0, 1, (160, 8, 8, 1)) + labels[:, None, None, None] * 0.2
+    pixels += groups[:, None, None, None] * 0.1
+    given = sd.ImageSet.from_arrays(pixels.astype(np.float32), labels, groups)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1)).eval()
+    torch.nn.init.constant_(model[1].weight, 0.1)
+    scores = {}
+    for name in ("Baseline", "ThresholdOptimizer"):
+        fitted = getattr(sd, name)(min_cell=1).fit(model, given)
+        p = fitted.predict_proba(given)
+        scores[name] = [
+            sd.audit(p, given, decisions=d).set_index("metric")["value"].dropna()
+            for d in (None, fitted.predict(given))
+        ]
+    plain, ruled = scores["ThresholdOptimizer"]
+    assert plain.equals(scores["Baseline"][0]) and plain.equals(scores["Baseline"][1])
+    assert ruled["auc"] == plain["auc"] and ruled["eodds"] < plain["eodds"]
 
 
 def test_a_rule_of_a_pair_is_of_its_groups() -> None:

@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from swift_debias import cli
+from swift_debias import api, cli
 from swift_debias.cli import export_classifier, import_classifier
 from swift_debias.config.schema import Backbone, Images
 from swift_debias.data.image_set import read_files
@@ -248,6 +248,38 @@ def test_the_imported_folder_is_a_classifier_of_the_other_commands(
     Path("mine/backbone.yaml").write_text("backbones: {}\n")
     assert cli.main(["audit", "t.csv", *columns, "--model", "mine", "--force"]) == 2
     assert "is not as import-classifier writes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", sorted(api.CLASSES))
+def test_what_a_method_makes_of_an_imported_classifier_goes_back_or_is_refused_first(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By default settings: no result comes out that `export-classifier` then refuses."""
+    way = made("whole network", tmp_path)
+    assert imported(way) == 0
+    columns = table_of(tmp_path)
+    command = ["debias", "--table", "t.csv", *columns, "--model", "mine", "--out", "fair"]
+    command += ["--method", method, "--set", "epochs=1", "min_cell=2"]
+    command += ["adapt=norm"] if method == "PEFT" else []  # it has no 1 x 1 convolution
+    capsys.readouterr()
+    code = cli.main(command)
+    if method == "DiffPrune":
+        assert code == 2 and not Path("fair").exists()
+        said = capsys.readouterr().err
+        assert "no place in the network's own weights" in said
+        assert "--set unit=channel" in said
+        assert cli.main([*command, "unit=channel", "min_balanced_accuracy=0"]) == 0
+    else:
+        assert code == 0, capsys.readouterr().err
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "export-classifier" in line]
+    assert cli.main(shlex.split(told)[1:]) == 0
+    network = own_ways.module(tmp_path).whole(8, 1).eval()
+    network.load_state_dict(load_file("fair/fair.safetensors"))
+    backbone, _ = entry(tmp_path)
+    debiased = networks.load(Path("fair/model.safetensors"), backbone, own=True)
+    images = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images)[:, 0], debiased(images))
 
 
 def test_the_bits_of_sixteen_bit_images_go_with_the_classifier(
@@ -774,3 +806,19 @@ def test_a_file_that_would_run_code_is_refused(
     torch.save(network, tmp_path / "network.pt")
     assert imported(way._replace(checkpoint=tmp_path / "network.pt")) == 2
     assert "torch.save(model.state_dict()" in capsys.readouterr().err
+
+
+def test_torchscript_is_not_run_by_a_command_and_it_says_what_scores_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """In one line, without torch's own warning."""
+    network = own_network(tmp_path, 1)
+    torch.jit.script(network).save(tmp_path / "ts.pt")
+    columns = table_of(tmp_path)
+    command = ["audit", "t.csv", *columns, "--model", "ts.pt", "--architecture", "beside:network"]
+    for loads in (command, ["import-classifier", "ts.pt", *command[-2:], "--size", "32"]):
+        recwarn.clear()
+        assert cli.main(loads) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and not [w for w in recwarn if "jit" in str(w.message).lower()]
+        assert "predict_proba(torch.jit.load(file), images)" in said

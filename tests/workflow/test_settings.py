@@ -50,6 +50,23 @@ def test_the_paper_config_says_what_the_paper_says(paper: dict) -> None:
     assert len(table.methods) == 10
 
 
+def test_folds_depend_on_the_attributes_of_two_groups_of_their_own_task(paper: dict) -> None:
+    """As docs/rerun.md says: a new one retrains its task; one of three groups does not."""
+    before = load(paper)
+    two = {"column": "fitzpatrick", "groups": {"a": [1, 2], "b": [5, 6]}}
+    three = {"column": "fitzpatrick", "groups": {"a": [1], "b": [3], "c": [6]}}
+    task, other = "skin", next(name for name in paper["tasks"] if name != "skin")
+    for entry, changes in ((two, True), (three, False)):
+        raw = copy.deepcopy(paper)
+        raw["attributes"]["tone"] = entry
+        tests = raw["tasks"][task]["tests"]
+        tests["tone"] = tests["skin_tone"]
+        after = load(raw)
+        assert (plan.strata(after, task) != plan.strata(before, task)) == changes
+        assert ("tone" in plan.strata(after, task)) == changes
+        assert plan.strata(after, other) == plan.strata(before, other)
+
+
 def test_demo_extends_the_paper(paper: dict) -> None:
     demo = load(yaml.safe_load((PROJECT / "config" / "demo.yaml").read_text()))
     full = load(paper)

@@ -40,7 +40,7 @@ from .config.schema import (
 from .data.image_set import ImageSet
 from .data.items import as_array
 from .data.values import canonical
-from .errors import UserError, of_library, setting
+from .errors import UserError, nearest, of_library, setting
 from .evaluation import audit as _audit
 from .evaluation.audit import Audit
 from .methods._choice import Choice
@@ -107,6 +107,24 @@ class Debiaser:
             return self.Settings.model_validate(self._settings)
         except ValidationError as error:
             raise UserError(f"{type(self).__name__}: {explain(error)}") from error
+
+    def _own(self) -> Model:
+        """The settings of the method's own file."""
+        settings, model = self._checked(), methods.load(self.algorithm).Settings
+        return model(**{name: getattr(settings, name) for name in model.model_fields})
+
+    def refuse_foreign(self, classifier: Classifier) -> None:
+        """Refuse, before anything is computed, what a user's own network cannot hold.
+
+        Args:
+            classifier: made of that network, which is no `Classifier` itself.
+
+        Raises:
+            UserError: says which setting its weights can hold.
+        """
+        foreign = getattr(methods.load(self.algorithm), "foreign", None)
+        if foreign and (why := foreign(self._own(), classifier)):
+            raise UserError(f"{type(self).__name__}: {why}")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The settings by name, as they were given."""
@@ -176,8 +194,7 @@ class Debiaser:
 
         _refuse_other(f"{type(self).__name__}.fit", model, external)
         settings: Any = self._checked()
-        method = methods.load(self.algorithm)
-        own = method.Settings(**{n: getattr(settings, n) for n in method.Settings.model_fields})
+        own = self._own()
         training = _training(settings)
         device = _device(settings.device)
         set_seed = settings.seed if settings.external_seed is None else settings.external_seed
@@ -190,7 +207,8 @@ class Debiaser:
             few = samples.draw(torch.arange(min(2, len(samples))))
             samples.seen[0] = 0
             wrapped = Wrapped(model, few, settings.head, len(external.classes))
-            _refuse_foreign(type(self).__name__, method, own, wrapped.is_foreign)
+            if wrapped.is_foreign:
+                self.refuse_foreign(wrapped.classifier)
             outcome = debias(
                 devices.place(wrapped.classifier, device, training.compute),
                 samples,
@@ -316,19 +334,26 @@ def audit(
     *,
     threshold: float = 0.5,
     decisions: np.ndarray | None = None,
+    positive: Any = None,
 ) -> Audit:
     """Discrimination, fairness and calibration of scores, with 95 % intervals.
 
     Args:
         scores: (n, 2) as `predict_proba` gives them, or (n,), the probability of class 1. An audit
-            is of two classes.
+            is of two classes: of more, (n, C) with `positive`.
         images: their labels, groups and patients (intervals count patients, not images).
         threshold: a score at or above it, in the type of the scores, is a decision for class 1.
-        decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`.
+        decisions: (n,), 0 or 1, where a rule made them: `predict` of a method with a `rule_`. A
+            network does not carry its rule, so that scores alone are decided at the threshold.
+        positive: of images of more than two classes, the one that is audited against the rest. An
+            image is decided for it where it is the most probable, as in the workflow.
 
     Returns:
         A row a metric: metric, value, low, high, n, reason; see `evaluation.audit`. Printed, it
         shows the main ones.
+
+    Raises:
+        UserError: of the scores, or a class that the images do not have.
     """
     if str(getattr(scores, "dtype", "")) == "torch.bfloat16":
         raise UserError(  # two decimals: a threshold cuts them elsewhere than is written
@@ -340,20 +365,45 @@ def audit(
             f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "
             f"them, or ({len(images)},), not {scores.shape}"
         )
+    labels, place = images.labels, 1
     if len(images.classes) > 2:
-        raise UserError(
-            f"audit: is of two classes, and the images have {len(images.classes)}; audit one of "
-            "them against the rest"
-        )
+        place = _class_of(positive, images)
+        if scores.shape != (len(images), len(images.classes)) or threshold != 0.5:
+            raise UserError(
+                f"audit: of {len(images.classes)} classes the most probable is decided for, "
+                "without a threshold, and the scores of all are needed, "
+                f"({len(images)}, {len(images.classes)}), as predict_proba gives them"
+            )
+        labels = (labels == place).astype(np.int8)
+        decisions = scores.argmax(axis=1) == place if decisions is None else decisions
+    elif positive is not None:
+        raise UserError("audit: positive= is of images of more than two classes; these have two")
     return _audit.audit(
-        images.labels,
+        labels,
         images.groups,
-        scores[:, 1] if scores.ndim == 2 else scores,
+        scores[:, place] if scores.ndim == 2 else scores,
         images.group_names,
         images.units,
         threshold=threshold,
         decisions=decisions,
     )
+
+
+def _class_of(positive: Any, images: ImageSet) -> int:
+    """The place of a class among the images' own.
+
+    Raises:
+        UserError: none is named, or none is called so.
+    """
+    names = [str(name) for name in images.classes]
+    if positive is None:
+        raise UserError(
+            f"audit: is of two classes, and the images have {len(names)}: name the one that is "
+            f"audited against the rest, positive={names[-1]!r}"
+        )
+    if str(positive) not in names:
+        raise UserError(f"audit: no class {positive!r}{nearest(str(positive), names)}")
+    return names.index(str(positive))
 
 
 def _refuse_other(who: str, model: object, images: object) -> None:
@@ -471,13 +521,6 @@ def _balanced(external: ImageSet, min_cell: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     names, classes = external.group_names, len(external.classes)
     return balance_large(labels, groups, len(names), min_cell, rng, names, classes)
-
-
-def _refuse_foreign(name: str, method: Any, settings: Model, foreign: bool) -> None:
-    """Refuse, before anything is computed, a variant that the user's network cannot hold."""
-    reason = method.foreign(settings) if foreign and hasattr(method, "foreign") else None
-    if reason:
-        raise UserError(f"{name}: {reason}")
 
 
 def _described(name: str, field: FieldInfo) -> str:

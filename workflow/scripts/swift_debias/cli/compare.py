@@ -13,8 +13,9 @@ from . import _outputs
 EXAMPLE = """example, in the folder of the project:
   swift-debias compare my_method.py
 
-Runs the method on a few cells of config/benchmark.yaml (synthetic images) beside SWiFT, FullFT-FDR,
-the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole file."""
+Runs the method on a few panels of config/benchmark.yaml (synthetic images) beside SWiFT,
+FullFT-FDR, the Baseline and controls, and prints its ranks. docs/bring_your_method.md has a whole
+file."""
 
 
 BEGINNING = b"task,"  # by which the table of an earlier call is known
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     titles[name] = f"{name} (yours)"
     shown = comparison.table(found, titles)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_text(options.out / f"{name}.csv", escaping.csv(found.cells, float_format=None))
+    write_text(options.out / f"{name}.csv", escaping.csv(found.entries, float_format=None))
     print("SYNTHETIC images. *: inside the method's own noise, as a fair classifier's gap may be.")
     print(shown.to_string(index=False))
     print("\n".join(comparison.legend(found)), end="\n" * bool(comparison.legend(found)))

@@ -78,11 +78,14 @@ def _fit_and_write(
     """Debias on one part of the images, audit on the other, write everything."""
     from .. import api
     from ..files import remove, write_json, write_text
+    from ..learning.networks import Classifier
     from ..report import escaping
 
     loaded = _classifier.load(options, images)
     model = loaded.model
     external, test = images.split(options.external, options.seed)
+    if isinstance(model, Classifier):  # of another, `fit` refuses itself
+        estimator.refuse_foreign(model)
     print(f"debias on {external}\naudit on {test}")
     estimator.fit(model, external)
     options.out = place.ready()  # beside the folder that was named, if that was filled meanwhile

@@ -1,4 +1,4 @@
-"""A method of one's own beside those of the project, on a few cells of the benchmark, in memory.
+"""A method of one's own beside those of the project, on a few panels of the benchmark, in memory.
 
-`cases.py` makes what a cell needs, `run.py` runs the methods on it and ranks them.
+`cases.py` makes what a panel needs, `run.py` runs the methods on it and ranks them.
 """

@@ -1,4 +1,4 @@
-"""What a cell of the benchmark needs, in memory: images, folds, external sets and Baselines.
+"""What a panel of the benchmark needs, in memory: images, folds, external sets and Baselines.
 
 The steps are the workflow's, by the same functions and seeds; what it does with files is left out.
 """

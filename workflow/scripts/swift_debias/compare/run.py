@@ -1,6 +1,6 @@
-"""Run methods on a few cells of the benchmark and rank them: `swift-debias compare my_method.py`.
+"""Run methods on a few panels of the benchmark and rank them: `swift-debias compare my_method.py`.
 
-The cells are the panels of one experiment of config/benchmark.yaml; the first one whose methods are
+The panels are those of one experiment of config/benchmark.yaml; the first one whose methods are
 the Baseline alone is the oracle. Every method with settings gets the same number of trials, chosen
 by the same rule (`methods/_selection.py`), as in the workflow. What is finished is kept, by a hash
 of the code and settings that it depends on, so a comparison that was stopped goes on, and the next
@@ -61,13 +61,13 @@ SCORED = ("eodds", "auc")
 class Compared(NamedTuple):
     """What a comparison found.
 
-    cells: task, backbone, attribute, method (and 'oracle', 'floor'), eodds, auc, their marks (what
-    not to take at its word, as in other tables), floor (the method's own: what chance alone would
-    show; of the row 'floor' the largest), below_floor, seconds. ranks: metric -> the methods' ranks
-    over the panels.
+    entries: task, backbone, attribute, method (and 'oracle', 'floor'), eodds, auc, their marks
+    (what not to take at its word, as in other tables), floor (the method's own: what chance
+    alone would show; of the row 'floor' the largest), below_floor, seconds. ranks: metric -> the
+    methods' ranks over the panels.
     """
 
-    cells: pd.DataFrame
+    entries: pd.DataFrame
     ranks: Mapping[str, Ranking]
 
 
@@ -396,10 +396,10 @@ def _judged(
     marks = plausibility.judge(found, groups, min_group, "baseline", intervals, pd.concat(repeats))
     ranked = [block for block in blocks if not _is_oracle(block)]
     ranks = rankings(ranked, found, marks)
-    return Compared(_cells(blocks, found, intervals, spent, plausibility.marks(marks)), ranks)
+    return Compared(_entries(blocks, found, intervals, spent, plausibility.marks(marks)), ranks)
 
 
-def _cells(
+def _entries(
     blocks: Sequence[Block],
     found: pd.DataFrame,
     intervals: pd.DataFrame,
@@ -452,23 +452,23 @@ def table(compared: Compared, titles: Mapping[str, str]) -> pd.DataFrame:
     time. A star marks a gap that is inside the method's own noise, ^ and letters what is not ranked
     (`legend`).
     """
-    cells = compared.cells
+    entries = compared.entries
     by_eodds, by_auc = (compared.ranks[name].means for name in SCORED)
     named = {ORACLE: "Oracle", FLOOR: "Largest floor", **titles}
-    panels = cells[PANEL].drop_duplicates()
+    panels = entries[PANEL].drop_duplicates()
     several = [name for name in PANEL[1:] if len(panels[name].unique()) > 1]
     rows = []
     for method in [*map(str, by_eodds.index), ORACLE, FLOOR]:
-        own = cells[cells["method"] == method]
+        own = entries[entries["method"] == method]
         row = {"method": named.get(method, method)}
         for name, ranks in (("EOdds", by_eodds), ("AUC", by_auc)):
             row[f"rank {name}"] = f"{ranks[method]:.2f}" if method in ranks else ""
-        for cell in own.to_dict("records"):
-            panel = " ".join(cell[name] for name in ("task", *several))
-            star = "*" if cell["below_floor"] else " "
-            row[f"{panel} EOdds"] = f"{cell['eodds']:.3f}{star}{_letters(cell['eodds_marks'])}"
-            auc = f"{cell['auc']:.3f}{_letters(cell['auc_marks'])}"
-            row[f"{panel} AUC"] = "" if np.isnan(cell["auc"]) else auc
+        for entry in own.to_dict("records"):
+            panel = " ".join(entry[name] for name in ("task", *several))
+            star = "*" if entry["below_floor"] else " "
+            row[f"{panel} EOdds"] = f"{entry['eodds']:.3f}{star}{_letters(entry['eodds_marks'])}"
+            auc = f"{entry['auc']:.3f}{_letters(entry['auc_marks'])}"
+            row[f"{panel} AUC"] = "" if np.isnan(entry["auc"]) else auc
         timed = own["seconds"].notna().any()
         row["seconds"] = f"{own['seconds'].sum():.0f}" if timed else ""
         if len(own):
@@ -477,7 +477,7 @@ def table(compared: Compared, titles: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _unranked(marks: str) -> list[plausibility.Check]:
-    """The checks of a cell of `marks` with which a number shares the last places."""
+    """The checks of an entry of `marks` with which a number shares the last places."""
     checks = [plausibility.CHECKS[mark] for mark in marks.split("; ") if mark]
     return [check for check in checks if not check.ranked]
 
@@ -489,8 +489,8 @@ def _letters(marks: str) -> str:
 
 def legend(compared: Compared) -> list[str]:
     """What the letters of a table mean: a line each; none where all is ranked."""
-    cells = [text for metric in SCORED for text in compared.cells[f"{metric}_marks"]]
-    found = {check.letter: check for text in cells for check in _unranked(text)}
+    entries = [text for metric in SCORED for text in compared.entries[f"{metric}_marks"]]
+    found = {check.letter: check for text in entries for check in _unranked(text)}
     return [f"^{letter}: {found[letter].meaning} (ranked last)" for letter in sorted(found)]
 
 

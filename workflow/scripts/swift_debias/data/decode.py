@@ -85,7 +85,9 @@ def read_bytes(path: Path, options: Images) -> bytes:
 def decode(data: bytes, options: Images, bits: int | None = None) -> Decoded:
     """Decode the content of an image file.
 
-    Large JPEGs are decoded at a reduced scale that is still at least twice the cache's size.
+    JPEGs from four times the cache's size are decoded at a reduced scale that is still at least
+    twice that size, and pictures from six times are halved before they are resized (CACHE_GAP):
+    pixels then differ by a few levels from a plain resize. `interpolation: nearest` does neither.
 
     Args:
         data: the file's bytes.
@@ -156,7 +158,8 @@ def _by_pillow(
         white_is_zero = (
             isinstance(file, TiffImagePlugin.TiffImageFile) and file.tag_v2.get(_PHOTOMETRIC) == 0
         )
-        file.draft(None, (2 * options.size, 2 * options.size))
+        if options.interpolation != "nearest":  # which takes no pixel that the file does not have
+            file.draft(None, (2 * options.size, 2 * options.size))
         ImageOps.exif_transpose(image, in_place=True)
         needed = None
         if image.mode in _SIXTEEN_BIT:

@@ -71,9 +71,9 @@ def add_label(rows: Rows, label: LabelColumn) -> None:
     if label.separator is not None or rows.frame["several"].any():
         rows.drop(
             rows.frame["several"],
-            "findings of both classes in a cell"
+            "findings of both classes in a field"
             if label.separator is not None
-            else "several findings in a cell (label.separator is not given)",
+            else "several findings in a field (label.separator is not given)",
         )
 
 
@@ -92,8 +92,8 @@ def _note_denials(rows: Rows, label: LabelColumn, findings: pd.Series) -> None:
         more = f" and {len(counts) - DENIALS:,} others" if len(counts) > DENIALS else ""
         rows.note(
             hits.groupby(level=0).any(),
-            f"label.contains takes cells for {key} in which a word before it denies or doubts it: "
-            f"{cells}{more}; name such cells under label.unknown or without contains:",
+            f"label.contains takes fields for {key} in which a word before it denies or doubts it: "
+            f"{cells}{more}; name such fields under label.unknown or without contains:",
         )
 
 
@@ -126,9 +126,9 @@ def _several_findings(
     if label.rest_is_negative and several.any():
         example = text[several].iloc[0]
         raise UserError(
-            f"label: column {label.column!r} has several findings in a cell, as {example!r} in "
+            f"label: column {label.column!r} has several findings in a field, as {example!r} in "
             f"{int(several.sum())} rows: say label.separator (such as '|'), or name the whole "
-            "cell under label.positive, label.negative or label.unknown"
+            "field under label.positive, label.negative or label.unknown"
         )
     return several
 

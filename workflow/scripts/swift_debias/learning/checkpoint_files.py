@@ -11,6 +11,7 @@ import pickle
 import shlex
 import shutil
 import tarfile
+import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -128,11 +129,17 @@ def _unpickled(path: Path) -> Any:
             "model.state_dict(), 'weights.pth') writes, or a .safetensors file"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of TorchScript torch warns before it refuses it
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of damaged bytes almost any, from the archive or the unpickler
         text = str(error)
         if "TorchScript" in text or "torch.jit" in text:
-            why = "is TorchScript: save torch.jit.load(file).state_dict()"
+            why = (
+                "is TorchScript, a program, and none is run unasked: save "
+                "torch.jit.load(file).state_dict(); or score it as it is, where you trust it: "
+                "swift_debias.predict_proba(torch.jit.load(file), images)"
+            )
         elif "Unsupported operand" in text:  # no opcode of protocol 2
             why = (
                 "cannot be read, it is damaged or was saved with another pickle_protocol than "

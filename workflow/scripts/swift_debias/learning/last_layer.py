@@ -27,6 +27,11 @@ from .names import one_logit
 
 FAR = 1e4  # a logit that whatever bends or cuts off logits would change
 
+ONE_OF_SEVERAL = (
+    "of a multi-label network give the last layer the row of one finding alone (docs/library.md, "
+    "One finding of several)"
+)
+
 
 class FollowedError(UserError):
     """A network does something with what its last linear layer gives."""
@@ -185,8 +190,10 @@ def find_last_layer(
     name, module, inputs, given = ends[-1]
     layer = cast(nn.Linear, module)
     if outputs is not None and layer.out_features not in outputs:
+        findings = outputs == (1, 2) and layer.out_features > 2
         raise UserError(
             f"the last layer {name!r} has {layer.out_features} outputs; it needs {_wanted(outputs)}"
+            + (f"; {ONE_OF_SEVERAL}" if findings else "")
         )
     _check_head(name, layer, inputs, [call[0] for call in linear])
     _refuse_tied(model, name, layer)
@@ -282,7 +289,8 @@ def _is_linear(model: nn.Module, images: Tensor, found: LastLayer, output: Tenso
 def _not_the_last(name: str) -> UserError:
     return FollowedError(
         f"the network does something after its last layer {name!r}, such as a sigmoid, softmax or "
-        "ReLU; let its forward return the logits, that layer's output"
+        "ReLU; let its forward return the logits, that layer's output; where it picks some of "
+        f"them, {ONE_OF_SEVERAL}"
     )
 
 

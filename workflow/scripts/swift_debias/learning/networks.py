@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.schema import Backbone
-from ..errors import UserError, of_job
+from ..errors import UserError, of_job, setting
 from . import tensor_files
 from .finite import refuse_not_finite
 from .last_layer import modules_of
@@ -161,20 +161,31 @@ def without_masks(state: dict[str, Tensor], classifier: Classifier) -> dict[str,
     state = {name: value for name, value in state.items() if name not in masks}
     for name, mask in masks.items():
         layer = name.removesuffix(f".{UNIT_MASK}")
-        module = classifier.get_submodule(layer)
-        linear_in_weights = isinstance(
-            module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d
-        )
-        if mask.numel() != len(mask) or not linear_in_weights or module.weight is None:
-            raise UserError(
-                f"the pruning mask of {layer.removeprefix('extractor.')!r} has no place in the "
-                "network's weights; prune channels (unit='channel') of a normalization, "
-                "convolution or linear layer"
-            )
+        if reason := no_place(classifier, layer, whole=mask.numel() == len(mask)):
+            raise UserError(reason)
         for key in ("weight", "bias"):
             if (value := state.get(f"{layer}.{key}")) is not None:
                 state[f"{layer}.{key}"] = value * mask.view(-1, *[1] * (value.dim() - 1))
     return state
+
+
+def no_place(classifier: Classifier, layer: str, *, whole: bool) -> str | None:
+    """Why a network's own weights cannot hold a pruning mask of a layer; None: they can.
+
+    Args:
+        classifier: with the layer.
+        layer: the module's name.
+        whole: the mask is of whole channels, not of single positions.
+    """
+    module = classifier.get_submodule(layer)
+    makes = isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d)
+    if whole and makes and module.weight is not None:
+        return None
+    return (
+        f"a pruning mask of {layer.removeprefix('extractor.')!r} has no place in the network's own "
+        f"weights; prune whole channels ({setting('unit', 'channel')}) of a normalization with a "
+        "scale, a convolution or a linear layer"
+    )
 
 
 def save(classifier: nn.Module, path: Path) -> None:

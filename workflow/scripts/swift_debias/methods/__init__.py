@@ -12,8 +12,9 @@ A method is a file in this folder with
                    are equal share the work; with it SECOND_ONLY, the keys that only the rest reads
     holds_out      optional: Settings -> whether it chooses something on external samples that it
                    holds out (_held_out.py); then it is handed whose images they are
-    foreign        optional: Settings -> why a network that is no `Classifier` cannot hold what the
-                   variant makes (one line), or None; default: it can
+    foreign        optional: (Settings, classifier) -> why the weights of a network that is no
+                   `Classifier` cannot hold what the variant makes (one line); None, the default:
+                   they can
 
 To add one, add a file and an entry under `methods:` in the config; nothing else changes. The top of
 a method's file imports nothing heavy: the config is validated where torch is not installed, so

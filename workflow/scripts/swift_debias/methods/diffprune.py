@@ -53,14 +53,12 @@ class Settings(SelectionSettings):
     )
 
 
-def foreign(settings: Settings) -> str | None:
+def foreign(settings: Settings, classifier: Classifier) -> str | None:
     """Why a network without a place for masks cannot hold the result; None: it can."""
-    if settings.unit == "channel":
-        return None
-    return (
-        "a mask of single positions has no place in a network's own weights; unit='channel' prunes "
-        "whole channels"
-    )
+    from ..learning.networks import no_place
+
+    layer = find_layer(classifier, settings.layer)
+    return no_place(classifier, layer, whole=settings.unit == "channel")
 
 
 def debias(

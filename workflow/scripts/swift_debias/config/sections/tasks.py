@@ -60,7 +60,7 @@ class Task(Model):
     classes: Classes | None = Field(
         None,
         description="Three classes or more, instead of positive and negative: name -> values of "
-        "the source's own diagnosis (column `diagnosis` of a manifest; of a table the cells of "
+        "the source's own diagnosis (column `diagnosis` of a manifest; of a table the fields of "
         "`label.column`, with neither positive nor negative there), in the order of labels 0, 1, "
         "... Rows of other values are left out and counted; a class that a data set does not have "
         "is refused. An image is decided for its most probable class. Metrics are means over the "

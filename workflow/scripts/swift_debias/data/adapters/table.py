@@ -55,7 +55,7 @@ class LabelColumn(Model):
 
     For a task of more classes (`tasks.<name>.classes`) the task says it, and here stand neither.
 
-    A row whose value is in neither class is left out and counted, and so is one whose cell is
+    A row whose value is in neither class is left out and counted, and so is one whose field is
     empty or says 'not known' in any of the words of `data/values.py` (NA, unknown, '-' ...).
     """
 
@@ -81,9 +81,9 @@ class LabelColumn(Model):
     separator: str | None = Field(
         None,
         min_length=1,
-        description="What stands between several findings in one cell, such as '|'. A row is of "
+        description="What stands between several findings in one field, such as '|'. A row is of "
         "the class that one of its findings has; of both classes it is left out, unless "
-        "`rest_is_negative`: then one positive finding makes it positive. Without it, cells that "
+        "`rest_is_negative`: then one positive finding makes it positive. Without it, fields that "
         "hold a class's value among others are refused, or left out. A list as Python writes it "
         "(`['A', 'B']`) is read as one, quotes and commas inside a finding included.",
     )
@@ -91,12 +91,12 @@ class LabelColumn(Model):
         False,
         description="A value counts where its words stand in a finding, next to others: melanoma "
         "in 'melanoma (in situ)', but not in 'melanomatosis'. So it does in 'no melanoma' and "
-        "'non-melanoma': data_check names such cells; put them under `unknown`, or leave this "
-        "out and name whole cells.",
+        "'non-melanoma': data_check names such fields; put them under `unknown`, or leave this "
+        "out and name whole fields.",
     )
     least_weight: Fraction | None = Field(
         None,
-        description="For cells that weigh their findings, `{'Eczema': 0.67, 'Psoriasis': 0.33}`: "
+        description="For fields that weigh their findings, `{'Eczema': 0.67, 'Psoriasis': 0.33}`: "
         "those of at least this weight count.",
     )
     uncertain: tuple[Text, ...] = Field(
@@ -180,7 +180,7 @@ class AttributeColumn(Model):
     )
     unit: Literal["years", "months", "weeks", "days"] = Field(
         "years",
-        description="Of ages that have none in their cells: of `kind: band`, and of numbers whose "
+        description="Of ages that have none in their fields: of `kind: band`, and of numbers whose "
         "attribute or column is called an age. They become years. To be said where a name says "
         "months, weeks or days. Ages outside 0 to 120 years, such as -1 and 999, are unknown and "
         "counted.",
@@ -235,7 +235,7 @@ class Join(Model):
     """A further table, whose columns are added where its key equals ours (a left join).
 
     A row that finds several rows there becomes several: `label.several_rows` says what is made of
-    them. One that finds none keeps empty cells, and is noted.
+    them. One that finds none keeps empty fields, and is noted.
     """
 
     table: Annotated[Line, File(below="root")] = Field(
