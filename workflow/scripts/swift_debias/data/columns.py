@@ -15,16 +15,16 @@ from pydantic import ValidationError
 
 from ..config.base import explain
 from ..config.schema import Attribute
-from ..errors import UserError, nearest, setting
+from ..errors import UserError, nearest, note, setting
 from .age_columns import hold_ages, unit_named
+from .findings import no_rest
 from .groups import group_index
 from .manifest import MAX_AGE
 from .roots import with_slashes
 from .rows import are_no_ages, clean_column, parse_ages
-from .values import as_written, canonical, is_missing, plain, twice
+from .values import as_written, canonical, is_missing, number, plain, twice
 
 MOST_GROUPS = 20  # a column with more values is no grouping
-UNCERTAIN = -1.0  # as CheXpert's labeler says it, where 0 and 1 are certain
 MOST_ROWS = 10  # of a file, that a message names
 
 
@@ -84,26 +84,26 @@ def class_column(
 def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
     """0 and 1, int8; `positive` names the value or values of class 1.
 
-    All other values are class 0, but for -1 beside 0 and 1, which says that a label is uncertain.
+    All other values are class 0; a value that no row has is noted.
 
     Raises:
-        UserError: a label is missing or uncertain, or none is of class 1.
+        UserError: a label is missing, none is of class 1, or a value looks like none of class 0
+            (`findings.no_rest`): it is uncertain, or holds a value of class 1 among others.
     """
     if positive is not None:
-        wanted = positive if isinstance(positive, list | tuple | set) else [positive]
+        wanted = _listed(positive)
         _refuse_unlabelled(values, wanted)
-        known = {canonical(value) for value in wanted}
-        labels = values.map(lambda value: canonical(value) in known)
+        _refuse_no_rest(values, wanted)
         found = values.map(canonical)
-        unsure = np.flatnonzero((found == UNCERTAIN) & ~labels)
-        if len(unsure) and found.isin([0.0, 1.0]).any():
-            raise UserError(
-                f"{_column(values)}, row {unsure[0] + 1}: -1 beside 0 and 1 is an uncertain label "
-                f"({len(unsure)} rows); leave them out, or name it: {setting('positive')}"
-            )
+        labels = found.isin([canonical(value) for value in wanted])
         if not labels.any():
             raise UserError(
                 f"{_column(values)}: no label is {positive!r}; there are {_some(values)}"
+            )
+        if absent := _absent(values, wanted):
+            note(
+                f"{_column(values)}: no row has {' or '.join(map(repr, absent))} "
+                f"({setting('positive')}); there are {_some(values)}"
             )
         return labels.to_numpy(np.int8)
     _refuse_unlabelled(values)
@@ -116,11 +116,37 @@ def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
     return numbers.to_numpy(float).astype(np.int8)
 
 
+def _refuse_no_rest(values: pd.Series, positive: Sequence[Any]) -> None:
+    """Refuse what is not of class 0 merely because it is not `positive`, as the workflow does.
+
+    Raises:
+        UserError: names the first such row.
+    """
+    for these, why in no_rest(values, positive):
+        if len(where := np.flatnonzero(these)):
+            cell = plain(values.iloc[where[0]])
+            raise UserError(
+                f"{_column(values)}, row {where[0] + 1}: {_short(cell)} {why} ({len(where)} rows); "
+                f"leave them out, or name it: {setting('positive')}; or give a column of 0 and 1"
+            )
+
+
+def _listed(positive: Any) -> list[Any]:
+    """The values of class 1, one or several."""
+    return list(positive) if isinstance(positive, list | tuple | set) else [positive]
+
+
+def _absent(values: pd.Series, named: Iterable[Any]) -> list[Any]:
+    """Which of some values no row has: misspelt more often than not."""
+    present = {canonical(value) for value in values.dropna().unique()}
+    return [value for value in named if canonical(value) not in present]
+
+
 def label_notes(values: pd.Series, positive: Any = None) -> Iterator[str]:
     """Which values became which class, and how many rows have each; nothing of 0 and 1."""
     if positive is None:
         return
-    labels = label_column(values, positive)
+    labels = values.map(canonical).isin([canonical(value) for value in _listed(positive)])
     shown = values.map(plain)
     for c in (1, 0):
         counts = shown[labels == c].value_counts()
@@ -380,6 +406,11 @@ def _column(values: pd.Series) -> str:
 def _shown(cell: Any) -> str:
     """A cell, for a message."""
     return repr(plain(cell)) if plain(cell) else "nothing"
+
+
+def _short(text: str) -> str:
+    """A cell's text, for a message: a number bare, words in quotes."""
+    return text if number(text) is not None else repr(text)
 
 
 def _some(values: pd.Series) -> str:

@@ -69,10 +69,15 @@ class LabelColumn(Model):
         None,
         min_length=1,
         description="Values of class 0; needed unless `rest_is_negative`. Rows of other values "
-        "are left out.",
+        "are left out. With `rest_is_negative`: values of class 0 that would be refused without "
+        "being named.",
     )
     rest_is_negative: Flag = Field(
-        False, description="Every value that is neither positive nor unknown is of class 0."
+        False,
+        description="Every value that is neither positive nor unknown is of class 0. Refused is "
+        "what looks like none: a cell or finding that holds a named value among others ('atypical "
+        "nevus' beside `nevus`), unless a word such as 'no' before it denies it; words for "
+        "'uncertain'; and -1 beside 0 and 1. Name such cells as a whole.",
     )
     unknown: tuple[Text, ...] = Field(
         (),
@@ -126,12 +131,10 @@ class LabelColumn(Model):
     def _each_value_once(self) -> LabelColumn:
         if self.positive is None:
             self._classes_are_the_tasks()
-        elif (self.negative is None) != self.rest_is_negative:
+        elif self.negative is None and not self.rest_is_negative:
             raise ValueError(
                 "say which values are class 0: `negative: [...]`, or `rest_is_negative: true` "
                 "where every other value is"
-                if self.negative is None
-                else "either negative: or rest_is_negative:, not both"
             )
         owner: dict[str | float | None, str] = {}
         for key in ("positive", "negative", "unknown", "uncertain"):
