@@ -301,7 +301,10 @@ def test_a_row_that_cannot_be_read_is_named(
             "scores.csv: column 'age': labels must be 0",
         ),
         (["scores.csv", "--label", "age", *AUDIT[2:]], "or --positive must say which"),
-        (["scores.csv", *AUDIT[:3], "sex", *AUDIT[4:]], "must hold numbers"),
+        (
+            ["scores.csv", *AUDIT[:3], "sex", "--group", "age", "--cuts", "40"],
+            "must hold numbers",
+        ),
         (["scores.csv", *AUDIT[:3], "age", *AUDIT[4:]], "must be probabilities"),
     ],
 )

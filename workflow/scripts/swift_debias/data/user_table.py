@@ -48,11 +48,15 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
             rows.drop(rows.frame["shared"], "several paths of this name, and one file")
     frame = rows.frame
     frame["image_id"] = frame[rows.key]
-    if options.patient:
-        frame["patient_id"] = frame[raw(options.patient)]
-    if options.lesion:
-        frame["lesion_id"] = frame[raw(options.lesion)]
-    elif len(options.paths) > 1 and options.several_images == "each":
+    persons = {"patient_id": options.patient, "lesion_id": options.lesion}
+    ids = {name: frame[raw(column)] for name, column in persons.items() if column}
+    for name, cells in ids.items():
+        frame[name] = cells.mask(groups.matches(cells, options.unknown_ids))
+    if options.unknown_ids:
+        shown = " or ".join(filter(None, persons.values()))
+        cells = pd.concat(ids.values())
+        matching(rows, shown, cells, options.unknown_ids, "unknown_ids", required=False)
+    if not options.lesion and len(options.paths) > 1 and options.several_images == "each":
         frame["lesion_id"] = frame[NUMBER].str.partition("/")[0]
     extra = {}
     for name, attribute in options.attributes.items():

@@ -311,6 +311,12 @@ class Options(Dataset):
     lesion: Line | None = Field(
         None, description="Column of the lesion, whose images stay together; default: unknown."
     )
+    unknown_ids: tuple[Text, ...] = Field(
+        (),
+        description="Further values of `patient` and `lesion` that are nobody's, such as 0 or a "
+        "name that stands for all; words for 'not known', `anonymous`, -1 and their like are. "
+        "Each image of theirs is as of a person of its own.",
+    )
     label: LabelColumn
     attributes: dict[Line, AttributeColumn] = Field(
         {}, description="Name of an attribute -> its column."
@@ -332,6 +338,24 @@ class Options(Dataset):
                 if self.path is None
                 else "path: is a column of a table; without one every DICOM file is a row"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _columns_have_one_role(self) -> Options:
+        if self.unknown_ids and not (self.patient or self.lesion):
+            raise ValueError("unknown_ids: are of patient: or lesion:, and neither is given")
+        label = self.label.column
+        if self.patient == label:
+            raise ValueError(f"patient: and label.column: name the same column {label!r}")
+        for name, one in self.attributes.items():
+            key = f"attributes.{place(name)}.column"
+            if one.column == self.patient:
+                raise ValueError(f"patient: and {key}: name the same column {one.column!r}")
+            if one.column == label and not one.values:
+                raise ValueError(
+                    f"label.column: and {key}: name the same column {label!r}; where it says both, "
+                    "give the attribute values:"
+                )
         return self
 
     @model_validator(mode="after")
