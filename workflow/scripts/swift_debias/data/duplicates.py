@@ -114,12 +114,19 @@ def read_listed(root: Path, beside: bool = True) -> list[tuple[str, str]]:
     """
     if not root.is_dir():
         return []
-    path = raw_files.scan(root).optional_table(listing.PAIRS, beside=beside)
+    path = raw_files.scan(root).optional_table(*listing.PAIRS, beside=beside)
     if path is None:
         return []
     print(f"listed duplicates: {path}")
     pairs = clean_cells(read_table(path, ("image_name_1", "image_name_2"))).dropna()
+    pairs = pairs.map(_without_ending)
     return list(pairs.itertuples(index=False, name=None))
+
+
+def _without_ending(name: str) -> str:
+    """An image's id of a list that names its file."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in listing.IMAGE_SUFFIXES else name
 
 
 def find_duplicates(

@@ -138,9 +138,16 @@ class Rows:
         other = pd.concat([other, beside], axis="columns")
         self.frame = self.frame.merge(other, how="left", on=on, validate="many_to_one")
 
-    def drop(self, mask: pd.Series, rule: str) -> None:
-        """Leave out the rows where `mask` is true."""
-        self._rules.append({"rule": rule, **self._count(mask, "removed")})
+    def drop(self, mask: pd.Series, rule: str, found: Sequence[str] = ()) -> None:
+        """Leave out the rows where `mask` is true.
+
+        Args:
+            mask: bool.
+            rule: why.
+            found: hints on what to do.
+        """
+        hints = {"found": list(found)} if found else {}
+        self._rules.append({"rule": rule, **self._count(mask, "removed"), **hints})
         self.frame = self.frame[~mask].reset_index(drop=True)
 
     def note(self, mask: pd.Series, text: str) -> None:

@@ -41,7 +41,15 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
     add_label(rows, options.label)
     if options.label.several_rows != "refuse":
         one_row_an_image(rows, options.label)
-    rows.drop(rows.frame["unsafe"], "path is absolute or leaves the image folder")
+    hint = "absolute path below the image folder: cut off what stands before, or say lookup: name"
+    below = _below(rows.frame[IMAGE], (folder.root / options.image_folder).resolve())
+    below &= rows.frame["unsafe"]
+    rows.note(below, hint)
+    rows.drop(
+        rows.frame["unsafe"],
+        "path is absolute or leaves the image folder",
+        [hint] if below.any() else (),
+    )
     if options.lookup == "name":
         rows.drop(rows.frame["ambiguous"], "several files of this name")
         if rows.frame["shared"].any():
@@ -324,6 +332,11 @@ def _find_names(rows: Rows, options: Options, folder: raw_files.Folder, given: p
     rows.frame["ambiguous"] = wanted.map(
         lambda one: exact[one] > 1 or (not exact[one] and loose[name(loosened(one))] > 1), "ignore"
     ).eq(True)
+
+
+def _below(paths: pd.Series, folder: Path) -> pd.Series:
+    """Paths that begin with a folder's own, bool."""
+    return paths.map(lambda path: path.startswith(f"{folder}/"), "ignore").eq(True)
 
 
 def _is_unsafe(path: str) -> bool:

@@ -341,7 +341,8 @@ class Options(Dataset):
         return self
 
     @model_validator(mode="after")
-    def _columns_have_one_role(self) -> Options:
+    def _the_patient_has_a_column(self) -> Options:
+        """Not the label's or an attribute's; those two may share one, for different tasks."""
         if self.unknown_ids and not (self.patient or self.lesion):
             raise ValueError("unknown_ids: are of patient: or lesion:, and neither is given")
         label = self.label.column
@@ -351,11 +352,6 @@ class Options(Dataset):
             key = f"attributes.{place(name)}.column"
             if one.column == self.patient:
                 raise ValueError(f"patient: and {key}: name the same column {one.column!r}")
-            if one.column == label and not one.values:
-                raise ValueError(
-                    f"label.column: and {key}: name the same column {label!r}; where it says both, "
-                    "give the attribute values:"
-                )
         return self
 
     @model_validator(mode="after")
