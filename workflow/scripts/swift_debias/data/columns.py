@@ -335,9 +335,8 @@ def patient_column(values: pd.Series | np.ndarray | Sequence[Any]) -> np.ndarray
 def tell_patients(values: pd.Series) -> None:
     """Note what is odd about a column of patients: an id of far more images than any other ..."""
     given = clean_column(values.astype(object))
-    for these, text in persons.id_notes(given, persons.ids(given, _column(values)), "patient"):
-        if these.any():
-            note(f"{_column(values)}: {text} ({int(these.sum())} rows)")
+    for odd in persons.id_notes(given, persons.ids(given, _column(values)), "patient"):
+        note(f"{_column(values)}: {odd.in_full}")
 
 
 def one_role_each(roles: Mapping[str, str | None], named_groups: bool = False) -> None:

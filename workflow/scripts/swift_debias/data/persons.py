@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -61,40 +62,50 @@ def without_zeros(text: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", same(text))
 
 
-def id_notes(written: pd.Series, found: pd.Series, what: str) -> Iterator[tuple[pd.Series, str]]:
-    """What may be wrong with some ids: which rows, bool; and a sentence.
+class IdNote(NamedTuple):
+    """What may be wrong with some ids: which rows, bool; a sentence without ids; and the ids."""
+
+    rows: pd.Series
+    text: str
+    examples: list[str]
+
+    @property
+    def in_full(self) -> str:
+        """For the eyes of whoever has the table; a report holds no id of a patient."""
+        shown = ", ".join(map(repr, self.examples[:SHOWN]))
+        return f"{self.text} ({int(self.rows.sum()):,} rows, such as {shown})"
+
+
+def id_notes(written: pd.Series, found: pd.Series, what: str) -> Iterator[IdNote]:
+    """What may be wrong with some ids; nothing where nothing is.
 
     Args:
         written: what stands in the table, null where that is not known.
         found: what `ids` made of it.
         what: whose ids they are: patient or lesion.
     """
-    codes = written.notna() & found.isna()
-    yield codes, f"{what} id is a word for nobody, such as {_some(written[codes])}: unknown"
     spelled = written.map(plain, "ignore")
-    case = found.notna() & (spelled != found)
-    shown = _some(spelled[case])
-    yield (
-        case,
-        f"{what} id differs from another in letter case alone, such as {shown}: they are one",
-    )
-    bare = found.map(without_zeros, "ignore")
-    several = found.groupby(bare).transform("nunique").gt(1)
-    yield (
-        several,
+    several = found.groupby(found.map(without_zeros, "ignore")).transform("nunique").gt(1)
+    odd = (
+        (written.notna() & found.isna(), f"{what} id is a word for nobody; unknown"),
         (
-            f"{what} ids differ in leading zeros alone, such as {_some(found[several])}: taken as "
-            "different; if they are the same, write them alike"
+            found.notna() & (spelled != found),
+            f"{what} id differs from another in letter case alone; they are one",
+        ),
+        (
+            several,
+            f"{what} id differs from another in leading zeros alone; taken as different: if they "
+            "are the same, write them alike",
+        ),
+        (
+            found.isin(crowded(found)),
+            f"{what} id has far more images than any other; if it stands for nobody, make it "
+            "unknown",
         ),
     )
-    crowd = crowded(found)
-    yield (
-        found.isin(crowd),
-        (
-            f"{what} {' and '.join(map(repr, crowd))} has far more images than any other: if it "
-            "stands for nobody, make it unknown"
-        ),
-    )
+    for rows, text in odd:
+        if rows.any():
+            yield IdNote(rows, text, sorted(spelled[rows].dropna().unique()))
 
 
 def crowded(found: pd.Series) -> list[str]:
@@ -107,7 +118,3 @@ def crowded(found: pd.Series) -> list[str]:
         if counts.iloc[number - 1] >= max(MANY, FAR * counts.iloc[number]):
             return sorted(counts.index[:number])
     return []
-
-
-def _some(cells: pd.Series) -> str:
-    return ", ".join(repr(cell) for cell in sorted(map(str, cells.dropna().unique()))[:SHOWN])

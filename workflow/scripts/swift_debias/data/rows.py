@@ -312,8 +312,8 @@ class Rows:
         given = clean_column(self.frame[name])
         what = name.removesuffix("_id")
         self.frame[name] = found = persons.ids(given, f"{self._source}, {what}")
-        for these, text in persons.id_notes(given, found, what):
-            self.note(these, text)
+        for odd in persons.id_notes(given, found, what):
+            self.note(odd.rows, odd.text)
 
     def _one_class_a_file(self) -> None:
         """Refuse rows that give one file different classes; note those that agree.
