@@ -122,8 +122,8 @@ def class_of(label: dict[str, Any], value: Any) -> int | str | None:
     if any(word in label.get("unknown", ()) for word in words):
         return None
     positive = any(word in label["positive"] for word in words)
-    if "rest_is_negative" in label:
-        return int(positive)
+    if "rest_is_negative" in label:  # -1 beside 0 and 1 is uncertain
+        return "refused" if not positive and "-1" in words else int(positive)
     negative = any(word in label["negative"] for word in words)
     return None if positive == negative else int(positive)
 
@@ -148,7 +148,7 @@ def refusal(label: dict[str, Any], rows: list[Row]) -> str:
         if key in label and not seen & set(label[key]):
             return f"label.{key}"
     if any(class_of(label, row.label) == "refused" for row in rows):
-        return "several findings"
+        return "label.rest_is_negative"
     return ""
 
 

@@ -705,7 +705,7 @@ def test_table_from_parquet_is_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.key("label_column.positive")
 def test_table_takes_every_other_value_as_negative_where_it_is_told_to(tmp_path: Path) -> None:
-    root = fill(tmp_path / "d", {"own.csv": OWN}, OWN_IMAGES)
+    root = fill(tmp_path / "d", {"own.csv": OWN.replace("doubtful", "scar")}, OWN_IMAGES)
     label = {"column": "label", "positive": ["malignant"]}
     options = {**OWN_OPTIONS, "label": label | {"rest_is_negative": True}, "only": {}}
     assert column(read("table", root, **options), "label") == {"a": 1, "b": 0, "c": 0, "d": 0}

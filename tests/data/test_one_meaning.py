@@ -178,6 +178,27 @@ def test_ids_that_two_sets_share_are_noted_until_it_is_said_whose(
         assert not [note for note in notes(raw) if " ids " in note]
 
 
+@pytest.mark.parametrize("archive", [{}, {"archive": "h"}])
+def test_a_person_in_another_letter_case_leaks_and_zeros_are_noted(
+    tmp_path: Path, archive: dict[str, str]
+) -> None:
+    spelled = {"train": "P{:03}", "test": "p{:03}", "other": "p{}"}
+    for name, form in spelled.items():
+        rows = tiny.rows(name, 48)
+        people = [row | {"patient": form.format(n)} for n, row in enumerate(rows)]
+        write(tmp_path, name, people)
+    raw = settings(tmp_path)
+    for entry in raw["datasets"].values():
+        entry |= archive
+    report = check.check(loaded(raw), PROJECT, EXPECTED)
+    near = "48 patient ids of other and test differ in leading zeros alone, such as 'p0' and 'p000'"
+    assert any(near in note for note in report.notes)
+    if archive:
+        assert report.pools[0].leaks["of_them_of_a_patient_or_lesion_in_a_test_set"] == 48
+        return
+    assert any("48 of 48 patient ids of test are in train too" in note for note in report.notes)
+
+
 def test_two_tables_of_one_folder(tmp_path: Path) -> None:
     """The commonest layout: train.csv and test.csv of one folder, of the same people."""
     rows = tiny.rows("train", 48)

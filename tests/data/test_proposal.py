@@ -401,3 +401,14 @@ def test_some_absolute_paths_among_others(
     options, result, text = proposed(root / "t.csv", capsys)
     assert options.lookup == "name" and len(result.frame) == 5
     assert "As it stands 5 of 5 rows are kept\n" in text
+
+
+def test_a_proposal_names_what_would_be_refused_as_the_rest(tmp_path: Path) -> None:
+    cells = ["melanoma", "melanoma in situ", "lentigo", "lentigo maligna melanoma"] * 5
+    table = pd.DataFrame(
+        {"file": [f"{i}.png" for i in range(20)], "dx": cells, "sex": list("fm") * 10}
+    )
+    root = put(tmp_path / "d", {"t.csv": table}, table["file"])
+    entry = yaml.safe_load(proposal.propose(root / "t.csv", root))["datasets"]
+    (data,) = entry.values()
+    assert data["label"]["rest_is_negative"] and "melanoma in situ" in data["label"]["negative"]

@@ -91,7 +91,9 @@ def test_several_findings_in_a_cell(root: Path) -> None:
     }
     rest = {"positive": ["y"], "rest_is_negative": True}
     assert read(root, label=rest | {"separator": "|"})["label"].tolist() == [0, 1, 1, 1]
-    with pytest.raises(UserError, match=r"several findings in a field, as 'w \| y' in 2 rows"):
+    with pytest.raises(
+        UserError, match=r"'w \| y' in 2 rows, which holds .* among others: say label\.separator"
+    ):
         read(root, label=rest)
 
 

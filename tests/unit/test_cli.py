@@ -151,13 +151,13 @@ def test_which_values_are_class_0_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frame = make_table(tmp_path / "t.csv")
-    words = np.array(["nevus", "mel", "indeterminate", " BCC"])[np.arange(200) % 7 % 4]
+    words = np.array(["nevus", "mel", "other", " BCC"])[np.arange(200) % 7 % 4]
     frame.assign(y=words).to_csv(tmp_path / "t.csv", index=False)
     audit_of(tmp_path / "t.csv", "--positive", "mel", "bcc")
     n = pd.Series(words).value_counts()
     assert capsys.readouterr().out.splitlines()[:2] == [
         f"class 1 is column 'y': 'mel' ({n['mel']}), 'BCC' ({n[' BCC']})",
-        f"class 0 is column 'y': 'nevus' ({n['nevus']}), 'indeterminate' ({n['indeterminate']})",
+        f"class 0 is column 'y': 'nevus' ({n['nevus']}), 'other' ({n['other']})",
     ]
     many = pd.Series([f"v{i}" for i in range(30)] + ["mel"], name="y")
     said = list(columns.label_notes(many, "mel"))
@@ -301,7 +301,10 @@ def test_a_row_that_cannot_be_read_is_named(
             "scores.csv: column 'age': labels must be 0",
         ),
         (["scores.csv", "--label", "age", *AUDIT[2:]], "or --positive must say which"),
-        (["scores.csv", *AUDIT[:3], "sex", *AUDIT[4:]], "must hold numbers"),
+        (
+            ["scores.csv", *AUDIT[:3], "sex", "--group", "age", "--cuts", "40"],
+            "must hold numbers",
+        ),
         (["scores.csv", *AUDIT[:3], "age", *AUDIT[4:]], "must be probabilities"),
     ],
 )

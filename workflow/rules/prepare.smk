@@ -351,7 +351,7 @@ rule find_duplicates:
         sources=lambda wildcards: {
             name: [
                 plan.archives(settings)[name],
-                listing.PAIRS in settings.datasets[name].tables,
+                listing.PAIRS[0] in settings.datasets[name].tables,
             ]
             for name in task_sets(wildcards)
         },

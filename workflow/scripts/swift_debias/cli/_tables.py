@@ -63,16 +63,15 @@ def read_groups(
     """
     from ..data import columns
 
+    roles = ("image", "label", "score", "group", "patient")
+    columns.one_role_each({role: getattr(options, role, None) for role in roles})
     label, group = table[options.label], table[options.group]
     with within(path):
         labels = columns.label_column(label, options.positive)
         index, names = columns.group_column(group, cuts=options.cuts)
-    for notes in (
-        columns.label_notes(label, options.positive),
-        columns.group_notes(group, options.cuts),
-    ):
-        for line in notes:
-            print(line)
+    for line in columns.label_notes(label, options.positive):
+        print(line)
+    columns.tell_groups(group, cuts=options.cuts)
     return labels, index, names
 
 

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _of_scores(options: argparse.Namespace) -> Audit:
     """The audit of a column of the table."""
-    from ..data.columns import number_column, patient_column
+    from ..data.columns import number_column, patient_column, tell_patients
     from ..evaluation.audit import audit
 
     columns = (options.label, options.score, options.group, options.patient)
@@ -72,6 +72,8 @@ def _of_scores(options: argparse.Namespace) -> Audit:
     labels, groups, names = read_groups(options.table, table, options)
     with within(options.table):
         scores = number_column(table[options.score])
+        if options.patient:
+            tell_patients(table[options.patient])
     return audit(
         labels,
         groups,

@@ -242,7 +242,14 @@ def _as_list(given: Any) -> str:
 def explain(error: ValidationError, prefix: str = "") -> str:
     """A line a problem: path of the key, what is wrong, what was given."""
     lines = []
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        place_of = problem["loc"]
+        if problem["type"] == "too_short" and any(
+            len(other["loc"]) > len(place_of) and other["loc"][: len(place_of)] == place_of
+            for other in problems
+        ):
+            continue  # it has items, and what is wrong with them is told
         # pydantic's own marks of a mapping's key and of the branch of a union are no keys
         path = prefix + place(*(p for p in problem["loc"] if p != "[key]"))
         message = problem["msg"].removeprefix("Value error, ")
@@ -251,6 +258,8 @@ def explain(error: ValidationError, prefix: str = "") -> str:
             names = [p for p in problem["loc"] if isinstance(p, str)]
             key = "".join(f"{place(name)}: " for name in names[-1:])
             message = f"a list, as in {key}{_as_list(given)}"
+        elif given is None and problem["type"].endswith("_type"):
+            message = "is left empty: give it a value, or take the line out"
         said = f" (given: {shown(given)})" if isinstance(given, str | int | float | bool) else ""
         separator = ": " if path.rstrip(".") else ""
         lines.append(f"{path.rstrip('.')}{separator}{message}{said}")

@@ -12,15 +12,16 @@ NAMED = re.compile(
     r"(?i:(?<![a-z])age(?![a-z])|(?<![a-z])age(?:in)?(?:year|month|week|day)s?(?![a-z])|^years$)"
     r"|(?<=[a-z])Age(?![a-z])|(?<![A-Za-z])[Aa]ge(?=[A-Z]))"
 )
-# As the last word of such a column, or behind `age` or `age in`.
+# As the last word of such a column or all of it, or behind `age` or `age in`; there a letter too.
 _UNITS = {
     unit: re.compile(
-        rf"(?:age|in|[^a-z])[^a-z]*(?:{words})[^a-z0-9]*$"
-        rf"|(?<![a-z])age[^a-z]*(?:in[^a-z]*)?(?:{words})(?![a-z])",
+        rf"(?:age|in|[^a-z]|^)[^a-z]*(?:{words})[^a-z0-9]*$"
+        rf"|(?<![a-z])age[^a-z]*(?:in[^a-z]*)?(?:{words})(?![a-z])"
+        rf"|(?<![a-z])age[^a-z]+{words[0]}[^a-z0-9]*$",
         re.IGNORECASE,
     )
     for unit, words in (
-        ("months", "months?|mos?|mths?"),
+        ("months", "months?|mons?|mos?|mths?|mnths?"),
         ("weeks", "weeks?|wks?"),
         ("days", "days?"),
     )

@@ -39,6 +39,7 @@ def notes(
         *_opposite_labels(config, values),
         *_opposite_groups(config, values),
         *_same_ids(config, manifests),
+        *_nearly_same_ids(config, manifests),
         *_unused_values(config, manifests),
         *_empty_cells(config, manifests),
         *_seen_before(config),
@@ -164,6 +165,8 @@ def _same_ids(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) ->
     Nothing is made of them then (`plan.archives`). An entry that names its archive has said whose
     ids it has; who is in a set that the run draws, its config says.
     """
+    from . import persons
+
     archives = plan.archives(config)
     drawn = config.synthetic.populations if config.synthetic else {}
     told: set[tuple[str, str]] = set()
@@ -185,7 +188,8 @@ def _same_ids(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) ->
                 if any(entry.adapter == "table" and not getattr(entry, kind) for entry in entries):
                     continue  # the row's number stands for the lesion of its images
                 ours, theirs = (
-                    {*manifests[name][f"{kind}_id"].dropna().unique()} for name in (one, other)
+                    {persons.same(found) for found in manifests[name][f"{kind}_id"].dropna()}
+                    for name in (one, other)
                 )
                 if not (both := ours & theirs):
                     continue
@@ -199,6 +203,44 @@ def _same_ids(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) ->
                     f"such as {min(both)!r}: {chance}if they are the same, {harm}: write one "
                     f"archive: in datasets.{one} and datasets.{other}; if not, two different ones"
                 )
+
+
+def _nearly_same_ids(
+    config: schema.Settings, manifests: Mapping[str, pd.DataFrame]
+) -> Iterator[str]:
+    """Ids of two data sets of a task that differ in leading zeros alone: 007 and 7 are two people.
+
+    Where the sets name different archives, their ids have nothing in common.
+    """
+    from . import persons
+
+    told: set[tuple[str, str]] = set()
+    for task in dict.fromkeys(task for task, _, _ in plan.setups(config)):
+        pool, tests = config.tasks[task].pool, plan.tests_of(config, task)
+        for pair in itertools.combinations(dict.fromkeys((*pool, *tests)), 2):
+            entries = [config.datasets[name] for name in pair]
+            apart = all(e.archive for e in entries) and entries[0].archive != entries[1].archive
+            if apart or pair in told or pair[0] not in pool or not {*pair} <= manifests.keys():
+                continue
+            told.add(pair)
+            for kind in ("patient", "lesion"):
+                if any(entry.adapter == "table" and not getattr(entry, kind) for entry in entries):
+                    continue
+                bare = [
+                    {persons.without_zeros(found): found for found in sorted(ids)}
+                    for ids in ({*manifests[name][f"{kind}_id"].dropna()} for name in pair)
+                ]
+                near = sorted(
+                    (ours, bare[1][key])
+                    for key, ours in bare[0].items()
+                    if key in bare[1] and persons.same(ours) != persons.same(bare[1][key])
+                )
+                if near:
+                    yield (
+                        f"{len(near):,} {kind} ids of {pair[0]} and {pair[1]} differ in leading "
+                        f"zeros alone, such as {near[0][0]!r} and {near[0][1]!r}: taken as "
+                        "different; if they are the same, write them alike"
+                    )
 
 
 def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:

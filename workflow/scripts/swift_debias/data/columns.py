@@ -15,16 +15,17 @@ from pydantic import ValidationError
 
 from ..config.base import explain
 from ..config.schema import Attribute
-from ..errors import UserError, nearest, setting
+from ..errors import UserError, nearest, note, setting
+from . import persons
 from .age_columns import hold_ages, unit_named
+from .findings import no_rest
 from .groups import group_index
 from .manifest import MAX_AGE
 from .roots import with_slashes
-from .rows import are_no_ages, clean_column, parse_ages
-from .values import as_written, canonical, is_missing, plain, twice
+from .rows import SEXES, are_no_ages, clean_column, parse_ages
+from .values import as_written, canonical, codes_among, is_missing, number, plain, twice
 
 MOST_GROUPS = 20  # a column with more values is no grouping
-UNCERTAIN = -1.0  # as CheXpert's labeler says it, where 0 and 1 are certain
 MOST_ROWS = 10  # of a file, that a message names
 
 
@@ -84,26 +85,26 @@ def class_column(
 def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
     """0 and 1, int8; `positive` names the value or values of class 1.
 
-    All other values are class 0, but for -1 beside 0 and 1, which says that a label is uncertain.
+    All other values are class 0; a value that no row has is noted.
 
     Raises:
-        UserError: a label is missing or uncertain, or none is of class 1.
+        UserError: a label is missing, none is of class 1, or a value looks like none of class 0
+            (`findings.no_rest`): it is uncertain, or holds a value of class 1 among others.
     """
     if positive is not None:
-        wanted = positive if isinstance(positive, list | tuple | set) else [positive]
+        wanted = _listed(positive)
         _refuse_unlabelled(values, wanted)
-        known = {canonical(value) for value in wanted}
-        labels = values.map(lambda value: canonical(value) in known)
+        _refuse_no_rest(values, wanted)
         found = values.map(canonical)
-        unsure = np.flatnonzero((found == UNCERTAIN) & ~labels)
-        if len(unsure) and found.isin([0.0, 1.0]).any():
-            raise UserError(
-                f"{_column(values)}, row {unsure[0] + 1}: -1 beside 0 and 1 is an uncertain label "
-                f"({len(unsure)} rows); leave them out, or name it: {setting('positive')}"
-            )
+        labels = found.isin([canonical(value) for value in wanted])
         if not labels.any():
             raise UserError(
                 f"{_column(values)}: no label is {positive!r}; there are {_some(values)}"
+            )
+        if absent := _absent(values, wanted):
+            note(
+                f"{_column(values)}: no row has {' or '.join(map(repr, absent))} "
+                f"({setting('positive')}); there are {_some(values)}"
             )
         return labels.to_numpy(np.int8)
     _refuse_unlabelled(values)
@@ -116,15 +117,41 @@ def label_column(values: pd.Series, positive: Any = None) -> np.ndarray:
     return numbers.to_numpy(float).astype(np.int8)
 
 
+def _refuse_no_rest(values: pd.Series, positive: Sequence[Any]) -> None:
+    """Refuse what is not of class 0 merely because it is not `positive`, as the workflow does.
+
+    Raises:
+        UserError: names the first such row.
+    """
+    for these, why in no_rest(values, positive):
+        if len(where := np.flatnonzero(these)):
+            cell = plain(values.iloc[where[0]])
+            raise UserError(
+                f"{_column(values)}, row {where[0] + 1}: {_short(cell)} {why} ({len(where)} rows); "
+                f"leave them out, or name it: {setting('positive')}; or give a column of 0 and 1"
+            )
+
+
+def _listed(positive: Any) -> list[Any]:
+    """The values of class 1, one or several."""
+    return list(positive) if isinstance(positive, list | tuple | set) else [positive]
+
+
+def _absent(values: pd.Series, named: Iterable[Any]) -> list[Any]:
+    """Which of some values no row has: misspelt more often than not."""
+    present = {canonical(value) for value in values.dropna().unique()}
+    return [value for value in named if canonical(value) not in present]
+
+
 def label_notes(values: pd.Series, positive: Any = None) -> Iterator[str]:
     """Which values became which class, and how many rows have each; nothing of 0 and 1."""
     if positive is None:
         return
-    labels = label_column(values, positive)
+    labels = values.map(canonical).isin([canonical(value) for value in _listed(positive)])
     shown = values.map(plain)
     for c in (1, 0):
         counts = shown[labels == c].value_counts()
-        some = [f"{value!r} ({number})" for value, number in counts[:MOST_GROUPS].items()]
+        some = [f"{value!r} ({count})" for value, count in counts[:MOST_GROUPS].items()]
         rest = counts[MOST_GROUPS:]
         some += [f"{len(rest)} other values ({rest.sum()})"] if len(rest) else []
         yield f"class {c} is column {values.name!r}: {', '.join(some) or 'no row'}"
@@ -162,6 +189,11 @@ def group_column(
         cuts: of numbers, instead of groups; a value on a cut is above it.
     """
     column = str(values.name or "group")
+    if groups is not None and cuts is not None:
+        raise UserError(
+            f"{setting('groups')} and {setting('cuts')}: give one of them; groups are of values, "
+            "cuts of numbers"
+        )
     if groups is None:
         values = values.mask(mean_unknown(values, cuts))
     if cuts is not None:
@@ -174,12 +206,7 @@ def group_column(
             values = years.where(years.notna(), values)
         return group_index(values, _attribute(column=column, cuts=tuple(cuts), names=names)), names
     if groups is None:
-        shown: dict[Any, str] = {}
-        for value in values.dropna().unique():
-            if not is_missing(value) and (key := canonical(value)) is not None:
-                shown.setdefault(key, plain(value))
-        ordered = sorted(shown, key=lambda key: (isinstance(key, str), key))
-        groups = {shown[key]: [key] for key in ordered}
+        groups = _a_group_each(values)
     if len(groups) < 2:
         raise UserError(
             f"{_column(values)}: a sensitive attribute needs two groups; there are {_some(values)}"
@@ -193,23 +220,91 @@ def group_column(
     return group_index(values, _attribute(column=column, groups=entries)), tuple(entries)
 
 
+def _a_group_each(values: pd.Series) -> dict[str, list[Any]]:
+    """A group for each value, sorted; spellings of one sex are one group, as in the workflow."""
+    shown: dict[Any, str] = {}
+    for value in values.dropna().unique():
+        if not is_missing(value) and (key := canonical(value)) is not None:
+            shown.setdefault(key, plain(value))
+    ordered = sorted(shown, key=lambda key: (isinstance(key, str), key))
+    alike: dict[Any, list[Any]] = {}
+    for key in ordered:
+        alike.setdefault(SEXES.get(key, key), []).append(key)
+    for sex, keys in alike.items():
+        if len(keys) > 1:
+            spelled = " and ".join(repr(shown[key]) for key in keys)
+            note(f"{_column(values)}: {spelled} are one group, {sex!r}")
+    return {(sex if len(keys) > 1 else shown[keys[0]]): keys for sex, keys in alike.items()}
+
+
+def _tell_absent(values: pd.Series, groups: Mapping[str, Sequence[Any]]) -> None:
+    """Note values of groups that no row has, and what is in no group then."""
+    absent = {name: _absent(values, of_group) for name, of_group in groups.items()}
+    said = [
+        f"{', '.join(map(repr, some))} of group {name!r}" for name, some in absent.items() if some
+    ]
+    if not said:
+        return
+    named = {canonical(value) for of_group in groups.values() for value in of_group}
+    rest = values[[canonical(v) not in named and not is_missing(v) for v in values]]
+    beside = f"; in no group are {_some(rest)} ({len(rest)} rows)" if len(rest) else ""
+    note(f"{_column(values)}: no row has {' nor '.join(said)}{beside}")
+
+
 def mean_unknown(values: pd.Series, cuts: Sequence[float] | None = None) -> pd.Series:
-    """Cells whose number stands for 'not known', bool: -1 as a group, and what is nobody's age.
+    """Cells whose number stands for 'not known', bool: codes as groups, and what is nobody's age.
+
+    Of groups -1 is one always, and 9, -9, 99 ... where they lie far outside (`codes_among`).
 
     Args:
         values: a column; its name says whether it holds ages.
         cuts: it is cut there, and not each value a group.
     """
     if cuts is None:
-        return values.map(canonical).eq(-1.0)
+        numbers = _numbers(values)
+        return numbers.isin({-1.0, *codes_among(numbers.dropna().unique())})
     return are_no_ages(_years(values)) & _are_ages(values)
 
 
+def _numbers(values: pd.Series) -> pd.Series:
+    """The numbers that cells hold, float64; null where one holds none."""
+    return values.astype(object).map(number, "ignore").astype("float64")
+
+
+def tell_groups(
+    values: pd.Series,
+    groups: Mapping[str, Sequence[Any]] | None = None,
+    cuts: Sequence[float] | None = None,
+) -> None:
+    """Note what a reader of `group_column` should know: rows of no group, codes, absent values."""
+    if groups is not None:
+        _tell_absent(values, groups)
+        return
+    for line in group_notes(values, cuts):
+        note(line)
+
+
 def group_notes(values: pd.Series, cuts: Sequence[float] | None = None) -> Iterator[str]:
-    """How many rows are of no group although they hold a number, in a line; nothing where none."""
-    if number := int(mean_unknown(values, cuts).sum()):
-        why = "hold -1" if cuts is None else f"hold no age of 0 to {MAX_AGE:g} years"
-        yield f"{number} rows of column {values.name!r} {why}: of no known group"
+    """How many rows are of no group although they hold a number; and numbers that may be codes."""
+    unknown = mean_unknown(values, cuts)
+    if count := int(unknown.sum()):
+        why = f"hold no age of 0 to {MAX_AGE:g} years"
+        if cuts is None:
+            why = f"hold {_either(_numbers(values[unknown]).unique())}"
+        yield f"{count} rows of column {values.name!r} {why}: of no known group"
+    numbers = _numbers(values)
+    codes = codes_among(numbers.dropna().unique())
+    if cuts is not None and codes and not _are_ages(values):
+        yield (
+            f"{int(numbers.isin(codes).sum())} rows of column {values.name!r} hold "
+            f"{_either(codes)}, far outside the other numbers, and are cut as numbers; if that "
+            "says 'not known', empty these cells"
+        )
+
+
+def _either(numbers: Iterable[float]) -> str:
+    """Numbers, for a message."""
+    return " or ".join(f"{one:g}" for one in sorted(numbers))
 
 
 def _are_ages(values: pd.Series) -> bool:
@@ -228,10 +323,41 @@ def _years(values: pd.Series) -> pd.Series:
 def patient_column(values: pd.Series | np.ndarray | Sequence[Any]) -> np.ndarray:
     """Whose image each is, object; None where a word says 'not known': a person of its own.
 
-    In the form that manifests have: 7, '7' and ' 7.0 ' are one person.
+    In the form that manifests have (`persons.ids`): 7, '7' and ' 7.0 ' are one person.
+
+    Raises:
+        UserError: a spreadsheet has rounded the ids.
     """
-    column = clean_column(pd.Series(values, dtype=object)).astype(object)
+    column = persons.ids(pd.Series(values, dtype=object), "patient").astype(object)
     return column.where(column.notna(), None).to_numpy(object)
+
+
+def tell_patients(values: pd.Series) -> None:
+    """Note what is odd about a column of patients: an id of far more images than any other ..."""
+    given = clean_column(values.astype(object))
+    for odd in persons.id_notes(given, persons.ids(given, _column(values)), "patient"):
+        note(f"{_column(values)}: {odd.in_full}")
+
+
+def one_role_each(roles: Mapping[str, str | None], named_groups: bool = False) -> None:
+    """Refuse one column for two roles; the image's own path may stand for the patient.
+
+    Args:
+        roles: setting -> column; None: not given.
+        named_groups: the attribute's groups are named, so that its column may say the label too.
+
+    Raises:
+        UserError: names both settings.
+    """
+    owner: dict[str, str] = {}
+    for role, column in roles.items():
+        if column is None:
+            continue
+        first = owner.setdefault(column, role)
+        pair = {first, role}
+        mapped = named_groups and pair == {"label", "attribute"}
+        if first != role and pair != {"image", "patient"} and not mapped:
+            raise UserError(f"{setting(first)} and {setting(role)} name the same column {column!r}")
 
 
 def number_column(values: pd.Series) -> np.ndarray:
@@ -359,9 +485,10 @@ def group_values(
         names: of all groups.
     """
     column = narrow_as_written(pd.Series(values)).astype(object)
-    column = column.mask(mean_unknown(column))
     if names is None:
+        tell_groups(column)
         return group_column(column)
+    column = column.mask(_numbers(column).eq(-1.0))
     present = {canonical(value) for value in column.dropna().unique()}
     if present <= {canonical(name) for name in names}:
         return group_column(column, {name: [name] for name in names})
@@ -380,6 +507,11 @@ def _column(values: pd.Series) -> str:
 def _shown(cell: Any) -> str:
     """A cell, for a message."""
     return repr(plain(cell)) if plain(cell) else "nothing"
+
+
+def _short(text: str) -> str:
+    """A cell's text, for a message: a number bare, words in quotes."""
+    return text if number(text) is not None else repr(text)
 
 
 def _some(values: pd.Series) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..errors import UserError, nearest
 from .listing import DICOM_SUFFIXES as SUFFIXES
-from .values import is_missing, plain
+from .values import is_nobody, plain
 
 INSTALL = "pip install 'swift-debias[dicom]'"
 # Tags that say who somebody is: they are no columns, and these are kept as a hash.
@@ -24,8 +24,6 @@ NAMES = ("PatientName", "OtherPatientNames", "PatientAddress", "PatientTelephone
          "PatientMotherBirthName", "PatientBirthName", "ResponsiblePerson")  # fmt: skip
 IDS = ("PatientID", "OtherPatientIDs", "IssuerOfPatientID", "AccessionNumber", "StudyID",
        "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")  # fmt: skip
-# What de-identification writes in the place of everybody's id.
-NOBODY = ("anonymous", "anonymized", "anonymised", "anon", "removed", "deidentified", "redacted")
 READERS = 8  # files whose tags are read at a time
 
 
@@ -102,7 +100,7 @@ def _text(value: Any) -> str | None:
 
 
 def without_ids(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of tags with a hash where a tag says who somebody is; NOBODY's id is null.
+    """The columns of tags with a hash where a tag says who somebody is; nobody's id is null.
 
     The same id has the same hash, so images of a patient stay together. It hides an id from who
     reads a result; who has a list of all ids can still compare.
@@ -113,6 +111,6 @@ def without_ids(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _hidden(value: str) -> str | None:
     """The hash of an id in its plain form; None where it says 'not known', or is everybody's."""
-    if is_missing(value) or plain(value).casefold() in NOBODY:
+    if is_nobody(value):
         return None
     return hashlib.sha256(plain(value).encode()).hexdigest()[:16]

@@ -49,7 +49,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..config.schema import Duplicates
 from ..errors import UserError
-from . import listing, raw_files, recoloured
+from . import listing, persons, raw_files, recoloured
 from .image_cache import CachedImages
 from .raw_tables import read_table
 from .rows import clean_cells
@@ -114,12 +114,19 @@ def read_listed(root: Path, beside: bool = True) -> list[tuple[str, str]]:
     """
     if not root.is_dir():
         return []
-    path = raw_files.scan(root).optional_table(listing.PAIRS, beside=beside)
+    path = raw_files.scan(root).optional_table(*listing.PAIRS, beside=beside)
     if path is None:
         return []
     print(f"listed duplicates: {path}")
     pairs = clean_cells(read_table(path, ("image_name_1", "image_name_2"))).dropna()
+    pairs = pairs.map(_without_ending)
     return list(pairs.itertuples(index=False, name=None))
+
+
+def _without_ending(name: str) -> str:
+    """An image's id of a list that names its file."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in listing.IMAGE_SUFFIXES else name
 
 
 def find_duplicates(
@@ -182,7 +189,7 @@ def find_duplicates(
         ),
     }
     if frame.empty:
-        raise UserError(f"no training image is left after the removal of duplicates: {log}")
+        raise UserError(_nothing_left(rows, leaks))
     return Cohort(frame, pd.concat([pairs, double], ignore_index=True), log)
 
 
@@ -220,8 +227,10 @@ class _Rows:
         index = pd.concat(indices, ignore_index=True)
         archive = pd.Series(archives, dtype="str") + "/"
         self.image = archive + self.frame["image_id"]
-        self.patient = archive + self.frame["patient_id"]
-        self.lesion = archive + self.frame["lesion_id"]
+        self.patient, self.lesion = (
+            archive + self.frame[name].map(persons.same, "ignore").astype("str")
+            for name in ("patient_id", "lesion_id")
+        )
         self.sha256 = index["sha256"]
         self.hashed = index["phash"].notna().to_numpy()
         self.quality = index["phash_quality"].fillna(0).to_numpy(np.int64)
@@ -585,6 +594,16 @@ def _leak_message(rows: _Rows, links: pd.DataFrame, leaks: dict[str, int]) -> st
         f"({leaks['of_them_of_a_patient_or_lesion_in_a_test_set']}): {one['dataset']}/"
         f"{one['image_id']} and {other['dataset']}/{other['image_id']}, for example. "
         "duplicates.leaks refuses that; say exclude to take them out of the training pool"
+    )
+
+
+def _nothing_left(rows: _Rows, leaks: dict[str, int]) -> str:
+    """Why the pool is empty, in one line."""
+    return (
+        f"no training image is left: of {rows.n_train:,} {leaks['of_them_in_a_test_set']:,} are "
+        "in a test set themselves, and the patient or lesion of "
+        f"{leaks['of_them_of_a_patient_or_lesion_in_a_test_set']:,} is. Is one table both the "
+        "training and the test set? `only:` takes a part of a table"
     )
 
 

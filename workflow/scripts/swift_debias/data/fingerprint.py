@@ -80,7 +80,7 @@ def look(options: Dataset, project: Path) -> Look:
         UserError: the folder is not there or cannot be listed.
     """
     root = (project / options.root).resolve()
-    is_table = listing.matcher((*options.tables, listing.PAIRS))
+    is_table = listing.matcher((*options.tables, *listing.PAIRS))
     images: dict[str, tuple[int, int]] = {}
     tables: dict[str, Path] = {}
     for name, entry, why_not in listing.walk(root):

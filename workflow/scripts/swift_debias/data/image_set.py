@@ -32,8 +32,11 @@ from .columns import (
     named_column,
     narrow_as_written,
     of_files,
+    one_role_each,
     path_column,
     patient_column,
+    tell_groups,
+    tell_patients,
 )
 from .image_cache import CachedImages
 from .normalization import Normalization
@@ -230,6 +233,8 @@ class ImageSet:
         Raises:
             UserError: of the table, a file that cannot be read, or rows of one file that differ.
         """
+        roles = {"image": image, "label": label, "attribute": attribute, "patient": patient}
+        one_role_each(roles, named_groups=groups is not None)
         files_named, of_label, of_group = (
             named_column(df, name) for name in (image, label, attribute)
         )
@@ -250,6 +255,9 @@ class ImageSet:
             bits=bits,
         )
         refuse_missing(files_named.tolist(), root)
+        tell_groups(of_group, groups, cuts)
+        if of_patient is not None:
+            tell_patients(of_patient)
         rows, files = of_files(
             paths, {f"label ({label!r})": labels, f"group ({attribute!r})": index}
         )
@@ -353,6 +361,8 @@ class ImageSet:
         labels, groups = _one_each("labels", labels), _one_each("groups", groups)
         index, names = group_values(groups, group_names)
         given, called = class_column(narrow_as_written(pd.Series(labels)), None, classes)
+        if patients is not None:
+            tell_patients(pd.Series(np.asarray(patients, object)))
         return cls(
             HeldImages(pixels),
             np.arange(len(pixels)),

@@ -16,10 +16,23 @@ from ..errors import UserError
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", *DICOM_SUFFIXES)
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".gif",
+        *DICOM_SUFFIXES,
+    )
 )
 
-PAIRS = "ISIC_2020_Training_Duplicates.csv"  # the archive's own list of duplicates
+# The archive's own list of duplicates; also as a browser calls a second download: '... (1).csv'.
+PAIRS = ("ISIC_2020_Training_Duplicates.csv", "ISIC_2020_Training_Duplicates*.csv")
 
 NO_TEXT = "name that is not UTF-8 (rename it)"
 

@@ -23,6 +23,7 @@ import yaml
 from ..errors import UserError
 from . import adapters, age_columns, ages, raw_files
 from .findings import literal as written_list
+from .findings import no_rest
 from .hints import loosened
 from .listing import is_image
 from .raw_tables import header, read_table
@@ -418,7 +419,10 @@ def _classes(values: Counter[str], several: bool) -> dict[str, Any]:
     if not sick:
         healthy, sick = healthy[:-1], healthy[-1:]
     if not healthy:
-        return {"positive": sure[:1], "rest_is_negative": True, **uncertain}
+        rest = pd.Series(sure[1:], dtype="str")
+        named = {value for these, _ in no_rest(rest, [sure[0], *unsure]) for value in rest[these]}
+        negative = {"negative": sorted(named)} if named else {}
+        return {"positive": sure[:1], **negative, "rest_is_negative": True, **uncertain}
     return {"positive": sick[:1] if several else sick, "negative": healthy, **uncertain}
 
 

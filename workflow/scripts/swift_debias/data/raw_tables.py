@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import operator
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -267,6 +268,12 @@ def _pick(
 def _explain_missing(missing: Sequence[str], header: Sequence[str]) -> str:
     if _is_web_page(header):
         return "is a web page, not a table: the download failed"
+    filled = [name for name in header if name]
+    first = ", ".join(filled)
+    if len(filled) == 1 and (len(header) > 1 or re.match(r"sep=|#|//|%", first)):
+        return (
+            f"line 1, {first!r}, is no header: take it out, so that the columns' names come first"
+        )
     for separator, said in _SEPARATORS.items():
         if set(missing) & {part.strip(' "') for cell in header for part in cell.split(separator)}:
             return said

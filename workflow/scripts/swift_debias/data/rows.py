@@ -13,11 +13,12 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import UserError
+from . import persons
 from .groups import matches
 from .manifest import COLUMNS, MAX_AGE, ManifestResult, typed
 from .raw_files import Folder
 from .raw_tables import Column, read_table
-from .values import canonical, is_missing, number, plain
+from .values import canonical, codes_among, is_missing, number, plain
 
 EXAMPLES = 10  # ids named in the log for each rule
 VALUES = 60  # values of a column that the log lists; the rest is counted together
@@ -30,7 +31,7 @@ NO_FILE = "no image file"
 _UNCERTAIN = "uncertain label"
 
 
-_SEXES = {"female": "female", "f": "female", "male": "male", "m": "male"}
+SEXES = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
 
 DAYS = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
@@ -137,9 +138,16 @@ class Rows:
         other = pd.concat([other, beside], axis="columns")
         self.frame = self.frame.merge(other, how="left", on=on, validate="many_to_one")
 
-    def drop(self, mask: pd.Series, rule: str) -> None:
-        """Leave out the rows where `mask` is true."""
-        self._rules.append({"rule": rule, **self._count(mask, "removed")})
+    def drop(self, mask: pd.Series, rule: str, found: Sequence[str] = ()) -> None:
+        """Leave out the rows where `mask` is true.
+
+        Args:
+            mask: bool.
+            rule: why.
+            found: hints on what to do.
+        """
+        hints = {"found": list(found)} if found else {}
+        self._rules.append({"rule": rule, **self._count(mask, "removed"), **hints})
         self.frame = self.frame[~mask].reset_index(drop=True)
 
     def note(self, mask: pd.Series, text: str) -> None:
@@ -224,7 +232,7 @@ class Rows:
         """'female', 'male' or null, str; other words are null and noted."""
         self._sources["sex"] = column
         words = self.frame[column].map(lambda cell: plain(cell).casefold(), "ignore")
-        sexes = words.map(_SEXES).astype("str")
+        sexes = words.map(SEXES).astype("str")
         self.note(self._given(column) & sexes.isna(), "sex is neither female nor male; unknown")
         return sexes
 
@@ -238,8 +246,16 @@ class Rows:
         return types.where(known)
 
     def numbers(self, column: str) -> pd.Series:
-        """Finite numbers, float64; null where a cell holds none."""
-        return self.frame[column].map(number, "ignore").astype("float64")
+        """Finite numbers, float64; null where a cell holds none. What may be codes is noted."""
+        found = self.frame[column].map(number, "ignore").astype("float64")
+        if codes := codes_among(found.dropna().unique()):
+            shown = " or ".join(f"{code:g}" for code in sorted(codes))
+            self.note(
+                found.isin(codes),
+                f"{column} is {shown}, far outside the other numbers; if that says 'not known', "
+                f"name it under attributes.{column}.unknown",
+            )
+        return found
 
     def _given(self, column: str) -> pd.Series:
         """Rows where something was written, a word for 'not known' included; bool."""
@@ -270,7 +286,7 @@ class Rows:
         self._one_class_a_file()
         for name in ("patient_id", "lesion_id"):
             if name in self.frame:
-                self.frame[name] = clean_column(self.frame[name])
+                self._name_persons(name)
         if "label" not in self._values:  # of the table itself it is shown before rows are left out
             classes = self.frame["label"].astype("str")
             self._values["label"] = value_counts(self.frame["diagnosis"], classes)
@@ -290,6 +306,14 @@ class Rows:
             "values": self._values,
         }
         return ManifestResult(typed(self.frame, {**COLUMNS, **(extra or {})}), log)
+
+    def _name_persons(self, name: str) -> None:
+        """Bring ids of patients or lesions into one form, and note what is odd about them."""
+        given = clean_column(self.frame[name])
+        what = name.removesuffix("_id")
+        self.frame[name] = found = persons.ids(given, f"{self._source}, {what}")
+        for odd in persons.id_notes(given, found, what):
+            self.note(odd.rows, odd.text)
 
     def _one_class_a_file(self) -> None:
         """Refuse rows that give one file different classes; note those that agree.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..errors import UserError
 from . import groups
-from .findings import denied, findings_of, holds_several, with_words
+from .findings import denied, findings_of, holds_several, no_rest, with_words
 from .rows import Rows, written
 from .values import canonical
 
@@ -46,9 +46,10 @@ def add_label(rows: Rows, label: LabelColumn) -> None:
     unknown = having(label.unknown, "unknown", False)
     uncertain = having(become["drop"], "uncertain", False)
     positive = having(label.positive, "positive") | having(become["positive"], "uncertain", False)
-    if label.negative is not None:
-        negative = having(label.negative, "negative")
-    else:  # what is left is class 0, but for what is not known
+    negative = having(label.negative or (), "negative", not label.rest_is_negative)
+    if label.rest_is_negative:  # what is left is class 0, but for what is not known
+        decided = positive | unknown | uncertain
+        _refuse_no_rest(label, findings[~decided[findings.index].to_numpy()])
         negative = findings.notna().groupby(level=0).any() & ~positive & ~unknown & ~uncertain
     negative |= having(become["negative"], "uncertain", False)
     if label.empty_is_negative:
@@ -114,23 +115,34 @@ def _any_class(rows: Rows, label: LabelColumn, text: pd.Series) -> None:
 def _several_findings(
     text: pd.Series, label: LabelColumn, both: pd.Series, unknown: pd.Series
 ) -> pd.Series:
-    """Rows whose cell has several findings where the config expects one, or has both classes.
-
-    Raises:
-        UserError: every other value is to be negative, but what they are is not clear.
-    """
+    """Rows whose cell has several findings where the config expects one, or has both classes."""
     if label.separator is not None or label.least_weight is not None or label.contains:
         return both
     several = text.notna() & holds_several(text, label.named) & ~unknown
     several &= ~groups.matches(text, label.named)
-    if label.rest_is_negative and several.any():
-        example = text[several].iloc[0]
-        raise UserError(
-            f"label: column {label.column!r} has several findings in a field, as {example!r} in "
-            f"{int(several.sum())} rows: say label.separator (such as '|'), or name the whole "
-            "field under label.positive, label.negative or label.unknown"
-        )
     return several
+
+
+def _refuse_no_rest(label: LabelColumn, findings: pd.Series) -> None:
+    """Refuse what is not of class 0 merely because no value names it (`findings.no_rest`).
+
+    Raises:
+        UserError: names the first such cell, and how it can be named.
+    """
+    if label.contains:  # what holds a value is of its class then, and denials are noted
+        findings = findings[~with_words(findings, label.named)]
+    for these, why in no_rest(findings, label.named):
+        if not these.any():
+            continue
+        say = "say label.separator (such as '|'), or "
+        mark = say if label.separator is None else "is label.separator right? Else "
+        mark = mark if "among" in why and label.least_weight is None else ""
+        cell, rows = findings[these].iloc[0], findings[these].index.nunique()
+        raise UserError(
+            f"label.rest_is_negative: column {label.column!r} has {cell!r} in {rows:,} rows, which "
+            f"{why}: {mark}name it as a whole under label.positive, label.negative, "
+            "label.uncertain or label.unknown"
+        )
 
 
 def one_row_an_image(rows: Rows, label: LabelColumn) -> None:

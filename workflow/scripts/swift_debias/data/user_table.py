@@ -41,18 +41,30 @@ def read(options: Options, project: Path) -> manifest.ManifestResult:
     add_label(rows, options.label)
     if options.label.several_rows != "refuse":
         one_row_an_image(rows, options.label)
-    rows.drop(rows.frame["unsafe"], "path is absolute or leaves the image folder")
+    hint = "absolute path below the image folder: cut off what stands before, or say lookup: name"
+    below = _below(rows.frame[IMAGE], (folder.root / options.image_folder).resolve())
+    below &= rows.frame["unsafe"]
+    rows.note(below, hint)
+    rows.drop(
+        rows.frame["unsafe"],
+        "path is absolute or leaves the image folder",
+        [hint] if below.any() else (),
+    )
     if options.lookup == "name":
         rows.drop(rows.frame["ambiguous"], "several files of this name")
         if rows.frame["shared"].any():
             rows.drop(rows.frame["shared"], "several paths of this name, and one file")
     frame = rows.frame
     frame["image_id"] = frame[rows.key]
-    if options.patient:
-        frame["patient_id"] = frame[raw(options.patient)]
-    if options.lesion:
-        frame["lesion_id"] = frame[raw(options.lesion)]
-    elif len(options.paths) > 1 and options.several_images == "each":
+    persons = {"patient_id": options.patient, "lesion_id": options.lesion}
+    ids = {name: frame[raw(column)] for name, column in persons.items() if column}
+    for name, cells in ids.items():
+        frame[name] = cells.mask(groups.matches(cells, options.unknown_ids))
+    if options.unknown_ids:
+        shown = " or ".join(filter(None, persons.values()))
+        cells = pd.concat(ids.values())
+        matching(rows, shown, cells, options.unknown_ids, "unknown_ids", required=False)
+    if not options.lesion and len(options.paths) > 1 and options.several_images == "each":
         frame["lesion_id"] = frame[NUMBER].str.partition("/")[0]
     extra = {}
     for name, attribute in options.attributes.items():
@@ -320,6 +332,11 @@ def _find_names(rows: Rows, options: Options, folder: raw_files.Folder, given: p
     rows.frame["ambiguous"] = wanted.map(
         lambda one: exact[one] > 1 or (not exact[one] and loose[name(loosened(one))] > 1), "ignore"
     ).eq(True)
+
+
+def _below(paths: pd.Series, folder: Path) -> pd.Series:
+    """Paths that begin with a folder's own, bool."""
+    return paths.map(lambda path: path.startswith(f"{folder}/"), "ignore").eq(True)
 
 
 def _is_unsafe(path: str) -> bool:

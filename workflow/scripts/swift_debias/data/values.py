@@ -36,6 +36,20 @@ MISSING = frozenset(
         *("none", "null", "nil", "void", "empty", "missing", "undefined", "unspecified"),
         *("unknown", "unkown", "unk", "not available", "not applicable", "not known"),
         *("not recorded", "not reported", "not specified", "not stated", "no data", "no value"),
+        *("not provided", "not given", "not collected", "not entered", "not answered", "no answer"),
+        *("(blank)", "[blank]", "<blank>", "n/d", "tbd", "to be determined", "withheld"),
+        *("redacted", "k.a.", "k.a", "keine angabe", "unbekannt", "inconnu", "inconnue"),
+        *("non renseign\N{LATIN SMALL LETTER E WITH ACUTE}", "desconocido", "desconocida"),
+        *("sconosciuto", "sconosciuta", "onbekend"),
+    )
+)
+
+# What stands in the place of everybody's id, and is no person: in lower case.
+_NOBODY = frozenset(
+    (
+        *("anonymous", "anonymized", "anonymised", "anon", "anonym", "removed", "deidentified"),
+        *("de-identified", "no id", "no patient", "nobody", "dummy", "xx", "xxx", "xxxx", "xxxxx"),
+        *("-1", "-9", "-99", "-999", "-9999"),
     )
 )
 
@@ -67,8 +81,50 @@ def plain(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell says that its value is not known."""
-    return plain(value).casefold() in MISSING
+    """Whether a cell says that its value is not known.
+
+    Words for it are also read in brackets, with underscores, a point behind them or loose slashes:
+    '[unknown]', 'not_available', 'N / A'. '####' is what a spreadsheet shows of a narrow column.
+    """
+    text = plain(value).casefold()
+    return text in MISSING or _loosened(text) in MISSING or re.fullmatch("##+", text) is not None
+
+
+def is_nobody(value: Any) -> bool:
+    """Whether an id is of no person: it is not known, or stands for everybody ('anonymous', -1)."""
+    text = plain(value).casefold()
+    return is_missing(text) or text in _NOBODY or _loosened(text) in _NOBODY
+
+
+def _loosened(text: str) -> str | None:
+    """The words of a cell without what people put around and between them; None without a letter.
+
+    '(-)' is an answer, and no dash.
+    """
+    if not any(map(str.isalpha, text)):
+        return None
+    words = re.sub(r"[\s_]+", " ", text)
+    return re.sub(r" ?/ ?", "/", words).strip("()[]<>. ")
+
+
+# Numbers that tables write for 'not known': 9 and 99 where the others end before, -9, -99 ...
+_CODED = re.compile(r"-1|-?(9+|8{2,}|7{2,})", re.ASCII)
+
+
+def codes_among(numbers: Iterable[float]) -> set[float]:
+    """Numbers that may stand for 'not known': -1, -9, 99, 888 ... far outside the others.
+
+    A negative one does where no other is negative, a positive one where it is more than twice as
+    large as every other of at least two.
+    """
+    present = {float(one) for one in numbers}
+    coded = {one for one in present if _CODED.fullmatch(f"{one:g}")}
+    others = present - coded
+    if not others:
+        return set()
+    low, high = min(others), max(max(others), 0)
+    far = len(others) > 1
+    return {one for one in coded if (one < 0 <= low) or (far and one > 2 * high)}
 
 
 def is_code(value: Any) -> bool:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 TITLE = "CheXpert"
-TAIL = r"(?P<image>(?P<patient>patient\d+)/study\d+/[^/]+)$"
+TAIL = r"(?P<image>(?P<patient>(?i:patient)\d+)/(?i:study)\d+/[^/]+)$"
 
 
 class Options(Dataset):
@@ -82,7 +82,7 @@ def read(options: Options, project: Path) -> ManifestResult:
         ),
     )
     frame = rows.frame
-    tails = frame["Path"].str.extract(TAIL)
+    tails = frame["Path"].str.replace("\\", "/", regex=False).str.extract(TAIL)
     if (strange := tails["image"].isna()).any():
         first = frame.loc[strange, "Path"].iloc[0]
         raise UserError(

@@ -30,7 +30,7 @@ class Options(Dataset):
     """Options of ISIC 2020: none of its own."""
 
     lacks = ("fitzpatrick",)
-    tables = (*TRUTH, KAGGLE, PAIRS)
+    tables = (*TRUTH, KAGGLE, *PAIRS)
     tables_beside = True
 
     adapter: Literal["isic2020"]

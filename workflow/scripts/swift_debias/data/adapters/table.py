@@ -69,10 +69,15 @@ class LabelColumn(Model):
         None,
         min_length=1,
         description="Values of class 0; needed unless `rest_is_negative`. Rows of other values "
-        "are left out.",
+        "are left out. With `rest_is_negative`: values of class 0 that would be refused without "
+        "being named.",
     )
     rest_is_negative: Flag = Field(
-        False, description="Every value that is neither positive nor unknown is of class 0."
+        False,
+        description="Every value that is neither positive nor unknown is of class 0. Refused is "
+        "what looks like none: a cell or finding that holds a named value among others ('atypical "
+        "nevus' beside `nevus`), unless a word such as 'no' before it denies it; words for "
+        "'uncertain'; and -1 beside 0 and 1. Name such cells as a whole.",
     )
     unknown: tuple[Text, ...] = Field(
         (),
@@ -126,12 +131,10 @@ class LabelColumn(Model):
     def _each_value_once(self) -> LabelColumn:
         if self.positive is None:
             self._classes_are_the_tasks()
-        elif (self.negative is None) != self.rest_is_negative:
+        elif self.negative is None and not self.rest_is_negative:
             raise ValueError(
                 "say which values are class 0: `negative: [...]`, or `rest_is_negative: true` "
                 "where every other value is"
-                if self.negative is None
-                else "either negative: or rest_is_negative:, not both"
             )
         owner: dict[str | float | None, str] = {}
         for key in ("positive", "negative", "unknown", "uncertain"):
@@ -308,6 +311,12 @@ class Options(Dataset):
     lesion: Line | None = Field(
         None, description="Column of the lesion, whose images stay together; default: unknown."
     )
+    unknown_ids: tuple[Text, ...] = Field(
+        (),
+        description="Further values of `patient` and `lesion` that are nobody's, such as 0 or a "
+        "name that stands for all; words for 'not known', `anonymous`, -1 and their like are. "
+        "Each image of theirs is as of a person of its own.",
+    )
     label: LabelColumn
     attributes: dict[Line, AttributeColumn] = Field(
         {}, description="Name of an attribute -> its column."
@@ -329,6 +338,20 @@ class Options(Dataset):
                 if self.path is None
                 else "path: is a column of a table; without one every DICOM file is a row"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_patient_has_a_column(self) -> Options:
+        """Not the label's or an attribute's; those two may share one, for different tasks."""
+        if self.unknown_ids and not (self.patient or self.lesion):
+            raise ValueError("unknown_ids: are of patient: or lesion:, and neither is given")
+        label = self.label.column
+        if self.patient == label:
+            raise ValueError(f"patient: and label.column: name the same column {label!r}")
+        for name, one in self.attributes.items():
+            key = f"attributes.{place(name)}.column"
+            if one.column == self.patient:
+                raise ValueError(f"patient: and {key}: name the same column {one.column!r}")
         return self
 
     @model_validator(mode="after")
