@@ -75,9 +75,9 @@ class LabelColumn(Model):
     rest_is_negative: Flag = Field(
         False,
         description="Every value that is neither positive nor unknown is of class 0. Refused is "
-        "what looks like none: a cell or finding that holds a named value among others ('atypical "
+        "what looks like none: a field or finding that holds a named value among others ('atypical "
         "nevus' beside `nevus`), unless a word such as 'no' before it denies it; words for "
-        "'uncertain'; and -1 beside 0 and 1. Name such cells as a whole.",
+        "'uncertain'; and -1 beside 0 and 1. Name such fields as a whole.",
     )
     unknown: tuple[Text, ...] = Field(
         (),
