@@ -301,13 +301,9 @@ class _Audited:
             return None
         error = float(np.sqrt(intervals.estimate(part).variance_test))
         if self.alone:
-            rates = [self.everybody.parts[rate] for rate in ("tpr", "fpr")]
-            counts = self.everybody.counts
-            error = balanced_accuracy_error(
-                *(rate.value if rate else np.nan for rate in rates),
-                counts["positive"],
-                counts["negative"],
-            )
+            parts, counts = self.everybody.parts, self.everybody.counts
+            tpr, fpr = (rate.value if rate else np.nan for rate in (parts["tpr"], parts["fpr"]))
+            error = balanced_accuracy_error(tpr, fpr, counts["positive"], counts["negative"])
         told = hardly_better(part.value, error)
         return told and f"collapsed{self.where}: {told}"
 
