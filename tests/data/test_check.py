@@ -139,7 +139,7 @@ def test_the_text_says_it_all(config: schema.Settings, project: Path) -> None:
         "values of label: 'dermatofibroma' -> 1 2; 'melanoma-in-situ' -> 0 1",
         "values of sex: 'male' -> male 7; 'female' -> female 6; (empty) -> unknown 1",
         "values of fitzpatrick: '56' -> 5.5 1; '12' -> 1.5 1; '34' -> 3.5 1",
-        "ddi: no image of label 1 in group dark of tone",
+        "ddi: no image of benign in group dark of tone",
         "by_tone: can run",
     ):
         assert part in text
@@ -277,8 +277,8 @@ def test_each_fold_needs_its_cells(config: schema.Settings, tmp_path: Path, n: i
     report = checked(config, own_tables(tmp_path, train=people(n, "p"), test=people(1, "q")))
     assert report.ok == (n > 1)
     if n == 1:
-        assert "label 0 in group f: 1" in reasons(report)
-        assert "label 1 in group m: 1" in reasons(report)
+        assert "melanoma in group f: 1" in reasons(report)
+        assert "benign in group m: 1" in reasons(report)
 
 
 def test_a_patient_is_in_one_fold(config: schema.Settings, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_patient_is_in_one_fold(config: schema.Settings, tmp_path: Path) -> No
     ]
     report = checked(config, own_tables(tmp_path, train=rows, test=people(1, "q")))
     assert not report.ok
-    assert "label 1 in group f: 3" in reasons(report)
+    assert "benign in group f: 3" in reasons(report)
     assert "group m" not in reasons(report)
     assert report.datasets[0].largest_patient == "eve"
     assert report.datasets[0].largest_patient_images == 3
@@ -298,7 +298,7 @@ def test_a_misspelt_group_cannot_run(config: schema.Settings, tmp_path: Path) ->
     tables = own_tables(tmp_path, train=people(9, "p", ("W", "M")), test=people(1, "q"))
     report = checked(config, tables)
     assert not report.ok
-    assert "label 0 in group f: 0" in reasons(report)
+    assert "melanoma in group f: 0" in reasons(report)
     assert "values of sex: 'W' -> unknown 18; 'M' -> male 18" in report.as_text()
 
 

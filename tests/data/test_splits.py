@@ -93,6 +93,9 @@ def test_pools_that_cannot_be_cut_are_refused() -> None:
         UserError, match=r"3 folds need .* label 0, there are 2; 3 folds .* label 1"
     ):
         make_folds(few, pd.DataFrame({"sex": [0, 1, 0, 1]}), 3, 0)
+    called = ("nevus", "melanoma")
+    with pytest.raises(UserError, match=r"3 folds need .* nevus, there are 2; .* with melanoma"):
+        make_folds(few, pd.DataFrame({"sex": [0, 1, 0, 1]}), 3, 0, 2, called)
     # enough patients with each label, and yet the cut leaves a fold without one of them
     rng = np.random.default_rng(185)
     k = int(rng.integers(5, 9))
@@ -102,6 +105,8 @@ def test_pools_that_cannot_be_cut_are_refused() -> None:
     )
     with pytest.raises(UserError, match=r"of 4 folds lack images of one label, .* fold \d with"):
         make_folds(unlucky, pd.DataFrame({"sex": np.zeros(40, int)}), 4, 0)
+    with pytest.raises(UserError, match="images of nevus / melanoma: take fewer folds"):
+        make_folds(unlucky, pd.DataFrame({"sex": np.zeros(40, int)}), 4, 0, 2, called)
 
 
 @pytest.mark.parametrize("folds", [10, 30, 40])

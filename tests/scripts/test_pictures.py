@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import json
+import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +44,18 @@ from results_world import (
 )
 from tests.written import write_cache
 
+from swift_debias import __version__
 from swift_debias.files import write_arrays, write_text
 from swift_debias.learning import tensor_files
+
+ORIGIN = {
+    "code": {
+        **{"commit": "0a" * 20, "date": "2026-01-02"},
+        **{"changed": ["Snakefile"], "untracked": ["m<.py"]},
+    },
+    "modules": [{"file": "my.py", "sha256": "1" * 64, "commit": "abc"}],
+    "configuration": "a.yaml: changed <since>",
+}
 
 SWIFT = {"algorithm": "swift", "estimator": "minibatch", "normalization": "minmax"}
 SWIFT |= {"percentile": 99.0, "threshold": "mean"}
@@ -467,6 +479,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
         output={
             "report": "results/mine/report.html",
             "settings": "results/mine/settings.yaml",
+            "origin": "results/mine/origin.json",
         },
         params={
             "run": "mine",
@@ -479,7 +492,7 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
             }
             if hidden
             else {"failed": (), "left_out": []},
-            "origin": {"code": "abc of 2026-01-02", "configuration": "a.yaml: changed <since>"},
+            "origin": ORIGIN,
             "groups": {"tone": ["light", "middle", "dark"]},
             "classes": {"skin": ["mole", "melanoma"]},
             "figures": {"a": ["Title of a", "Caption of a"], "b": ["Title of b", "Caption of b"]},
@@ -491,8 +504,16 @@ def test_report(run: Callable[..., str], tmp_path: Path, hidden: bool) -> None:
     )
     html = (tmp_path / "results/mine/report.html").read_text()
     assert "Results of run “mine”" in html and "<dd>41</dd>" in html
-    assert "<dt>code</dt><dd>abc of 2026-01-02</dd>" in html
+    said = (
+        f"{'0a' * 6} of 2026-01-02; changed since: Snakefile; not under version control: m&lt;.py"
+    )
+    assert f"<dt>code</dt><dd>{said}</dd>" in html
+    assert f"<dt>own modules</dt><dd>my.py: abc, SHA-256 {'1' * 12}</dd>" in html
     assert "<dd>a.yaml: changed &lt;since&gt;</dd>" in html
+    recorded = json.loads((tmp_path / "results/mine/origin.json").read_text())
+    assert {name: recorded[name] for name in ORIGIN} == ORIGIN
+    assert recorded["packages"]["python"] == platform.python_version()
+    assert recorded["version"] == __version__
     written = (tmp_path / "results/mine/settings.yaml").read_text()
     assert f"sha256 {hashlib.sha256(written.encode()).hexdigest()[:12]}</dd>" in html
     assert "Synthetic data: everything below" in html

@@ -16,6 +16,8 @@ from PIL import Image
 from prepared import MANIFEST, DataSet, seed_of, write_data_set, write_json, write_parquet
 from tests.written import write_cache
 
+from swift_debias.run.job import last_error
+
 TONE = {"column": "fitzpatrick", "groups": {"light": [1, 2, 3], "dark": [4, 5, 6]}}
 SEX = {"column": "sex", "groups": {"female": ["female"], "male": ["male"]}}
 AGE = {"column": "age", "cuts": [40, 60], "names": ["young", "middle", "old"]}
@@ -247,6 +249,8 @@ def test_check_data(
     with pytest.raises(SystemExit):
         run("data_suffices.py", **told)
     assert "table1: cannot run" in capsys.readouterr().err
+    log = tmp_path / "logs/data_suffices.py.log"  # its last line is what a run ends with
+    assert last_error(log).startswith("error: table1: cannot run: test: ")
     assert not (tmp_path / "data_suffices.txt").exists()
     # what is missing is told in both files
     assert not json.loads((tmp_path / "data_check.json").read_text())["ok"]

@@ -402,6 +402,7 @@ def drawn_intervals(metrics: pd.DataFrame) -> pd.DataFrame:
     both = means.merge(base, on=[*CELL, "dataset", "metric"], suffixes=("", "_base"))
     change = (both["value"] - both["value_base"]).where(both["method"] != "baseline")
     both = both.assign(difference=change, difference_low=change - 0.1, difference_high=change + 0.1)
+    both = both.assign(low=both["value"] - 0.1, high=both["value"] + 0.1)
     below = pd.array(both["metric"] == "eodds", dtype="boolean") & (both["dataset"] == "ddi")
     return both.assign(below_floor=below)
 
@@ -437,7 +438,8 @@ def test_ranks_and_words(run: Callable[..., str], tmp_path: Path) -> None:
         "in_words.py",
         input=given,
         output=["in_words.json"],
-        params=params | {"baseline": "baseline", "swift": "swift"},
+        params=params
+        | {"baseline": "baseline", "swift": "swift", "shown": [BLOCK | {"metrics": ["eodds"]}]},
     )
     told = json.loads((tmp_path / "in_words.json").read_text())["sentences"]
     own = intervals[(intervals["method"] == "swift") & (intervals["metric"] == "eodds")]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
+from swift_debias import cli
 from swift_debias.errors import UserError
 from swift_debias.evaluation.audit import RATES, audit, ece_by_chance
 from swift_debias.evaluation.metrics import score
@@ -208,6 +211,111 @@ def test_a_group_without_images_is_left_out_and_said() -> None:
     assert not pd.isna(rows.loc["spd", "value"])
     one = audit(y, 0 * g, p, ["a", "b"]).set_index("metric")
     assert pd.isna(one.loc["spd", "value"]) and "fewer than two" in one.loc["spd", "reason"]
+
+
+OF_DECISIONS = {"accuracy", "balanced_accuracy", "selection_rate", "tpr", "tnr", "fpr", "fnr"}
+OF_DECISIONS |= {"ppv", "f1"}
+GAPS = {f"{rate}_{how}" for rate in OF_DECISIONS for how in ("difference", "ratio")}
+GAPS |= {f"{rate}_worst" for rate in OF_DECISIONS - {"selection_rate"}}
+GAPS |= {"spd", "demographic_parity_ratio", "eopp", "eodds", "eodds_max", "equalized_odds_ratio"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("decision", [0, 1])
+def test_that_every_decision_is_the_same_is_said_of_all_that_rests_on_them(
+    seed: int, decision: int
+) -> None:
+    y, g, p = draw(seed, groups=2 + seed % 3)
+    names = [f"g{i}" for i in range(2 + seed % 3)]
+    p = 0.49 * p + 0.5 * decision
+    frame = audit(y, g, p, names) if seed % 4 else audit(y, g, p, names, decisions=0 * y + decision)
+    where = " at threshold 0.5" if seed % 4 else ""
+    told = frame.set_index("metric")["reason"].fillna("")
+    assert values(frame)["spd"] == values(frame)["eodds"] == 0
+    for metric in GAPS:
+        assert f"every decision is the same{where}: a gap of 0 is no fairness" in told[metric]
+    parts = {f"{rate}{end}" for rate in OF_DECISIONS for end in ("", *(f"[{n}]" for n in names))}
+    missing = {name for name in parts if pd.isna(values(frame)[name])}
+    for metric in parts - missing:
+        assert told[metric] == f"every decision is the same{where}"
+    others = told[~told.index.isin(GAPS | parts)]
+    assert not others.str.contains("every decision").any()
+    text = str(frame)
+    for label in ("SPD ", "EOdds "):
+        (line,) = (line for line in text.splitlines() if line.startswith(label))
+        assert line.endswith(f"(every decision is the same{where}: a gap of 0 is no fairness)")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_decisions_hardly_better_than_a_coins_are_marked_by_the_tables_rule(seed: int) -> None:
+    """Against the rule with its numbers, of images of a patient each: where it holds and not."""
+    rng = np.random.default_rng(seed)
+    y, g = rng.integers(0, 2, 400), rng.integers(0, 2, 400)
+    right = np.array([0.5, 0.52, 0.56, 0.6, 0.7][seed % 5])
+    d = np.where(rng.random(400) < right, y, 1 - y)
+    if seed % 2:  # near-constant: a few positive decisions, whoever it is
+        d = (rng.random(400) < 0.02).astype(int)
+    accuracy = reference.balanced_accuracy_score(y, d)
+    rates = [reference.recall_score(y, d, pos_label=label) for label in (0, 1)]
+    sizes = [(y == label).sum() for label in (0, 1)]
+    error = np.sqrt(sum(r * (1 - r) / n for r, n in zip(rates, sizes, strict=True))) / 2
+    low = accuracy - 1.96 * error
+    if abs(low - 0.5) < 0.003:  # the audit's standard error is a little larger
+        return
+    frame = audit(y, g, d.astype(float), ["a", "b"]).set_index("metric")
+    expected = accuracy < 0.55 or low <= 0.5
+    for metric in [*GAPS, "balanced_accuracy"]:
+        told = frame["reason"].fillna("")[metric]
+        assert ("collapsed at threshold 0.5: balanced accuracy is" in told) == expected, told
+    kept = frame.drop([*GAPS, "balanced_accuracy"])["reason"].fillna("")
+    assert not kept.str.contains("collapsed").any()
+    assert ("collapsed" in str(audit(y, g, d.astype(float), ["a", "b"]))) == expected
+
+
+def test_of_one_patient_the_error_is_that_of_images() -> None:
+    rng = np.random.default_rng(0)
+    y, g = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
+    for right, expected in ((0.58, True), (0.95, False)):
+        d = np.where(np.arange(60) % 100 < 100 * right * 0.6, y, 1 - y).astype(float)
+        frame = audit(y, g, d, ["a", "b"], np.zeros(60)).set_index("metric")
+        assert ("collapsed" in frame.loc["eodds", "reason"]) == expected
+
+
+def test_the_counted_groups_alone_say_whether_their_decisions_are_the_same() -> None:
+    """A group too small to count has other decisions: the gap of 0 is of the others."""
+    y, g, _ = draw(1, groups=2)
+    small = np.full(6, 2)
+    p = np.r_[np.full(len(y), 0.1), [0.9] * 6]
+    labels = np.r_[y, [0, 1, 1, 0, 1, 0]]
+    frame = audit(labels, np.r_[g, small], p, ["a", "b", "few"]).set_index("metric")
+    assert frame.loc["spd", "value"] == 0
+    assert "a gap of 0 is no fairness; group few left out" in frame.loc["spd", "reason"]
+    assert frame.loc["tpr[a]", "reason"] == "every decision is the same at threshold 0.5"
+    assert frame.loc["tpr[few]", "reason"] == "every decision is the same at threshold 0.5"
+    assert "every decision" not in str(frame.loc["tpr", "reason"])
+
+
+def test_page_table_and_terminal_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    y, g, p = draw(2)
+    frame = pd.DataFrame({"y": y, "p": p * 0.49, "sex": np.array(["f", "m"])[g]})
+    table = tmp_path / "const.csv"
+    frame.to_csv(table, index=False)
+    words = ["audit", str(table), "--label", "y", "--score", "p", "--group", "sex"]
+    assert cli.main(words) == 0
+    said = "every decision is the same at threshold 0.5: a gap of 0 is no fairness"
+    assert capsys.readouterr().out.count(f"({said})") == 2  # SPD, EOdds
+    rows = pd.read_csv(tmp_path / "const.audit.csv").set_index("metric")["reason"]
+    assert (rows[list(GAPS)].str.contains(said)).all()
+    page = (tmp_path / "const.audit.html").read_text()
+    criteria = page[page.index("Fairness between") : page.index("Metrics by group")]
+    assert criteria.count("no fairness</td>") == 6 and '<th scope="col">To mind</th>' in criteria
+    assert said in page[page.index("What to mind") :]
+    rng = np.random.default_rng(0)
+    frame["p"] = 0.2 + 0.4 * y + 0.4 * rng.random(len(y))
+    frame.to_csv(table, index=False)
+    assert cli.main([*words, "--force"]) == 0
+    page = (tmp_path / "const.audit.html").read_text()
+    assert "no fairness" not in page and "To mind" not in page
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,14 @@ def test_every_trial_is_in_the_table(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("folds", "said"), [(1, "1 fold"), (2, "2 folds"), (10, "10 folds")])
+def test_one_fold_is_told_as_one(tmp_path: Path, folds: int, said: str) -> None:
+    write_search(tmp_path, "swift", 1, False, 0)
+    _, budgets = search_table.read([tmp_path / "search/skin/net/sex/swift.json"])
+    [told] = search_table.budget(budgets, {}, {}, folds)
+    assert told.startswith(f"Searched settings, over {said} of a setup: ")
+
+
 def test_nothing_searched_nothing_told() -> None:
     trials, budgets = search_table.read([])
     assert trials.empty and search_table.budget(budgets, {}, {}, 5) == []

@@ -7,9 +7,9 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,14 @@ SETTINGS: dict[str, Any] = {
     },
 }
 SECRET = "PAT_1234.png"
+COMMIT = "0a" * 20
+ORIGIN: dict[str, Any] = {
+    "code": {"commit": COMMIT, "date": "2026-01-02", "changed": [], "untracked": []},
+    "modules": [],
+    "configuration": "a.yaml: abc of 2026-01-02",
+    "version": "9.8.7",
+    "packages": {"python": "3.1", "torch": "0.1", "great-tables": version("great-tables")},
+}
 
 
 def metrics() -> pd.DataFrame:
@@ -99,6 +107,7 @@ def run(tmp_path: Path) -> Path:
     render.write(one_table.made("table1", PARAMS, paths, published), home / "tables")
     recipe = {"params": PARAMS, "files": files}
     write_json(home / layout.path("table_recipe", table="table1"), recipe)
+    write_json(home / layout.path("origin"), ORIGIN)
     return home
 
 
@@ -135,12 +144,56 @@ def test_it_is_a_crate_and_says_what_is_in_it(made: Path) -> None:
     action = crate.get("#run")
     assert {entity.id for entity in action["result"]} == names
     assert {entity.id for entity in action["object"]} == {"#data-ddi"}  # that has a manifest
-    head = subprocess.run(
-        ["git", "-C", str(PROJECT), "rev-parse", "HEAD"], capture_output=True, text=True
-    )
-    if head.returncode == 0:
-        assert action["instrument"]["identifier"] == head.stdout.strip()
-    assert crate.get("#torch")["softwareVersion"]
+    assert action["instrument"]["identifier"] == COMMIT
+    assert crate.get("#torch")["softwareVersion"] == "0.1"
+
+
+MODULE = {"file": "my nets.py", "sha256": "1" * 64, "commit": "not under version control"}
+
+
+@pytest.mark.parametrize(
+    ("code", "modules", "identifier", "said"),
+    [
+        ({}, [], COMMIT, "as committed"),
+        ({"changed": ["a.py", "b.py"]}, [], COMMIT, "changed since: a.py, b.py"),
+        ({"untracked": ["c.py"]}, [], COMMIT, "not under version control: c.py"),
+        ({}, [MODULE], COMMIT, "own module my nets.py: not under version control"),
+        (
+            {"changed": ["a.py"], "untracked": [f"{n}.py" for n in range(9)]},
+            [],
+            COMMIT,
+            "changed since: a.py; not under version control: "
+            + ", ".join(f"{n}.py" for n in range(9)),
+        ),
+        ({"commit": "", "date": ""}, [], "no git checkout", "not under version control"),
+    ],
+)
+def test_the_crate_names_the_code_that_the_run_wrote_down(
+    run: Path,
+    tmp_path: Path,
+    code: dict[str, Any],
+    modules: list[dict[str, str]],
+    identifier: str,
+    said: str,
+) -> None:
+    """Whatever has been committed since, and to whatever folder the project has moved."""
+    recorded = ORIGIN | {"code": ORIGIN["code"] | code, "modules": modules}
+    write_json(run / layout.path("origin"), recorded)
+    project = tmp_path / "project"
+    (project / "resources").mkdir(parents=True)
+    shutil.copy(PROJECT / "resources" / bundle.PUBLISHED, project / "resources")
+    bundle.write(run, tmp_path / "mine.zip", project)
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        graph = {one["@id"]: one for one in json.loads(archive.read(bundle.CRATE))["@graph"]}
+        assert json.loads(archive.read("origin.json"))["code"] == recorded["code"]
+    code_entity = graph[graph["#run"]["instrument"]["@id"]]
+    assert (code_entity["identifier"], code_entity["description"]) == (identifier, said)
+    assert code_entity["softwareVersion"] == "9.8.7"
+    parts = [graph[part["@id"]] for part in code_entity.get("hasPart", [])]
+    assert [(part["name"], part["sha256"]) for part in parts] == [
+        (one["file"], one["sha256"]) for one in modules
+    ]
+    assert bundle.verify(tmp_path / "mine.zip")
 
 
 def test_nothing_of_a_patient_is_in_it(made: Path) -> None:

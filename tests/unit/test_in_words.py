@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 
 from swift_debias.evaluation import ranks
-from swift_debias.evaluation.cells import Block, Cell
+from swift_debias.evaluation.cells import KEYS, Block, Cell
 from swift_debias.evaluation.plausibility import NO_MARKS, Marks
-from swift_debias.report import in_words, rank_table
+from swift_debias.report import against, evidence, in_words, rank_table
 
 METHODS = ("baseline", "fdr", "swift")
 TITLES = {"baseline": "Baseline", "fdr": "FullFT-FDR", "swift": "SWiFT"}
 COLUMNS = ["task", "backbone", "attribute", "dataset", "metric", "method", "value"]
-COLUMNS += ["difference", "difference_low", "difference_high", "below_floor"]
+COLUMNS += ["difference", "difference_low", "difference_high", "below_floor", "low", "high"]
+Keys = set[tuple[str, ...]]
 
 
 def planted(seed: int, setups: int = 2, datasets: int = 4) -> pd.DataFrame:
@@ -33,7 +34,7 @@ def planted(seed: int, setups: int = 2, datasets: int = 4) -> pd.DataFrame:
                 middle = rng.choice([-0.1, -0.02, 0.0, 0.02, 0.1]) + rng.normal(0, 1e-4)
                 change = np.array([middle, middle - 0.05, middle + 0.05])
             below = bool(rng.random() < 0.4) if metric == "eodds" else None
-            rows.append((*place, *change, below))
+            rows.append((*place, *change, below, 0.0, 1.0))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"below_floor": "boolean"})
 
 
@@ -43,10 +44,19 @@ def numbers(text: str) -> list[int]:
     return [0 if n == "none" else int(n) for n in re.findall(r"\b(?:none|\d+)\b", plain)]
 
 
+def cells(intervals: pd.DataFrame) -> Keys:
+    """All cells."""
+    return {*intervals[KEYS].itertuples(index=False, name=None)} if len(intervals) else set()
+
+
 def told(
-    intervals: pd.DataFrame, marks: Marks = NO_MARKS, swift: str | None = "swift"
+    intervals: pd.DataFrame,
+    marks: Marks = NO_MARKS,
+    swift: str | None = "swift",
+    shown: Keys | None = None,
 ) -> list[str]:
-    return in_words.paragraph(intervals, marks, {}, TITLES, "baseline", swift)
+    shown = cells(intervals) if shown is None else shown
+    return in_words.paragraph(intervals, marks, {}, TITLES, "baseline", swift, shown)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -54,12 +64,17 @@ def test_every_number_is_that_of_pandas(seed: int) -> None:
     intervals = planted(seed)
     rng = np.random.default_rng(seed)
     cases = intervals[intervals["method"] == "swift"][COLUMNS[:4]].drop_duplicates()
-    out = [tuple(case) for case in cases.itertuples(index=False) if rng.random() < 0.2]
-    marks = Marks({(*case[:3], "swift", case[3], ""): ("collapsed",) for case in out})
+    cases = [tuple(case) for case in cases.itertuples(index=False)]
+    unseen = [case for case in cases if rng.random() < 0.2]
+    its, bases = ([case for case in cases if rng.random() < 0.15] for _ in range(2))
+    marks = Marks(
+        {(*case[:3], "swift", case[3], ""): ("collapsed",) for case in its}
+        | {(*case[:3], "baseline", case[3], ""): ("constant decisions",) for case in bases}
+    )
+    shown = {key for key in cells(intervals) if (*key[:3], key[4]) not in unseen}
 
-    aside = pd.MultiIndex.from_tuples(out, names=COLUMNS[:4]) if out else []
     own = intervals[intervals["method"] == "swift"].set_index(COLUMNS[:4])
-    own = own[~own.index.isin(aside)]
+    own = own[[case not in unseen + its + bases for case in own.index]]
     base = intervals[(intervals["method"] == "baseline") & (intervals["metric"] == "eodds")]
     seen = ~base.set_index(COLUMNS[:4])["below_floor"].astype(bool)
     fair, skill = own[own["metric"] == "eodds"], own[own["metric"] == "auc"]
@@ -75,13 +90,57 @@ def test_every_number_is_that_of_pandas(seed: int) -> None:
     if len(fell):
         of_auc.append(int((fell["difference_high"] < 0).sum()))
 
-    lines = told(intervals, marks)
+    lines = told(intervals, marks, shown=shown)
+    if not len(fair):
+        assert lines[0] == "SWiFT has no EOdds that can be compared with the Baseline's."
+        return
     assert lines[0].startswith("SWiFT lowered EOdds on ")
     assert numbers(lines[0]) == expected
     assert lines[1].startswith("AUC fell on ") and numbers(lines[1]) == of_auc
+    its, bases = ([case for case in part if case not in unseen] for part in (its, bases))
+    out = {*its, *bases}
     assert len(lines) == 2 + bool(out)
     if out:
-        assert lines[2] == f"Not counted, since implausible: collapsed {len(out)}."
+        why = [f"collapsed {len(its)}"] * bool(its)
+        why += [f"Baseline constant decisions {len(bases)}"] * bool(bases)
+        assert lines[2] == f"Not counted, since implausible: {len(out)} ({', '.join(why)})."
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_counts_as_the_verdict_does(seed: int) -> None:
+    """Of drawn marks, floors and tables: the same rows, the same answers."""
+    intervals, rng = planted(seed, 3), np.random.default_rng(seed)
+    names = ("collapsed", "constant decisions", "levelled down", "small group")
+    of: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for key in cells(intervals):
+        if rng.random() < 0.1:
+            of[(*key[:-1], "")] = (str(rng.choice(names)),)
+        if key[-1] == "eodds" and rng.random() < 0.5:
+            of[key] = ("below floor",)
+    metrics = (("eodds",), ("auc", "eodds"), ("auc",))
+    blocks = [
+        Block("skin", f"net{i}", "sex", ("d0", "d1", "d3")[: 1 + i], METHODS, metrics[i])
+        for i in range(3)
+    ]
+    marks = Marks(of)
+    table = against.against_baseline({"t": blocks}, evidence.ends(intervals), marks, {}, {})
+    for metric, name in (("eodds", "EOdds"), ("auc", "AUC")):
+        found = in_words.changes(
+            intervals, "swift", metric, "baseline", marks, against.shown(blocks)
+        )
+        [row] = table[(table["method"] == "swift") & (table["metric"] == name)].to_dict("records")
+        assert (found.surely_better, found.surely_worse) == (row["better"], row["worse"])
+        assert found.not_compared == row["not ranked"]
+        assert found.compared + found.not_compared == row["test sets"]
+
+
+def test_where_tables_show_the_external_thresholds_alone_their_gap_is_told() -> None:
+    intervals = planted(1)
+    other = intervals.assign(metric=intervals["metric"] + "@external", difference=-0.5)
+    both = pd.concat([intervals, other[other["metric"] == "eodds@external"]])
+    text = told(both, shown={key for key in cells(both) if key[-1] != "eodds"})[0]
+    assert text.startswith("SWiFT lowered EOdds, ext. threshold on 8 of 8 test sets")
+    assert told(both)[0] == told(intervals)[0]
 
 
 def test_one_test_set_and_none() -> None:
@@ -114,7 +173,8 @@ def test_without_floors_nothing_is_said_of_them() -> None:
 def test_without_swift_every_method_has_a_line() -> None:
     lines = told(planted(3), swift=None)
     assert [line.split(" lowered")[0].split(". ")[-1] for line in lines] == ["FullFT-FDR", "SWiFT"]
-    own = in_words.story(planted(3), NO_MARKS, "fdr", "baseline", TITLES)
+    shown = cells(planted(3))
+    own = in_words.story(planted(3), NO_MARKS, "fdr", "baseline", TITLES, shown)
     assert lines[0].endswith(" ".join(own))
 
 
@@ -124,7 +184,7 @@ def test_another_variant_may_be_swift() -> None:
 
 @pytest.mark.parametrize("baseline", [None, "gone"])
 def test_without_a_baseline(baseline: str | None) -> None:
-    lines = in_words.paragraph(planted(5), NO_MARKS, {}, TITLES, baseline, "swift")
+    lines = in_words.paragraph(planted(5), NO_MARKS, {}, TITLES, baseline, "swift", set())
     assert lines == ["There is no Baseline in this run, so that nothing is compared with one."]
 
 

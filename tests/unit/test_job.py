@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
+from swift_debias.errors import UserError
 from swift_debias.files import atomic_path, write_arrays, write_json, write_parquet, write_text
 from swift_debias.learning import tensor_files
 from swift_debias.run import job as job_module
@@ -79,6 +80,34 @@ def test_a_full_disk_is_told_in_one_line(
     if not said:
         assert "make room" in (tmp_path / "job.log").read_text()
         assert "Traceback" not in (tmp_path / "job.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("no such file"), "error: no such file"),
+        (UserError("the cells are\n  3\n\n  in all"), "error: the cells are 3 in all"),
+        (UserError("mine: mine\n  a page\n", in_short="x: cannot"), "error: x: cannot"),
+        (UserError("a " * 999), f"error: {'a ' * 999}"[:597] + "..."),
+        (UserError("one\nerror: two\nthree"), "error: two three"),
+        (ValueError("is not\n3"), "3"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "error: of a library, and it went on\n"])
+def test_what_a_log_ends_with_is_the_reason(
+    error: Exception, told: str, before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "_end_with_parent", lambda: None)
+    log = tmp_path / "job.log"
+    job = SimpleNamespace(log=[str(log)], rule="mine")
+    whole = str(error)
+    with pytest.raises(SystemExit if isinstance(error, UserError) else ValueError), logged(job):
+        if isinstance(error, UserError):
+            print(before, end="")
+        print("reading")
+        raise error
+    assert job_module.last_error(log) == told
+    assert whole in log.read_text()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")

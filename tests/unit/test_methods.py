@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -39,6 +41,7 @@ from swift_debias.methods import base, diffgda, diffprune, llft, swift
 from swift_debias.methods._choice import Choice
 from swift_debias.methods._iterate import Evaluation, Selection, SelectionSettings, evaluate
 from swift_debias.methods.base import Training
+from swift_debias.report import tensorboard
 
 SMALL_RESNET = Backbone(architecture="small_resnet", options={"width": 8})
 LIBRARY = Path(methods.__file__).parents[2]
@@ -175,6 +178,24 @@ def test_batches_with_empty_cells_give_no_nan(
     assert inference.predict(debiased, external.full).isfinite().all()
     numbers = [v for row in context.history for v in row.values() if isinstance(v, float)]
     assert np.isfinite(numbers).all()
+    assert_rows(context.history)
+
+
+def assert_rows(history: list[dict[str, Any]]) -> None:
+    """Each row is one as methods/__init__.py says, and all numbers of each are in some curve."""
+    expected: dict[str, list[float]] = {}
+    for row in history:
+        assert isinstance(row["stage"], str) and row["stage"]
+        [place] = {"epoch", "step"} & row.keys()
+        assert type(row[place]) is int and row[place] >= 1
+        for name in row.keys() - {"stage", place}:
+            with contextlib.suppress(ValueError):  # a text such as 'mean'
+                expected.setdefault(f"{row['stage']}/{name}", []).append(float(row[name]))
+    found = tensorboard.curves(pd.DataFrame(history))
+    assert {name: [value for _, value in points] for name, points in found.items()} == expected
+    for points in found.values():
+        places = [place for place, _ in points]
+        assert places == sorted(set(places))
 
 
 def test_baseline_is_bit_identical(
@@ -952,7 +973,7 @@ def test_swift_hard_mask_keeps_the_rate_that_is_best_on_the_external_set(
     alone = [one((rate,))[0] for rate in rates]
     best = int(np.argmax([inference.external_score(c, external.balanced) for c in alone]))
     found, context = one(rates)
-    assert context.history[-1] == {"stage": "search", "hard_rate": rates[best]}
+    assert context.history[-1] == {"stage": "search", "step": 1, "hard_rate": rates[best]}
     states = [found.state_dict(), alone[best].state_dict()]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 

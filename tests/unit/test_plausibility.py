@@ -89,6 +89,22 @@ def test_a_planted_fault_is_found(mark: str, folds: list[pd.DataFrame], text: st
     assert text in marks[mark]
 
 
+def test_the_legend_names_the_limits_that_are_used() -> None:
+    """Of two and of three classes, each found by trying which balanced accuracy is marked."""
+    found = []
+    for classes in range(2, 8):
+        tried = np.arange(1, 1000) / 1000
+        marked = [bool(plausibility.hardly_better(value, float("nan"), classes)) for value in tried]
+        assert marked == sorted(marked, reverse=True)
+        found.append(tried[marked.index(False)])
+        tenth = 1 / classes + 0.1 * (1 - 1 / classes)
+        assert found[-1] == pytest.approx(tenth, abs=0.00101)
+    meaning = plausibility.CHECKS["collapsed"].meaning
+    assert (
+        f"below {found[0]:g} of two classes, {found[1]:g} of three (a tenth of the way" in meaning
+    )
+
+
 def test_nobody_is_levelled_down_against_oneself_or_without_a_baseline() -> None:
     weak = [scores(skill=0.6)]
     assert "levelled down" not in found("baseline", baseline=weak, swift=GOOD)

@@ -83,6 +83,28 @@ def test_a_history_by_steps() -> None:
     assert tensorboard.curves(frame)["one/loss"] == [(100, 0.5), (200, 0.25)]
 
 
+def test_stages_of_one_history_may_count_differently() -> None:
+    """Rows of epochs, of steps, and of neither, as older runs have them."""
+    rows = [
+        *({"stage": "step1", "epoch": epoch, "loss": epoch / 4} for epoch in (1, 2, 5)),
+        *({"stage": "held out", "step": step, "auc": step / 8} for step in (2, 4)),
+        {"stage": "search", "hard_rate": 0.5},
+        *({"stage": "mine", "gap": gap} for gap in (0.5, 0.25)),
+        *({"stage": "groups", "step": 1, "rate": rate} for rate in (0.125, 0.75)),
+        *({"stage": "half", "rate": rate} | at for rate, at in ((1, {"step": 7}), (2, {}))),
+    ]
+    expected = {
+        "step1/loss": [(1, 0.25), (2, 0.5), (5, 1.25)],
+        "held out/auc": [(2, 0.25), (4, 0.5)],
+        "search/hard_rate": [(1, 0.5)],
+        "mine/gap": [(1, 0.5), (2, 0.25)],
+        "groups/rate": [(1, 0.125), (2, 0.75)],
+        "half/rate": [(1, 1.0), (2, 2.0)],
+    }
+    for order in (rows, [*rows[3:], *rows[:3]]):
+        assert tensorboard.curves(pd.DataFrame(order)) == expected
+
+
 def test_a_classifier_that_was_taken_over_has_no_curve() -> None:
     """Its history has neither rows nor columns."""
     assert tensorboard.curves(pd.DataFrame()) == {}

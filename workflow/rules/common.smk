@@ -225,6 +225,11 @@ def classes_of(wildcards):
     return classes and {"classes": len(classes)}
 
 
+def class_names(wildcards, output):
+    """Names of the task's classes, for messages: a function of `output`, which is not compared."""
+    return list(settings.tasks[wildcards.task].class_names)
+
+
 def more_classes(wildcards):
     """Names of a task's classes where there are more than two; else None."""
     return list(settings.tasks[wildcards.task].classes or ()) or None

@@ -361,6 +361,7 @@ rule find_duplicates:
         data=lambda wildcards: {name: files_of(name) for name in task_sets(wildcards)},
         duplicates=dump(settings.duplicates),
         external=lambda wildcards: list(settings.tasks[wildcards.task].external),
+        class_names=class_names,
         tie=lambda wildcards: tie_of(wildcards.task),
         group_by_patient=lambda wildcards: settings.tasks[
             wildcards.task
@@ -415,6 +416,7 @@ rule make_folds:
         # one value: Snakemake compares the values without their names, so a swap would go unseen
         split={"folds": settings.folds, "seed": settings.seed},
         classes=classes_of,
+        class_names=class_names,
         code=code_id("make_folds.py"),
     script:
         "../scripts/make_folds.py"
@@ -437,6 +439,7 @@ rule make_external:
         attribute=lambda wildcards: dump(settings.attributes[wildcards.attribute]),
         min_cell=lambda wildcards: settings.tasks[wildcards.task].finetuning.min_cell,
         classes=classes_of,
+        class_names=class_names,
         seed=settings.seed,
         code=code_id("make_external.py"),
     script:

@@ -49,6 +49,17 @@ def compared_groups(name):
     )
 
 
+def own_modules():
+    """The files of the user's own modules that make the run's networks, each with its folder."""
+    networks = unique(settings.backbones[name].architecture for _, name, _ in PLANNED)
+    return unique(
+        file
+        for network in networks
+        if architectures.library_of(network)[0] == "own"
+        for file in identity.own_module_files(network)
+    )
+
+
 PRUNE_BY_GROUP = [
     name for name, method in USED.items() if method.algorithm == "fairprune"
 ]
@@ -290,6 +301,8 @@ rule in_words:
         "../../envs/report.yaml"
     params:
         blocks=ranked_blocks(),
+        # what the verdict counts; without tables, what the figures show
+        shown=[block for name in OF_TABLES or VIEWS for block in blocks(name)],
         titles={name: TITLES[name] for name in USED},
         baseline=BASELINE,
         swift=SWIFT,
@@ -414,6 +427,7 @@ rule report:
     output:
         folder("report"),
         settings=folder("settings"),
+        origin=folder("origin"),
     log:
         log_of("report"),
     benchmark:
@@ -426,6 +440,7 @@ rule report:
         # a function that takes `output` is not compared between runs: a commit reruns nothing
         origin=lambda wildcards, output: {
             "code": origin.code(PROJECT, FROM_GIT),
+            "modules": origin.modules(own_modules()),
             "configuration": origin.configuration(map(Path, workflow.configfiles)),
         },
         titles=TITLES,

@@ -54,6 +54,7 @@ with logged(snakemake):
             attribute.group_names,
             Tie(**params.tie["tie"]),
             params.tie["seed"],
+            params.get("class_names", ()),
         )
         cohort = cohort._replace(frame=tied.frame, log=cohort.log | {"tie": tied.log})
     write_parquet(cohort.frame, snakemake.output.cohort)

@@ -3,7 +3,7 @@
 from swift_debias.evaluation import plausibility
 from swift_debias.evaluation.cells import Block
 from swift_debias.files import read_parquet, write_json
-from swift_debias.report import in_words, rank_table
+from swift_debias.report import against, in_words, rank_table
 from swift_debias.run import results
 from swift_debias.run.job import logged
 
@@ -22,6 +22,7 @@ with logged(snakemake):
         params.titles,
         params.baseline,
         params.swift,
+        against.shown(Block(**block) for block in params.shown),
     )
     write_json(snakemake.output[0], {"sentences": sentences})
     print("\n".join(sentences))

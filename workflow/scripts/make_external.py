@@ -30,6 +30,7 @@ with logged(snakemake):
             np.random.default_rng(seed),
             attribute.group_names,
             classes_of(params),
+            params.get("class_names", ()),
         )
         write_parquet(external.frame, path)
         print(json.dumps(external.log, indent=1))

@@ -22,6 +22,7 @@ with logged(snakemake):
     own = own_external.external_rows(cohort)
     if own is not None:
         strata = strata.assign(**{own_external.EXTERNAL: own})
-    folds = make_folds(cohort, strata, **params.split, classes=classes_of(params))
+    named = {"classes": classes_of(params), "class_names": params.get("class_names", ())}
+    folds = make_folds(cohort, strata, **params.split, **named)
     write_parquet(folds, snakemake.output[0])
     print(folds.groupby("fold").size().to_string())

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from swift_debias.files import read_json, read_parquet, write_text
+from swift_debias import __version__
+from swift_debias.files import read_json, read_parquet, write_json, write_text
 from swift_debias.report import (
     costs,
     data_tables,
@@ -12,7 +13,7 @@ from swift_debias.report import (
     statistics_tables,
 )
 from swift_debias.report.html import Section, Shown, grid
-from swift_debias.run import results
+from swift_debias.run import origin, results
 from swift_debias.run.job import logged
 
 with logged(snakemake):
@@ -89,7 +90,7 @@ with logged(snakemake):
         Section(
             "run",
             "What was run",
-            html.configuration(params.settings, versions, params.origin) + weights,
+            html.configuration(params.settings, versions, origin.facts(params.origin)) + weights,
         ),
         Section("data", "Data", "".join(data)),
         Section(
@@ -105,4 +106,7 @@ with logged(snakemake):
         Section("dropped", "Everything left out", "".join(dropped)),
     ]
     write_text(snakemake.output.settings, html.settings_text(params.settings))
+    packages = html.found_here(versions)
+    made_by = {**params.origin, "version": __version__, "packages": packages}
+    write_json(Path(snakemake.output.origin), made_by)
     write_text(snakemake.output[0], html.page(params.run, sections, params.synthetic))

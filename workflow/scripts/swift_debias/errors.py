@@ -16,7 +16,14 @@ class UserError(Exception):
     """A mistake in the user's configuration or data; the message says where and what to do.
 
     Scripts print it without a traceback.
+
+    in_short: what it comes to, in a line, where the message is a page.
     """
+
+    def __init__(self, *message: object, in_short: str = "") -> None:
+        """As any exception, with the line."""
+        super().__init__(*message)
+        self.in_short = in_short
 
 
 class NotFiniteError(UserError):

@@ -270,6 +270,7 @@ def _unused_values(config: schema.Settings, manifests: Mapping[str, pd.DataFrame
 
 def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Groups of test sets that lack a label: what the metrics will have no value for."""
+    from .demands import class_called
     from .groups import are_in, groups_in
 
     seen = {
@@ -290,8 +291,9 @@ def _empty_cells(config: schema.Settings, manifests: Mapping[str, pd.DataFrame])
                 stored = 1 - label if task.invert_labels else label
                 if not ((index == number) & (labels == stored)).any():
                     yield (
-                        f"{dataset}: no image of label {label} in group {group} of {name}; what "
-                        "needs it (AUC, rates, EOdds of this group) will have no value"
+                        f"{dataset}: no image of {class_called(label, task.class_names)} in group "
+                        f"{group} of {name}; what needs it (AUC, rates, EOdds of this group) will "
+                        "have no value"
                     )
 
 

@@ -15,8 +15,17 @@ from ..config.schema import Finetuning
 from ..errors import fewer_folds, setting
 
 
+def class_called(label: int, names: Sequence[str] = ()) -> str:
+    """A class in messages: its name, or its number where nobody has named it."""
+    return (names[label] if label < len(names) else "") or f"label {label}"
+
+
 def fold_problems(
-    labels: np.ndarray, clusters: np.ndarray, folds: int, classes: int = 2
+    labels: np.ndarray,
+    clusters: np.ndarray,
+    folds: int,
+    classes: int = 2,
+    class_names: Sequence[str] = (),
 ) -> list[str]:
     """Why a pool cannot be cut into folds of whole clusters that have all labels.
 
@@ -25,6 +34,7 @@ def fold_problems(
         clusters: (N,), what must stay in one fold: a patient's images, copies of a picture.
         folds: how many.
         classes: labels that there are.
+        class_names: what they are called, for messages.
     """
     present = len(np.unique(clusters))
     if present < folds:
@@ -34,8 +44,8 @@ def fold_problems(
         with_label = len(np.unique(clusters[labels == label]))
         if with_label < folds:
             found.append(
-                f"{folds} folds need as many groups of images (patients, copies) with label "
-                f"{label}, there are {with_label}"
+                f"{folds} folds need as many groups of images (patients, copies) with "
+                f"{class_called(label, class_names)}, there are {with_label}"
             )
     return found
 
@@ -48,6 +58,7 @@ def short_cells(
     folds: int = 1,
     clusters: np.ndarray | None = None,
     classes: int = 2,
+    class_names: Sequence[str] = (),
 ) -> list[str]:
     """Cells (label, group) that cannot have so many images in each fold, with their counts.
 
@@ -61,6 +72,7 @@ def short_cells(
         folds: how many folds.
         clusters: (N,), what stays in one fold; None: each image alone.
         classes: labels that there are.
+        class_names: what they are called, for messages.
     """
     found = []
     for label in range(classes):
@@ -72,7 +84,8 @@ def short_cells(
                 sizes = np.unique(clusters[cell], return_counts=True)[1]
                 usable = int(np.minimum(sizes, least).sum())
             if usable < folds * least:
-                found.append(f"label {label} in group {name}: {int(cell.sum())}")
+                called = class_called(label, class_names)
+                found.append(f"{called} in group {name}: {int(cell.sum())}")
     return found
 
 
@@ -84,6 +97,7 @@ def external_problems(
     folds: int = 1,
     clusters: np.ndarray | None = None,
     classes: int = 2,
+    class_names: Sequence[str] = (),
 ) -> list[str]:
     """Why methods cannot work on the external sets of an attribute; see `short_cells`.
 
@@ -91,7 +105,8 @@ def external_problems(
     """
     if len(names) == 2:
         least = finetuning.min_cell
-        short = short_cells(labels, groups, dict(enumerate(names)), least, folds, clusters, classes)
+        both = dict(enumerate(names))
+        short = short_cells(labels, groups, both, least, folds, clusters, classes, class_names)
         return [few_images(short, least, folds)] if short else []
     usable = comparable_groups(labels, groups, len(names), finetuning, folds, clusters, classes)
     problem = too_few_groups(len(usable), len(names), finetuning)

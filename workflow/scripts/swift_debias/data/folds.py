@@ -20,7 +20,12 @@ SIZE_COLUMNS = ["set", "fold", "attribute", "group", "label", "n", "paper", "dif
 
 
 def make_folds(
-    cohort: pd.DataFrame, attributes: pd.DataFrame, folds: int, seed: int, classes: int = 2
+    cohort: pd.DataFrame,
+    attributes: pd.DataFrame,
+    folds: int,
+    seed: int,
+    classes: int = 2,
+    class_names: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Cut a pool into folds of whole groups, stratified by label and attributes.
 
@@ -30,6 +35,7 @@ def make_folds(
         folds: how many.
         seed: any integer.
         classes: labels that there are; every fold needs all.
+        class_names: what they are called, for messages.
 
     Returns:
         image_id, dataset, fold (int16, 0 to folds - 1), in the order of the cohort.
@@ -40,7 +46,8 @@ def make_folds(
     from sklearn.model_selection import StratifiedGroupKFold  # a second to import
 
     groups = pd.factorize(cohort["cluster"])[0]
-    problems = demands.fold_problems(cohort["label"].to_numpy(), groups, folds, classes)
+    labels = cohort["label"].to_numpy()
+    problems = demands.fold_problems(labels, groups, folds, classes, class_names)
     if problems:
         raise UserError("; ".join(problems) + ": take fewer folds")
     strata = attributes.set_axis(cohort.index, axis=0).set_axis(range(attributes.shape[1]), axis=1)
@@ -63,10 +70,10 @@ def make_folds(
         every = counts.reindex(index=range(folds), columns=range(classes), fill_value=0)
         lacking = every.index[(every == 0).any(axis=1)]
         first = " / ".join(f"{n:,}" for n in every.loc[lacking[0]])
-        labels = " / ".join(map(str, every.columns))
+        called = " / ".join(demands.class_called(y, class_names) for y in range(classes))
         raise UserError(
             f"{len(lacking)} of {folds} folds lack images of one label, the first is fold "
-            f"{lacking[0]} with {first} images of label {labels}: take fewer folds"
+            f"{lacking[0]} with {first} images of {called}: take fewer folds"
         )
     return pd.DataFrame(
         {

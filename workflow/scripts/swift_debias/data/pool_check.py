@@ -69,7 +69,7 @@ def outlook(
         images=len(frame),
         leaks=leaks,
         largest=int(sizes.max()),
-        problems=tuple(_fold_problems(labels, clusters, own, config.folds, len(task.class_names))),
+        problems=tuple(_fold_problems(labels, clusters, own, config.folds, task.class_names)),
     )
     if sizes.max() > max(1, len(frame) / config.folds):
         notes.append(
@@ -139,7 +139,12 @@ def _pool(
     if task.tie is not None:
         spec = config.attributes[task.tie.attribute]
         frame, log = tie_pool(
-            frame, groups_in(frame, spec), spec.group_names, task.tie, config.seed
+            frame,
+            groups_in(frame, spec),
+            spec.group_names,
+            task.tie,
+            config.seed,
+            task.class_names,
         )
         notes.append(f"tie of {task.tie.attribute}, strength {task.tie.strength:g}: {_told(log)}")
     return frame, notes, cohort.log[f"leaks_{config.duplicates.leaks}"]
@@ -172,15 +177,20 @@ def _external_problems(
 ) -> tuple[str, ...]:
     """Why external sets cannot be made of the pool's folds, or of a set of one's own."""
     labels, own = frame["label"].to_numpy(), own_external.external_rows(frame)
-    names, classes = spec.group_names, len(task.class_names)
+    names, called = spec.group_names, task.class_names
     if own is None:
         folds = (config.folds, clusters)
         found = demands.external_problems(
-            labels, groups, names, task.finetuning, *folds, classes=classes
+            labels, groups, names, task.finetuning, *folds, len(called), called
         )
     else:  # all folds but one are one's own set
         found = demands.external_problems(
-            labels[own], groups[own], names, task.finetuning, classes=classes
+            labels[own],
+            groups[own],
+            names,
+            task.finetuning,
+            classes=len(called),
+            class_names=called,
         )
     return tuple(found)
 
@@ -204,9 +214,9 @@ def _cut(
     own = own_external.external_rows(frame)
     if own is not None:
         strata = strata.assign(**{own_external.EXTERNAL: own})
-    classes = len(config.tasks[name].class_names)
+    called = config.tasks[name].class_names
     try:
-        cut = make_folds(frame, strata, config.folds, config.seed, classes)
+        cut = make_folds(frame, strata, config.folds, config.seed, len(called), called)
         folds = cut["fold"].to_numpy()
     except UserError as error:
         return found._replace(problems=(" ".join(str(error).split()),))
@@ -221,14 +231,19 @@ def _cut(
                 groups[attribute][inside],
                 config.attributes[attribute].group_names,
                 config.tasks[name].finetuning,
-                classes=classes,
+                classes=len(called),
+                class_names=called,
             )
             by_attribute[attribute] = tuple(f"fold {fold}: {text}" for text in problems)
     return found._replace(by_attribute=by_attribute)
 
 
 def _fold_problems(
-    labels: np.ndarray, clusters: np.ndarray, own: np.ndarray | None, folds: int, classes: int
+    labels: np.ndarray,
+    clusters: np.ndarray,
+    own: np.ndarray | None,
+    folds: int,
+    called: Sequence[str],
 ) -> Iterator[str]:
     """Why the pool, or an external set of one's own beside it, cannot be cut into folds."""
     parts = [("", np.ones(len(labels), bool))]
@@ -236,7 +251,8 @@ def _fold_problems(
         parts = [("external sets: ", own)]
         parts += [("training sets: ", ~own)] if not own.all() else []
     for what, rows in parts:
-        for text in demands.fold_problems(labels[rows], clusters[rows], folds, classes):
+        some = labels[rows], clusters[rows]
+        for text in demands.fold_problems(*some, folds, len(called), called):
             yield what + text
 
 

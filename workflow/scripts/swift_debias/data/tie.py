@@ -30,6 +30,7 @@ import pandas as pd
 from ..config.schema import STRONGEST, Tie
 from ..errors import UserError
 from ..seeds import derive_seed
+from .demands import class_called
 
 
 class Tied(NamedTuple):
@@ -59,7 +60,12 @@ def targets(counts: np.ndarray, strength: float) -> np.ndarray:
 
 
 def tie_pool(
-    frame: pd.DataFrame, groups: np.ndarray, names: Sequence[str], tie: Tie, seed: int
+    frame: pd.DataFrame,
+    groups: np.ndarray,
+    names: Sequence[str],
+    tie: Tie,
+    seed: int,
+    class_names: Sequence[str] = (),
 ) -> Tied:
     """Choose the images that Baselines are trained on.
 
@@ -80,8 +86,8 @@ def tie_pool(
     if not counts.all():
         empty = next(cell for cell in cells if not counts[cell])
         raise UserError(
-            f"tie: no image of label {empty[0]} in group {names[empty[1]]} of {tie.attribute}, so "
-            "the two cannot be tied; leave tie: out, or take another attribute"
+            f"tie: no image of {class_called(empty[0], class_names)} in group {names[empty[1]]} of "
+            f"{tie.attribute}, so the two cannot be tied; leave tie: out, or take another attribute"
         )
     turn = -1 if tie.to == names[0] else 1  # the group that class 1 is tied to comes second
     wanted = targets(counts[:, ::turn], tie.strength)[:, ::turn]

@@ -30,7 +30,7 @@ from ..errors import UserError
 from . import influence, intervals
 from .influence import Part
 from .metrics import ECE_BINS, OF_ROWS, Sample, groups_left_out, of_rows
-from .plausibility import FEW
+from .plausibility import FEW, balanced_accuracy_error, hardly_better
 from .thresholds import reached
 
 COLUMNS = ["metric", "value", "low", "high", "n", "reason"]
@@ -50,6 +50,8 @@ RATES = {
     "ece": "all",
     "brier": "all",
 }
+# These, and gaps and ratios of them, rest on no decision; all else does.
+OF_SCORES = ("auc", "prevalence", "ece", "brier")
 WORST_IS_LOWEST = {"auc", "accuracy", "balanced_accuracy", "tpr", "tnr", "ppv", "f1"}
 WORST_IS_HIGHEST = {"fpr", "fnr", "ece", "brier"}
 CRITERIA = {
@@ -66,6 +68,7 @@ CRITERIA = {
 SHOWN = {"auc": "AUC", "spd": "SPD", "eodds": "EOdds", "auc_min": CRITERIA["auc_min"]}
 MOST_SHOWN = 8  # groups whose AUC is printed; of more the worst one's is
 Ends: TypeAlias = tuple[float, float, float]  # value, low, high
+SAME = "every decision is the same"
 NOTHING: Ends = (np.nan, np.nan, np.nan)
 
 
@@ -286,6 +289,23 @@ class _Audited:
             for g, reason in groups_left_out(sizes, min_group).items()
         ]
         self.left_out = "; ".join(named) or None
+        self.no_fairness = self._no_fairness()
+
+    def _no_fairness(self) -> str | None:
+        """Why a small gap of the decisions is no fairness, by the rules of plausibility.py."""
+        decided = {int(d) for group in self.counted for d in self.members[group].decided}
+        if len(decided) == 1:
+            return f"{SAME}{self.where}: a gap of 0 is no fairness"
+        part = self.everybody.parts["balanced_accuracy"]
+        if part is None:
+            return None
+        error = float(np.sqrt(intervals.estimate(part).variance_test))
+        if self.alone:
+            parts, counts = self.everybody.parts, self.everybody.counts
+            tpr, fpr = (rate.value if rate else np.nan for rate in (parts["tpr"], parts["fpr"]))
+            error = balanced_accuracy_error(tpr, fpr, counts["positive"], counts["negative"])
+        told = hardly_better(part.value, error)
+        return told and f"collapsed{self.where}: {told}"
 
     def evaluate(self) -> dict[str, Ends]:
         """Every metric with its interval; NaN where it is not defined."""
@@ -407,12 +427,14 @@ class _Audited:
         n = sum(self.members[group].counts["all"] for group in self.counted)
         if len(self.counted) < 2:
             return n, f"fewer than two groups count: {self.left_out}"
+        minded = None if metric.startswith(OF_SCORES) else self.no_fairness
         if np.isnan(value):
-            return n, "a group has no such value, or all have 0"
+            why = "a group has no such value, or all have 0"
+            return n, "; ".join(filter(None, (why, minded)))
         if _is_ece(metric):
             why = "no interval: chance alone gives a smaller group a larger ECE"
             return n, "; ".join(filter(None, (why, self.left_out)))
-        return n, self.left_out
+        return n, "; ".join(filter(None, (minded, self.left_out))) or None
 
     def _remark(self, metric: str, value: float, members: _Members) -> str | None:
         counts = members.counts
@@ -425,6 +447,8 @@ class _Audited:
             return "below 0.5: is the label or the score turned round?"
         if _is_ece(metric):
             return f"no interval; by chance calibrated scores would have {members.chance:.3f}"
-        if metric == "selection_rate" and counts["selected"] in (0, counts["all"]):
-            return f"every decision is the same{self.where}"
+        if metric not in OF_SCORES and counts["selected"] in (0, counts["all"]):
+            return f"{SAME}{self.where}"
+        if metric == "balanced_accuracy" and members is self.everybody:
+            return self.no_fairness
         return None

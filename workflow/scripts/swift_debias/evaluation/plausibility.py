@@ -46,6 +46,15 @@ Concern: TypeAlias = Literal["everything", "groups", "gaps", "named"]
 Answer: TypeAlias = "str | Mapping[str, str] | None"
 
 
+def limit_of(classes: int) -> float:
+    """The balanced accuracy below which a classifier of so many classes has collapsed.
+
+    A coin's is 1 / C of C classes, and the limit lies as far above it as `COLLAPSED` above 0.5.
+    """
+    coin = 1 / classes
+    return coin + (COLLAPSED - 0.5) * 2 * (1 - coin)
+
+
 class Interval(NamedTuple):
     """What setup_intervals.py found of a metric, for the checks; NaN where it has none."""
 
@@ -261,28 +270,16 @@ def constant_decisions(case: Case) -> str | None:
 
 @check(
     "c",
-    f"collapsed: balanced accuracy below {COLLAPSED:g}, or not distinguishable from a coin's",
+    f"collapsed: balanced accuracy below {limit_of(2):.3g} of two classes, {limit_of(3):.3g} of "
+    "three (a tenth of the way from a coin's to 1), or not distinguishable from a coin's",
     decided=True,
 )
 def collapsed(case: Case) -> str | None:
-    """Nothing is fair or unfair about decisions that do not depend on the disease.
-
-    A coin's balanced accuracy is 1 / C of C classes, and the limit lies as far above it.
-    """
-    value = case.mean("balanced_accuracy")
-    coin = 1 / max(2, len(case.classes))
-    limit = coin + (COLLAPSED - 0.5) * 2 * (1 - coin) if case.classes else COLLAPSED
-    if value < limit:
-        return f"balanced accuracy is {value:.3f}, below {limit:.3g}"
+    """Nothing is fair or unfair about decisions that do not depend on the disease."""
     error = case.error("balanced_accuracy")
-    if isnan(error) and case.classes:
-        return None
-    if isnan(error):
+    if isnan(error) and not case.classes:
         error = balanced_accuracy_error(case.mean("tpr"), case.mean("fpr"), *case.images())
-    low = value - NormalDist().inv_cdf(1 - CHANCE) * error
-    if low <= coin:
-        return f"balanced accuracy is {value:.3f} and its 95 % interval starts at {low:.3f}"
-    return None
+    return hardly_better(case.mean("balanced_accuracy"), error, max(2, len(case.classes)))
 
 
 @check(
@@ -322,6 +319,23 @@ def below_floor(case: Case) -> dict[str, str]:
         for metric, found in case.intervals.items()
         if found.below_floor
     }
+
+
+def hardly_better(value: float, error: float, classes: int = 2) -> str | None:
+    """Why decisions are hardly better than a coin's; None where they are.
+
+    Args:
+        value: their balanced accuracy.
+        error: its standard error; NaN: it is unknown, and only the limit counts.
+        classes: how many there are.
+    """
+    limit = limit_of(classes)
+    if value < limit:
+        return f"balanced accuracy is {value:.3f}, below {limit:.3g}"
+    low = value - NormalDist().inv_cdf(1 - CHANCE) * error
+    if low <= 1 / classes:
+        return f"balanced accuracy is {value:.3f} and its 95 % interval starts at {low:.3f}"
+    return None
 
 
 def below_chance(

@@ -19,7 +19,8 @@ A method is a file in this folder with
 To add one, add a file and an entry under `methods:` in the config; nothing else changes. The top of
 a method's file imports nothing heavy: the config is validated where torch is not installed, so
 `debias` imports what it computes with. The history of a method is what it appends to
-`context.history`, one dictionary an epoch or step.
+`context.history`: a dictionary an epoch or step, with `stage`, one of `epoch` and `step`, counted
+from 1, and what there is to say.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ def make_external(
     rng: np.random.Generator,
     names: Sequence[str] | None = None,
     classes: int = 2,
+    class_names: Sequence[str] = (),
 ) -> External:
     """The external set of a fold for one attribute: its images, or those of a set of one's own.
 
@@ -55,6 +56,7 @@ def make_external(
         rng: draws the balanced part.
         names: of the groups, for messages.
         classes: labels that there are.
+        class_names: what they are called, for messages.
 
     Raises:
         UserError: see `balance`.
@@ -64,7 +66,8 @@ def make_external(
     known = inside & (attributes >= 0)
     labels, groups = cohort["label"].to_numpy()[known], attributes[known]
     cells = _cells(labels, groups, range(n_groups), classes)
-    balanced = balance_large(labels, groups, n_groups, min_cell, rng, names, classes)
+    own_names = (names, classes, class_names)
+    balanced = balance_large(labels, groups, n_groups, min_cell, rng, *own_names)
     frame = pd.DataFrame(
         {
             "image_id": cohort["image_id"].to_numpy()[known],
@@ -100,6 +103,7 @@ def balance_large(
     rng: np.random.Generator,
     names: Sequence[str] | None = None,
     classes: int = 2,
+    class_names: Sequence[str] = (),
 ) -> np.ndarray:
     """`balance` over the groups that are large enough; two groups that are too small are refused.
 
@@ -109,7 +113,7 @@ def balance_large(
     if n_groups > 2 and len(large) < 2:
         return np.zeros(len(labels), bool)
     among = range(2) if n_groups == 2 else large
-    return balance(labels, groups, rng, min_cell, among, names, classes)
+    return balance(labels, groups, rng, min_cell, among, names, classes, class_names)
 
 
 def balance(
@@ -120,6 +124,7 @@ def balance(
     among: Sequence[int] = (0, 1),
     names: Sequence[str] | None = None,
     classes: int = 2,
+    class_names: Sequence[str] = (),
 ) -> np.ndarray:
     """Choose a group-balanced part: of each label as many images of every group.
 
@@ -135,6 +140,7 @@ def balance(
         among: the groups that are balanced; images of others are not chosen.
         names: of all groups, for messages; default: their indices.
         classes: labels that there are.
+        class_names: what they are called, for messages.
 
     Returns:
         bool (N,).
@@ -144,7 +150,9 @@ def balance(
     """
     cells = _cells(labels, groups, among, classes)
     called = {group: str(group) if names is None else names[group] for group in among}
-    short = demands.short_cells(labels, groups, called, min_cell, classes=classes)
+    short = demands.short_cells(
+        labels, groups, called, min_cell, classes=classes, class_names=class_names
+    )
     if short:
         raise UserError(demands.few_images(short, min_cell))
     mask = np.zeros(len(labels), bool)

@@ -176,7 +176,8 @@ def debias(
     scores = [external_score(candidate, external.balanced) for candidate in candidates]
     best = max(range(len(scores)), key=scores.__getitem__)
     context.info(f"hard mask: kept rate {settings.hard_rates[best]:.0%}, scores {scores}")
-    context.history.append({"stage": "search", "hard_rate": settings.hard_rates[best]})
+    kept = {"hard_rate": settings.hard_rates[best]}
+    context.history.append({"stage": "search", "step": 1} | kept)
     context.masks = made[best]
     return candidates[best]
 

@@ -1,8 +1,12 @@
-"""Every method against the Baseline: better, worse, or not distinguishable, by the one interval."""
+"""Every method against the Baseline: better, worse, or not distinguishable, by the one interval.
+
+What is compared is decided here, for the verdict and for what is said in words (in_words.py): what
+some table shows (`shown`), and where neither number is implausible (`aside`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,15 +42,11 @@ def against_baseline(
     Returns:
         method, metric (display names), a column for each of `ANSWERS`, test sets.
     """
-    keys = {
-        (*key[:3], names.get(key[3], key[3]), *key[4:]): None
-        for blocks in panels.values()
-        for block in blocks
-        for key in block.cell_keys()
-    }
+    blocks = [block for own in panels.values() for block in own]
+    keys = [(*key[:3], names.get(key[3], key[3]), *key[4:]) for key in shown(blocks)]
     counts: dict[tuple[str, str], dict[str, int]] = {}
-    for key in keys:
-        if answer := _answer(key, intervals.get(key), marks):
+    for key in dict.fromkeys(keys):
+        if answer := compared(key, intervals.get(key), marks):
             row = counts.setdefault((key[3], key[5]), dict.fromkeys(ANSWERS, 0))
             row[answer] += 1
     rows = [
@@ -56,19 +56,42 @@ def against_baseline(
     return pd.DataFrame(rows, columns=["method", "metric", *ANSWERS, "test sets"])
 
 
-def _answer(key: tuple[str, ...], found: Ends | None, marks: Marks) -> str:
+def shown(blocks: Iterable[Block]) -> list[tuple[str, ...]]:
+    """The cells (KEYS) that tables show, each once."""
+    return list(dict.fromkeys(key for block in blocks for key in block.cell_keys()))
+
+
+def in_place(key: tuple[str, ...], baseline: str) -> tuple[str, ...]:
+    """The Baseline's cell in the place of a method's."""
+    return (*key[:3], baseline, *key[4:])
+
+
+def aside(
+    key: tuple[str, ...], marks: Marks, baseline: str = "baseline"
+) -> tuple[list[str], list[str]]:
+    """Why a cell is not compared with the Baseline's: marks of its own, and the Baseline's.
+
+    None of either where it is.
+    """
+    cells = (key, in_place(key, baseline))
+    own, other = ([one.mark for one in marks.about(c) if not one.ranked] for c in cells)
+    return own, other
+
+
+def compared(
+    key: tuple[str, ...], found: Ends | None, marks: Marks, baseline: str = "baseline"
+) -> str:
     """One of `ANSWERS`; '' where there is no difference or no better."""
     metric = key[5]
     if metric not in HIGHER_IS_BETTER | LOWER_IS_BETTER:
         return ""
     if found is None or np.isnan(found.difference_low):
         return ""
-    baseline = (*key[:3], "baseline", *key[4:])
-    if not (marks.ranked(key) and marks.ranked(baseline)):
+    if any(aside(key, marks, baseline)):
         return "not ranked"
     if found.difference_low <= 0 <= found.difference_high:
         return "not distinguishable"
-    if marks.shared(key) and marks.shared(baseline):
+    if marks.shared(key) and marks.shared(in_place(key, baseline)):
         return "not distinguishable"
     return "better" if (found.difference_low > 0) == (metric in HIGHER_IS_BETTER) else "worse"
 

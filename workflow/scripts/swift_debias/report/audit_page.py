@@ -85,10 +85,15 @@ def _counts(rows: Mapping[str, object], groups: list[str]) -> str:
 
 
 def _criteria(rows: Mapping[str, object]) -> str:
+    reasons = {key: getattr(rows[key], "reason", None) for key in CRITERIA}
+    told = {key: "" if pd.isna(reason) else str(reason) for key, reason in reasons.items()}
     lines = [
-        [escape(_name(key)), escape(meaning), _cell(rows[key])] for key, meaning in CRITERIA.items()
+        [escape(_name(key)), escape(meaning), _cell(rows[key]), escape(told[key])]
+        for key, meaning in CRITERIA.items()
     ]
-    return _table(["Criterion", "What it is", "Value"], lines)
+    heads = ["Criterion", "What it is", "Value", "To mind"]
+    whole = None if any(told.values()) else -1  # without a last column that is empty
+    return _table(heads[:whole], [line[:whole] for line in lines])
 
 
 def _metrics(rows: Mapping[str, object], groups: list[str]) -> str:
@@ -131,9 +136,9 @@ def _table(heads: list[str], lines: list[list[str]]) -> str:
 def _cell(row: object) -> str:
     """A value with its interval, in numbers and drawn between 0 and 1."""
     value = float("nan") if row is None else _value(row)
+    reason = getattr(row, "reason", None)
+    hint = "" if reason is None or pd.isna(reason) else f' title="{escape(str(reason))}"'
     if pd.isna(value):
-        reason = getattr(row, "reason", None)
-        hint = "" if reason is None or pd.isna(reason) else f' title="{escape(str(reason))}"'
         return f'<td class="number"{hint}>{MISSING}</td>'
     low, high = (float(getattr(row, name)) for name in ("low", "high"))
     known = not pd.isna(low)
@@ -144,7 +149,7 @@ def _cell(row: object) -> str:
         f'<rect x="0" y="4" width="100" height="2"/>{line}'
         f'<circle cx="{100 * value:.1f}" cy="5" r="4"/></svg>'
     )
-    return f'<td class="number">{value:.3f}{interval}{drawing}</td>'
+    return f'<td class="number"{hint}>{value:.3f}{interval}{drawing}</td>'
 
 
 def _value(row: object) -> float:

@@ -2,10 +2,10 @@
 
 The bundle is a zip file that describes itself as an RO-Crate 1.1, by the profile of Process Run
 Crates 0.5: settings, commit of the code, versions of packages, digests of the data, and metrics,
-intervals, tables, figures, verdict. No pictures, no ids, no weights, no scores of images
+intervals, tables, figures, verdict. Commit and versions are those that the run wrote down
+(run/origin.py), not those of now. No pictures, no ids, no weights, no scores of images
 (docs/sharing.md). Only files that the run's settings make are in it (handed_on.py): what an earlier
-configuration left in the folder is named, and stays. The same results and the same commit make the
-same bytes.
+configuration left in the folder is named, and stays. The same results make the same bytes.
 
 `verify` needs nothing but the bundle: every file is one that its settings make and has the digest
 that the crate names, and every table is made again from the metrics beside it and must be the same,
@@ -18,9 +18,7 @@ import hashlib
 import importlib.metadata
 import json
 import mimetypes
-import platform
 import re
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -28,14 +26,14 @@ from html.parser import HTMLParser
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import yaml
 
-from .. import __version__
 from ..config.coherence import TABLES
 from ..errors import UserError
 from ..files import MARK, atomic_path, read_json
-from ..run import layout
+from ..run import layout, origin
 from ..run.unfinished import LeftOut
 from . import handed_on, one_table, render
 
@@ -44,7 +42,7 @@ PUBLISHED = "published_results.csv"
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 CRATE_PROFILE = "https://w3id.org/ro/crate/1.1"
 RUN_PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-NEEDED = ("settings", "metrics", "report")
+NEEDED = ("settings", "metrics", "report", "origin")
 SEAL = re.compile(rf"<!-- {MARK}[0-9a-f]{{64}} -->\n\Z")  # what `files.write_text` ends a page with
 SHOWN = 100  # characters of a line that differs: as many before and after the place, at most
 FIRST_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # no time of this machine
@@ -63,7 +61,7 @@ def write(run: Path, out: Path, project: Path) -> Bundled:
     Args:
         run: `results/<run>`.
         out: the zip file.
-        project: folder of the code, for its commit and `resources/`.
+        project: folder of the code, for its `resources/`.
 
     Returns:
         The names in it, and what was left out.
@@ -88,7 +86,7 @@ def write(run: Path, out: Path, project: Path) -> Bundled:
     settings, made, shared = _of_settings(run, handed_on.left_out(run))
     files = {name: (run / name).read_bytes() for name in there & shared}
     files[PUBLISHED] = (project / "resources" / PUBLISHED).read_bytes()
-    files[CRATE] = _json(_crate(run, settings, files, project))
+    files[CRATE] = _json(_crate(run, settings, files))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(out) as partial, zipfile.ZipFile(partial, "w") as archive:
@@ -161,11 +159,10 @@ def _of_settings(
         raise UserError(f"{where} is not as a run writes it ({why}): run again") from error
 
 
-def _crate(
-    run: Path, settings: Mapping[str, Any], files: Mapping[str, bytes], project: Path
-) -> dict[str, Any]:
+def _crate(run: Path, settings: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
     """`ro-crate-metadata.json`."""
-    code, data = _code(project), _data(run, settings)
+    recorded = read_json(run / layout.path("origin"))
+    code, own, data = _code(recorded), _own_modules(recorded), _data(run, settings)
     packages = [
         {
             "@id": f"#{name}",
@@ -173,7 +170,7 @@ def _crate(
             "name": name,
             "softwareVersion": version,
         }
-        for name, version in _versions(project / "requirements.txt")
+        for name, version in recorded["packages"].items()
     ]
     described = [
         {
@@ -216,33 +213,40 @@ def _crate(
         "about": {"@id": "./"},
     }
     code["softwareRequirements"] = [{"@id": entry["@id"]} for entry in packages]
-    graph = [self, root, profile, action, code, *data, *packages, *described]
+    if own:
+        code["hasPart"] = [{"@id": entry["@id"]} for entry in own]
+    graph = [self, root, profile, action, code, *own, *data, *packages, *described]
     return {"@context": CONTEXT, "@graph": graph}
 
 
-def _code(project: Path) -> dict[str, Any]:
-    """The code: its version, and its commit where it is a git checkout."""
-
-    def git(*words: str) -> str:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(project), *words], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no")
+def _code(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The code as the run wrote it down: version, commit, and what differs from it."""
+    found, version = recorded["code"], recorded["version"]
+    differ = origin.differing(found) if found["commit"] else [origin.NONE]
+    differ += [f"own module {one['file']}: {one['commit']}" for one in recorded["modules"]]
     return {
-        "@id": f"#swift-workflow-{commit or __version__}",
+        "@id": f"#swift-workflow-{found['commit'] or version}",
         "@type": ["SoftwareSourceCode", "SoftwareApplication"],
         "name": "SWiFT workflow",
-        "softwareVersion": __version__,
-        "identifier": commit or "no git checkout",
-        "description": "with uncommitted changes" if changed else "as committed",
-        "dateModified": git("show", "-s", "--format=%cs", "HEAD") or "1980-01-01",
+        "softwareVersion": version,
+        "identifier": found["commit"] or "no git checkout",
+        "description": "; ".join(differ) or "as committed",
+        "dateModified": found["date"] or "1980-01-01",
     }
+
+
+def _own_modules(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The modules of the user's own that networks were made by; they stay where they are."""
+    return [
+        {
+            "@id": f"#module-{quote(one['file'])}",
+            "@type": "SoftwareSourceCode",
+            "name": one["file"],
+            "description": f"own module: {one['commit']}",
+            "sha256": one["sha256"],
+        }
+        for one in recorded["modules"]
+    ]
 
 
 def _data(run: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -257,19 +261,6 @@ def _data(run: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
             found.append(
                 {"@id": f"#data-{name}", "@type": "Dataset", "name": name, "description": text}
             )
-    return found
-
-
-def _versions(requirements: Path) -> list[tuple[str, str]]:
-    """Python, and the packages that requirements.txt names, as they are here."""
-    found = [("python", platform.python_version())]
-    for line in requirements.read_text(encoding="utf-8").splitlines():
-        name, pinned, _ = line.partition("#")[0].partition("==")
-        if pinned:
-            try:
-                found.append((name.strip(), importlib.metadata.version(name.strip())))
-            except importlib.metadata.PackageNotFoundError:
-                continue
     return found
 
 

@@ -24,7 +24,7 @@ from .which_method_page import ENDINGS
 # kinds of files (run/layout.py) that hold counts and names alone: one a run, one a setup
 OF_RUN = (
     *("settings", "metrics", "statistics", "plausibility", "in_words", "verdict_cells"),
-    *("verdict_claims", "verdict_instances", "report", "summary"),
+    *("verdict_claims", "verdict_instances", "report", "origin", "summary"),
 )
 OF_SETUP = ("setup_metrics", "setup_repeats", "setup_plausibility", "intervals", "groups")
 OTHERS = ("search", "sizes_csv", "sizes_md", "table", "table_recipe", "figure", "verdict")

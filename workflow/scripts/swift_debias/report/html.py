@@ -25,6 +25,7 @@ from ..evaluation.words import title
 from ..files import damaged, read_text
 from . import escaping, render, sharing
 
+ABSENT = "not in this job's environment"
 MANY_ROWS = 15  # longer tables can be filtered
 
 
@@ -158,11 +159,17 @@ def software(requirements: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["package", "pinned", "here"])
 
 
+def found_here(versions: pd.DataFrame) -> dict[str, str]:
+    """Package -> version, of what `software` found in this job's environment."""
+    found = versions[versions["here"] != ABSENT]
+    return dict(zip(found["package"], found["here"], strict=True))
+
+
 def _installed(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "not in this job's environment"
+        return ABSENT
 
 
 def configuration(
@@ -173,7 +180,7 @@ def configuration(
     Args:
         settings: all of them.
         versions: what `software` gives.
-        origin: commit and date of the code and of the configuration's files (run/origin.py).
+        origin: what is said of the code and of the configuration's files (`origin.facts`).
     """
     text = settings_text(settings)
     experiments = settings["experiments"].values()

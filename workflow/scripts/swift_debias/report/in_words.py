@@ -1,14 +1,15 @@
 """What happened, in a few sentences made from the numbers: the first lines of report and verdict.
 
-A result is one method on one test set of one setup. A fall of EOdds counts where nothing is
-implausible about it; it is a fall of something where the Baseline's EOdds exceeds its noise floor,
-and more than chance where the interval of the difference excludes 0.
+A result is one method on one test set of one setup. It counts where a table shows it and nothing is
+implausible about it or the Baseline's: what is compared, and what is more than chance, is decided
+as in the verdict (against.py). A fall of EOdds is one of something where the Baseline's exceeds its
+noise floor.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -16,7 +17,9 @@ import pandas as pd
 from ..evaluation.cells import KEYS
 from ..evaluation.plausibility import Marks
 from ..evaluation.ranks import LEVEL, Ranking
+from ..evaluation.thresholds import EXTERNAL
 from ..evaluation.words import HIGHER_IS_BETTER, title
+from . import against, evidence
 
 PLACE = [key for key in KEYS if key not in ("method", "metric")]
 SETUP = PLACE[:3]
@@ -28,8 +31,9 @@ class Changes(NamedTuple):
 
     compared: that are ranked and have a difference. better, worse: by sign. from_a_gap: better,
     where the Baseline's gap exceeds its noise floor; None: no floor is known. surely_better,
-    surely_worse: the interval of the difference excludes 0; None: there is no interval, as of a
-    mean over more than two classes. aside: results not counted -> mark.
+    surely_worse: as the verdict counts them (`against.compared`); None: there is no interval, as of
+    a mean over more than two classes. not_compared: that are implausible, or the Baseline's is.
+    aside, aside_baseline: mark -> how many of these bear it.
     """
 
     compared: int
@@ -38,11 +42,18 @@ class Changes(NamedTuple):
     from_a_gap: int | None
     surely_better: int | None
     surely_worse: int | None
+    not_compared: int
     aside: Mapping[str, int]
+    aside_baseline: Mapping[str, int]
 
 
 def changes(
-    intervals: pd.DataFrame, method: str, metric: str, baseline: str, marks: Marks
+    intervals: pd.DataFrame,
+    method: str,
+    metric: str,
+    baseline: str,
+    marks: Marks,
+    shown: Collection[tuple[str, ...]],
 ) -> Changes:
     """Count how a method's metric changed against the Baseline.
 
@@ -52,20 +63,19 @@ def changes(
         metric: e.g. eodds.
         baseline: the variant that differences are taken to.
         marks: what is implausible.
+        shown: the cells that count (`against.shown`).
     """
     own = _rows(intervals, method, metric)
     own = own[own["difference"].notna()]
-    remarks = [
-        marks.remark((task, backbone, attribute, method, dataset, metric))
-        for task, backbone, attribute, dataset in own[PLACE].itertuples(index=False, name=None)
-    ]
-    why = pd.Series(remarks, index=own.index, dtype="object")
-    aside = Counter(mark for text in why for mark in text.split(", ") if mark)
-    own = own[why == ""]
-    sign = 1 if metric in HIGHER_IS_BETTER else -1
-    gain = sign * own["difference"]
-    low, high = sign * own["difference_low"], sign * own["difference_high"]
-    known = not len(own) or bool(low.notna().any())
+    keys = own[KEYS].itertuples(index=False, name=None)
+    own = own.loc[[key in shown for key in keys]]
+    keys = own[KEYS].itertuples(index=False, name=None)
+    why = [against.aside(key, marks, baseline) for key in keys]
+    own = own.loc[[not any(found) for found in why]]
+    ends = evidence.ends(own)
+    answers = Counter(against.compared(key, ends[key], marks, baseline) for key in ends)
+    gain = (1 if metric in HIGHER_IS_BETTER else -1) * own["difference"]
+    known = not len(own) or bool(own["difference_low"].notna().any())
     start = _rows(intervals, baseline, metric)[[*PLACE, "below_floor"]]
     floors = own[PLACE].merge(start, on=PLACE, how="left")["below_floor"].astype("boolean")
     seen = (~floors).fillna(False).to_numpy(bool)
@@ -74,15 +84,17 @@ def changes(
         better=int((gain > 0).sum()),
         worse=int((gain < 0).sum()),
         from_a_gap=int(((gain > 0).to_numpy() & seen).sum()) if floors.notna().any() else None,
-        surely_better=int(((low > 0) & (high > 0)).sum()) if known else None,
-        surely_worse=int(((low < 0) & (high < 0)).sum()) if known else None,
-        aside=dict(aside),
+        surely_better=answers["better"] if known else None,
+        surely_worse=answers["worse"] if known else None,
+        not_compared=len(why) - len(own),
+        aside=dict(Counter(mark for found, _ in why for mark in found)),
+        aside_baseline=dict(Counter(mark for _, found in why for mark in found)),
     )
 
 
 def _rows(intervals: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     if intervals.empty:
-        return pd.DataFrame(columns=[*PLACE, "difference", "below_floor"])
+        return pd.DataFrame(columns=[*KEYS, *evidence.Ends._fields, "difference", "below_floor"])
     return intervals[(intervals["method"] == method) & (intervals["metric"] == metric)]
 
 
@@ -93,6 +105,7 @@ def paragraph(
     titles: Mapping[str, str],
     baseline: str | None,
     swift: str | None,
+    shown: Collection[tuple[str, ...]],
 ) -> list[str]:
     """What happened, a sentence or two an item.
 
@@ -103,23 +116,25 @@ def paragraph(
         titles: display names of the run's methods, in their order.
         baseline: the variant that is the Baseline; None: there is none.
         swift: the variant that is SWiFT; None: every method gets a line.
+        shown: the cells that count (`against.shown`).
     """
-    shown = [m for m in titles if not intervals.empty and (intervals["method"] == m).any()]
-    if baseline is None or baseline not in shown:
+    present = [m for m in titles if not intervals.empty and (intervals["method"] == m).any()]
+    if baseline is None or baseline not in present:
         return ["There is no Baseline in this run, so that nothing is compared with one."] + [
-            line for m in shown if (line := ranked(m, rankings, titles))
+            line for m in present if (line := ranked(m, rankings, titles))
         ]
-    several = intervals[SETUP].drop_duplicates().shape[0] > 1
+    shown = set(shown)
+    several = len({key[: len(SETUP)] for key in shown}) > 1
     each = " (each counted once for every network and attribute)" if several else ""
-    if swift in shown and swift is not None:
+    if swift in present and swift is not None:
         return [
-            *story(intervals, marks, swift, baseline, titles, each),
+            *story(intervals, marks, swift, baseline, titles, shown, each),
             *filter(None, [ranked(swift, rankings, titles)]),
         ]
-    others = [m for m in shown if m != baseline]
+    others = [m for m in present if m != baseline]
     if not others:
         return ["This run has no method beside the Baseline: nothing is compared."]
-    lines = [" ".join(story(intervals, marks, m, baseline, titles)) for m in others]
+    lines = [" ".join(story(intervals, marks, m, baseline, titles, shown)) for m in others]
     return [f"Test sets are counted once for every network and attribute. {lines[0]}", *lines[1:]
             ] if several else lines  # fmt: skip
 
@@ -130,30 +145,38 @@ def story(
     method: str,
     baseline: str,
     titles: Mapping[str, str],
+    shown: Collection[tuple[str, ...]],
     each: str = "",
 ) -> list[str]:
-    """What a method did to EOdds and AUC; what is implausible is told and not counted."""
-    name = titles.get(method, method)
+    """What a method did to EOdds and AUC; what is implausible is told and not counted.
+
+    EOdds is that at 0.5, or at the external thresholds where tables show no other.
+    """
+    name, there = titles.get(method, method), {key[-1] for key in shown}
+    gap = "eodds" if "eodds" in there or f"eodds{EXTERNAL}" not in there else f"eodds{EXTERNAL}"
     fairness, skill = (
-        changes(intervals, method, metric, baseline, marks) for metric in ("eodds", "auc")
+        changes(intervals, method, metric, baseline, marks, shown) for metric in (gap, "auc")
     )
-    lines = [f"{name} {_eodds(fairness, each)}", _auc(skill)]
-    if fairness.aside:
-        marked = ", ".join(f"{mark} {n}" for mark, n in fairness.aside.items())
-        lines.append(f"Not counted, since implausible: {marked}.")
+    lines = [f"{name} {_gap(fairness, title(gap), each)}", _auc(skill)]
+    if fairness.not_compared:
+        marked = [f"{mark} {n}" for mark, n in fairness.aside.items()]
+        other = titles.get(baseline, baseline)
+        marked += [f"{other} {mark} {n}" for mark, n in fairness.aside_baseline.items()]
+        count = fairness.not_compared
+        lines.append(f"Not counted, since implausible: {count} ({', '.join(marked)}).")
     return [line for line in lines if line]
 
 
-def _eodds(found: Changes, each: str) -> str:
+def _gap(found: Changes, metric: str, each: str) -> str:
     if not found.compared:
-        return "has no EOdds that can be compared with the Baseline's."
-    text = f"lowered EOdds on {_of(found.better, found.compared)}{each}"
+        return f"has no {metric} that can be compared with the Baseline's."
+    text = f"lowered {metric} on {_of(found.better, found.compared)}{each}"
     if found.better and found.from_a_gap is not None:
         text += f", on {_number(found.from_a_gap)} from a gap beyond the noise floor"
     if found.better:
         text += f", {_sure(found.surely_better)}"
     if found.worse:
-        text += f". It raised EOdds on {found.worse}, {_sure(found.surely_worse)}"
+        text += f". It raised {metric} on {found.worse}, {_sure(found.surely_worse)}"
     return f"{text}."
 
 

@@ -101,7 +101,8 @@ def budget(
             f"{titles.get(name, name)} {_range(rows['trials'])} trials{trained}, "
             f"{_range(rows['images_seen'])} images seen"
         )
-    said = f"Searched settings, over {folds} folds of a setup: {'; '.join(parts)}."
+    over = f"{folds} fold{'s' * (folds != 1)}"
+    said = f"Searched settings, over {over} of a setup: {'; '.join(parts)}."
     weak = budgets[budgets["underpowered"].astype(bool)]
     if weak.empty:
         return [said]

@@ -3,9 +3,9 @@
     swift-debias export-logs results/demo
     tensorboard --logdir results/demo/tensorboard
 
-A folder a training or debiasing, named by its keys; a curve a number of its history, at the epoch
-or step. Written by tensorboardX (extra `tensorboard`), whose files TensorBoard and its like read.
-Which files they are stands beside them (`WRITTEN`), and those alone are removed by the next call.
+A folder a training or debiasing, named by its keys; a curve a number of each stage of its history.
+Written by tensorboardX (extra `tensorboard`), whose files TensorBoard and its like read. Which
+files they are stands beside them (`WRITTEN`), and those alone are removed by the next call.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FOLDERS = {
     "repeat_history": "{method}/{task}/{backbone}/{attribute}/fold{fold}/repeat{repeat}",
 }
 
+PLACES = ("epoch", "step")
 WRITTEN = "export-logs.json"  # in the folder: the event files that this command wrote
 
 
@@ -43,23 +44,35 @@ def histories(run: Path) -> dict[str, Path]:
 def curves(history: pd.DataFrame) -> dict[str, list[tuple[int, float]]]:
     """Curve -> (step, value): of each number and each stage; what has no value is left out.
 
-    A classifier that is taken over, as a Baseline is, has no history: no curve.
+    A classifier that is taken over, as a Baseline is, has no history: no curve. What a row is says
+    methods/__init__.py; stages of one history may count differently.
     """
     if history.empty:
         return {}
-    number = "epoch" if "epoch" in history else "step"
     found: dict[str, list[tuple[int, float]]] = {}
     for stage, rows in history.groupby("stage", sort=False):
-        for name in rows.columns.drop(["stage", number]):
+        places = _places(rows)
+        for name in rows.columns.drop(["stage", *PLACES], errors="ignore"):
             values = pd.to_numeric(rows[name], errors="coerce")
             points = [
-                (int(step), float(value))
-                for step, value in zip(rows[number], values, strict=True)
+                (place, float(value))
+                for place, value in zip(places, values, strict=True)
                 if pd.notna(value)
             ]
             if points:
                 found[f"{stage}/{name}"] = points
     return found
+
+
+def _places(rows: pd.DataFrame) -> list[int]:
+    """Where the rows of a stage stand: at their epochs or steps; else 1, 2, 3 in their order.
+
+    Else: where a row has neither, as of a method of one's own, or several rows have the same.
+    """
+    for name in PLACES:
+        if name in rows and rows[name].notna().all() and rows[name].is_unique:
+            return [int(place) for place in rows[name]]
+    return [*range(1, len(rows) + 1)]
 
 
 def export(run: Path, out: Path) -> int:

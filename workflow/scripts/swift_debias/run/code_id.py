@@ -53,6 +53,13 @@ def code_id(scripts: Path, script: str, *modules: str) -> str:
         modules: dotted names of modules that the script loads by name, e.g. a method's.
     """
     todo = [scripts / script, *(_file(scripts, module) for module in modules)]
+    seen = _reached(scripts, todo)
+    lines = [f"{path.relative_to(scripts)} {digest}" for path, digest in sorted(seen.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _reached(scripts: Path, todo: list[Path | None]) -> dict[Path, str]:
+    """Files and all local code that they import, however deep -> hash."""
     left_out = {scripts / name for name in LEFT_OUT}  # files, and all that lies in a folder
     seen: dict[Path, str] = {}
     kept_before = len(_kept(scripts))
@@ -65,8 +72,7 @@ def code_id(scripts: Path, script: str, *modules: str) -> str:
         todo += [_file(scripts, name) for name in imports]
     if len(_kept(scripts)) > kept_before:
         _keep(scripts)
-    lines = [f"{path.relative_to(scripts)} {digest}" for path, digest in sorted(seen.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return seen
 
 
 @functools.cache
@@ -95,7 +101,29 @@ def module_id(architecture: str, *folders: Path) -> str:
 
 def own_module_id(architecture: str) -> str:
     """`module_id` of where Python looks now."""
-    return module_id(architecture, *[Path(name or ".").resolve() for name in sys.path])
+    return module_id(architecture, *_folders_now())
+
+
+def own_module_files(architecture: str) -> list[tuple[Path, Path]]:
+    """The files that `own_module_id` hashes: (folder, file below it); none of what is installed."""
+    module, colon, _ = architecture.partition(":")
+    for folder in _folders_now() if colon else ():
+        file = _file(folder, module)
+        if file is None:
+            continue
+        if "site-packages" in folder.parts:
+            return []
+        try:
+            found = _reached(folder, [file])
+        except (OSError, ValueError, SyntaxError):  # told by whoever imports it
+            found = {file: ""}
+        return [(folder, path.relative_to(folder)) for path in sorted(found)]
+    return []
+
+
+def _folders_now() -> list[Path]:
+    """Where Python looks for modules, in order."""
+    return [Path(name or ".").resolve() for name in sys.path]
 
 
 @functools.cache

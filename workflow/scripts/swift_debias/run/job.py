@@ -16,6 +16,8 @@ from typing import Any
 
 from ..errors import UserError, of_disk
 
+MOST_TOLD = 600  # characters of what a log ends with
+
 
 @contextlib.contextmanager
 def logged(snakemake: Any) -> Iterator[None]:
@@ -37,6 +39,8 @@ def logged(snakemake: Any) -> Iterator[None]:
                     raise
                 with contextlib.suppress(OSError):  # the log may be on the same full disk
                     print(f"error: {told}", file=log)
+                    if in_short := getattr(told, "in_short", ""):
+                        print(f"error: {in_short}", file=log)
                 raise UserError(str(told)) from error
     except (UserError, OSError) as error:  # or that the log itself could not be written
         told = error if isinstance(error, UserError) else of_disk(error)
@@ -49,12 +53,17 @@ def logged(snakemake: Any) -> Iterator[None]:
 
 
 def last_error(log: Path) -> str:
-    """What a job's log (`logged`) ends with where the job failed, in a line; else nothing."""
+    """What a job's log (`logged`) ends with where the job failed, in a line; else nothing.
+
+    A message of several lines is told as one, and cut where it is long.
+    """
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line for line in lines if line.startswith("error: ")]
+    places = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    said = lines[places[-1] :] if places else []
     if not said and any(line.startswith("Traceback (most recent call last)") for line in lines):
-        said = [line for line in lines if line.strip()]
-    return said[-1] if said else ""
+        said = [line for line in lines if line.strip()][-1:]
+    told = " ".join(" ".join(said).split())
+    return told if len(told) <= MOST_TOLD else f"{told[: MOST_TOLD - 3]}..."
 
 
 def classes_of(params: Any) -> int:

@@ -182,6 +182,10 @@ FILES: dict[str, File] = {
     "verdict_instances": File("verdict_instances.csv", "The comparisons behind each claim."),
     "report": File("report.html", "Everything on one page."),
     "settings": File("settings.yaml", "All settings of the run, without folders."),
+    "origin": File(
+        "origin.json",
+        "Commit of the code and of the configuration, what differs from it, and versions.",
+    ),
     "summary": File("summary.txt", "What the terminal shows at the end."),
     "unfinished": File(
         "unfinished.json",
