@@ -172,6 +172,7 @@ class Debiaser:
         import torch
 
         from .learning import devices
+        from .learning.samples import few
         from .learning.wrapped import Wrapped
 
         _refuse_other(f"{type(self).__name__}.fit", model, external)
@@ -187,9 +188,7 @@ class Debiaser:
             raise UserError("images that are not square cannot be transposed: transpose=False")
         with devices.exact(device), torch.inference_mode(False), torch.enable_grad():
             samples = _samples(external, device)
-            few = samples.draw(torch.arange(min(2, len(samples))))
-            samples.seen[0] = 0
-            wrapped = Wrapped(model, few, settings.head, len(external.classes))
+            wrapped = Wrapped(model, few(samples), settings.head, len(external.classes))
             _refuse_foreign(type(self).__name__, method, own, wrapped.is_foreign)
             outcome = debias(
                 devices.place(wrapped.classifier, device, training.compute),

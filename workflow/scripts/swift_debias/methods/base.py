@@ -17,7 +17,7 @@ import numpy as np
 from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining, Selection
 from ..errors import UserError, of_job
 from ..files import read_parquet
-from . import epochs, first_half, load, read_importances
+from . import epochs, first_half, keeps_extractor, load, read_importances
 from ._choice import Choice
 from ._external import choose_rows
 
@@ -147,7 +147,8 @@ def debias(
         name: of the job (method, task, fold), on the progress bar and in messages.
 
     Raises:
-        UserError: the external set cannot be used by this method, or it returns no classifier.
+        UserError: the external set cannot be used by this method, the network leaves it nothing to
+            train, or it returns another network.
         NotFiniteError: it diverged, or its network's scores are not finite.
     """
     from ..importance.shared import shared_importance
@@ -155,6 +156,8 @@ def debias(
     from ..learning.context import Context
     from ..learning.cost import Cost
     from ..learning.finite import refuse_not_finite
+    from ..learning.forward import refuse_without_gradient
+    from ..learning.samples import few
 
     log = sys.stderr if log is None else log
     method = load(variant.algorithm)
@@ -175,6 +178,8 @@ def debias(
             info=lambda text: print(text, file=log),
             patients=patients,
         )
+    if not keeps_extractor(variant.algorithm, settings):
+        refuse_without_gradient(classifier.extractor, few(external.full))
 
     measure = functools.partial(
         shared_importance,
