@@ -22,7 +22,7 @@ from ..errors import UserError, nearest, note, of_library
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
-from . import items
+from . import greys, items
 from .columns import (
     class_column,
     drawn_share,
@@ -484,7 +484,8 @@ class Read(NamedTuple):
 def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> Read:
     """Decode image files, as the workflow's image cache does.
 
-    Transparent pixels lie on black; how many images have some is told (`errors.Note`).
+    Transparent pixels lie on black; how many images have some is told (`errors.Note`), and how many
+    16-bit ones keep few grey levels.
 
     Raises:
         UserError: files that cannot be read; names the first.
@@ -520,6 +521,11 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
     if seen_through:
         note(on_background(len(seen_through), len(paths), paths[min(seen_through)]))
+    if needed:
+        flat = pixels.reshape(len(pixels), -1)
+        bits = pd.Series([needed.get(row) for row in range(len(paths))], dtype="Int64")
+        for line in greys.remarks(bits, pd.Series(np.ptp(flat, axis=1)), paths):
+            note(line)
     return Read(pixels, max(needed.values(), default=None))
 
 
