@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 
 FROZEN = "What it trains it trains even where the caller froze it (`requires_grad=False`)."
+ROUNDED = 0.02  # by which two probabilities of two decimals each may miss 1
 SOME = ("masks_", "importance_", "rule_")  # results that some methods have
 
 
@@ -333,6 +334,7 @@ def audit(
         raise UserError(  # two decimals: a threshold cuts them elsewhere than is written
             "audit: scores of bfloat16 are too coarse; compute them of logits.float()"
         )
+    _refuse_no_images("audit", images)
     scores = as_array(scores)
     if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):
         raise UserError(
@@ -344,6 +346,8 @@ def audit(
             f"audit: is of two classes, and the images have {len(images.classes)}; audit one of "
             "them against the rest"
         )
+    if scores.ndim == 2:
+        _refuse_no_shares(_audit.numbers(scores))
     return _audit.audit(
         images.labels,
         images.groups,
@@ -363,6 +367,23 @@ def _refuse_other(who: str, model: object, images: object) -> None:
         refuse_unusable(model)
     except UserError as error:
         raise UserError(f"{who}: {error}") from error
+    _refuse_no_images(who, images)
+
+
+def _refuse_no_shares(scores: np.ndarray) -> None:
+    """Refuse scores (n, 2) that are no probabilities of two classes, which add up to 1."""
+    sums = scores.sum(axis=1)
+    wrong = np.flatnonzero(~(np.abs(sums - 1) <= ROUNDED))
+    if len(wrong):
+        raise UserError(
+            "audit: scores of two columns are the probabilities of class 0 and 1, which add up to "
+            f"1; those of image {wrong[0]} add up to {sums[wrong[0]]:g}: give predict_proba's, or "
+            "the column of class 1 alone"
+        )
+
+
+def _refuse_no_images(who: str, images: object) -> None:
+    """Refuse what is no set of images."""
     if not isinstance(images, ImageSet):
         raise UserError(
             f"{who}: the images must be an ImageSet, not a {type(images).__name__}: "

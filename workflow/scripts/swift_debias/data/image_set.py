@@ -22,7 +22,7 @@ from ..errors import UserError, nearest, note, of_library
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
-from . import greys, items
+from . import given, greys, items
 from .columns import (
     class_column,
     drawn_share,
@@ -161,8 +161,7 @@ class ImageSet:
             fraction: share of the images in the first part, as nearly as whole patients allow.
             seed: of the draw.
         """
-        if not 0 < fraction < 1:
-            raise UserError(f"split: a fraction between 0 and 1 is needed, not {fraction}")
+        given.refuse_no_draw(fraction, seed)
         units = patient_codes(self.units, len(self))
         first = drawn_share(units, self.labels, self.groups, fraction, seed)
         if first.all() or not first.any():
@@ -230,6 +229,9 @@ class ImageSet:
         Raises:
             UserError: of the table, a file that cannot be read, or rows of one file that differ.
         """
+        given.refuse_no_frame(df)
+        given.refuse_no_groups(groups)
+        cuts = given.numbers_of(cuts)
         files_named, of_label, of_group = (
             named_column(df, name) for name in (image, label, attribute)
         )
@@ -321,7 +323,10 @@ class ImageSet:
             group_names: names of the groups 0, 1, ...; default: the groups themselves, sorted.
             classes: see `from_frame`.
         """
-        pixels = items.as_array(images)
+        try:
+            pixels = items.as_array(images)
+        except ValueError as error:  # numpy's, of a list of arrays
+            raise UserError(f"images: must be of one shape ({error})") from error
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         if pixels.ndim == 4:
             items.refuse_channels_first(pixels.shape)
@@ -349,14 +354,17 @@ class ImageSet:
         lengths = {len(pixels), len(labels), len(groups)}
         if len(lengths | ({len(patients)} if patients is not None else set())) != 1:
             raise UserError("images, labels, groups and patients must be equally many")
-        pixels = pixels if exact else _finite(pixels.astype(np.float32))
+        if not exact:
+            pixels = _finite(pixels.astype(np.float32))
+            given.refuse_not_normalized(pixels)
+        patients = None if patients is None else _one_each("patients", patients)
         labels, groups = _one_each("labels", labels), _one_each("groups", groups)
         index, names = group_values(groups, group_names)
-        given, called = class_column(narrow_as_written(pd.Series(labels)), None, classes)
+        of_class, called = class_column(narrow_as_written(pd.Series(labels)), None, classes)
         return cls(
             HeldImages(pixels),
             np.arange(len(pixels)),
-            given,
+            of_class,
             index,
             names,
             None if patients is None else np.asarray(patients, object),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -218,7 +218,7 @@ def debias(
         context.history.extend(first.history)
     with of_job(name or variant.algorithm):
         debiased = method.debias(classifier, external, settings, context)
-        _refuse_no_network(debiased, variant.algorithm)
+        _refuse_other_network(debiased, cost.before, variant.algorithm)
         refuse_not_finite(debiased.state_dict(), variant.algorithm)
     spent = cost.measure(debiased, samples.seen[0], context.compute.precision)
     return Outcome(
@@ -231,13 +231,19 @@ def debias(
     )
 
 
-def _refuse_no_network(returned: object, algorithm: str) -> None:
-    """Refuse what a method's `debias` returned where it is not the classifier."""
-    from torch import nn
+def _refuse_other_network(returned: object, weights: Collection[str], algorithm: str) -> None:
+    """Refuse what a method's `debias` returned where it is not the classifier of these weights."""
+    from ..learning.networks import Classifier
 
-    if not isinstance(returned, nn.Module):
+    if not isinstance(returned, Classifier):
         kind = type(returned).__name__
         raise UserError(f"{algorithm}: debias must return the classifier, not {kind}")
+    more = [name for name, _ in returned.named_parameters() if name not in weights]
+    if more:
+        raise UserError(
+            f"{algorithm}: debias must return the classifier with the weights that it has; "
+            f"{more[0]!r} is none of them"
+        )
 
 
 class _Importance:
