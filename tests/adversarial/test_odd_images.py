@@ -9,6 +9,7 @@ import collections
 import io
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from PIL import Image
 
 from swift_debias.config.schema import Images
-from swift_debias.data import cache_building
+from swift_debias.data import cache_building, greys, image_set
 from swift_debias.data.cache_building import build_cache
 from swift_debias.data.image_cache import CachedImages
 from swift_debias.errors import UserError
@@ -267,17 +268,68 @@ def test_films_keep_their_grey_levels_and_are_scaled_alike(
     assert f"has {bits} bits" in "\n".join(cache_building.summary(index, names))
 
 
-@pytest.mark.parametrize("hot", [True, False])
-def test_one_bright_pixel_that_darkens_all_films_is_told(hot: bool, tmp_path: Path) -> None:
-    made = [np.random.default_rng(n).integers(0, 4096, (SIDE, SIDE)) for n in range(10)]
-    made[7][0, 0] = 65535 if hot else 4095
-    names = [f"{place}.png" for place in range(len(made))]
-    for name, film in zip(names, made, strict=True):
+def shadows(kind: str) -> list[np.ndarray]:
+    """Ten films of which some, or all, keep few grey levels: the first is 0, the brightest is 7."""
+    made = [np.random.default_rng(n).integers(0, 1024, (SIDE, SIDE)) for n in range(10)]
+    made[7][0, :2] = [0, 1023]
+    if kind == "one bright pixel":
+        made[7][0, 0] = 65535
+    elif kind == "half of eight bits":
+        made = [film // (1 if n > 4 else 4) for n, film in enumerate(made)]
+    elif kind == "one of eight bits":
+        made[0] //= 4
+    elif kind == "an offset":
+        made = [film + 32768 for film in made]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "few"),
+    [
+        ("one bright pixel", 9),
+        ("half of eight bits", 5),
+        ("one of eight bits", 1),
+        ("an offset", 10),
+        ("nothing", 0),
+    ],
+)
+def test_films_that_keep_few_grey_levels_are_told(kind: str, few: int, tmp_path: Path) -> None:
+    """By the library as by the workflow, with the file that makes them so."""
+    names = [f"{place}.png" for place in range(10)]
+    for name, film in zip(names, shadows(kind), strict=True):
         (tmp_path / name).write_bytes(png(film, 16))
-    index = cache(tmp_path, names, Images(size=SIDE, channels=1))
-    said = [line for line in cache_building.summary(index, names) if "bits fewer" in line]
-    assert len(said) == hot
-    assert all("9 of them" in line and "7.png is the brightest" in line for line in said)
+    options = Images(size=SIDE, channels=1)
+    index = cache(tmp_path, names, options)
+    said = [line for line in cache_building.summary(index, names) if "few grey levels" in line]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pixels = image_set.read_files([tmp_path / name for name in names], options).pixels
+    np.testing.assert_array_equal(pixels, np.load(tmp_path / "set.npy"))
+    whole = greys.remarks(index["bits"], index["contrast"], [tmp_path / name for name in names])
+    assert [str(one.message) for one in caught] == whole
+    assert len(said) == len(whole) == bool(few)
+    for line in said:
+        start = f"{few} of 10 16-bit images keep few grey levels (the first is 0.png): "
+        assert line.startswith(start) and "images.bits" in line
+        assert kind != "one bright pixel" or "level of 16 bits that 7.png needs" in line
+    bright = kind == "one bright pixel"  # which has few levels too, and the highest
+    assert sum(len(np.unique(picture)) < 70 for picture in pixels) == few + bright
+
+
+def test_data_sets_of_other_scales_are_told() -> None:
+    def index(*bits: int | None) -> pd.DataFrame:
+        contrast = [0 if of is None else 255 for of in bits]
+        return pd.DataFrame({"bits": pd.Series(bits, dtype="Int8"), "contrast": contrast})
+
+    told = greys.scales({"a": index(16, 10, None), "b": index(10, 10), "c": index(None)})
+    assert told.log == {
+        "bits_of_16_bit_images": {"a": 16, "b": 10},
+        "16_bit_images_that_keep_few_grey_levels": {"a": 1, "b": 0},
+    }
+    (line,) = told.lines
+    assert "(a 16, b 10)" in line and "images.bits" in line
+    assert greys.scales({"a": index(12), "b": index(12, 11)}).lines == []
+    assert greys.scales({"c": index(None)}) == ({}, [])
 
 
 @pytest.mark.key("images.bits")

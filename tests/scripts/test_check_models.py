@@ -39,7 +39,26 @@ class Fixed(nn.Module):
     def forward(self, x):
         return self.after(self.last((x * self.scale.view(1, -1, 1, 1)).flatten(1)))
 
+class Cut(Fixed):
+    def forward(self, x):
+        with torch.no_grad():
+            x = x * self.scale.view(1, -1, 1, 1)
+        return self.last(x.flatten(1))
+
+class Mixing(Fixed):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+class Frozen(Fixed):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
 def late(): return Late()
+def cut(): return Cut()
+def mixing(): return Mixing()
+def frozen(): return Frozen()
+def bare(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
 def fixed(): return Fixed()
 def sigmoid(): return Fixed(nn.Sigmoid())
 def wrong(): raise ValueError("a bug of\\nthe owner's")
@@ -53,7 +72,9 @@ def check(run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "nets_of_check", raising=False)
 
-    def check(entry: dict[str, Any], size: int = 8, channels: int = 3, files: Any = ()) -> str:
+    def check(
+        entry: dict[str, Any], size: int = 8, channels: int = 3, files: Any = (), **more: Any
+    ) -> str:
         run(
             "check_models.py",
             output={"text": "results/x/model_check/skin/net.txt"},
@@ -62,6 +83,7 @@ def check(run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 "module": "",
                 "images": {"size": size, "channels": channels},
                 "files": list(files),
+                **more,
             },
             wildcards={"task": "skin", "backbone": "net"},
         )
@@ -107,6 +129,21 @@ def test_parts_that_are_never_trained_are_named(check: Check) -> None:
     assert "2 tensors get no gradient and stay as they are: extractor.idle.weight" in said
 
 
+@pytest.mark.parametrize("function", ["cut", "bare"])
+def test_only_heads_are_trained_on_an_extractor_without_gradients(
+    check: Check, capfd: pytest.CaptureFixture[str], function: str
+) -> None:
+    entry = {"architecture": f"nets_of_check:{function}"}
+    assert "last layer: " in check(entry, extractor=False)
+    with pytest.raises(SystemExit):
+        check(entry)
+    assert "that trains the last layer alone (LLFT, DFR)" in capfd.readouterr().err
+
+
+def test_what_its_owner_froze_is_trained(check: Check) -> None:
+    assert "no gradient" not in check({"architecture": "nets_of_check:frozen"})
+
+
 def test_weights_are_named_with_their_sum(check: Check, tmp_path: Path) -> None:
     entry = {"architecture": "small_resnet", "options": {"width": 8}}
     made = networks.build(Backbone(**entry), seed=1)
@@ -125,6 +162,7 @@ def test_weights_are_named_with_their_sum(check: Check, tmp_path: Path) -> None:
     [
         ({"architecture": "nets_of_check:late"}, 8, 3, "write backbones.net.head: last"),
         ({"architecture": "nets_of_check:sigmoid"}, 8, 3, "head:"),
+        ({"architecture": "nets_of_check:mixing"}, 8, 3, "depends on the images beside it"),
         ({"architecture": "nets_of_check:fixed"}, 9, 3, "9 x 9 pixels and 3 channels"),
         (
             {"architecture": "small_resnet", "options": {"width": 8}},

@@ -267,6 +267,7 @@ def test_find_duplicates(run: Callable[..., str], tmp_path: Path) -> None:
         rng = np.random.default_rng([*name.encode()])
         index["phash"] = [rng.bytes(32) for _ in ids]
         index["phash_quality"] = 100
+        index["bits"], index["contrast"] = [None if name == "new" else 12] * len(ids), 200
         write_parquet(one.manifest, frame)
         write_parquet(one.index, index)
         return one
@@ -316,6 +317,7 @@ def test_find_duplicates(run: Callable[..., str], tmp_path: Path) -> None:
     kept, log = search({}, True)
     assert set(kept) == {"old/j", "old/m", "new/i", "new/n", "new/o"}
     assert log["removed"] == {"test_leak": 1, "same_id": 1, "listed": 1}
+    assert log["bits_of_16_bit_images"] == {"old": 12, "test": 12}
     pairs = pd.read_parquet(tmp_path / "cohorts/skin.duplicates.parquet")
     assert set(pairs["kind"]) == {"test_leak", "same_id", "listed"}
     # patients p (old/m, new/i, and new/l that left for o) and q bind; the test set's p does not

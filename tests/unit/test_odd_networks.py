@@ -19,8 +19,10 @@ from torch.nn.utils import parametrizations
 
 import swift_debias as sd
 from swift_debias.api import CLASSES
+from swift_debias.config.schema import Backbone
 from swift_debias.data.image_set import HeldImages
 from swift_debias.errors import UserError
+from swift_debias.learning import forward, networks
 
 SHARED = {"epochs": 1, "batch_size": 16, "min_cell": 1}
 
@@ -476,6 +478,150 @@ def test_chance_at_prediction_is_told(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sd.predict_proba(Net(), images())
+
+
+# --- gradients that end, and images that mix ------------------------------------------------------
+
+HEADS: dict[str, dict[str, Any]] = {
+    "LLFT": {"steps": 2},
+    "DFR": {},
+    "Baseline": {},
+    "ThresholdOptimizer": {},
+    "BNRecalibrate": {},
+}
+TRAINING = sorted(set(CLASSES) - {*HEADS, "DiffPrune"})  # which asks for a layer first
+CUT = {
+    "no_grad": lambda f, x: torch.no_grad()(f)(x),
+    "detach": lambda f, x: f(x).detach(),
+    "inference_mode": lambda f, x: torch.inference_mode()(f)(x).clone(),
+}
+
+
+class Cut(Net):
+    """Its body has no gradient; `frozen`: nor does it want one."""
+
+    def __init__(self, how: str, frozen: bool = False) -> None:
+        super().__init__()
+        self.how = how
+        self.body.requires_grad_(not frozen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(CUT[self.how](self.body, x))
+
+
+@pytest.mark.parametrize("how", CUT)
+@pytest.mark.parametrize("name", TRAINING)
+def test_an_extractor_without_gradients_is_for_heads_alone(name: str, how: str) -> None:
+    for frozen in (False, True):
+        said = refused(lambda f=frozen: CLASSES[name](**SHARED).fit(Cut(how, f), images()))
+        assert "without gradients (torch.no_grad or detach)" in said
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_who_keeps_the_extractor_needs_no_gradient_of_it(name: str) -> None:
+    method = CLASSES[name](**SHARED, **HEADS[name])
+    fitted = method.fit(Cut("no_grad", frozen=True), images()).model_
+    for key, weight in Cut("no_grad").body.named_parameters():
+        found = fitted.body.get_parameter(key)
+        assert torch.equal(found, weight) and not found.requires_grad
+    if name != "BNRecalibrate":
+        method.fit(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), images())
+
+
+def test_the_second_step_alone_needs_no_gradient_of_the_extractor() -> None:
+    for mask in ("soft", "none"):
+        fitted = sd.SWiFT(step1=False, mask=mask, **SHARED).fit(Cut("detach"), images())
+        assert torch.equal(fitted.model_.body[0].weight, Cut("detach").body[0].weight)
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_network_of_a_last_layer_alone_is_for_heads_alone(name: str) -> None:
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    said = refused(lambda: CLASSES[name](**SHARED).fit(linear, images()))
+    assert "no weights before its last layer" in said
+
+
+def test_a_look_leaves_flags_and_modes_as_they_were() -> None:
+    network = Net().body
+    network[0].weight.requires_grad_(False)
+    network.train()[1].eval()
+    forward.refuse_without_gradient(network, torch.randn(2, 3, 8, 8))
+    assert [p.requires_grad for p in network.parameters()] == [False, True, True, True]
+    assert [part.training for part in network] == [True, False, True, True, True]
+
+
+def test_an_extractor_of_which_a_part_is_trained_is_taken() -> None:
+    network = Net()
+    network.body[0].register_forward_hook(lambda _, __, output: output.detach())
+    fitted = sd.FullFT(**SHARED).fit(network, images()).model_
+    assert torch.equal(fitted.body[0].weight, network.body[0].weight)
+    assert not torch.equal(fitted.body[1].weight, network.body[1].weight)
+
+
+class Trains(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        self.body.train()
+        return super().forward(x)
+
+
+class Recurrent(nn.Module):
+    """Images are taken for the steps of a sequence: each hears of those before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.fc = nn.GRU(192, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.cell(x.flatten(1))[0])
+
+
+def untracked() -> nn.Module:
+    network = Net()
+    network.body[1] = nn.BatchNorm2d(8, track_running_stats=False)
+    return network
+
+
+MIXING: dict[str, Callable[[], nn.Module]] = {
+    "mean": lambda: Net(before=lambda x: x - x.mean(0, keepdim=True)),
+    "largest": lambda: Net(before=lambda x: x / x.abs().max()),
+    "train": Trains,
+    "untracked": untracked,
+    "earlier": Recurrent,
+    "later": lambda: Net(before=lambda x: x.flip(0).cumsum(0).flip(0)),
+}
+
+
+@pytest.mark.parametrize("kind", MIXING)
+def test_a_network_that_mixes_the_images_of_a_batch_is_told(kind: str) -> None:
+    given = images()
+    with pytest.warns(UserWarning, match="depends on the images beside it"):
+        sd.predict_proba(MIXING[kind](), given)
+    for name in ("SWiFT", "Baseline"):
+        said = refused(lambda n=name: CLASSES[n](**SHARED).fit(MIXING[kind](), given))
+        assert "depends on the images beside it" in said
+
+
+def half(network: nn.Module) -> nn.Module:
+    forward = network.forward
+
+    def in_half(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward(x).float()
+
+    network.forward = in_half
+    return network
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "name", ["small_resnet", "resnet18", "efficientnet_b0", "shufflenet_v2_x0_5"]
+)
+def test_networks_that_treat_each_image_by_itself_pass(name: str, precision: str) -> None:
+    network = networks.build(Backbone(architecture=name), seed=0).eval()
+    network = half(network) if precision == "bf16" else network
+    for count in (1, 2, 3, 8):
+        assert not forward.mixes_images(network, torch.randn(count, 3, 64, 64))
 
 
 # --- compiled networks ----------------------------------------------------------------------------

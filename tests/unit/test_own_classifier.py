@@ -401,6 +401,37 @@ def test_debias_says_that_a_last_layer_without_bias_has_one_now(
     assert "4.bias" in load_file("fair/model.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        ("beside:network", "g.safetensors"),
+        ("beside:nothing", "nothing"),
+        ("no_such_module:network", "no_such_module"),
+    ],
+)
+@pytest.mark.parametrize("command", ["audit", "debias"])
+def test_a_classifier_that_cannot_be_loaded_is_told_before_images_are_read(
+    command: str,
+    architecture: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("beside", None)
+    save_file(own_network(tmp_path, 1).state_dict(), "g.safetensors")
+    if said == "g.safetensors":
+        Path(said).write_text("garbage")
+    given = [*table_of(tmp_path), "--architecture", architecture, "--size", "16"]
+    for picture in tmp_path.glob("*.png"):
+        picture.write_bytes(b"no picture")
+    table = ["t.csv"] if command == "audit" else ["--table", "t.csv"]
+    assert cli.main([command, *table, *given, "--model", "g.safetensors"]) == 2
+    told = capsys.readouterr().err
+    assert said in told and ".png" not in told
+
+
 NETWORKS = """
 import torch
 from torch import nn

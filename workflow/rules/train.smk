@@ -29,6 +29,20 @@ def given_images(wildcards):
     return {"size": images.size, "channels": len(images.mean)}
 
 
+def extractor_is_trained(wildcards):
+    """Whether a method that is run on a task's network trains its extractor."""
+    names = {
+        name
+        for setup, run in SETUPS.items()
+        if setup[:2] == (wildcards.task, wildcards.backbone)
+        for name in run
+    }
+    used = [settings.methods[name] for name in names]
+    return not all(
+        methods.keeps_extractor(one.algorithm, full_settings(one)) for one in used
+    )
+
+
 # Where one types, like downloads, and first of all: nothing is decoded for a network that cannot be
 # built. A training waits for it, and its params are a part of what the training depends on anyway:
 # so it runs again only where the training would, and has no `code`. What it prints reruns nothing.
@@ -50,6 +64,8 @@ rule check_models:
         classes=classes_of,
         # a function that takes `output` is not compared between runs: one fold's file concerns that fold
         files=lambda wildcards, output: baseline_files(wildcards),
+        # nor is this: a method that is added later finds out by itself
+        extractor=lambda wildcards, output: extractor_is_trained(wildcards),
     script:
         "../scripts/check_models.py"
 

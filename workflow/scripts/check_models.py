@@ -22,6 +22,7 @@ with logged(snakemake):
         params.images["channels"],
         [Path(file) for file in params.files],
         classes,
+        params.get("extractor", True),
     )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from swift_debias.config.schema import Attribute, Duplicates, Tie
-from swift_debias.data import duplicates, image_cache, manifest, own_external
+from swift_debias.data import duplicates, greys, image_cache, manifest, own_external
 from swift_debias.data.groups import groups_in
 from swift_debias.data.tie import tie_pool
 from swift_debias.files import write_json, write_parquet
@@ -36,13 +36,11 @@ with logged(snakemake):
         given = snakemake.input
         pairs = zip(given.pixels, [*given.train_images, *given.test_images], strict=True)
         images = image_cache.CachedImages([(Path(npy), Path(index)) for npy, index in pairs])
-    cohort = duplicates.find_duplicates(
-        sources(params.train, snakemake.input.train_manifests, snakemake.input.train_images),
-        sources(params.tests, snakemake.input.test_manifests, snakemake.input.test_images),
-        options,
-        params.group_by_patient,
-        images,
-    )
+    train = sources(params.train, snakemake.input.train_manifests, snakemake.input.train_images)
+    tests = sources(params.tests, snakemake.input.test_manifests, snakemake.input.test_images)
+    cohort = duplicates.find_duplicates(train, tests, options, params.group_by_patient, images)
+    scaled = greys.scales({source.dataset: source.index for source in (*train, *tests)})
+    cohort = cohort._replace(log=cohort.log | scaled.log)
     if params.external:
         marked = own_external.mark(cohort.frame, params.external)
         cohort = cohort._replace(frame=marked.frame, log=cohort.log | {"external": marked.log})
@@ -60,5 +58,6 @@ with logged(snakemake):
     write_parquet(cohort.frame, snakemake.output.cohort)
     write_parquet(cohort.pairs, snakemake.output.duplicates)
     write_json(snakemake.output.log, cohort.log)
+    print("".join(f"{line}\n" for line in scaled.lines), end="")
     with pd.option_context("display.width", 160):
         print(pd.Series(cohort.log).to_string())

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 
 FROZEN = "What it trains it trains even where the caller froze it (`requires_grad=False`)."
+ROUNDED = 0.02  # by which two probabilities of two decimals each may miss 1
 SOME = ("masks_", "importance_", "rule_")  # results that some methods have
 
 
@@ -190,6 +191,7 @@ class Debiaser:
         import torch
 
         from .learning import devices
+        from .learning.samples import few
         from .learning.wrapped import Wrapped
 
         _refuse_other(f"{type(self).__name__}.fit", model, external)
@@ -204,9 +206,7 @@ class Debiaser:
             raise UserError("images that are not square cannot be transposed: transpose=False")
         with devices.exact(device), torch.inference_mode(False), torch.enable_grad():
             samples = _samples(external, device)
-            few = samples.draw(torch.arange(min(2, len(samples))))
-            samples.seen[0] = 0
-            wrapped = Wrapped(model, few, settings.head, len(external.classes))
+            wrapped = Wrapped(model, few(samples), settings.head, len(external.classes))
             if wrapped.is_foreign:
                 self.refuse_foreign(wrapped.classifier)
             outcome = debias(
@@ -359,12 +359,15 @@ def audit(
         raise UserError(  # two decimals: a threshold cuts them elsewhere than is written
             "audit: scores of bfloat16 are too coarse; compute them of logits.float()"
         )
+    _refuse_no_images("audit", images)
     scores = as_array(scores)
     if scores.shape not in ((len(images),), (len(images), 2), (len(images), len(images.classes))):
         raise UserError(
             f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "
             f"them, or ({len(images)},), not {scores.shape}"
         )
+    if scores.ndim == 2:
+        _refuse_no_shares(_audit.numbers(scores))
     labels, place = images.labels, 1
     if len(images.classes) > 2:
         place = _class_of(positive, images)
@@ -414,6 +417,23 @@ def _refuse_other(who: str, model: object, images: object) -> None:
         refuse_unusable(model)
     except UserError as error:
         raise UserError(f"{who}: {error}") from error
+    _refuse_no_images(who, images)
+
+
+def _refuse_no_shares(scores: np.ndarray) -> None:
+    """Refuse scores (n, C) that are no probabilities of the classes, which add up to 1."""
+    sums = scores.sum(axis=1)
+    wrong = np.flatnonzero(~(np.abs(sums - 1) <= ROUNDED))
+    if len(wrong):
+        raise UserError(
+            "audit: scores of several columns are the probabilities of the classes, which add up "
+            f"to 1; those of image {wrong[0]} add up to {sums[wrong[0]]:g}: give predict_proba's, or "
+            "the column of class 1 alone"
+        )
+
+
+def _refuse_no_images(who: str, images: object) -> None:
+    """Refuse what is no set of images."""
     if not isinstance(images, ImageSet):
         raise UserError(
             f"{who}: the images must be an ImageSet, not a {type(images).__name__}: "

@@ -113,9 +113,6 @@ def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
     from ..data.decode import USUAL_BITS
 
     read_groups(options.table, table, options)  # prints how they are read
-    given = {key: getattr(options, key) for key in ("size", "mean", "std", "bits")}
-    given = {key: value for key, value in given.items() if value is not None}
-    prepared = {"size": SIZE} | _of_folder(options.model, given) | given
     with within(options.table):
         images = api.ImageSet.from_frame(
             table,
@@ -126,21 +123,28 @@ def read_images(options: argparse.Namespace, table: pd.DataFrame) -> ImageSet:
             root=options.table.parent if options.root is None else options.root,
             positive=options.positive,
             cuts=options.cuts,
-            **prepared,
+            **_prepared(options),
         )
     if (images.bits or 0) > USUAL_BITS:
         print(f"16-bit images are read as of {images.bits} bits (--bits)")
     return images
 
 
-def load(options: argparse.Namespace, images: ImageSet) -> Loaded:
-    """The classifier of some images.
+def _prepared(options: argparse.Namespace) -> dict[str, Any]:
+    """How images are prepared, as `ImageSet.from_frame` is told it."""
+    given = {key: getattr(options, key) for key in ("size", "mean", "std", "bits")}
+    given = {key: value for key, value in given.items() if value is not None}
+    return {"size": SIZE} | _of_folder(options.model, given) | given
+
+
+def load(options: argparse.Namespace) -> Loaded:
+    """The classifier; `check` has passed. It costs seconds, and images that are read minutes.
 
     Raises:
         UserError: it cannot be loaded, its weights do not fit its architecture, it does something
             with what its last layer gives, or it tells more than two classes apart.
     """
-    loaded = _load(options, images)
+    loaded = _load(options)
     if (classes := getattr(loaded.model, "classes", 2)) > 2:
         raise UserError(
             f"{options.model} tells {classes} classes apart, and this command two: use the library "
@@ -149,7 +153,8 @@ def load(options: argparse.Namespace, images: ImageSet) -> Loaded:
     return loaded
 
 
-def _load(options: argparse.Namespace, images: ImageSet) -> Loaded:
+def _load(options: argparse.Namespace) -> Loaded:
+    from ..config.schema import IMAGENET_MEAN
     from ..learning import architectures, checkpoint_files, hub_folders, networks, wrapped
 
     sys.path.insert(0, str(Path.cwd()))  # an installed command does not look there by itself
@@ -167,8 +172,9 @@ def _load(options: argparse.Namespace, images: ImageSet) -> Loaded:
     entry = hub_folders.entry_of(checkpoint, {k: v for k, v in said.items() if v is not None})
     found = classifier_import.load(checkpoint, _backbone(entry), own_dropout="dropout" not in entry)
     if own:
-        height, _, channels = images.shape
-        classifier_import.refuse_other_end(found, channels, height)
+        prepared = _prepared(options)
+        channels = len(prepared.get("mean", IMAGENET_MEAN))
+        classifier_import.refuse_other_end(found, channels, prepared["size"])
     for line in classifier_import.described(checkpoint, found.note):
         print(line)
     return Loaded(found.classifier, found.note)

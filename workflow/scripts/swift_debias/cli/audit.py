@@ -93,6 +93,7 @@ def _of_classifier(options: argparse.Namespace) -> Audit:
     _classifier.check(options)
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
+    model = _classifier.load(options).model
     images = _classifier.read_images(options, table)
-    scores = api.predict_proba(_classifier.load(options, images).model, images)
+    scores = api.predict_proba(model, images)
     return api.audit(scores, images, threshold=options.threshold)

@@ -68,12 +68,17 @@ def run(options: argparse.Namespace) -> None:
     columns = (options.image, options.label, options.group, options.patient)
     table = read_table(options.table, *columns)
     with _outputs.held(options.out, writes(options)) as place:
+        loaded = _classifier.load(options)
         images = _classifier.read_images(options, table)
-        _fit_and_write(estimator, images, options, place)
+        _fit_and_write(estimator, loaded, images, options, place)
 
 
 def _fit_and_write(
-    estimator: Debiaser, images: ImageSet, options: argparse.Namespace, place: _outputs.Place
+    estimator: Debiaser,
+    loaded: _classifier.Loaded,
+    images: ImageSet,
+    options: argparse.Namespace,
+    place: _outputs.Place,
 ) -> None:
     """Debias on one part of the images, audit on the other, write everything."""
     from .. import api
@@ -81,7 +86,6 @@ def _fit_and_write(
     from ..learning.networks import Classifier
     from ..report import escaping
 
-    loaded = _classifier.load(options, images)
     model = loaded.model
     external, test = images.split(options.external, options.seed)
     if isinstance(model, Classifier):  # of another, `fit` refuses itself

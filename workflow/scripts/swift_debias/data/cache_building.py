@@ -46,6 +46,7 @@ import pyarrow as pa
 from ..config.schema import Images
 from ..errors import UserError
 from ..files import read_parquet, write_parquet
+from . import greys
 from .decode import (
     BACKGROUND,
     CACHE_GAP,
@@ -81,7 +82,6 @@ INDEX = pa.schema(
         "transparent": pa.bool_(),
     }
 )
-DARKER = 2  # bits below the brightest: a quarter of the grey levels, or fewer
 FLAT = 8  # levels of 256: with less contrast a picture shows next to nothing
 
 
@@ -227,14 +227,7 @@ def summary(index: pd.DataFrame, paths: Sequence[str]) -> list[str]:
             f"{len(bits)} images have 16 bits a pixel; the level that became white has "
             f"{int(bits.max())} bits (images.bits)"
         )
-        darker = bits <= bits.max() - DARKER
-        if darker.mean() > 0.5:
-            brightest = paths[int(index["bits"].argmax())]
-            lines.append(
-                f"  {int(darker.sum())} of them need at least {DARKER} bits fewer and keep few "
-                f"grey levels: {brightest} is the brightest; where a fault or a mark makes it so, "
-                "take it out or say images.bits"
-            )
+        lines += greys.remarks(index["bits"], index["contrast"], paths)
     seen_through = index.index[index["transparent"].eq(True)]
     if len(seen_through):
         lines.append(on_background(len(seen_through), len(index), paths[seen_through[0]]))

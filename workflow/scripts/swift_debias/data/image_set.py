@@ -22,7 +22,7 @@ from ..errors import UserError, nearest, note, of_library
 from ..evaluation.influence import patient_codes
 from ..files import read_parquet
 from ..run import layout
-from . import items
+from . import given, greys, items
 from .columns import (
     class_column,
     drawn_share,
@@ -164,8 +164,7 @@ class ImageSet:
             fraction: share of the images in the first part, as nearly as whole patients allow.
             seed: of the draw.
         """
-        if not 0 < fraction < 1:
-            raise UserError(f"split: a fraction between 0 and 1 is needed, not {fraction}")
+        given.refuse_no_draw(fraction, seed)
         units = patient_codes(self.units, len(self))
         first = drawn_share(units, self.labels, self.groups, fraction, seed)
         if first.all() or not first.any():
@@ -233,6 +232,9 @@ class ImageSet:
         Raises:
             UserError: of the table, a file that cannot be read, or rows of one file that differ.
         """
+        given.refuse_no_frame(df)
+        given.refuse_no_groups(groups)
+        cuts = given.numbers_of(cuts)
         roles = {"image": image, "label": label, "attribute": attribute, "patient": patient}
         one_role_each(roles, named_groups=groups is not None)
         files_named, of_label, of_group = (
@@ -329,7 +331,10 @@ class ImageSet:
             group_names: names of the groups 0, 1, ...; default: the groups themselves, sorted.
             classes: see `from_frame`.
         """
-        pixels = items.as_array(images)
+        try:
+            pixels = items.as_array(images)
+        except ValueError as error:  # numpy's, of a list of arrays
+            raise UserError(f"images: must be of one shape ({error})") from error
         pixels = pixels[..., None] if pixels.ndim == 3 else pixels
         if pixels.ndim == 4:
             items.refuse_channels_first(pixels.shape)
@@ -357,16 +362,19 @@ class ImageSet:
         lengths = {len(pixels), len(labels), len(groups)}
         if len(lengths | ({len(patients)} if patients is not None else set())) != 1:
             raise UserError("images, labels, groups and patients must be equally many")
-        pixels = pixels if exact else _finite(pixels.astype(np.float32))
+        if not exact:
+            pixels = _finite(pixels.astype(np.float32))
+            given.refuse_not_normalized(pixels)
+        patients = None if patients is None else _one_each("patients", patients)
         labels, groups = _one_each("labels", labels), _one_each("groups", groups)
         index, names = group_values(groups, group_names)
-        given, called = class_column(narrow_as_written(pd.Series(labels)), None, classes)
+        of_class, called = class_column(narrow_as_written(pd.Series(labels)), None, classes)
         if patients is not None:
             tell_patients(pd.Series(np.asarray(patients, object)))
         return cls(
             HeldImages(pixels),
             np.arange(len(pixels)),
-            given,
+            of_class,
             index,
             names,
             None if patients is None else np.asarray(patients, object),
@@ -494,7 +502,8 @@ class Read(NamedTuple):
 def read_files(paths: Sequence[Path], options: Images, workers: int | None = None) -> Read:
     """Decode image files, as the workflow's image cache does.
 
-    Transparent pixels lie on black; how many images have some is told (`errors.Note`).
+    Transparent pixels lie on black; how many images have some is told (`errors.Note`), and how many
+    16-bit ones keep few grey levels.
 
     Raises:
         UserError: files that cannot be read; names the first.
@@ -530,6 +539,11 @@ def read_files(paths: Sequence[Path], options: Images, workers: int | None = Non
         raise UserError(f"{len(broken)} of {len(paths)} images cannot be read: {listed}{more}")
     if seen_through:
         note(on_background(len(seen_through), len(paths), paths[min(seen_through)]))
+    if needed:
+        flat = pixels.reshape(len(pixels), -1)
+        bits = pd.Series([needed.get(row) for row in range(len(paths))], dtype="Int64")
+        for line in greys.remarks(bits, pd.Series(np.ptp(flat, axis=1)), paths):
+            note(line)
     return Read(pixels, max(needed.values(), default=None))
 
 

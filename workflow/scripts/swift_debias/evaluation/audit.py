@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -156,11 +157,11 @@ def audit(
         about it).
     """
     given = np.asarray(scores)
-    scores = given.astype(np.float64)
+    scores = numbers(given)
     if not len(scores) == len(labels) == len(groups):
         raise UserError(f"{len(scores)} scores, but {len(labels)} labels and {len(groups)} groups")
-    if not 0 <= threshold <= 1:  # false of nan too
-        raise UserError(f"threshold: is of probabilities, from 0 to 1, not {threshold:g}")
+    if not isinstance(threshold, Real) or not 0 <= threshold <= 1:  # false of nan too
+        raise UserError(f"threshold: is of probabilities, a number from 0 to 1, not {threshold!r}")
     decided = reached(given, threshold).astype(np.int64)
     if decisions is not None:
         decided = np.asarray(decisions)
@@ -191,6 +192,20 @@ def audit(
     unknown = [("n_unknown", float((~known).sum()), None, None, len(known), None)]
     rows = pd.DataFrame(unknown, columns=COLUMNS).astype(frame.dtypes.to_dict())
     return Audit(pd.concat([frame.iloc[:1], rows, frame.iloc[1:]], ignore_index=True))
+
+
+def numbers(scores: np.ndarray) -> np.ndarray:
+    """Scores as float64.
+
+    Raises:
+        UserError: they are words, or no real numbers.
+    """
+    real = scores.dtype.kind in "biuf" or (
+        scores.dtype.kind == "O" and all(isinstance(value, Real) for value in scores.flat)
+    )
+    if not real:
+        raise UserError(f"scores must be numbers, not {scores.dtype}: convert them first")
+    return scores.astype(np.float64)
 
 
 def _bins(scores: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 
 from ..errors import UserError, nearest, setting
 from .finite import refuse_scores
+from .forward import asked, draws_by_chance
 from .names import one_logit
 
 FAR = 1e4  # a logit that whatever bends or cuts off logits would change
@@ -213,22 +214,6 @@ def find_last_layer(
             "torch.nn.Linear"
         )
     return found
-
-
-def asked(model: nn.Module, images: Tensor, seed: int = 0) -> Any:
-    """What a network says of images, which it may change in place; its draws are of the seed."""
-    cards = [images.device] if images.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(cards):
-        torch.manual_seed(seed)
-        return model(images.clone())
-
-
-def draws_by_chance(model: nn.Module, images: Tensor) -> bool:
-    """Whether a network in eval mode says something else when it is asked again."""
-    first, again = (asked(model, images, seed) for seed in (0, 1))
-    if not (isinstance(first, Tensor) and isinstance(again, Tensor)):
-        return False
-    return first.shape != again.shape or not torch.allclose(first, again, rtol=1e-3, atol=1e-5)
 
 
 def squashes(model: nn.Module, images: Tensor) -> bool | None:

@@ -31,7 +31,7 @@ from .inference import auc, predict
 from .masked_optimizer import MaskedOptimizer
 from .networks import Classifier
 from .precision import autocast
-from .samples import Drawable, Samples
+from .samples import Drawable, Samples, few
 
 
 def fit(
@@ -79,7 +79,7 @@ def fit(
     enough = context.compute.compile_from
     # a head alone is not worth it
     if enough is not None and epochs * len(samples) >= enough and isinstance(samples, Samples):
-        layouts.settle(module, lambda: _few(samples))  # not in what is compiled
+        layouts.settle(module, lambda: few(samples))  # not in what is compiled
         forward = torch.compile(module)
     done, rows = context.checkpoints.load(stage, module, optimizer)
     if done:
@@ -112,14 +112,6 @@ def fit(
             context.checkpoints.save(stage, epoch + 1, module, optimizer, rows)
     bar.close()
     context.history.extend(rows)
-
-
-def _few(samples: Samples) -> Tensor:
-    """Two images, which are not counted as drawn."""
-    seen = samples.seen[0]
-    images = samples.draw(torch.arange(min(2, len(samples))))
-    samples.seen[0] = seen
-    return images
 
 
 def _progress(title: str, images: int, done: int) -> tqdm[Never]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config.schema import Backbone, Compute
 from ..errors import UserError, setting
-from . import devices, layouts, networks, sources, weight_files
+from . import devices, forward, layouts, networks, sources, weight_files
 from .architectures import library_of
 from .last_layer import FollowedError, find_last_layer, last_registered, unfolded_rows
 from .makers import own_function, own_network
@@ -45,6 +45,7 @@ def check(
     channels: int,
     files: Sequence[Path],
     classes: int = 2,
+    extractor: bool = True,
 ) -> Checked:
     """Build and load a network, and run it forwards and backwards.
 
@@ -54,6 +55,7 @@ def check(
         size, channels: of the pictures that it is given.
         files: whole classifiers that are taken for it; none: it is trained.
         classes: that the task tells apart.
+        extractor: whether a method trains it, and not the head alone.
 
     Raises:
         UserError: in one line, which begins with the key.
@@ -76,6 +78,9 @@ def check(
         wanted = (4,) if classes == 2 else (4, classes)
         if logits.shape != wanted or not logits.isfinite().all():
             raise UserError(f"gives logits of shape {tuple(logits.shape)}, {logits.flatten()[:2]}")
+        forward.refuse_mixing(classifier, pictures)
+        if extractor:
+            forward.refuse_without_gradient(classifier.extractor, pictures)
         idle = _idle(classifier, pictures)
     features = classifier.head.linear.in_features
     count = sum(parameter.numel() for parameter in classifier.parameters())
@@ -169,7 +174,7 @@ def _whole_state(network: nn.Module, layer: str, state: Mapping[str, Tensor]) ->
 
 def _idle(classifier: nn.Module, pictures: Tensor) -> list[str]:
     """Names of the tensors that get no gradient in training."""
-    with torch.enable_grad():
+    with forward.trainable(classifier), torch.enable_grad():
         classifier.train()(pictures).sum().backward()
     idle = [name for name, p in classifier.named_parameters() if p.grad is None]
     classifier.zero_grad(set_to_none=True)

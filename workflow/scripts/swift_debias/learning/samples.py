@@ -212,6 +212,14 @@ class ExternalSet:
     patients: np.ndarray | None = None
 
 
+def few(samples: Samples, count: int = 2) -> Tensor:
+    """Some images, which are not counted as drawn."""
+    seen = samples.seen[0]
+    images = samples.draw(torch.arange(min(count, len(samples))))
+    samples.seen[0] = seen
+    return images
+
+
 def make_samples(
     source: ImageSource,
     rows: np.ndarray,

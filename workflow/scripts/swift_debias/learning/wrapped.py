@@ -23,11 +23,12 @@ from torch.nn.parameter import is_lazy
 from ..errors import UserError
 from . import layouts
 from .finite import refuse_not_finite, refuse_scores
+from .forward import MIXES, draws_by_chance, mixes_images, refuse_mixing
 from .inference import inference
-from .last_layer import draws_by_chance, find_last_layer, folded, split, squashes, unfolded
+from .last_layer import find_last_layer, folded, split, squashes, unfolded
 from .makers import own_function, own_network
 from .networks import UNIT_MASK, Classifier, attach_unit_mask, without_masks
-from .samples import Samples
+from .samples import Samples, few
 from .states import fill, read_state
 
 HEAD = "head.1."  # of a `Classifier`: the names of the last layer's weights
@@ -75,13 +76,15 @@ class Wrapped:
                 raise UserError(
                     f"the network tells {network.classes} classes apart, the images have {classes}"
                 )
-            self.classifier = network.eval()
+            refuse_mixing(network.eval(), self._images)
+            self.classifier = network
             return
         layouts.watch(network)
         outputs = (1, 2) if classes == 2 else (classes,)
         with _told(images):
             found = find_last_layer(network.eval(), self._images, head, outputs)
             _warn_of_chance(network, self._images)
+            refuse_mixing(network, self._images)
         extractor, linear, dropout = split(network, found)
         with torch.random.fork_rng():  # a new head draws its weights, which are replaced
             self.classifier = Classifier(extractor, linear.in_features, dropout, classes)
@@ -182,12 +185,12 @@ def logits(
         found = torch.cat(parts) if parts else torch.zeros(0, 1)
         refuse_scores(found)
         if len(found) and not known:
-            drawn = samples.seen[0]
-            few = samples.draw(torch.arange(min(SOME, len(samples))))
-            samples.seen[0] = drawn  # these are not counted
+            some = few(samples, SOME)
             plain = getattr(model, "_orig_mod", model)  # of torch.compile
-            _warn_of_chance(plain, few)
-            _refuse_probabilities(found, plain, few)
+            _warn_of_chance(plain, some)
+            if mixes_images(plain, some):
+                warnings.warn(f"{MIXES}: it is another in another order", stacklevel=3)
+            _refuse_probabilities(found, plain, some)
         if found.shape[1] == 2:
             return found[:, 1] - found[:, 0]
         return found.squeeze(1) if found.shape[1] == 1 else found

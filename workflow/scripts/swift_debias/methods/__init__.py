@@ -12,6 +12,8 @@ A method is a file in this folder with
                    are equal share the work; with it SECOND_ONLY, the keys that only the rest reads
     holds_out      optional: Settings -> whether it chooses something on external samples that it
                    holds out (_held_out.py); then it is handed whose images they are
+    keeps_extractor  optional: Settings -> whether it changes no weight of the extractor, which then
+                   needs no gradient there; default: it does
     foreign        optional: (Settings, classifier) -> why the weights of a network that is no
                    `Classifier` cannot hold what the variant makes (one line); None, the default:
                    they can
@@ -107,6 +109,12 @@ def holds_out(methods: Mapping[str, Method], name: str) -> bool:
         own(model(**with_settings(methods[name], dict(zip(tried, values, strict=True))).settings))
         for values in itertools.product(*tried.values())
     )
+
+
+def keeps_extractor(algorithm: str, settings: Model) -> bool:
+    """Whether a variant changes no weight of the extractor."""
+    own = getattr(load(algorithm), "keeps_extractor", None)
+    return own is not None and own(settings)
 
 
 def first_half(algorithm: str, settings: Any) -> tuple[Any, Any]:

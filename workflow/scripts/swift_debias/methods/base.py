@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -17,7 +17,7 @@ import numpy as np
 from ..config.schema import Augmentation, Compute, Finetuning, Method, Pretraining, Selection
 from ..errors import UserError, of_job
 from ..files import read_parquet
-from . import epochs, first_half, load, read_importances
+from . import epochs, first_half, keeps_extractor, load, read_importances
 from ._choice import Choice
 from ._external import choose_rows
 
@@ -147,7 +147,8 @@ def debias(
         name: of the job (method, task, fold), on the progress bar and in messages.
 
     Raises:
-        UserError: the external set cannot be used by this method, or it returns no classifier.
+        UserError: the external set cannot be used by this method, the network leaves it nothing to
+            train, or it returns another network.
         NotFiniteError: it diverged, or its network's scores are not finite.
     """
     from ..importance.shared import shared_importance
@@ -155,6 +156,8 @@ def debias(
     from ..learning.context import Context
     from ..learning.cost import Cost
     from ..learning.finite import refuse_not_finite
+    from ..learning.forward import refuse_without_gradient
+    from ..learning.samples import few
 
     log = sys.stderr if log is None else log
     method = load(variant.algorithm)
@@ -175,6 +178,8 @@ def debias(
             info=lambda text: print(text, file=log),
             patients=patients,
         )
+    if not keeps_extractor(variant.algorithm, settings):
+        refuse_without_gradient(classifier.extractor, few(external.full))
 
     measure = functools.partial(
         shared_importance,
@@ -213,7 +218,7 @@ def debias(
         context.history.extend(first.history)
     with of_job(name or variant.algorithm):
         debiased = method.debias(classifier, external, settings, context)
-        _refuse_no_network(debiased, variant.algorithm)
+        _refuse_other_network(debiased, cost.before, variant.algorithm)
         refuse_not_finite(debiased.state_dict(), variant.algorithm)
     spent = cost.measure(debiased, samples.seen[0], context.compute.precision)
     return Outcome(
@@ -226,13 +231,19 @@ def debias(
     )
 
 
-def _refuse_no_network(returned: object, algorithm: str) -> None:
-    """Refuse what a method's `debias` returned where it is not the classifier."""
-    from torch import nn
+def _refuse_other_network(returned: object, weights: Collection[str], algorithm: str) -> None:
+    """Refuse what a method's `debias` returned where it is not the classifier of these weights."""
+    from ..learning.networks import Classifier
 
-    if not isinstance(returned, nn.Module):
+    if not isinstance(returned, Classifier):
         kind = type(returned).__name__
         raise UserError(f"{algorithm}: debias must return the classifier, not {kind}")
+    more = [name for name, _ in returned.named_parameters() if name not in weights]
+    if more:
+        raise UserError(
+            f"{algorithm}: debias must return the classifier with the weights that it has; "
+            f"{more[0]!r} is none of them"
+        )
 
 
 class _Importance:

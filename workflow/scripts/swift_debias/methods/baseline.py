@@ -21,6 +21,11 @@ class Settings(Model):
     ignores: ClassVar = ("external_fraction", "epochs_percent", "batches")  # nothing is trained
 
 
+def keeps_extractor(settings: Settings) -> bool:
+    """Nothing is trained."""
+    return True
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:

@@ -26,6 +26,11 @@ class Settings(Model):
     ignores: ClassVar = ("batches",)  # one pass over the set as it is
 
 
+def keeps_extractor(settings: Settings) -> bool:
+    """It sets statistics, and no weight."""
+    return True
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:

@@ -66,6 +66,11 @@ class Linear(NamedTuple):
         return scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
+def keeps_extractor(settings: Settings) -> bool:
+    """A new head is all that it fits."""
+    return True
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:

@@ -37,6 +37,11 @@ class Settings(Model):
     alpha: NotNegative = Field(2.0, description="Weight of the fairness constraint [code].")
 
 
+def keeps_extractor(settings: Settings) -> bool:
+    """A new head is all that it trains."""
+    return True
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:

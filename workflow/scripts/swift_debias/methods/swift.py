@@ -153,6 +153,11 @@ def first_half(settings: Settings) -> tuple[Settings, Settings] | None:
     )
 
 
+def keeps_extractor(settings: Settings) -> bool:
+    """Step 2 trains the head alone."""
+    return not settings.step1
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:

@@ -56,6 +56,11 @@ class Settings(Model):
         return "threshold_optimizer cuts the score of class 1"
 
 
+def keeps_extractor(settings: Settings) -> bool:
+    """It changes how is decided, and no weight."""
+    return True
+
+
 def debias(
     classifier: Classifier, external: ExternalSet, settings: Settings, context: Context
 ) -> Classifier:

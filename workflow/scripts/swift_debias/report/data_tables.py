@@ -211,7 +211,7 @@ def cohort_facts(logs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
                 for of, n in parts
                 if isinstance(n, int | float)
             ]
-    return pd.DataFrame(rows, columns=["task", "what", "of", "images or pairs"])
+    return pd.DataFrame(rows, columns=["task", "what", "of", "number"])
 
 
 def metrics_left_out(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,7 @@ class Images(Model):
         description="Bits a pixel of films stored with 16 bits, e.g. 12. null: what PNG files say "
         "of it themselves (sBIT), else the fewest bits that hold the brightest pixel of the data "
         "set's 16-bit images, so that all are scaled alike. One brighter pixel in one film darkens "
-        "all: the log says where most need 2 bits fewer.",
+        "all: the log names it, and the report counts the images that keep few grey levels.",
     )
     mean: tuple[Number, ...] = Field(
         IMAGENET_MEAN,
