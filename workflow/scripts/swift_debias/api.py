@@ -366,10 +366,8 @@ def audit(
             f"audit: scores of {len(images)} images are ({len(images)}, 2), as predict_proba gives "
             f"them, or ({len(images)},), not {scores.shape}"
         )
-    if scores.ndim == 2:
-        _refuse_no_shares(_audit.numbers(scores))
-    labels, place = images.labels, 1
-    if len(images.classes) > 2:
+    labels, place, several = images.labels, 1, len(images.classes) > 2
+    if several:
         place = _class_of(positive, images)
         if scores.shape != (len(images), len(images.classes)) or threshold != 0.5:
             raise UserError(
@@ -378,9 +376,12 @@ def audit(
                 f"({len(images)}, {len(images.classes)}), as predict_proba gives them"
             )
         labels = (labels == place).astype(np.int8)
-        decisions = scores.argmax(axis=1) == place if decisions is None else decisions
     elif positive is not None:
         raise UserError("audit: positive= is of images of more than two classes; these have two")
+    if scores.ndim == 2:
+        _refuse_no_shares(_audit.numbers(scores))
+    if several and decisions is None:
+        decisions = scores.argmax(axis=1) == place
     return _audit.audit(
         labels,
         images.groups,
@@ -427,8 +428,8 @@ def _refuse_no_shares(scores: np.ndarray) -> None:
     if len(wrong):
         raise UserError(
             "audit: scores of several columns are the probabilities of the classes, which add up "
-            f"to 1; those of image {wrong[0]} add up to {sums[wrong[0]]:g}: give predict_proba's, or "
-            "the column of class 1 alone"
+            f"to 1; those of image {wrong[0]} add up to {sums[wrong[0]]:g}: give predict_proba's, "
+            "or of two classes the column of class 1 alone"
         )
 
 
