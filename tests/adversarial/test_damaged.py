@@ -145,7 +145,7 @@ KINDS: dict[str, Kind] = {
         name: ({}, write_fact, files.read_json)
         for name in (
             *("groups", "first_cost", "threshold", "baseline_threshold", "search"),
-            "baseline_source",
+            *("baseline_source", "origin"),
         )
     },
     "check_json": ({}, lambda p: files.write_json(p, {"datasets": [1, 2.5]}), files.read_json),

@@ -16,7 +16,7 @@ class Scores(NamedTuple):
     labels: np.ndarray  # (N,) 0 or 1
     groups: np.ndarray  # (N,) group index
     patients: np.ndarray  # (N,) whose image it is; null: unknown
-    scores: np.ndarray  # (methods, models, N) float64; NaN where a model is missing
+    scores: np.ndarray  # (methods, models, N), of the models' own type; NaN where one is missing
     repeats: int  # models of a fold, one after the other; models = folds * repeats
 
 
@@ -43,7 +43,8 @@ def stack(part: pd.DataFrame) -> Scores:
     ]
     first = cells[0][2][cells[0][2]["repeat"] == 0]
     reference = pd.Index(first["image_id"])
-    scores = np.full((len(methods), len(folds), repeats, len(first)), np.nan)
+    shape = len(methods), len(folds), repeats, len(first)
+    scores = np.full(shape, np.nan, part["score"].dtype)
     for method, fold, cell in cells:
         models = [model for _, model in cell.groupby("repeat")]
         for model in models:
