@@ -44,7 +44,7 @@ def stack(part: pd.DataFrame) -> Scores:
     first = cells[0][2][cells[0][2]["repeat"] == 0]
     reference = pd.Index(first["image_id"])
     shape = len(methods), len(folds), repeats, len(first)
-    scores = np.full(shape, np.nan, part["score"].dtype)
+    scores = np.full(shape, np.nan, part["score"].to_numpy().dtype)
     for method, fold, cell in cells:
         models = [model for _, model in cell.groupby("repeat")]
         for model in models:
