@@ -270,7 +270,12 @@ def test_a_pooled_stem_is_torchvisions_and_halves_every_stage() -> None:
     assert torch.equal(logits, plain.head(rest))
 
 
-@pytest.mark.parametrize(("width", "side"), [(1, 64), (4, 64), (8, 128)])
+WIDER = [(4, 64), (8, 128)]
+
+
+@pytest.mark.parametrize(
+    ("width", "side"), [(1, 64), *(pytest.param(*sizes, marks=pytest.mark.ci) for sizes in WIDER)]
+)
 def test_a_narrow_network_in_channels_last_is_that_of_rows(width: int, side: int) -> None:
     """In a process of its own: strided 1 x 1 convolutions of few channels may end it."""
     code = f"""

@@ -316,7 +316,9 @@ def test_the_bits_of_sixteen_bit_images_go_with_the_classifier(
     assert cli.main([*command, "--model", "mine", "--bits", "9"]) == 2  # levels are above
 
 
-@pytest.mark.parametrize("library", ["resnet18", "timm:resnet10t"])
+@pytest.mark.parametrize(
+    "library", ["resnet18", pytest.param("timm:resnet10t", marks=pytest.mark.ci)]
+)
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_a_librarys_network_is_a_classifier_of_the_other_commands(
     library: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

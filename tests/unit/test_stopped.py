@@ -102,7 +102,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
     return said
 
 
-@pytest.mark.parametrize("wait", [0.0, 3.0])
+@pytest.mark.parametrize("wait", [0.0, pytest.param(3.0, marks=pytest.mark.ci)])
 def test_ctrl_c_is_one_line_and_leaves_no_empty_folder(own: list[str], wait: float) -> None:
     process = started("debias", *own, "--out", "deep/fair", "--set", *LONG)
     until(Path("deep/fair").is_dir, process)

@@ -400,8 +400,8 @@ def grid(page: str, heading: str) -> pd.DataFrame:
     [
         (PLACES[:1], []),
         (PLACES[:2], ["network"]),
-        (PLACES[1:3], ["attribute"]),
-        (PLACES[2:], ["test set"]),
+        pytest.param(PLACES[1:3], ["attribute"], marks=pytest.mark.ci),
+        pytest.param(PLACES[2:], ["test set"], marks=pytest.mark.ci),
         (PLACES, ["test set", "network", "attribute"]),
     ],
 )
