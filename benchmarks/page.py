@@ -60,7 +60,7 @@ def bench(kept: Found) -> str:
         f"SWiFT end to end, at 20 epochs: {projected} times as fast as a plain implementation.",
         f"Its importances: {passes} forward-backward passes over the images.",
         f"A training step: {share} of the speed of a random batch that is there already.",
-        f"Planning {jobs['jobs']:,} jobs: {jobs['cpu seconds']} processor seconds.",
+        f"Planning {jobs['jobs']:,} jobs: {jobs['cpu seconds']['median']:.1f} processor seconds.",
     ]
     how = (
         f"`make bench` took {minutes:.0f} minutes on {machine['cores']} cores of "

@@ -119,9 +119,13 @@ def memory(report: Found) -> str:
 def plan(report: Found) -> str:
     """Planning, and what Snakemake takes for a workflow that does nothing."""
     results = list(report["results"].values())
-    rows = [[key, *(of[key] for of in results)] for key in results[0] if key != "jobs"]
+    rows = [
+        [key, *(spread(of[key]) if isinstance(of[key], dict) else of[key] for of in results)]
+        for key in results[0]
+        if key != "jobs"
+    ]
     head = ["jobs planned", *(f"{of['jobs']:,}" for of in results)]
-    return captioned(measured(report), table(head, rows))
+    return captioned(measured(report, report["settings"]["rounds"], BRACKETS), table(head, rows))
 
 
 def startup(report: Found) -> str:
