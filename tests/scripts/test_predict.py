@@ -15,6 +15,7 @@ from prepared import (
     BACKBONE,
     COMPUTE,
     NORMALIZATION,
+    DataSet,
     caches,
     inputs_of,
     read_model,
@@ -94,23 +95,13 @@ def test_every_model_scores_under_its_own_name(run: Callable[..., str], tmp_path
     assert len(list((tmp_path / "predictions").rglob("*.parquet"))) == len(models)
 
 
-def test_a_rule_decides_by_score_group_and_image(run: Callable[..., str], tmp_path: Path) -> None:
-    """It lies beside its model; a certain decision, one that is drawn, and groups it lacks."""
-    rows = {"label": [0, 1] * 30, "fitzpatrick": [1, 2, 5, 6, None, 3] * 10}
-    made = write_data_set(tmp_path, "alpha", rows)
-    folder = tmp_path / f"debiased/{SETUP}/swift/fold0"
-    model = write_model(folder / "model.safetensors", 3)
-    half = {"parts": [{"share": 1.0, "side": ">", "threshold": 2.0}], "ignore": 1.0}
-    cut = {"parts": [{"share": 1.0, "side": "<", "threshold": 0.5}], "ignore": 0.0}
-    groups = {"0": half | {"constant": 0.5}, "1": cut | {"constant": 0.0}}
-    write_json(
-        folder / "threshold.json", {"threshold": None, "rule": {"groups": groups, "seed": 8}}
-    )
+def predicted(run: Callable[..., str], folder: Path, model: Path, made: DataSet) -> pd.DataFrame:
+    """What predict.py writes of one model of SWiFT, its threshold beside it, and one data set."""
     run(
         "predict.py",
         input={
             "models": [model],
-            "thresholds": [folder / "threshold.json"],
+            "thresholds": [model.parent / "threshold.json"],
             "manifests": [made.manifest],
             **caches([made]),
             "skin_tone": [],
@@ -124,7 +115,22 @@ def test_a_rule_decides_by_score_group_and_image(run: Callable[..., str], tmp_pa
             "compute": COMPUTE,
         },
     )
-    found = pd.read_parquet(tmp_path / "predictions" / SETUP / "swift/fold0.parquet")
+    return pd.read_parquet(folder / "predictions" / SETUP / "swift/fold0.parquet")
+
+
+def test_a_rule_decides_by_score_group_and_image(run: Callable[..., str], tmp_path: Path) -> None:
+    """It lies beside its model; a certain decision, one that is drawn, and groups it lacks."""
+    rows = {"label": [0, 1] * 30, "fitzpatrick": [1, 2, 5, 6, None, 3] * 10}
+    made = write_data_set(tmp_path, "alpha", rows)
+    folder = tmp_path / f"debiased/{SETUP}/swift/fold0"
+    model = write_model(folder / "model.safetensors", 3)
+    half = {"parts": [{"share": 1.0, "side": ">", "threshold": 2.0}], "ignore": 1.0}
+    cut = {"parts": [{"share": 1.0, "side": "<", "threshold": 0.5}], "ignore": 0.0}
+    groups = {"0": half | {"constant": 0.5}, "1": cut | {"constant": 0.0}}
+    write_json(
+        folder / "threshold.json", {"threshold": None, "rule": {"groups": groups, "seed": 8}}
+    )
+    found = predicted(run, tmp_path, model, made)
     assert found["threshold"].isna().all() and found["threshold"].dtype == "float64"
     np.testing.assert_allclose(
         found["score"], scores_of(model, inputs_of([made], found)), atol=1e-5
@@ -150,25 +156,7 @@ def test_a_network_that_is_sure_of_itself_keeps_its_order(
     state[bias] += shift
     tensor_files.write(model, state)
     write_json(folder / "threshold.json", {"threshold": 0.5})
-    run(
-        "predict.py",
-        input={
-            "models": [model],
-            "thresholds": [folder / "threshold.json"],
-            "manifests": [made.manifest],
-            **caches([made]),
-            "skin_tone": [],
-        },
-        output=[f"predictions/{SETUP}"],
-        params={
-            "backbone": BACKBONE,
-            "attribute": LIGHT,
-            "normalization": NORMALIZATION,
-            "datasets": ["alpha"],
-            "compute": COMPUTE,
-        },
-    )
-    found = pd.read_parquet(tmp_path / "predictions" / SETUP / "swift/fold0.parquet")
+    found = predicted(run, tmp_path, model, made)
     with torch.no_grad():
         logits = read_model(model)(inputs_of([made], found)).numpy()
     assert logits.mean() == pytest.approx(shift, abs=5)
