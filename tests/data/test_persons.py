@@ -176,7 +176,7 @@ def test_a_column_has_one_role_in_a_call(given: dict[str, Any], said: str) -> No
 
 def test_a_code_may_say_label_and_group_where_the_groups_are_named() -> None:
     both = {"label": "code", "attribute": "code"}
-    with pytest.raises(UserError, match="label= and attribute= name the same column 'code'"):
+    with pytest.raises(UserError, match="name the same column 'code'"):
         columns.one_role_each(both)
     columns.one_role_each(both, named_groups=True)
     columns.one_role_each({"image": "file", "patient": "file", "label": "y", "attribute": None})
